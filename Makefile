@@ -1,0 +1,55 @@
+PYTHON ?= python3
+PORT ?= 8000
+HOST ?= 127.0.0.1
+BIN = .venv/bin
+DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev run test check format starter docs bench
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: .venv/installed  ## Set up the virtual environment in .venv
+
+install-dev: .venv/installed-dev
+
+run: .venv/installed  ## Set up, start everything and say where to click (PORT=8000)
+	@exec $(BIN)/python manage.py start --host $(HOST) --port $(PORT)
+
+test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deployment check, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py check_production
+	$(BIN)/python manage.py write_docs --check
+
+format: .venv/installed-dev  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: .venv/installed-dev  ## Write the generated docs anew: settings and the OpenAPI document
+	$(BIN)/python manage.py write_docs
+
+starter: .venv/installed  ## Train the starter models anew from product data (DATA=folder)
+	$(BIN)/python manage.py train_starter $(DATA)
+
+bench: .venv/installed-dev  ## Measure serving speed on this machine
+	$(BIN)/python benchmarks/serving.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aisle needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,69 @@
+"""One prediction as files under its UUID in the storage "archive"."""
+
+import json
+import logging
+import uuid
+from typing import Any
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage, storages
+
+from classifier.models import ModelVersion, Prediction
+
+log = logging.getLogger(__name__)
+
+
+def path(prediction: uuid.UUID, name: str) -> str:
+    return f"{str(prediction)[:2]}/{prediction}/{name}"
+
+
+def write(prediction: uuid.UUID, name: str, content: Any) -> None:
+    """Write bytes as they are, anything else as JSON. Writing the same again changes nothing."""
+    data = content if isinstance(content, bytes) else json.dumps(content, indent=1, ensure_ascii=False).encode()
+    storages["archive"].save(path(prediction, name), ContentFile(data))
+
+
+def archive(prediction: Prediction) -> None:
+    """Write all that is known of a finished prediction. Raises what the storage raises."""
+    key = prediction.pk
+    write(key, "input.json", _input(prediction))
+    if prediction.photo_small:
+        with default_storage.open(prediction.photo_small) as file:
+            write(key, "image.jpg", file.read())
+    if prediction.text_version:
+        write(key, "text.json", _model_view(prediction.text_version, prediction.text_probabilities))
+    if prediction.image_version:
+        write(key, "image.json", _model_view(prediction.image_version, prediction.image_probabilities))
+    write(key, "ensemble.json", _ensemble(prediction))
+
+
+def _input(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "id": str(prediction.pk),
+        "seller": prediction.seller_id,
+        "title": prediction.title,
+        "description": prediction.description,
+        "image": "image.jpg" if prediction.photo_small else None,
+        "created_at": prediction.created_at.isoformat(),
+    }
+
+
+def _model_view(version: ModelVersion, probabilities: dict[str, float] | None) -> dict[str, Any]:
+    return {
+        "version": version.name,
+        "checksum": version.checksum,
+        "accuracy": version.accuracy,
+        "probabilities": probabilities,
+    }
+
+
+def _ensemble(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "state": prediction.state,
+        "error": prediction.error or None,
+        "weights": prediction.weights,
+        "probabilities": prediction.probabilities,
+        "top5": prediction.top5,
+        "milliseconds": prediction.milliseconds,
+        "finished_at": prediction.finished_at.isoformat() if prediction.finished_at else None,
+    }

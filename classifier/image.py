@@ -1,0 +1,123 @@
+"""The image model: a convolutional encoder and a head over the product's photograph."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from classifier.artifact import ArtifactError, read_config
+from classifier.backbones import (
+    Output,
+    Preprocess,
+    answer,
+    load_fine_tuned,
+    load_head,
+    load_image_backbone,
+    pick_device,
+    read_tensors,
+)
+
+__all__ = ["ImageEncoder", "ImageModel", "Output", "to_rgb"]
+
+IMAGES_PER_PASS = 32
+
+
+class ImageEncoder:
+    """A frozen network that ends in average pooling."""
+
+    def __init__(self, backbone: str, device: torch.device) -> None:
+        """Raises ArtifactError when the backbone cannot be loaded."""
+        self.encoder, self.preprocess = load_image_backbone(backbone)
+        self.encoder.to(device)
+        self.device = device
+        shape = (1, 3, 1, 1)
+        self.mean = torch.tensor(self.preprocess.mean, device=device).view(shape) * 255
+        self.std = torch.tensor(self.preprocess.std, device=device).view(shape) * 255
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Image.Image], *, mirrored: bool = False) -> Tensor:
+        """Return unit embeddings (n, dim) float32, if asked of the mirror images.
+
+        Raises ValueError for an empty batch.
+        """
+        if not images:
+            raise ValueError("the batch is empty")
+        starts = range(0, len(images), IMAGES_PER_PASS)
+        return torch.cat([self._embed(images[start : start + IMAGES_PER_PASS], mirrored) for start in starts])
+
+    def _embed(self, images: Sequence[Image.Image], mirrored: bool) -> Tensor:
+        pixels = np.stack([crop(image, self.preprocess) for image in images])
+        # (n, height, width, 3) permuted is channels_last already, the layout in which the network is fastest.
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        batch = (batch.float() - self.mean) / self.std
+        return normalize(self.encoder(batch.flip(3) if mirrored else batch).float(), dim=1)
+
+
+class ImageModel:
+    """A frozen or fine-tuned encoder with a head over one photograph."""
+
+    def __init__(self, encoder: ImageEncoder, head: nn.Module, labels: list[str], temperature: float) -> None:
+        self.encoder = encoder
+        self.head = head
+        self.labels = labels
+        self.temperature = temperature
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> "ImageModel":
+        """Return the model in `folder`, on the GPU if there is one. Raises ArtifactError if unusable."""
+        config = read_config(folder)
+        if config["modality"] != "image":
+            raise ArtifactError(f"config.json: a model for {config['modality']}, not for images, in {folder}")
+        target = pick_device(device)
+        tensors = read_tensors(folder)
+        encoder = ImageEncoder(config["backbone"], target)
+        load_fine_tuned(encoder.encoder, tensors)
+        head = load_head(tensors, config).to(target)
+        return cls(encoder, head, list(config["labels"]), float(config["temperature"]))
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Image.Image]) -> Output:
+        """Return probabilities (n, classes) float32, rows summing to 1, and unit embeddings (n, dim) float32.
+
+        Images may have any size and mode. Raises ValueError for an empty batch.
+        """
+        return answer(self.head, self.encoder.encode(images), self.temperature)
+
+
+def crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """Return the middle square of the image, (size, size, 3), resized as in the backbone's training."""
+    width, height = image.size
+    side = min(width, height) * preprocess.crop
+    left, top = (width - side) / 2, (height - side) / 2
+    # Cutting before the change of mode spares a large photograph a full-size copy.
+    outer = (int(left), int(top), min(width, int(left + side) + 1), min(height, int(top + side) + 1))
+    inner = (left - outer[0], top - outer[1], left - outer[0] + side, top - outer[1] + side)
+    part = to_rgb(image.crop(outer))
+    box = (max(inner[0], 0), max(inner[1], 0), min(inner[2], part.width), min(inner[3], part.height))
+    size = (preprocess.size, preprocess.size)
+    return np.asarray(part.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0), np.uint8)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB: transparent parts on white, as in shops; 16-bit values scaled to 8 bits."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Return greys 0..255; Pillow itself would clip everything above 255 to white."""
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+    top = 65_535.0 if values.max() > 255 else 255.0
+    return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))

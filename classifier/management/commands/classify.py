@@ -1,0 +1,69 @@
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from classifier.pipeline import Answer, five_likeliest, predict_now, shown
+from classifier.registry import NothingDeployed
+
+BAR = 30
+
+
+class Command(BaseCommand):
+    help = "Answer one product on the command line, with the deployed models. Nothing is stored."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--title", default="")
+        parser.add_argument("--description", default="")
+        parser.add_argument("--image", type=Path, metavar="FILE", help="a JPEG, PNG or WebP picture")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *, title: str, description: str, image: Path | None, **options: Any) -> None:
+        if not (title or description or image):
+            raise CommandError("Give a --title, a --description or an --image.")
+        photo = _open(image) if image else None
+        try:
+            predict_now(title=title, description=description, photo=photo)  # loads the models
+            start = time.perf_counter()
+            answer, categories = predict_now(title=title, description=description, photo=photo)
+        except NothingDeployed as error:
+            raise CommandError(str(error)) from error
+        milliseconds = round((time.perf_counter() - start) * 1000, 1)
+        top5 = five_likeliest(answer.combined, categories)
+        if options["json"]:
+            views = {
+                "text": _view(answer.text_version, answer.text, categories),
+                "image": _view(answer.image_version, answer.image, categories),
+            }
+            result = {"top5": top5, **views, "weights": answer.weights, "milliseconds": milliseconds}
+            self.stdout.write(json.dumps(result, ensure_ascii=False))
+            return
+        for row in top5:
+            bar = "█" * round(row["probability"] * BAR)
+            self.stdout.write(f"{row['category']:28} {bar:{BAR}} {row['probability']:6.1%}")
+        self.stdout.write(f"{_versions(answer)}, {milliseconds} ms")
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except FileNotFoundError as error:
+        raise CommandError(f"There is no file {path}.") from error
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture.") from error
+
+
+def _view(version: Any, probabilities: Any, categories: Any) -> dict[str, Any] | None:
+    return version and {
+        "version": version.name,
+        "accuracy": version.accuracy,
+        "probabilities": shown(probabilities, categories),
+    }
+
+
+def _versions(answer: Answer) -> str:
+    return " + ".join(str(version) for version in (answer.text_version, answer.image_version) if version)

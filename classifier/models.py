@@ -1,0 +1,274 @@
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Lower, Now
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from pgvector.django import HalfVectorField
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+
+TRIES_IN_COMPANY = 2
+
+
+class CategoryQuerySet(models.QuerySet["Category"]):
+    def active(self) -> Self:
+        return self.filter(is_active=True)
+
+    def named(self, name: str) -> "Category | None":
+        """Return the category with this name or alias, whatever the case."""
+        return self.filter(Q(name__iexact=name) | Q(aliases__name__iexact=name)).distinct().first()
+
+
+class Category(models.Model):
+    """A shelf. Its slug is what models are trained on, so it never changes."""
+
+    slug = models.SlugField(_("slug"), max_length=80, unique=True, help_text=_("Never changes once it is used."))
+    name = models.CharField(_("name"), max_length=80, unique=True)
+    is_active = models.BooleanField(
+        _("offered to sellers"), default=True, help_text=_("Switch off instead of deleting.")
+    )
+
+    objects = CategoryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("category")
+        verbose_name_plural = _("categories")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CategoryAlias(models.Model):
+    """Another name under which product data knows a category."""
+
+    category = models.ForeignKey(Category, models.CASCADE, related_name="aliases", verbose_name=_("category"))
+    name = models.CharField(_("name"), max_length=120)
+
+    class Meta:
+        verbose_name = _("alias")
+        verbose_name_plural = _("aliases")
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(Lower("name"), name="alias_name_is_unique")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Modality(models.TextChoices):
+    TEXT = "text", _("Text")
+    IMAGE = "image", _("Image")
+
+
+class ModelVersion(models.Model):
+    """A trained model: a row and an immutable, checksummed folder in the storage "models"."""
+
+    modality = models.CharField(_("modality"), max_length=8, choices=Modality)
+    name = models.CharField(_("name"), max_length=60)
+    checksum = models.CharField(_("checksum"), max_length=64, unique=True)
+    accuracy = models.FloatField(
+        _("accuracy"), help_text=_("On the held-back part; the model's weight in the ensemble.")
+    )
+    metrics = models.JSONField(_("metrics"), default=dict)
+    created_at = models.DateTimeField(_("registered"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("model version")
+        verbose_name_plural = _("model versions")
+        ordering = ["-created_at"]
+        constraints = [models.UniqueConstraint("modality", "name", name="model_version_name_is_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.modality} {self.name}"
+
+    @property
+    def path(self) -> str:
+        """The artifact's folder in the storage "models"."""
+        return f"{self.modality}/{self.checksum}"
+
+
+class Variant(models.Model):
+    """A model version that takes a share of its modality's traffic."""
+
+    version = models.OneToOneField(ModelVersion, models.PROTECT, verbose_name=_("version"))
+    weight = models.PositiveSmallIntegerField(
+        _("share of traffic (%)"), default=100, validators=[MinValueValidator(1), MaxValueValidator(100)]
+    )
+    deployed_at = models.DateTimeField(_("deployed"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("variant")
+        verbose_name_plural = _("variants")
+        constraints = [
+            models.CheckConstraint(condition=Q(weight__gte=1, weight__lte=100), name="weight_is_a_percentage")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version} ({self.weight} %)"
+
+
+class PredictionQuerySet(models.QuerySet["Prediction"]):
+    def for_seller(self, seller: "AbstractBaseUser") -> Self:
+        return self.filter(seller=seller)
+
+    def waiting(self) -> Self:
+        """What a worker has still to do, claimed or not."""
+        return self.filter(state__in=[Prediction.State.QUEUED, Prediction.State.RUNNING])
+
+    def due(self) -> Self:
+        """What a worker may claim now: queued and not backing off, or claimed by a worker whose lease ran out."""
+        return self.waiting().filter(due_at__lte=Now())
+
+    def claim(self, *, limit: int) -> "list[Prediction]":
+        """Lease up to `limit` due rows to the caller, interactive first, then oldest; return them.
+
+        The lease lasts LEASE_SECONDS and is proven by the token in `lease`: results are stored only with it, so
+        a worker that comes back late can't overwrite another's work. A row that was tried twice may be what kills
+        its workers, so it is handed out alone.
+        """
+        lease = uuid.uuid4()
+        with transaction.atomic():
+            rows = list(
+                self.due()
+                .order_by("priority", "due_at")
+                .select_for_update(skip_locked=True, of=("self",))
+                .values_list("pk", "attempts")[:limit]
+            )
+            suspects = [pk for pk, attempts in rows if attempts >= TRIES_IN_COMPANY]
+            ids = suspects[:1] or [pk for pk, _attempts in rows]
+            self.filter(pk__in=ids).update(
+                state=Prediction.State.RUNNING,
+                lease=lease,
+                due_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
+                attempts=F("attempts") + 1,
+            )
+        return list(self.filter(lease=lease).order_by("priority", "created_at"))
+
+    def held(self, prediction: "Prediction") -> Self:
+        """The row of `prediction` as long as its lease is the one that the caller claimed."""
+        return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease=prediction.lease)
+
+    def finished(self) -> Self:
+        return self.filter(state__in=[Prediction.State.DONE, Prediction.State.FAILED])
+
+    def claim_unarchived(self, *, limit: int, retry_after: timedelta) -> "list[Prediction]":
+        """Return finished rows that are not archived; other callers see them only after `retry_after`."""
+        due = self.finished().filter(archived_at=None, archive_due_at__lte=Now())
+        with transaction.atomic():
+            locked = due.order_by("archive_due_at").select_for_update(skip_locked=True, of=("self",))
+            ids = list(locked.values_list("pk", flat=True)[:limit])
+            self.filter(pk__in=ids).update(archive_due_at=Now() + retry_after)
+        return list(self.filter(pk__in=ids).select_related("text_version", "image_version"))
+
+
+class Prediction(models.Model):
+    """One question to the models and their answer. What the models saw is frozen here.
+
+    The row is also the queue: see `PredictionQuerySet.claim`.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Queued")
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+
+    class Priority(models.IntegerChoices):
+        INTERACTIVE = 0, _("Interactive")
+        BULK = 10, _("Bulk")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    seller = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="predictions", verbose_name=_("seller")
+    )
+    title = models.TextField(_("title"), blank=True)
+    description = models.TextField(_("description"), blank=True)
+    photo_large = models.CharField(_("photo"), max_length=120, blank=True, help_text=_("For people to look at."))
+    photo_small = models.CharField(_("model's photo"), max_length=120, blank=True)
+
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED)
+    priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority, default=Priority.INTERACTIVE)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    due_at = models.DateTimeField(_("due"), default=timezone.now, help_text=_("When a worker may claim the row."))
+    lease = models.UUIDField(null=True, editable=False, db_index=True)
+    error = models.TextField(_("error"), blank=True, help_text=_("In words for the seller."))
+
+    text_version = models.ForeignKey(
+        ModelVersion, models.PROTECT, null=True, related_name="+", verbose_name=_("text model")
+    )
+    image_version = models.ForeignKey(
+        ModelVersion, models.PROTECT, null=True, related_name="+", verbose_name=_("image model")
+    )
+    text_probabilities = models.JSONField(_("text model's probabilities"), null=True)
+    image_probabilities = models.JSONField(_("image model's probabilities"), null=True)
+    probabilities = models.JSONField(_("combined probabilities"), null=True)
+    weights = models.JSONField(_("ensemble weights"), null=True)
+    top5 = models.JSONField(_("five likeliest"), null=True)
+    text_embedding = HalfVectorField(null=True, editable=False)
+    image_embedding = HalfVectorField(null=True, editable=False)
+    milliseconds = models.FloatField(_("compute time (ms)"), null=True, help_text=_("Share of its batch's time."))
+
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    archived_at = models.DateTimeField(_("archived"), null=True)
+    archive_due_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PredictionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("prediction")
+        verbose_name_plural = _("predictions")
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["seller", "-created_at"], name="prediction_of_seller"),
+            models.Index(fields=["-created_at"], name="prediction_newest"),
+            models.Index(
+                fields=["priority", "due_at"],
+                name="prediction_due",
+                condition=Q(state__in=["queued", "running"]),
+            ),
+            models.Index(
+                fields=["archive_due_at"],
+                name="prediction_unarchived",
+                condition=Q(archived_at=None, state__in=["done", "failed"]),
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(title="", description="", photo_small=""), name="prediction_has_an_input"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="done") | Q(probabilities__isnull=False, top5__isnull=False),
+                name="done_prediction_has_an_answer",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in (self.State.DONE, self.State.FAILED)
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self.title or self.description)
+
+    @property
+    def best(self) -> "dict[str, Any] | None":
+        """The likeliest category as {"category", "slug", "probability"}."""
+        return self.top5[0] if self.top5 else None
+
+    def postpone_archive(self) -> None:
+        """Try to archive again after as long as the row has waited so far, within a minute and an hour."""
+        waited = timezone.now() - (self.finished_at or self.created_at)
+        pause = min(max(waited, timedelta(minutes=1)), timedelta(hours=1))
+        Prediction.objects.filter(pk=self.pk).update(archive_due_at=Now() + pause)

@@ -1,0 +1,49 @@
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from classifier import archive
+from classifier.models import Prediction
+from classifier.pipeline import classify
+
+log = logging.getLogger(__name__)
+
+ARCHIVE_RETRY = timedelta(seconds=60)
+ARCHIVE_BATCH = 50
+TOLERATED_FAILURES = 3
+
+
+@shared_task(expires=60)
+def classify_pending() -> None:
+    """Answer due predictions until none is left."""
+    while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
+        classify(batch)
+        archive_pending.delay()
+
+
+@shared_task
+def ring() -> None:
+    """Wake the workers for rows whose bell was lost, whose lease ran out or whose pause is over."""
+    if Prediction.objects.due().exists():
+        classify_pending.delay()
+
+
+@shared_task(expires=60)
+def archive_pending() -> None:
+    """Archive finished predictions; those that the storage refuses are tried again later."""
+    while batch := Prediction.objects.claim_unarchived(limit=ARCHIVE_BATCH, retry_after=ARCHIVE_RETRY):
+        failures = 0
+        for prediction in batch:
+            try:
+                archive.archive(prediction)
+            except Exception as error:  # noqa: BLE001 - whatever a storage raises, the row says it is not archived
+                log.warning("Prediction %s could not be archived yet: %s", prediction.pk, type(error).__name__)
+                prediction.postpone_archive()
+                failures += 1
+            else:
+                Prediction.objects.filter(pk=prediction.pk).update(archived_at=timezone.now())
+            if failures == TOLERATED_FAILURES:  # the storage is down, not the row bad: beat asks again
+                return

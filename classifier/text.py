@@ -1,0 +1,118 @@
+"""The text model: a sentence encoder and a head over title and description."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from classifier.artifact import ArtifactError, read_config
+from classifier.backbones import (
+    Output,
+    answer,
+    load_fine_tuned,
+    load_head,
+    load_text_backbone,
+    pick_device,
+    read_tensors,
+)
+
+__all__ = ["Output", "TextEncoder", "TextModel", "join_text"]
+
+# Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the
+# tokenizer.
+TITLE_CHARACTERS = 400
+DESCRIPTION_CHARACTERS = 2_000
+
+# Padded tokens per forward pass: keeps the activations of a batch near 100 MB.
+TOKENS_PER_PASS = 8_192
+
+
+class TextEncoder:
+    """A frozen transformer with mean pooling."""
+
+    def __init__(self, backbone: str, max_tokens: int, device: torch.device) -> None:
+        """Raises ArtifactError when the backbone cannot be loaded."""
+        self.tokenizer, self.encoder = load_text_backbone(backbone)
+        self.encoder.to(device)
+        self.max_tokens = max_tokens
+        self.device = device
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Return unit embeddings (n, dim) float32 in the given order. Raises ValueError for none."""
+        if not texts:
+            raise ValueError("the batch is empty")
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        order = sorted(range(len(texts)), key=lambda row: (lengths[row], row))
+        parts = [self._embed(tokens, rows) for rows in _passes(order, lengths)]
+        # Rows ran from short to long; argsort of that order puts them back.
+        return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
+
+    def _embed(self, tokens: Any, rows: list[int]) -> Tensor:
+        batch = self.tokenizer.pad(
+            {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
+        ).to(self.device)
+        states: Tensor = self.encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
+        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return normalize(mean.float(), dim=1)
+
+
+class TextModel:
+    """A frozen or fine-tuned encoder with a head over title and description."""
+
+    def __init__(self, encoder: TextEncoder, head: nn.Module, labels: list[str], temperature: float) -> None:
+        self.encoder = encoder
+        self.head = head
+        self.labels = labels
+        self.temperature = temperature
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> "TextModel":
+        """Return the model in `folder`, on the GPU if there is one. Raises ArtifactError if unusable."""
+        config = read_config(folder)
+        if config["modality"] != "text":
+            raise ArtifactError(f"config.json: a model for {config['modality']}, not for text, in {folder}")
+        target = pick_device(device)
+        tensors = read_tensors(folder)
+        encoder = TextEncoder(config["backbone"], int(config.get("max_tokens", 128)), target)
+        load_fine_tuned(encoder.encoder, tensors)
+        head = load_head(tensors, config).to(target)
+        return cls(encoder, head, list(config["labels"]), float(config["temperature"]))
+
+    @torch.inference_mode()
+    def predict(self, titles: Sequence[str], descriptions: Sequence[str]) -> Output:
+        """Return probabilities (n, classes) float32, rows summing to 1, and unit embeddings (n, dim) float32.
+
+        Either text of a product may be empty. Raises ValueError for an empty batch or unequal lengths.
+        """
+        if len(titles) != len(descriptions):
+            raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
+        texts = [join_text(*pair) for pair in zip(titles, descriptions, strict=True)]
+        return answer(self.head, self.encoder.encode(texts), self.temperature)
+
+
+def join_text(title: str, description: str) -> str:
+    """Return what the encoder reads of one product: the title first, for the window may end before the rest.
+
+    Half a surrogate pair, which some phones paste, becomes "?": the tokenizer would refuse it.
+    """
+    title, description = title[:TITLE_CHARACTERS].strip(), description[:DESCRIPTION_CHARACTERS].strip()
+    text = f"{title}\n{description}" if title and description else title or description
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _passes(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield rows, already sorted by length, in groups whose padded size stays under the budget."""
+    rows: list[int] = []
+    for row in order:
+        if rows and lengths[row] * (len(rows) + 1) > TOKENS_PER_PASS:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

@@ -1,0 +1,55 @@
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from classifier.models import Category, Prediction
+from feedback.models import Feedback
+from feedback.tasks import archive_feedback
+
+
+class NotAnswerable(Exception):
+    """The prediction has no result yet that a seller could judge."""
+
+
+@transaction.atomic
+def record_feedback(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
+    """Keep the seller's answer: a category, or None for "none of these fits" with an optional wish.
+
+    A second answer replaces the first, which stays in `earlier`. Raises NotAnswerable before the result is there.
+    """
+    if prediction.state != Prediction.State.DONE:
+        raise NotAnswerable(_("This product has no suggestions yet."))
+    # The prediction's row is the lock: two answers at once come one after the other.
+    Prediction.objects.select_for_update(of=("self",)).only("pk").get(pk=prediction.pk)
+    rank = _rank(prediction, category)
+    answer: dict[str, Any] = {
+        "verdict": _verdict(category, rank),
+        "category": category,
+        "rank": rank,
+        "wish": "" if category else wish.strip()[:200],
+    }
+    feedback = Feedback.objects.filter(prediction=prediction).first()
+    if feedback is None:
+        feedback = Feedback.objects.create(prediction=prediction, seller_id=prediction.seller_id, **answer)
+    elif any(getattr(feedback, name) != value for name, value in answer.items()):
+        feedback.earlier = [*feedback.earlier, feedback.answer()]
+        for name, value in answer.items():
+            setattr(feedback, name, value)
+        feedback.answered_at = feedback.archive_due_at = timezone.now()
+        feedback.archived_at = None
+        feedback.save(update_fields=[*answer, "earlier", "answered_at", "archived_at", "archive_due_at"])
+    archive_feedback.delay_on_commit()  # type: ignore[attr-defined]
+    return feedback
+
+
+def _rank(prediction: Prediction, category: Category | None) -> int | None:
+    slugs = [row["slug"] for row in prediction.top5 or []]
+    return slugs.index(category.slug) + 1 if category and category.slug in slugs else None
+
+
+def _verdict(category: Category | None, rank: int | None) -> Feedback.Verdict:
+    if category is None:
+        return Feedback.Verdict.NONE
+    return Feedback.Verdict.TOP5 if rank else Feedback.Verdict.OTHER

@@ -1,0 +1,26 @@
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.utils import timezone
+
+from classifier import archive
+from feedback.models import Feedback
+
+log = logging.getLogger(__name__)
+
+RETRY = timedelta(seconds=60)
+BATCH = 50
+
+
+@shared_task(expires=60)
+def archive_feedback() -> None:
+    """Write new answers beside the archived predictions; what the storage refuses is tried again later."""
+    for feedback in Feedback.objects.claim_unarchived(limit=BATCH, retry_after=RETRY):
+        try:
+            archive.write(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
+        except Exception as error:  # noqa: BLE001 - whatever a storage raises, the row says it is not archived
+            log.warning("Feedback %s could not be archived yet: %s", feedback.pk, type(error).__name__)
+        else:
+            unchanged = Feedback.objects.filter(pk=feedback.pk, answered_at=feedback.answered_at)
+            unchanged.update(archived_at=timezone.now())

@@ -1,0 +1,48 @@
+"""The account page: a seller's API tokens."""
+
+from typing import cast
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+from knox.models import AuthToken
+
+from portal.models import User
+
+MOST_TOKENS = 20
+
+
+@login_required
+@require_GET
+def account(request: HttpRequest) -> HttpResponse:
+    return _page(request)
+
+
+@login_required
+@never_cache
+@require_POST
+def token_create(request: HttpRequest) -> HttpResponse:
+    """Make a token and show it in this answer only."""
+    user = cast(User, request.user)
+    if AuthToken.objects.filter(user=user).count() >= MOST_TOKENS:
+        messages.error(request, _("You have %(count)d tokens. Revoke one first.") % {"count": MOST_TOKENS})
+        return redirect("account")
+    _row, token = AuthToken.objects.create(user=user)
+    return _page(request, new_token=token)
+
+
+@login_required
+@require_POST
+def token_revoke(request: HttpRequest, pk: str) -> HttpResponse:
+    get_object_or_404(AuthToken, user=cast(User, request.user), pk=pk).delete()
+    messages.success(request, _("The token is revoked."))
+    return redirect("account")
+
+
+def _page(request: HttpRequest, new_token: str | None = None) -> HttpResponse:
+    tokens = AuthToken.objects.filter(user=cast(User, request.user)).order_by("-created")
+    return render(request, "account/index.html", {"tokens": tokens, "new_token": new_token})

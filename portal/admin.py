@@ -1,0 +1,79 @@
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from classifier.admin import ReadOnlyAdmin, bars, photo_tag
+from portal.models import Product, User
+
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(BaseUserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ["email", "name", "roles", "is_active", "is_staff", "date_joined"]
+    list_filter = ["is_active", "is_staff", "groups"]
+    search_fields = ["email", "name"]
+    ordering = ["-date_joined"]
+    readonly_fields = ["date_joined", "last_login"]
+    fieldsets = [
+        (None, {"fields": ["email", "name", "password"]}),
+        (_("Rights"), {"fields": ["is_active", "is_staff", "is_superuser", "groups"]}),
+        (_("Dates"), {"fields": ["date_joined", "last_login"]}),
+    ]
+    add_fieldsets = [(None, {"classes": ["wide"], "fields": ["email", "password1", "password2"]})]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description=_("roles"))
+    def roles(self, user: User) -> str:
+        return ", ".join(group.name for group in user.groups.all())
+
+
+@admin.register(Group)
+class GroupAdmin(ModelAdmin):
+    search_fields = ["name"]
+    filter_horizontal = ["permissions"]
+
+
+@admin.register(Product)
+class ProductAdmin(ReadOnlyAdmin):
+    list_display = ["picture", "title", "seller", "state_name", "category", "created_at"]
+    list_display_links = ["picture", "title"]
+    list_filter = ["category", "prediction__state", "created_at"]
+    search_fields = ["=id", "=sku", "title", "=seller__email"]
+    list_select_related = ["seller", "category", "prediction__feedback"]
+    readonly_fields = ["large_picture", "five_bars"]
+    fields = [
+        "id", "large_picture", "title", "description", "sku", "seller", "five_bars", "category", "prediction",
+        "created_at", "updated_at",
+    ]  # fmt: skip
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
+        return super().get_queryset(request).with_answers()
+
+    @admin.display(description=_("photo"))
+    def picture(self, product: Product) -> Any:
+        return photo_tag(product.prediction, "small")
+
+    @admin.display(description=_("photo"))
+    def large_picture(self, product: Product) -> Any:
+        return photo_tag(product.prediction, "large")
+
+    @admin.display(description=_("state"))
+    def state_name(self, product: Product) -> str:
+        return str(product.state.label)
+
+    @admin.display(description=_("five likeliest"))
+    def five_bars(self, product: Product) -> Any:
+        return bars(product.prediction.top5)

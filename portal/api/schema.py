@@ -1,0 +1,49 @@
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema as BaseAutoSchema
+from rest_framework import serializers
+
+
+class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
+    """One thing that is wrong."""
+
+    code = serializers.CharField(help_text="For programs; it doesn't change.")
+    detail = serializers.CharField(help_text="For people.")
+    attr = serializers.CharField(allow_null=True, help_text="The field that is wrong.")
+
+
+class ProblemsSerializer(serializers.Serializer[dict[str, Any]]):
+    """The shape of every error."""
+
+    type = serializers.CharField(help_text="`client_error`, `server_error` or `validation_error`.")
+    errors = ProblemSerializer(many=True)  # type: ignore[assignment]
+
+
+class AutoSchema(BaseAutoSchema):
+    """Documents the one shape of errors beside every operation's own answers."""
+
+    def _get_response_bodies(self, direction: str = "response") -> Any:
+        responses = super()._get_response_bodies(direction)
+        codes = {"401", "403", "406", "429"}
+        if self.method != "GET":
+            codes |= {"400", "415"}
+        if self._is_list_view():
+            codes |= {"400"}
+        if "{" in self.path or getattr(self.view, "pagination_class", None):
+            codes |= {"404"}
+        for code in sorted(codes - set(responses)):
+            responses[code] = self._get_response_for_code(ProblemsSerializer, code)
+        return dict(sorted(responses.items()))
+
+
+class BearerToken(OpenApiAuthenticationExtension):
+    target_class = "knox.auth.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token made on the account page: `Authorization: Bearer …`.",
+        }

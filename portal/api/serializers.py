@@ -1,0 +1,153 @@
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from classifier.models import Category, Prediction
+from feedback.models import Feedback
+from portal import rules
+from portal.confidence import Confidence, confidence
+from portal.models import Product
+
+
+class CategorySerializer(serializers.ModelSerializer[Category]):
+    class Meta:
+        model = Category
+        fields = ["slug", "name"]
+
+
+class SuggestionSerializer(serializers.Serializer[dict[str, Any]]):
+    category = serializers.CharField()
+    slug = serializers.SlugField()
+    probability = serializers.FloatField(min_value=0, max_value=1)
+
+
+class ModelViewSerializer(serializers.Serializer[dict[str, Any]]):
+    version = serializers.CharField()
+    probabilities = serializers.DictField(child=serializers.FloatField(), help_text="By category slug.")
+
+
+class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
+    category = serializers.SlugRelatedField[Category](slug_field="slug", read_only=True, allow_null=True)
+    rank = serializers.IntegerField(min_value=1, max_value=5, allow_null=True, read_only=True)
+
+    class Meta:
+        model = Feedback
+        fields = ["verdict", "category", "rank", "wish", "answered_at"]
+        read_only_fields = fields
+
+
+class PredictionSerializer(serializers.ModelSerializer[Prediction]):
+    product = serializers.SerializerMethodField(help_text="The product's id; null once it was edited or deleted.")
+    top5 = SuggestionSerializer(many=True, allow_null=True, read_only=True)
+    confidence = serializers.SerializerMethodField(help_text="How sure the likeliest category is.")
+    text = serializers.SerializerMethodField(help_text="What the text model said alone.")
+    image = serializers.SerializerMethodField(help_text="What the image model said alone.")
+    feedback = serializers.SerializerMethodField(help_text="Your answer.")
+
+    class Meta:
+        model = Prediction
+        fields = [
+            "id", "product", "state", "title", "description", "top5", "confidence", "text", "image", "feedback",
+            "error", "created_at", "finished_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.UUIDField(allow_null=True))
+    def get_product(self, prediction: Prediction) -> str | None:
+        product = getattr(prediction, "product", None)
+        return str(product.pk) if product else None
+
+    @extend_schema_field(serializers.ChoiceField(choices=Confidence.choices, allow_null=True))
+    def get_confidence(self, prediction: Prediction) -> str | None:
+        return confidence(prediction.best["probability"]) if prediction.best else None
+
+    @extend_schema_field(ModelViewSerializer(allow_null=True))
+    def get_text(self, prediction: Prediction) -> dict[str, Any] | None:
+        return _model_view(prediction.text_version, prediction.text_probabilities)
+
+    @extend_schema_field(ModelViewSerializer(allow_null=True))
+    def get_image(self, prediction: Prediction) -> dict[str, Any] | None:
+        return _model_view(prediction.image_version, prediction.image_probabilities)
+
+    @extend_schema_field(FeedbackSerializer(allow_null=True))
+    def get_feedback(self, prediction: Prediction) -> dict[str, Any] | None:
+        feedback = getattr(prediction, "feedback", None)
+        return FeedbackSerializer(feedback).data if feedback else None
+
+
+class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    """A title or an image is needed; both give the best answer."""
+
+    image = serializers.FileField(
+        required=False,
+        allow_empty_file=True,
+        help_text=f"A JPEG, PNG or WebP photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB.",
+    )
+    title = serializers.CharField(
+        required=False, allow_blank=True, default="", help_text=f"At most {rules.TITLE_LENGTH} characters."
+    )
+    description = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text=f"At most {rules.DESCRIPTION_LENGTH} characters.",
+    )
+    sku = serializers.CharField(
+        required=False, allow_blank=True, default="", help_text=f"At most {rules.SKU_LENGTH} characters."
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        for name in ("title", "description", "sku"):
+            fields[name].validators = []  # the rules strip what CharField would refuse
+        return fields
+
+    def validate_title(self, value: str) -> str:
+        return rules.title(value)
+
+    def validate_description(self, value: str) -> str:
+        return rules.description(value)
+
+    def validate_sku(self, value: str) -> str:
+        return rules.sku(value)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        rules.needs_title_or_photo(title=attrs["title"], has_photo="image" in attrs)
+        return attrs
+
+
+class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
+    category = serializers.SlugRelatedField[Category](
+        slug_field="slug",
+        queryset=Category.objects.active(),
+        allow_null=True,
+        help_text="The right category's slug, or null when none of the categories fits.",
+    )
+    wish = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text=f"With null: the category you wish for, at most {rules.WISH_LENGTH} characters.",
+    )
+
+    def validate_wish(self, value: str) -> str:
+        return rules.wish(value)
+
+
+class ProductSerializer(serializers.ModelSerializer[Product]):
+    category = serializers.SlugRelatedField[Category](slug_field="slug", read_only=True, allow_null=True)
+    state = serializers.ChoiceField(choices=Product.State.choices, read_only=True)
+    top5 = SuggestionSerializer(source="prediction.top5", many=True, allow_null=True, read_only=True)
+
+    class Meta:
+        model = Product
+        fields = [
+            "id", "sku", "title", "description", "state", "category", "prediction", "top5", "created_at", "updated_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+def _model_view(version: Any, probabilities: dict[str, float] | None) -> dict[str, Any] | None:
+    return {"version": version.name, "probabilities": probabilities} if version and probabilities else None

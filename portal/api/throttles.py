@@ -1,0 +1,24 @@
+from typing import Any, cast
+
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+
+class UserThrottle(SimpleRateThrottle):
+    """So many requests per user, or per address for those who are not logged in."""
+
+    scope = "user"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        who = request.user.pk if request.user.is_authenticated else self.get_ident(request)
+        return f"throttle:{self.scope}:{who}"
+
+
+class UploadThrottle(UserThrottle):
+    """One allowance per seller for uploads on the pages and by the API."""
+
+    scope = "upload"
+
+    def allow_request(self, request: HttpRequest | Any, view: Any) -> bool:
+        return request.method != "POST" or super().allow_request(cast(Request, request), view)

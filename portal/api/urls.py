@@ -1,0 +1,16 @@
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.routers import SimpleRouter
+
+from portal.api.views import CategoryList, PredictionViewSet, ProductViewSet
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("predictions", PredictionViewSet, basename="prediction")
+router.register("products", ProductViewSet, basename="api-product")
+
+urlpatterns = [
+    path("v1/", include(router.urls)),
+    path("v1/categories", CategoryList.as_view(), name="categories"),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
+]

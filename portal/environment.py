@@ -1,0 +1,165 @@
+"""What the environment may set, checked once at start. docs/settings.md is made from this class."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _database_url(url: str) -> str:
+    if url:
+        try:
+            engine = dj_database_url.parse(url)["ENGINE"]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"not a database URL: {error}") from error
+        if engine != "django.db.backends.postgresql":
+            raise ValueError("must be a postgresql:// URL; Aisle needs PostgreSQL with pgvector")
+    return url
+
+
+def _redis_url(url: str) -> str:
+    if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _rate(rate: str) -> str:
+    count, _, period = rate.partition("/")
+    if not count.isdigit() or period not in ("second", "minute", "hour", "day"):
+        raise ValueError("must read like 60/minute (second, minute, hour or day)")
+    return rate
+
+
+def _email_url(url: str) -> str:
+    if urlsplit(url).scheme not in ("console", "file", "smtp"):
+        raise ValueError("must begin with smtp://, file:// or console://")
+    return url
+
+
+def _words(value: str) -> str:
+    return ",".join(word.strip() for word in value.split(",") if word.strip())
+
+
+def _address(url: str) -> str:
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
+Words = Annotated[str, AfterValidator(_words)]
+
+
+class Environment(BaseSettings):
+    """Every variable that Aisle reads."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", env_ignore_empty=True)
+
+    AISLE_HOME: Path = Field(
+        Path(__file__).parent.parent / "var",
+        description="The folder for everything that the embedded defaults write.",
+        json_schema_extra={"shown_default": "`var/`"},
+    )
+    AISLE_PRODUCTION: bool = Field(
+        False,
+        description="Require secrets and servers from the environment, HTTPS, and two-factor log-in for staff.",
+    )
+    SECRET_KEY: SecretStr = Field(
+        SecretStr(""),
+        description="Signs sessions and links; 50 or more random characters.",
+        json_schema_extra={"shown_default": "made once and kept in `AISLE_HOME`; required in production"},
+    )
+    ALLOWED_HOSTS: Words = Field(
+        "localhost,127.0.0.1,[::1]", description="Host names that the site answers to, separated by commas."
+    )
+    CSRF_TRUSTED_ORIGINS: Words = Field("", description="Further origins for forms, e.g. `https://shop.example`.")
+    DEBUG: bool = Field(False, description="Django's debug pages. Never in production.")
+    DATABASE_URL: Annotated[str, AfterValidator(_database_url)] = Field(
+        "",
+        description="`postgresql://user:password@host:port/name`; the server needs the extension pgvector.",
+        json_schema_extra={"shown_default": "an embedded PostgreSQL"},
+    )
+    DATABASE_POOL_SIZE: PositiveInt = Field(16, description="The most database connections of one process.")
+    REDIS_URL: Annotated[str, AfterValidator(_redis_url)] = Field(
+        "",
+        description="`redis://host:port/0` of a Valkey or Redis: broker, cache and result bell.",
+        json_schema_extra={"shown_default": "an embedded Valkey"},
+    )
+    AWS_STORAGE_BUCKET_NAME: str = Field(
+        "",
+        description="The bucket for photos, archive and model versions. boto3 reads its credentials from "
+        "`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` or from the machine's role.",
+        json_schema_extra={"shown_default": "files under `AISLE_HOME/storage`"},
+    )
+    AWS_S3_ENDPOINT_URL: Annotated[str, AfterValidator(_address)] = Field(
+        "", description="The S3 server's address when it isn't Amazon's."
+    )
+    AWS_S3_REGION_NAME: str = Field("us-east-1", description="The bucket's region.")
+    EMAIL_URL: Annotated[str, AfterValidator(_email_url)] = Field(
+        "console://",
+        description="`smtp://user:password@host:587?tls=1`, `file:///folder`, or `console://` to print mail.",
+    )
+    DEFAULT_FROM_EMAIL: str = Field("Aisle <aisle@localhost>", description="The sender of Aisle's mail.")
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
+    BATCH_SIZE: PositiveInt = Field(32, description="The most predictions that a worker claims at once.")
+    LEASE_SECONDS: PositiveInt = Field(60, description="How long a claimed prediction waits for a silent worker.")
+    MAX_ATTEMPTS: PositiveInt = Field(4, description="Tries at one prediction before it counts as failed.")
+    MODEL_DEVICE: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models run.")
+    RESULT_WAIT_SECONDS: float = Field(
+        2.0, ge=0, le=30, description="How long a page waits for its result before it polls."
+    )
+    VERY_LIKELY: float = Field(0.8, gt=0, lt=1, description="From this probability on: “Very likely”.")
+    LIKELY: float = Field(0.5, gt=0, lt=1, description="From this probability on: “Likely”; below: “Not sure”.")
+    UPLOAD_LIMIT_MB: PositiveInt = Field(12, description="The largest photo file, in MB.")
+    UPLOAD_LIMIT_MEGAPIXELS: PositiveInt = Field(50, description="The largest photo, in megapixels.")
+    UPLOAD_RATE: Rate = Field("60/minute", description="Uploads per seller, on the pages and by the API.")
+    API_RATE: Rate = Field("600/minute", description="Other API requests per user.")
+
+    @model_validator(mode="after")
+    def production_is_complete(self) -> Self:
+        if self.LIKELY >= self.VERY_LIKELY:
+            raise ValueError("LIKELY must be smaller than VERY_LIKELY")
+        if self.AISLE_PRODUCTION:
+            missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not getattr(self, name)]
+            if len(self.SECRET_KEY.get_secret_value()) < 50:
+                missing.append("SECRET_KEY (50 or more characters)")
+            if "ALLOWED_HOSTS" not in self.model_fields_set:
+                missing.append("ALLOWED_HOSTS")
+            if missing:
+                raise ValueError(f"AISLE_PRODUCTION needs {', '.join(missing)}")
+            if self.DEBUG:
+                raise ValueError("DEBUG must be off when AISLE_PRODUCTION is on")
+        return self
+
+
+def read_environment() -> Environment:
+    """Return the checked environment. Raises ImproperlyConfigured that names each wrong variable, not its value."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'environment'}: {e['msg']}" for e in error.errors()]
+        raise ImproperlyConfigured("; ".join(problems)) from None
+
+
+def email_settings(url: str) -> dict[str, object]:
+    """Return Django's EMAIL_* settings for an EMAIL_URL."""
+    parts = urlsplit(url)
+    if parts.scheme == "console":
+        return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    if parts.scheme == "file":
+        return {
+            "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+            "EMAIL_FILE_PATH": parts.path,
+        }
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": parts.hostname or "localhost",
+        "EMAIL_PORT": parts.port or 25,
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parse_qs(parts.query).get("tls") == ["1"],
+    }

@@ -1,0 +1,138 @@
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from classifier.models import Category
+from portal import rules
+from portal.models import PhotoDraft, Product, User
+from portal.photos import PhotoError
+from portal.services import keep_photo
+
+
+class ProductForm(forms.Form):
+    """A product's text and photo. A valid photo is kept as a draft even when another field is wrong."""
+
+    photo = forms.FileField(
+        label=_("Photo"),
+        required=False,
+        allow_empty_file=True,
+        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+    )
+    kept_photo = forms.UUIDField(required=False, widget=forms.HiddenInput)
+    title = forms.CharField(label=_("Title"), required=False, strip=False, widget=forms.TextInput)
+    description = forms.CharField(
+        label=_("Description"), required=False, strip=False, widget=forms.Textarea(attrs={"rows": 5})
+    )
+    sku = forms.CharField(label=_("SKU"), required=False, strip=False)
+
+    def __init__(self, *args: Any, seller: User, product: Product | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seller = seller
+        self.product = product
+        self.draft: PhotoDraft | None = None
+        for name in ("title", "description", "sku"):
+            field = self.fields[name]
+            field.validators = []  # the rules strip what CharField would refuse
+        if product:
+            self.fields["remove_photo"] = forms.BooleanField(label=_("Remove the photo"), required=False)
+            self.initial = {"title": product.title, "description": product.description, "sku": product.sku}
+
+    def clean_title(self) -> str:
+        return rules.title(self.cleaned_data["title"])
+
+    def clean_description(self) -> str:
+        return rules.description(self.cleaned_data["description"])
+
+    def clean_sku(self) -> str:
+        return rules.sku(self.cleaned_data["sku"])
+
+    def clean_photo(self) -> None:
+        upload = self.cleaned_data["photo"]
+        if upload:
+            try:
+                self.draft = keep_photo(seller=self.seller, upload=upload)
+            except PhotoError as error:
+                raise ValidationError(str(error), code=error.code) from error
+
+    def clean_kept_photo(self) -> None:
+        kept: UUID | None = self.cleaned_data["kept_photo"]
+        if kept and not self.draft:
+            self.draft = PhotoDraft.objects.filter(seller=self.seller, pk=kept).first()
+            if self.draft is None:
+                raise ValidationError(_("The photo is no longer here. Please add it again."), code="photo_gone")
+
+    def clean(self) -> dict[str, Any]:
+        has_photo = bool(self.draft or (self.product and self.product.photo_large and not self.removes_photo))
+        if not self.errors:
+            rules.needs_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
+        return self.cleaned_data
+
+    @property
+    def removes_photo(self) -> bool:
+        return bool(self.cleaned_data.get("remove_photo"))
+
+    def keep_draft(self) -> None:
+        """Let the page send the kept photo's id when the form is shown again."""
+        if self.draft and self.is_bound:
+            self.data = {**self.data.dict(), "kept_photo": str(self.draft.pk)}  # type: ignore[attr-defined]
+
+    def values(self) -> dict[str, Any]:
+        """What the services take."""
+        values: dict[str, Any] = {name: self.cleaned_data[name] for name in ("title", "description", "sku")}
+        return {**values, "draft": self.draft}
+
+
+class AnswerForm(forms.Form):
+    """One of the active categories, or none of them with a wish."""
+
+    category = forms.ModelChoiceField(
+        Category.objects.none(), to_field_name="slug", required=False, empty_label=_("None of these fits")
+    )
+    wish = forms.CharField(required=False, strip=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["category"].queryset = Category.objects.active()  # type: ignore[attr-defined]
+        self.fields["wish"].validators = []
+
+    def clean_wish(self) -> str:
+        return rules.wish(self.cleaned_data["wish"])
+
+
+class ProductFilter(forms.Form):
+    """The product list's address bar. What it doesn't understand it leaves out."""
+
+    SORTS = {
+        "newest": ("-created_at", _("Newest first")),
+        "oldest": ("created_at", _("Oldest first")),
+        "title": ("title", _("By title")),
+    }
+
+    q = forms.CharField(label=_("Search"), required=False, max_length=200)
+    state = forms.ChoiceField(label=_("State"), required=False, choices=[("", _("Any state")), *Product.State.choices])
+    category = forms.ModelChoiceField(
+        Category.objects.all(),
+        label=_("Category"),
+        to_field_name="slug",
+        required=False,
+        empty_label=_("Any category"),
+    )
+    sort = forms.ChoiceField(
+        label=_("Sort"), required=False, choices=[(key, label) for key, (_order, label) in SORTS.items()]
+    )
+
+    def apply(self, products: Any) -> Any:
+        """Return the products that match, sorted."""
+        self.full_clean()
+        data = self.cleaned_data
+        if words := data.get("q"):
+            products = products.matching(words)
+        if state := data.get("state"):
+            products = products.in_state(Product.State(state))
+        if category := data.get("category"):
+            products = products.filter(category=category)
+        order, _label = self.SORTS[data.get("sort") or "newest"]
+        return products.order_by(order, "pk")

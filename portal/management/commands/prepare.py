@@ -1,0 +1,25 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from classifier.services import load_categories, register_starters
+from portal.demo import demo_accounts
+from portal.roles import prepare_roles
+
+
+class Command(BaseCommand):
+    help = "Load the categories, the roles and the starter models. Running it again changes nothing."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--demo", action="store_true", help="also make a demo seller, data scientist and admin")
+
+    def handle(self, *, demo: bool, **options: Any) -> None:
+        prepare_roles()
+        self.stdout.write(f"Categories: {load_categories()}")
+        for variant in register_starters():
+            self.stdout.write(
+                f"Deployed: {variant.version}, accuracy {variant.version.accuracy:.3f}, {variant.weight} % of traffic"
+            )
+        if demo:
+            for account in demo_accounts():
+                self.stdout.write(f"{account.role:15} {account.email:22} {account.password}")

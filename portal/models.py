@@ -1,0 +1,157 @@
+import uuid
+from typing import Any, ClassVar, Self
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from classifier.models import Category, Prediction
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        if not email:
+            raise ValueError("A user needs an e-mail address.")
+        user = self.model(email=email.lower(), **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email__iexact=username)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person, known by an e-mail address. What a person may do follows from groups: see portal/roles.py."""
+
+    email = models.EmailField(
+        _("e-mail address"), unique=True, error_messages={"unique": _("This e-mail address is taken.")}
+    )
+    name = models.CharField(_("name"), max_length=120, blank=True)
+    is_active = models.BooleanField(_("active"), default=True)
+    is_staff = models.BooleanField(_("staff"), default=False, help_text=_("May open the admin."))
+    date_joined = models.DateTimeField(_("joined"), default=timezone.now, editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        constraints = [models.UniqueConstraint(Lower("email"), name="email_is_unique_in_any_case")]
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+
+class PhotoDraft(models.Model):
+    """A clean, stored photo that no product has taken yet."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    seller = models.ForeignKey(User, models.CASCADE, related_name="photo_drafts")
+    large = models.CharField(max_length=120)
+    small = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class ProductQuerySet(models.QuerySet["Product"]):
+    def for_seller(self, seller: User) -> Self:
+        return self.filter(seller=seller)
+
+    def with_answers(self) -> Self:
+        """With all that a list shows, and none of the vectors that it doesn't."""
+        return self.select_related("prediction__feedback", "category").defer(
+            "prediction__text_embedding",
+            "prediction__image_embedding",
+            "prediction__probabilities",
+            "prediction__text_probabilities",
+            "prediction__image_probabilities",
+        )
+
+    def in_state(self, state: "Product.State") -> Self:
+        return self.filter(STATE_CONDITIONS[state])
+
+    def matching(self, words: str) -> Self:
+        """Products whose title, description or SKU has all the words."""
+        query = Q()
+        for word in words.split()[:8]:
+            query &= Q(title__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
+        return self.filter(query)
+
+
+class Product(models.Model):
+    """What a seller lists. Its `prediction` is the newest one: an edit asks the models again."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        FAILED = "failed", _("Failed")
+        OPEN = "open", _("Needs your answer")
+        SHELVED = "shelved", _("Category chosen")
+        HOMELESS = "homeless", _("No category fits")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    seller = models.ForeignKey(User, models.CASCADE, related_name="products", verbose_name=_("seller"))
+    sku = models.CharField(_("SKU"), max_length=64, blank=True)
+    title = models.CharField(_("title"), max_length=300, blank=True)
+    description = models.TextField(_("description"), max_length=5000, blank=True)
+    photo_large = models.CharField(max_length=120, blank=True)
+    photo_small = models.CharField(max_length=120, blank=True)
+    prediction = models.OneToOneField(
+        Prediction, models.PROTECT, related_name="product", verbose_name=_("newest prediction")
+    )
+    category = models.ForeignKey(Category, models.PROTECT, null=True, blank=True, verbose_name=_("chosen category"))
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = ProductQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["seller", "-created_at"], name="product_of_seller"),
+            models.Index(fields=["seller", "title"], name="product_of_seller_by_title"),
+            models.Index(fields=["-created_at"], name="product_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or str(_("Untitled product"))
+
+    def get_absolute_url(self) -> str:
+        return reverse("product", args=[self.pk])
+
+    @property
+    def state(self) -> "Product.State":
+        if self.prediction.state == Prediction.State.FAILED:
+            return self.State.FAILED
+        if self.prediction.state != Prediction.State.DONE:
+            return self.State.WAITING
+        if self.category_id:
+            return self.State.SHELVED
+        return self.State.HOMELESS if hasattr(self.prediction, "feedback") else self.State.OPEN
+
+
+STATE_CONDITIONS: dict[Product.State, Q] = {
+    Product.State.WAITING: Q(prediction__state__in=[Prediction.State.QUEUED, Prediction.State.RUNNING]),
+    Product.State.FAILED: Q(prediction__state=Prediction.State.FAILED),
+    Product.State.OPEN: Q(prediction__state=Prediction.State.DONE, category=None, prediction__feedback=None),
+    Product.State.SHELVED: Q(prediction__state=Prediction.State.DONE, category__isnull=False),
+    Product.State.HOMELESS: Q(
+        prediction__state=Prediction.State.DONE, category=None, prediction__feedback__isnull=False
+    ),
+}

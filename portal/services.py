@@ -1,0 +1,121 @@
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.utils import timezone
+
+from classifier.models import Category, Prediction
+from classifier.tasks import classify_pending
+from feedback.models import Feedback
+from feedback.services import record_feedback
+from portal import photos
+from portal.models import PhotoDraft, Product, User
+from portal.photos import Photo
+
+DRAFTS_LIVE = timedelta(days=1)
+
+
+def keep_photo(*, seller: User, upload: UploadedFile[Any]) -> PhotoDraft:
+    """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
+    photo = photos.clean_photo(upload)
+    return PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
+
+
+@transaction.atomic
+def submit_product(
+    *, seller: User, title: str = "", description: str = "", sku: str = "", draft: PhotoDraft | None = None
+) -> Product:
+    """List a product and ask the models about it; at least a title or a photo is needed."""
+    photo = _take(draft)
+    prediction = _ask(seller=seller, title=title, description=description, photo=photo)
+    return Product.objects.create(
+        seller=seller,
+        title=title,
+        description=description,
+        sku=sku,
+        prediction=prediction,
+        **photo.as_fields(),
+    )
+
+
+@transaction.atomic
+def edit_product(
+    *,
+    product: Product,
+    title: str,
+    description: str,
+    sku: str,
+    draft: PhotoDraft | None = None,
+    remove_photo: bool = False,
+) -> Product:
+    """Change a product. When what the models see has changed they are asked again, and the answer is open again."""
+    product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk)
+    photo = Photo(product.photo_large, product.photo_small)
+    if draft or remove_photo:
+        photo = _take(draft)
+    seen = (product.title, product.description, product.photo_small)
+    product.title, product.description, product.sku = title, description, sku
+    product.photo_large, product.photo_small = photo.large, photo.small
+    if seen != (title, description, photo.small):
+        product.prediction = _ask(seller=product.seller, title=title, description=description, photo=photo)
+        product.category = None
+    product.save(
+        update_fields=[
+            "title", "description", "sku", "photo_large", "photo_small", "prediction", "category", "updated_at",
+        ]
+    )  # fmt: skip
+    return product
+
+
+@transaction.atomic
+def ask_again(*, product: Product) -> Product:
+    """Ask the models anew about a product whose prediction failed; anything else stays as it is."""
+    product = Product.objects.select_for_update(of=("self",)).select_related("prediction").get(pk=product.pk)
+    if product.prediction.state == Prediction.State.FAILED:
+        photo = Photo(product.photo_large, product.photo_small)
+        product.prediction = _ask(
+            seller=product.seller, title=product.title, description=product.description, photo=photo
+        )
+        product.save(update_fields=["prediction", "updated_at"])
+    return product
+
+
+@transaction.atomic
+def answer(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
+    """Keep the seller's verdict and put the product on that shelf. Raises feedback.services.NotAnswerable."""
+    feedback = record_feedback(prediction=prediction, category=category, wish=wish)
+    Product.objects.filter(prediction=prediction).update(category=category, updated_at=timezone.now())
+    return feedback
+
+
+def delete_products(*, products: Iterable[Product]) -> int:
+    """Take products off the list; what was predicted and answered stays as history. Return how many."""
+    return Product.objects.filter(pk__in=[product.pk for product in products]).delete()[0]
+
+
+def delete_stale_drafts() -> int:
+    """Delete photos that no product took within a day. Return how many."""
+    stale = list(PhotoDraft.objects.filter(created_at__lt=timezone.now() - DRAFTS_LIVE))
+    for draft in stale:
+        # The row goes first: should a product take the photo just now, one of the two finds no row.
+        if PhotoDraft.objects.filter(pk=draft.pk).delete()[0]:
+            photos.delete_photo(Photo(draft.large, draft.small))
+    return len(stale)
+
+
+def _take(draft: PhotoDraft | None) -> Photo:
+    """Return the draft's photo and end the draft. Raises PhotoDraft.DoesNotExist when it is gone."""
+    if draft is None:
+        return Photo()
+    draft = PhotoDraft.objects.select_for_update().get(pk=draft.pk)
+    photo = Photo(draft.large, draft.small)
+    draft.delete()
+    return photo
+
+
+def _ask(*, seller: User, title: str, description: str, photo: Photo) -> Prediction:
+    prediction = Prediction.objects.create(seller=seller, title=title, description=description, **photo.as_fields())
+    classify_pending.delay_on_commit()  # type: ignore[attr-defined]
+    return prediction

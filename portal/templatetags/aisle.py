@@ -1,0 +1,125 @@
+"""What templates need to speak Aisle's language: words and figures for probabilities, icons, widgets, dates."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.core.paginator import Page
+from django.forms import BoundField
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from portal.confidence import Confidence
+from portal.confidence import confidence as portal_confidence
+from portal.models import Product
+from portal.templatetags.icons import ICONS
+
+register = template.Library()
+
+NO_BREAK_SPACE = "\u00a0"
+STATE_TONES = {
+    Product.State.WAITING: "info",
+    Product.State.FAILED: "danger",
+    Product.State.OPEN: "warning",
+    Product.State.SHELVED: "success",
+    Product.State.HOMELESS: "neutral",
+}
+
+
+@register.simple_tag
+def icon(name: str, size: int = 20) -> SafeString:
+    """Return an inline SVG that says nothing to a screen reader: the text beside it does."""
+    return format_html(
+        '<svg class="icon" viewBox="0 0 24 24" width="{0}" height="{0}" aria-hidden="true" focusable="false">{1}</svg>',
+        size,
+        ICONS[name],
+    )
+
+
+@register.filter
+def percent(probability: float) -> str:
+    """Return "82 %", and neither "0 %" nor "100 %": a model is never certain."""
+    if probability < 0.01:
+        figure = "<1"
+    elif probability >= 0.995:
+        figure = ">99"
+    else:
+        figure = f"{probability * 100:.0f}"
+    return f"{figure}{NO_BREAK_SPACE}%"
+
+
+@register.filter
+def permille(probability: float) -> int:
+    """Return a whole number for a bar of 1000, free of any locale's decimal comma."""
+    return round(probability * 1000)
+
+
+@register.filter
+def confidence(probability: float) -> Confidence:
+    """Return how sure a probability is: `.value` for a colour, `.label` for the words."""
+    return portal_confidence(probability)
+
+
+@register.filter
+def tone(state: str) -> str:
+    """Return the colour in which a product's state is shown."""
+    return STATE_TONES[Product.State(state)]
+
+
+@register.filter
+def message_tone(level_tag: str) -> str:
+    return {"error": "danger", "debug": "info"}.get(level_tag, level_tag)
+
+
+@register.filter
+def when(moment: datetime) -> str:
+    """Return "3 minutes ago" within a day and a date after that."""
+    if timezone.now() - moment < timedelta(days=1):
+        return str(naturaltime(moment))
+    return date_format(moment, "j M Y")
+
+
+@register.simple_tag
+def widget(field: BoundField, **attrs: Any) -> SafeString:
+    """Return the field's control without a placeholder that only repeats its label."""
+    names = {name.replace("_", "-"): value for name, value in attrs.items() if value != ""}
+    return field.as_widget(attrs={"placeholder": False, **names})
+
+
+@register.filter
+def is_checkbox(field: BoundField) -> bool:
+    return field.widget_type == "checkbox"
+
+
+@register.simple_tag
+def page_numbers(page: Page[Any]) -> Iterator[str | int]:
+    return page.paginator.get_elided_page_range(page.number, on_each_side=1, on_ends=1)
+
+
+@register.simple_tag
+def upload_limit() -> dict[str, int]:
+    return {"bytes": settings.UPLOAD_LIMIT_BYTES, "megabytes": settings.UPLOAD_LIMIT_BYTES // 1_000_000}
+
+
+@register.simple_tag
+def mail_goes_to() -> str:
+    """Return "terminal" or "folder" where this installation has no mail server, else an empty string."""
+    backend = settings.EMAIL_BACKEND.rsplit(".", 2)[-2]
+    return {"console": "terminal", "filebased": "folder"}.get(backend, "")
+
+
+@register.simple_tag
+def mail_folder() -> str:
+    return str(getattr(settings, "EMAIL_FILE_PATH", None) or "")
+
+
+@register.simple_tag
+def waiting_rows(page: Page[Product]) -> str:
+    """Return the rows that htmx fetches again while they wait, as hx-select-oob wants them."""
+    waiting = (product for product in page if product.state == Product.State.WAITING)
+    return ",".join(f"#product-{product.pk}" for product in waiting)

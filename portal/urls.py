@@ -1,0 +1,31 @@
+from allauth.account.decorators import secure_admin_login
+from django.contrib import admin
+from django.urls import include, path
+
+from portal import account, health, views
+
+admin.autodiscover()
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("products/", views.products, name="products"),
+    path("products/new/", views.product_new, name="product_new"),
+    path("products/delete/", views.products_delete, name="products_delete"),
+    path("products/<uuid:pk>/", views.product, name="product"),
+    path("products/<uuid:pk>/result/", views.product_result, name="product_result"),
+    path("products/<uuid:pk>/answer/", views.product_answer, name="product_answer"),
+    path("products/<uuid:pk>/edit/", views.product_edit, name="product_edit"),
+    path("products/<uuid:pk>/retry/", views.product_retry, name="product_retry"),
+    path("products/<uuid:pk>/delete/", views.product_delete, name="product_delete"),
+    path("photos/<uuid:pk>/<str:size>/", views.product_photo, name="product_photo"),
+    path("photos/drafts/<uuid:pk>/kept/", views.draft_photo, name="draft_photo"),
+    path("account/", account.account, name="account"),
+    path("account/tokens/", account.token_create, name="token_create"),
+    path("account/tokens/<str:pk>/revoke/", account.token_revoke, name="token_revoke"),
+    path("accounts/", include("allauth.urls")),
+    path("api/", include("portal.api.urls")),
+    path("admin/", admin.site.urls),
+    path("health/live/", health.live, name="live"),
+    path("health/ready/", health.ready, name="ready"),
+]

@@ -1,0 +1,255 @@
+import uuid
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.files.storage import default_storage
+from django.core.paginator import Paginator
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import push_url
+
+from classifier import bell
+from classifier.models import Category, Prediction
+from feedback.services import NotAnswerable
+from portal import services
+from portal.api.throttles import UploadThrottle
+from portal.forms import AnswerForm, ProductFilter, ProductForm
+from portal.models import PhotoDraft, Product, User
+
+PAGE_SIZE = 25
+MOST_AT_ONCE = 200
+UNPROCESSABLE = 422
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    return redirect("products") if request.user.is_authenticated else render(request, "home.html")
+
+
+@login_required
+@require_GET
+def products(request: HttpRequest) -> HttpResponse:
+    mine = Product.objects.for_seller(_seller(request))
+    filter_form = ProductFilter(request.GET)
+    page = Paginator(filter_form.apply(mine.with_answers()), PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "filter_form": filter_form,
+        "total": mine.count(),
+        "states": Product.State.choices,
+        "categories": Category.objects.all(),
+        **{name: request.GET.get(name, "") for name in ("q", "state", "category", "sort")},
+    }
+    return render(request, "products/list.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def product_new(request: HttpRequest) -> HttpResponse:
+    seller = _seller(request)
+    if request.method == "GET":
+        return render(request, "products/new.html", {"form": ProductForm(seller=seller)})
+    if (wait := _throttled(request)) is not None:
+        return _too_many(request, wait)
+    form = ProductForm(request.POST, request.FILES, seller=seller)
+    if not form.is_valid():
+        return _form_again(request, "products/new.html", form)
+    product = services.submit_product(seller=seller, **form.values())
+    bell.wait_for(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    if request.htmx:  # type: ignore[attr-defined]
+        return push_url(_result(request, product.pk), product.get_absolute_url())
+    return redirect(product)
+
+
+@login_required
+@require_GET
+def product(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    return render(request, "products/detail.html", _result_context(_my_product(request, pk)))
+
+
+@login_required
+@require_GET
+def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    return _result(request, pk)
+
+
+@login_required
+@require_POST
+def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    mine = _my_product(request, pk)
+    form = AnswerForm(request.POST)
+    answer_error = ""
+    if not form.is_valid():
+        answer_error = " ".join(str(error) for errors in form.errors.values() for error in errors)
+    elif request.POST.get("prediction") not in (None, str(mine.prediction_id)):
+        answer_error = _("This product has changed since. Please look at its new suggestions.")
+    else:
+        try:
+            services.answer(prediction=mine.prediction, **form.cleaned_data)
+        except NotAnswerable as error:
+            answer_error = str(error)
+    if request.htmx:  # type: ignore[attr-defined]
+        return _result(request, pk, answer_error=answer_error)
+    if answer_error:
+        messages.error(request, answer_error)
+    return redirect(mine)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    mine, seller = _my_product(request, pk), _seller(request)
+    if request.method == "GET":
+        form = ProductForm(seller=seller, product=mine)
+        return render(request, "products/edit.html", {"form": form, "product": mine})
+    if (wait := _throttled(request)) is not None:
+        return _too_many(request, wait)
+    form = ProductForm(request.POST, request.FILES, seller=seller, product=mine)
+    if not form.is_valid():
+        return _form_again(request, "products/edit.html", form, product=mine)
+    changed = services.edit_product(product=mine, remove_photo=form.removes_photo, **form.values())
+    bell.wait_for(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    messages.success(request, _("Saved."))
+    return redirect(changed)
+
+
+@login_required
+@require_POST
+def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    if (wait := _throttled(request)) is not None:
+        return _too_many(request, wait)
+    again = services.ask_again(product=_my_product(request, pk))
+    bell.wait_for(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    return _result(request, pk) if request.htmx else redirect(again)  # type: ignore[attr-defined]
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def product_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    mine = _my_product(request, pk)
+    if request.method == "GET":
+        return render(request, "products/delete.html", {"product": mine})
+    services.delete_products(products=[mine])
+    messages.success(request, _("Deleted “%(title)s”.") % {"title": mine})
+    return redirect("products")
+
+
+@login_required
+@require_POST
+def products_delete(request: HttpRequest) -> HttpResponse:
+    ids = [key for value in request.POST.getlist("ids")[:MOST_AT_ONCE] if (key := _uuid(value))]
+    chosen = Product.objects.for_seller(_seller(request)).filter(pk__in=ids)
+    if not chosen:
+        messages.info(request, _("Choose at least one product first."))
+        return redirect("products")
+    if request.POST.get("confirmed") != "1":
+        return render(request, "products/delete_many.html", {"products": chosen})
+    count = services.delete_products(products=chosen)
+    messages.success(
+        request,
+        ngettext("Deleted %(count)d product.", "Deleted %(count)d products.", count) % {"count": count},
+    )
+    return redirect("products")
+
+
+@login_required
+@require_GET
+def product_photo(request: HttpRequest, pk: uuid.UUID, size: str) -> FileResponse:
+    mine = get_object_or_404(Product.objects.for_seller(_seller(request)), pk=pk)
+    return stored_photo(mine.photo_large if size == "large" else mine.photo_small)
+
+
+@login_required
+@require_GET
+def draft_photo(request: HttpRequest, pk: uuid.UUID) -> FileResponse:
+    return stored_photo(get_object_or_404(PhotoDraft, seller=_seller(request), pk=pk).large)
+
+
+def stored_photo(name: str) -> FileResponse:
+    """Return a stored photo for its owner's browser. Raises Http404 when there is none."""
+    if not name:
+        raise Http404
+    try:
+        file = default_storage.open(name)
+    except FileNotFoundError as error:
+        raise Http404 from error
+    return FileResponse(
+        file,
+        content_type="image/jpeg",
+        headers={"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def _seller(request: HttpRequest) -> User:
+    return cast(User, request.user)
+
+
+def _uuid(value: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        return None
+
+
+def _my_product(request: HttpRequest, pk: uuid.UUID) -> Product:
+    mine = Product.objects.for_seller(_seller(request)).select_related(
+        "category",
+        "prediction__feedback__category",
+        "prediction__text_version",
+        "prediction__image_version",
+    )
+    return get_object_or_404(mine, pk=pk)
+
+
+def _result(request: HttpRequest, pk: uuid.UUID, **extra: Any) -> HttpResponse:
+    return render(request, "products/_result.html", {**_result_context(_my_product(request, pk)), **extra})
+
+
+def _result_context(product: Product) -> dict[str, Any]:
+    prediction = product.prediction
+    categories = list(Category.objects.active())
+    return {
+        "product": product,
+        "prediction": prediction,
+        "feedback": getattr(prediction, "feedback", None),
+        "categories": categories,
+        "views": _model_views(prediction, categories),
+    }
+
+
+def _model_views(prediction: Prediction, categories: list[Category]) -> list[dict[str, Any]]:
+    """Return what each model alone said, five rows each."""
+    names = {category.slug: category.name for category in categories}
+    views = []
+    for label, version, probabilities in (
+        (_("From the text"), prediction.text_version, prediction.text_probabilities),
+        (_("From the photo"), prediction.image_version, prediction.image_probabilities),
+    ):
+        if version and probabilities:
+            ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:5]
+            rows = [{"category": names.get(slug, slug), "slug": slug, "probability": p} for slug, p in ranked]
+            views.append({"label": label, "version": version.name, "rows": rows})
+    return views
+
+
+def _throttled(request: HttpRequest) -> float | None:
+    """Return the seconds to wait when this seller uploads too fast, else None."""
+    throttle = UploadThrottle()
+    return None if throttle.allow_request(request, None) else throttle.wait() or 1.0
+
+
+def _too_many(request: HttpRequest, wait: float) -> HttpResponse:
+    seconds = int(wait) + 1
+    response = render(request, "429.html", {"seconds": seconds}, status=429)
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def _form_again(request: HttpRequest, page: str, form: ProductForm, **extra: Any) -> HttpResponse:
+    form.keep_draft()
+    template = "products/_form.html" if request.htmx else page  # type: ignore[attr-defined]
+    return render(request, template, {"form": form, **extra}, status=UNPROCESSABLE)

@@ -1,0 +1,1 @@
+"""Data in, model versions out."""

@@ -1,0 +1,137 @@
+"""The model card of a starter model."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.datasets import Product
+from training.evaluate import COLUMNS, table
+from training.fit import Fitted
+from training.recipes import Recipe
+
+COMMON = """
+## Training
+
+{trained_on}
+
+The backbone is frozen; only the head is trained. Chosen: **{head}**, by validation log-loss among
+
+{tried}
+
+A product weighs (size of its data set) ^ -{dataset_power} x (weighted mass of its category) ^ -{class_power}, so that
+one large set does not drown the small ones. The same weights count in the validation log-loss and in the temperature,
+which is fitted on the validation part (Guo et al. 2017) and stored in config.json. Seed {seed}. Weights are stored in
+half precision and were measured so.
+
+Split by a hash of the product into 70 % training, 10 % validation, 20 % test, within every data set. Products whose
+titles' words agree to 80 % (digits and case aside) or whose photographs are byte-identical are in one part, across data
+sets; so are photographs without a title that the source files under one fine class.
+
+Sources, in the words of their READMEs, which say what was and was not found. No product, text or photograph is in this
+artifact; it holds the head's weights and these figures. Whoever distributes it should weigh that most sources state no
+licence or one for non-commercial use.
+
+{sources}
+
+## Figures on the held-back part
+
+Per cent, but log_loss in nats. macro_f1: mean F1 over the categories that occur. ece: expected calibration error, Guo et
+al. 2017 equation 3, 15 equally wide bins of the top probability. A data set of one category has a macro_f1 of that
+category alone.
+
+{overall}
+
+{datasets}
+
+Per category: `train` counts training products; accuracy is recall; ece is taken over the products that were given the
+category.
+
+{classes}
+
+## Limits
+
+- Fewer than 200 training products: {thin}.
+{limits}
+- The labels are a hand-made mapping of each source's own categories to 18; where two sources draw the line differently
+  (medicines under Beauty, stationery under Arts), the model has learnt both.
+- Home and kitchen goods, furniture, books, music and games have no category here: such a product gets the nearest of the
+  18, often with confidence. The probabilities are honest for products that belong to one of the 18.
+- The sources are British, American and Indian shops of 2015 to 2023. A shop of another kind, place or year will see lower
+  accuracy and looser calibration; that is what the monitors watch.
+"""
+
+TEXT = (
+    """# Starter text model
+
+For Aisle: title and description of a product in, probabilities of 18 categories out. It serves a fresh installation until
+the shop's own feedback has trained a better one, and is no ground for any decision about a person or a seller.
+
+The encoder is `{backbone}` (Apache-2.0, Hugging Face sentence-transformers) with mean pooling to a unit vector; it reads
+the first 128 tokens of the title, a line break and the description.
+"""
+    + COMMON
+)
+
+IMAGE = (
+    """# Starter image model
+
+For Aisle: one photograph of a product in, probabilities of 18 categories out. It serves a fresh installation until the
+shop's own feedback has trained a better one, and is no ground for any decision about a person or a seller.
+
+The encoder is `{backbone}` (EfficientNet-Lite0, TensorFlow's ImageNet weights in a PyTorch port) with average pooling to a
+unit vector; it sees the middle square (7/8 of the short side) at 224 pixels.
+"""
+    + COMMON
+)
+
+
+def card(
+    recipe: Recipe,
+    fitted: Sequence[Fitted],
+    train: Sequence[Product],
+    test: Sequence[Product],
+    metrics: dict[str, Any],
+    data: Path,
+) -> str:
+    """Return the card of the first of the `fitted` heads, with the words of the data sets' own READMEs."""
+    best, classes = fitted[0], metrics["classes"]
+    thin = [f"{name} ({row['train']})" for name, row in classes.items() if row["train"] < 200]
+    tried = [
+        f"| {_head_name(candidate)} | {candidate.log_loss:.4f} | {candidate.temperature:.2f} |" for candidate in fitted
+    ]
+    counts = Counter(product.dataset for product in train)
+    tested = Counter(product.dataset for product in test)
+    sources = [
+        f"- **{name}** ({counts[name]} for training, {tested[name]} held back). {_stated(data / name)}"
+        for name in sorted(counts)
+    ]
+    fields = {
+        "backbone": recipe.backbone,
+        "head": _head_name(best),
+        "tried": "\n".join(["| head | validation log-loss | temperature |", "|---|---:|---:|", *tried]),
+        "dataset_power": str(recipe.dataset_power),
+        "class_power": str(recipe.class_power),
+        "seed": str(recipe.seed),
+        "sources": "\n".join(sources),
+        "overall": table({"held-back part": metrics}, "", COLUMNS),
+        "datasets": table(metrics["datasets"], "data set", COLUMNS),
+        "classes": table(classes, "category"),
+        "thin": ", ".join(thin) or "none",
+    }
+    return (TEXT if recipe.modality == "text" else IMAGE).format(**fields)
+
+
+def _head_name(fitted: Fitted) -> str:
+    recipe = fitted.recipe
+    if not recipe.hidden:
+        return f"linear, L2 {recipe.weight_decay:g}"
+    return f"{recipe.hidden} hidden units, dropout {recipe.dropout:g}, weight decay {recipe.weight_decay:g}"
+
+
+def _stated(folder: Path) -> str:
+    """Return source and licence in the words of the data set's own README."""
+    path = folder / "README.md"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    stated = [line.removeprefix("- ") for line in lines if line.startswith(("- Source:", "- Licence as found:"))]
+    return " ".join(stated) or "Source and licence: not stated."

@@ -1,0 +1,123 @@
+"""How good and how honest probabilities are on labelled products. Pure functions over arrays."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Probabilities = npt.NDArray[np.float32]
+Targets = npt.NDArray[np.int64]
+Metrics = dict[str, float]
+
+# As in table 1 of Guo et al. 2017, "On Calibration of Modern Neural Networks".
+BINS = 15
+
+# What `measure` returns, in the order of the tables.
+COLUMNS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
+
+# Keeps the logarithm finite where a model is certain and wrong; the same floor for every model compared.
+FLOOR = 1e-7
+
+
+def measure(probabilities: Probabilities, targets: Targets) -> Metrics:
+    """Return n, accuracy, top5, macro_f1, log_loss (nats) and ece of probabilities (n, classes).
+
+    Raises ValueError when there is no row or the shapes do not match.
+    """
+    if probabilities.ndim != 2 or len(probabilities) != len(targets) or len(targets) == 0:
+        raise ValueError(f"{len(targets)} targets for probabilities of shape {probabilities.shape}")
+    return {
+        "n": len(targets),
+        "accuracy": float(np.mean(probabilities.argmax(axis=1) == targets)),
+        "top5": float(np.mean(_ranks(probabilities, targets) < 5)),
+        "macro_f1": macro_f1(probabilities.argmax(axis=1), targets),
+        "log_loss": log_loss(probabilities, targets),
+        "ece": calibration_error(probabilities, targets),
+    }
+
+
+def macro_f1(predicted: Targets, targets: Targets) -> float:
+    """Return the mean F1 over the categories that occur among the targets."""
+    categories = np.unique(targets)
+    return float(np.mean([_f1(predicted == category, targets == category) for category in categories]))
+
+
+def log_loss(probabilities: Probabilities, targets: Targets, weights: npt.NDArray[np.float32] | None = None) -> float:
+    """Return the (weighted) mean of -ln p(true category)."""
+    chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    return float(np.average(-np.log(np.maximum(chosen, FLOOR)), weights=weights))
+
+
+def calibration_error(probabilities: Probabilities, targets: Targets) -> float:
+    """Return the expected calibration error of Guo et al. 2017, equation 3, over 15 equally wide bins.
+
+    The sum over bins of (share of products) * |accuracy - mean top probability|.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == targets
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(targets))
+
+
+def measure_by(probabilities: Probabilities, targets: Targets, groups: Sequence[str]) -> dict[str, Metrics]:
+    """Return `measure` for each group (a data set, say), in alphabetical order."""
+    names = np.array(groups)
+    return {name: measure(probabilities[names == name], targets[names == name]) for name in sorted(set(groups))}
+
+
+def measure_classes(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Metrics]:
+    """Return for each category that occurs: n, accuracy (recall), precision, f1, top5, log_loss and ece.
+
+    `ece` is taken over the products that were *given* the category: is "80 % Beauty" right at 80 %?
+    """
+    predicted = probabilities.argmax(axis=1)
+    result = {}
+    for category, label in enumerate(labels):
+        true, given = targets == category, predicted == category
+        if not true.any():
+            continue
+        result[label] = {
+            "n": int(true.sum()),
+            "accuracy": float(np.mean(predicted[true] == category)),
+            "precision": float(np.mean(true[given])) if given.any() else 0.0,
+            "f1": _f1(given, true),
+            "top5": float(np.mean(_ranks(probabilities[true], targets[true]) < 5)),
+            "log_loss": log_loss(probabilities[true], targets[true]),
+            "ece": calibration_error(probabilities[given], targets[given]) if given.any() else 0.0,
+        }
+    return result
+
+
+def table(rows: dict[str, Metrics], head: str, columns: Sequence[str] = ()) -> str:
+    """Return the metrics as a Markdown table; shares in per cent, log-loss in nats."""
+    names = list(columns) or list(next(iter(rows.values())))
+    lines = [f"| {head} | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for name, metrics in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_format[key](metrics[key]) for key in names) + " |")
+    return "\n".join(lines)
+
+
+def _ranks(probabilities: Probabilities, targets: Targets) -> Targets:
+    """Return how many categories are placed before the true one; of equals the first column comes first."""
+    true = probabilities[np.arange(len(targets)), targets][:, None]
+    columns = np.arange(probabilities.shape[1])
+    before = (probabilities > true) | ((probabilities == true) & (columns < targets[:, None]))
+    ranks: Targets = before.sum(axis=1)
+    return ranks
+
+
+def _f1(given: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
+    both = np.sum(given & true)
+    return float(2 * both / (given.sum() + true.sum())) if both else 0.0
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+_format: dict[str, Callable[[float], str]] = {
+    **dict.fromkeys(("n", "train"), lambda value: f"{value:.0f}"),
+    "log_loss": lambda value: f"{value:.3f}",
+    **dict.fromkeys(("accuracy", "top5", "macro_f1", "ece", "precision", "f1"), _percent),
+}

@@ -1,0 +1,213 @@
+"""From labelled products to a fitted head: embeddings (cached), weights, the head, its temperature."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from classifier.backbones import build_head, pick_device
+from classifier.image import ImageEncoder
+from classifier.text import TextEncoder, join_text
+from training.datasets import Product, open_images
+from training.recipes import HeadRecipe, Recipe
+
+Array = npt.NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+
+# Bump when preprocessing changes: it is part of every cache file's name.
+REVISION = 1
+TEXTS_PER_STEP = 512
+IMAGES_PER_STEP = 64
+
+
+def embed_texts(
+    products: Sequence[Product], *, backbone: str, max_tokens: int, cache: Path, progress: Progress
+) -> Array:
+    """Return unit embeddings (n, dim) float32 of title and description."""
+    texts = [join_text(product.title, product.description) for product in products]
+
+    def compute() -> Array:
+        encoder = TextEncoder(backbone, max_tokens, pick_device(None))
+        # Alike lengths meet in one step, so that little of it is padding.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        parts = []
+        for start in range(0, len(order), TEXTS_PER_STEP):
+            parts.append(encoder.encode([texts[row] for row in order[start : start + TEXTS_PER_STEP]]).cpu())
+            progress("texts", min(start + TEXTS_PER_STEP, len(order)), len(order))
+        return torch.cat(parts)[torch.tensor(order).argsort()].numpy()
+
+    return _cached(cache, ["text", backbone, str(max_tokens), *texts], compute)
+
+
+def embed_images(
+    products: Sequence[Product], *, backbone: str, mirrored: bool, cache: Path, progress: Progress
+) -> Array:
+    """Return unit embeddings (n, dim) float32 of the photographs, or of their mirror images."""
+
+    def compute() -> Array:
+        encoder = ImageEncoder(backbone, pick_device(None))
+        images, parts = open_images(products), []
+        while batch := list(islice(images, IMAGES_PER_STEP)):
+            parts.append(encoder.encode(batch, mirrored=mirrored).cpu())
+            progress("images", sum(map(len, parts)), len(products))
+        return torch.cat(parts).numpy()
+
+    digests = [product.digest for product in products]
+    return _cached(cache, ["image", backbone, str(mirrored), *digests], compute)
+
+
+def _cached(folder: Path, parts: Sequence[str], compute: Callable[[], Array]) -> Array:
+    digest = hashlib.sha256("\0".join([str(REVISION), *parts]).encode()).hexdigest()[:24]
+    path = folder / f"{parts[0]}-{digest}.npy"
+    if path.is_file():
+        cached: Array = np.load(path, allow_pickle=False)
+        return cached
+    embeddings = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.save(file, embeddings)
+    unfinished.replace(path)
+    return embeddings
+
+
+@dataclass(frozen=True)
+class Part:
+    """Embeddings (n, dim) float32, targets (n,) int64 and weights (n,) float32 of one split."""
+
+    embeddings: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head in eval mode, its recipe, its temperature and its (weighted) validation log-loss."""
+
+    head: nn.Sequential
+    recipe: HeadRecipe
+    temperature: float
+    log_loss: float
+
+
+def weigh(products: Sequence[Product], recipe: Recipe) -> Array:
+    """Return one weight a product, (n,) float32 of mean 1, as the recipe says."""
+    sets = _inverse([product.dataset for product in products], np.ones(len(products)), recipe.dataset_power)
+    both = sets * _inverse([product.label for product in products], sets, recipe.class_power)
+    return np.asarray(both / both.mean(), np.float32)
+
+
+def fit(train: Part, validation: Part, classes: int, recipe: Recipe, progress: Progress) -> list[Fitted]:
+    """Return the recipe's heads fitted on `train`, the one with the lowest validation log-loss first."""
+    fitted = []
+    for number, head_recipe in enumerate(recipe.heads, start=1):
+        torch.manual_seed(recipe.seed)
+        fitted.append(_fit_one(train, validation, classes, head_recipe, recipe))
+        progress(f"{recipe.modality} heads", number, len(recipe.heads))
+    return sorted(fitted, key=lambda candidate: candidate.log_loss)
+
+
+def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
+    """Return the temperature of the lowest weighted log-loss (Guo et al. 2017, section 4.2)."""
+    logits = logits.detach().double()
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = _loss(logits / log_temperature.exp(), targets, weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return math.exp(log_temperature.item())
+
+
+def _fit_one(train: Part, validation: Part, classes: int, head_recipe: HeadRecipe, recipe: Recipe) -> Fitted:
+    mean, std = train.embeddings.mean(dim=0), train.embeddings.std(dim=0).clamp(min=1e-6)
+    head = build_head(train.embeddings.shape[1], head_recipe.hidden, classes, head_recipe.dropout)
+    scaled = Part((train.embeddings - mean) / std, train.targets, train.weights)
+    checked = Part((validation.embeddings - mean) / std, validation.targets, validation.weights)
+    if head_recipe.hidden:
+        _fit_by_batches(head, scaled, checked, head_recipe, recipe)
+    else:
+        _fit_at_once(head, scaled, head_recipe)
+    _fold(head[0], mean, std)
+    head.eval()
+    with torch.inference_mode():
+        logits = head(validation.embeddings)
+    temperature = fit_temperature(logits.clone(), validation.targets, validation.weights)
+    loss = _loss(logits / temperature, validation.targets, validation.weights)
+    return Fitted(head, head_recipe, temperature, loss.item())
+
+
+def _fit_at_once(head: nn.Sequential, train: Part, recipe: HeadRecipe) -> None:
+    """L2-regularised multinomial logistic regression, to its optimum."""
+    nn.init.zeros_(head[0].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(head[0].bias)  # type: ignore[arg-type]
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=300, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        penalty = recipe.weight_decay * head[0].weight.square().sum()  # type: ignore[operator]
+        loss: Tensor = _loss(head(train.embeddings), train.targets, train.weights) + penalty
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def _fit_by_batches(
+    head: nn.Sequential, train: Part, validation: Part, head_recipe: HeadRecipe, recipe: Recipe
+) -> None:
+    """AdamW with a one-cycle learning rate; keeps the epoch with the lowest validation log-loss."""
+    optimizer = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=head_recipe.weight_decay)
+    steps = math.ceil(len(train.targets) / recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
+    )
+    best, kept, stale = math.inf, {}, 0
+    for _ in range(recipe.epochs):
+        head.train()
+        for rows in torch.split(torch.randperm(len(train.targets)), recipe.batch_size):
+            optimizer.zero_grad()
+            loss = _loss(head(train.embeddings[rows]), train.targets[rows], train.weights[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        head.eval()
+        with torch.no_grad():
+            checked = _loss(head(validation.embeddings), validation.targets, validation.weights).item()
+        stale = 0 if checked < best else stale + 1
+        if checked < best:
+            best, kept = checked, {name: value.clone() for name, value in head.state_dict().items()}
+        if stale >= recipe.patience:
+            break
+    head.load_state_dict(kept)
+
+
+def _fold(layer: nn.Module, mean: Tensor, std: Tensor) -> None:
+    """Move the standardisation of the inputs into the layer, so that a head reads plain embeddings."""
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"the first layer must be linear, not {type(layer).__name__}")
+    with torch.no_grad():
+        layer.weight.div_(std)
+        layer.bias.sub_(layer.weight @ mean)
+
+
+def _loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return (cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
+
+
+def _inverse(names: Sequence[str], mass: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
+    """Return for each row (total mass of its name) ** -power."""
+    _, place = np.unique(np.array(names), return_inverse=True)
+    return np.asarray(np.bincount(place, weights=mass)[place] ** -power, np.float64)
