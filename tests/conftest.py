@@ -1,0 +1,131 @@
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.test import Client
+from knox.models import AuthToken
+from PIL import Image, ImageDraw
+from rest_framework.test import APIClient
+
+from classifier.models import Prediction
+from classifier.tasks import classify_pending
+from portal.models import Product, User
+from portal.roles import Role
+from portal.services import keep_photo, submit_product
+
+PASSWORD = "a long enough password"
+
+
+def prepare() -> None:
+    call_command("prepare", stdout=io.StringIO())
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
+    with django_db_blocker.unblock():
+        prepare()
+
+
+@pytest.fixture
+def committed_db(transactional_db: None) -> None:
+    """A database whose transactions really commit, for tests with several connections."""
+    prepare()
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> Iterator[None]:
+    yield
+    cache.clear()
+
+
+def make_user(email: str, role: Role = Role.SELLER) -> User:
+    user = User.objects.create_user(email, PASSWORD, is_staff=role != Role.SELLER)
+    user.is_superuser = role == Role.ADMINISTRATOR
+    user.save()
+    role.give(user)
+    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    return user
+
+
+@pytest.fixture
+def seller(db: None) -> User:
+    return make_user("seller@shop.example")
+
+
+@pytest.fixture
+def other_seller(db: None) -> User:
+    return make_user("other@shop.example")
+
+
+@pytest.fixture
+def scientist(db: None) -> User:
+    return make_user("scientist@shop.example", Role.DATA_SCIENTIST)
+
+
+@pytest.fixture
+def administrator(db: None) -> User:
+    return make_user("admin@shop.example", Role.ADMINISTRATOR)
+
+
+@pytest.fixture
+def browser(client: Client, seller: User) -> Client:
+    """A logged-in seller's plain HTTP client."""
+    client.force_login(seller)
+    return client
+
+
+@pytest.fixture
+def api(seller: User) -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {AuthToken.objects.create(user=seller)[1]}")
+    return client
+
+
+def picture(
+    format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object
+) -> bytes:
+    """A drawn product: a red mug on a table."""
+    image = Image.new("RGB", size, (214, 208, 198))
+    draw = ImageDraw.Draw(image)
+    width, height = size
+    draw.rectangle((width * 0.3, height * 0.25, width * 0.6, height * 0.8), fill=(190, 40, 40))
+    draw.arc((width * 0.52, height * 0.35, width * 0.75, height * 0.7), -90, 90, fill=(190, 40, 40), width=width // 24)
+    buffer = io.BytesIO()
+    image.convert(mode).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def upload(content: bytes | None = None, name: str = "mug.jpg") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, picture() if content is None else content, content_type="image/jpeg")
+
+
+@pytest.fixture
+def make_product(db: None) -> Callable[..., Product]:
+    """Make a seller's product; `answered=True` asks the real models."""
+
+    def make(seller: User, *, title: str = "Yamaha acoustic guitar with case", photo: bool = False, answered: bool = True) -> Product:
+        draft = keep_photo(seller=seller, upload=upload()) if photo else None
+        product = submit_product(seller=seller, title=title, draft=draft)
+        if answered:
+            classify_pending()
+            assert Prediction.objects.get(pk=product.prediction_id).state == Prediction.State.DONE
+        return Product.objects.get(pk=product.pk)
+
+    return make
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """Real product data, where it is at hand."""
+    import os
+
+    folder = Path(os.environ.get("AISLE_DATA") or settings.BASE_DIR.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("real product data is not at hand: set AISLE_DATA")
+    return folder

@@ -1,0 +1,145 @@
+import io
+import random
+import zlib
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+from PIL import Image
+
+from portal.photos import PhotoError, clean_photo
+from tests.conftest import picture, upload
+
+
+def stored(name: str) -> Image.Image:
+    return Image.open(io.BytesIO(default_storage.open(name).read()))
+
+
+def refused(content: bytes) -> PhotoError:
+    with pytest.raises(PhotoError) as caught:
+        clean_photo(upload(content))
+    return caught.value
+
+
+@pytest.mark.parametrize(("format", "mode"), [("JPEG", "RGB"), ("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "RGBA")])
+@pytest.mark.parametrize("size", [(3000, 2000), (64, 48), (1, 1)])
+def test_a_photo_becomes_two_plain_jpegs(format: str, mode: str, size: tuple[int, int]) -> None:
+    photo = clean_photo(upload(picture(format, size, mode)))
+    large, small = stored(photo.large), stored(photo.small)
+    assert (large.format, large.mode, small.format, small.mode) == ("JPEG", "RGB", "JPEG", "RGB")
+    assert max(large.size) == min(max(size), 1600)
+    assert min(small.size) == min(min(size), 256)
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "1", "I;16", "RGBA"])
+def test_unusual_png_modes_keep_their_look(mode: str) -> None:
+    source = Image.new("I;16", (300, 300), 40_000) if mode == "I;16" else Image.new("L", (300, 300), 156).convert(mode)
+    buffer = io.BytesIO()
+    source.save(buffer, "PNG")
+    red, green, blue = stored(clean_photo(upload(buffer.getvalue())).large).getpixel((150, 150))  # type: ignore[misc]
+    assert red == green == blue
+    assert mode == "1" or abs(red - 156) < 4
+
+
+def test_transparent_parts_become_white() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (300, 300), (10, 10, 10, 0)).save(buffer, "PNG")
+    assert stored(clean_photo(upload(buffer.getvalue())).large).getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_gps_and_other_metadata_are_gone_and_the_picture_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x010F] = "SECRETCAMERA"
+    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
+    photo = clean_photo(upload(picture(exif=exif, comment=b"SECRETCOMMENT")))
+    for name in (photo.large, photo.small):
+        content = default_storage.open(name).read()
+        assert b"SECRET" not in content
+        assert not Image.open(io.BytesIO(content)).getexif()
+    assert stored(photo.large).size == (480, 640)
+
+
+def test_names_are_random_and_say_nothing_of_the_upload() -> None:
+    names = {clean_photo(SimpleUploadedFile("../../etc/passwd.jpg", picture())).large for _ in range(3)}
+    assert len(names) == 3
+    assert not any("passwd" in name for name in names)
+
+
+def test_a_webp_still_is_taken() -> None:
+    assert clean_photo(upload(picture("WEBP")))
+
+
+@pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "PPM", "ICO"])
+def test_other_formats_are_refused_whatever_they_are_called(format: str) -> None:
+    error = refused(picture(format, (64, 64)))
+    assert error.status == 415
+    assert "JPEG, PNG or WebP" in str(error)
+
+
+@pytest.mark.parametrize("content", [b"<svg onload=alert(1)>", b"%PDF-1.7", b"MZ\x90", b"<html><script>", b"\0" * 500])
+def test_what_is_no_picture_is_refused(content: bytes) -> None:
+    assert refused(content).status == 415
+
+
+def test_an_empty_file_is_refused() -> None:
+    assert refused(b"").code == "empty_photo"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_truncated_file_is_refused(format: str) -> None:
+    whole = picture(format, (800, 800))
+    assert refused(whole[: len(whole) // 2]).code in ("broken_photo", "unsupported_photo")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_garbage_inside_a_file_never_escapes_as_another_error(format: str) -> None:
+    whole, dice = bytearray(picture(format, (200, 200))), random.Random(7)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for _ in range(8):
+            broken[dice.randrange(len(broken))] = dice.randrange(256)
+        try:
+            clean_photo(upload(bytes(broken)))
+        except PhotoError:
+            pass
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_an_animated_picture_is_refused(format: str) -> None:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format, save_all=True, append_images=frames[1:], duration=100)
+    assert refused(buffer.getvalue()).code == "animated_photo"
+
+
+def test_a_phones_jpeg_with_several_views_is_taken() -> None:
+    buffer = io.BytesIO()
+    first, second = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
+    first.save(buffer, "MPO", save_all=True, append_images=[second])
+    red, _green, blue = stored(clean_photo(upload(buffer.getvalue())).large).getpixel((30, 30))  # type: ignore[misc]
+    assert red > 200 > blue
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims to be huge and holds next to nothing."""
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    chunks = b""
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")):
+        chunks += len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
+    assert refused(png_header(*size)).status == 413
+
+
+def test_a_file_over_the_limit_is_refused_with_both_figures() -> None:
+    error = refused(b"\xff\xd8\xff" + b"x" * 12_400_000)
+    assert error.status == 413
+    assert str(error) == "This photo is 13 MB; the limit is 12 MB. Make it smaller or take a new one."
+
+
+def test_a_splinter_is_refused() -> None:
+    assert refused(picture(size=(2000, 20))).code == "narrow_photo"
