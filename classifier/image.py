@@ -40,22 +40,18 @@ class ImageEncoder:
         self.std = torch.tensor(self.preprocess.std, device=device).view(shape) * 255
 
     @torch.inference_mode()
-    def encode(self, images: Sequence[Image.Image], *, mirrored: bool = False) -> Tensor:
-        """Return unit embeddings (n, dim) float32, if asked of the mirror images.
-
-        Raises ValueError for an empty batch.
-        """
+    def encode(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return unit embeddings (n, dim) float32. Raises ValueError for an empty batch."""
         if not images:
             raise ValueError("the batch is empty")
         starts = range(0, len(images), IMAGES_PER_PASS)
-        return torch.cat([self._embed(images[start : start + IMAGES_PER_PASS], mirrored) for start in starts])
+        return torch.cat([self._embed(images[start : start + IMAGES_PER_PASS]) for start in starts])
 
-    def _embed(self, images: Sequence[Image.Image], mirrored: bool) -> Tensor:
+    def _embed(self, images: Sequence[Image.Image]) -> Tensor:
         pixels = np.stack([crop(image, self.preprocess) for image in images])
         # (n, height, width, 3) permuted is channels_last already, the layout in which the network is fastest.
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        batch = (batch.float() - self.mean) / self.std
-        return normalize(self.encoder(batch.flip(3) if mirrored else batch).float(), dim=1)
+        return normalize(self.encoder((batch.float() - self.mean) / self.std).float(), dim=1)
 
 
 class ImageModel:

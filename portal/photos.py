@@ -44,7 +44,7 @@ class Photo:
         return {f"photo_{size}": name for size, name in asdict(self).items()}
 
 
-def clean_photo(upload: UploadedFile[Any]) -> Photo:
+def clean_photo(upload: "UploadedFile[Any]") -> Photo:
     """Decode an upload once, orient it, drop everything but its pixels and store a large and a small copy.
 
     Raises PhotoError for what is too large, not a JPEG, PNG or WebP, animated, broken or oddly shaped.
@@ -63,7 +63,7 @@ def clean_photo(upload: UploadedFile[Any]) -> Photo:
     )
 
 
-def decode(upload: UploadedFile[Any]) -> Image.Image:
+def decode(upload: "UploadedFile[Any]") -> Image.Image:
     """Return the upload's pixels, reduced while decoding where the format can. Raises PhotoError."""
     _check_size(upload)
     with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def delete_photo(photo: Photo) -> None:
             default_storage.delete(name)
 
 
-def _check_size(upload: UploadedFile[Any]) -> None:
+def _check_size(upload: "UploadedFile[Any]") -> None:
     if (upload.size or 0) > settings.UPLOAD_LIMIT_BYTES:
         message = _("This photo is %(size)d MB; the limit is %(limit)d MB. Make it smaller or take a new one.")
         size, limit = -(-(upload.size or 0) // 1_000_000), settings.UPLOAD_LIMIT_BYTES // 1_000_000

@@ -17,7 +17,7 @@ from portal.photos import Photo
 DRAFTS_LIVE = timedelta(days=1)
 
 
-def keep_photo(*, seller: User, upload: UploadedFile[Any]) -> PhotoDraft:
+def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
     """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
     photo = photos.clean_photo(upload)
     return PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)

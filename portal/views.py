@@ -61,7 +61,8 @@ def product_new(request: HttpRequest) -> HttpResponse:
     product = services.submit_product(seller=seller, **form.values())
     bell.wait_for(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     if request.htmx:  # type: ignore[attr-defined]
-        return push_url(_result(request, product.pk), product.get_absolute_url())
+        context = _result_context(_my_product(request, product.pk))
+        return push_url(render(request, "products/_created.html", context), product.get_absolute_url())
     return redirect(product)
 
 

@@ -22,8 +22,18 @@ from portal.services import keep_photo, submit_product
 PASSWORD = "a long enough password"
 
 
+def pytest_configure() -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+
+
 def prepare() -> None:
     call_command("prepare", stdout=io.StringIO())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> None:
+    """Pages name static files by their content, as in production."""
+    call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[tuple[int, Split], ...] = ((70, "train"), (80, "validation"), (100, "test"))
 
 # Word sets that share this much are the same product for the split: a size or a colour apart.
-SAME_TITLE = 0.8
+SAME_TITLE = 0.75
 
 # A word in more titles than this says nothing about which titles to compare.
 COMMON_WORD = 200
@@ -173,8 +173,8 @@ def _same_values(products: Sequence[Product]) -> Iterator[tuple[int, int]]:
 def _near_titles(products: Sequence[Product]) -> Iterator[tuple[int, int]]:
     """Yield pairs of rows whose titles' word sets have a Jaccard index of at least SAME_TITLE.
 
-    Titles are compared only when they share one of their rarest words: two sets that overlap by 4/5 share at
-    least one of the rarest fifth (the prefix filter of set-similarity joins), so no such pair is missed, save
+    Titles are compared only when they share one of their rarest words: two sets that overlap by 3/4 share at
+    least one of the rarest quarter (the prefix filter of set-similarity joins), so no such pair is missed, save
     among words that are everywhere.
     """
     words = [_words(product.title) for product in products]

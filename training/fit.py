@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -47,21 +47,18 @@ def embed_texts(
     return _cached(cache, ["text", backbone, str(max_tokens), *texts], compute)
 
 
-def embed_images(
-    products: Sequence[Product], *, backbone: str, mirrored: bool, cache: Path, progress: Progress
-) -> Array:
-    """Return unit embeddings (n, dim) float32 of the photographs, or of their mirror images."""
+def embed_images(products: Sequence[Product], *, backbone: str, cache: Path, progress: Progress) -> Array:
+    """Return unit embeddings (n, dim) float32 of the photographs."""
 
     def compute() -> Array:
         encoder = ImageEncoder(backbone, pick_device(None))
         images, parts = open_images(products), []
         while batch := list(islice(images, IMAGES_PER_STEP)):
-            parts.append(encoder.encode(batch, mirrored=mirrored).cpu())
+            parts.append(encoder.encode(batch).cpu())
             progress("images", sum(map(len, parts)), len(products))
         return torch.cat(parts).numpy()
 
-    digests = [product.digest for product in products]
-    return _cached(cache, ["image", backbone, str(mirrored), *digests], compute)
+    return _cached(cache, ["image", backbone, *(product.digest for product in products)], compute)
 
 
 def _cached(folder: Path, parts: Sequence[str], compute: Callable[[], Array]) -> Array:
@@ -81,11 +78,12 @@ def _cached(folder: Path, parts: Sequence[str], compute: Callable[[], Array]) ->
 
 @dataclass(frozen=True)
 class Part:
-    """Embeddings (n, dim) float32, targets (n,) int64 and weights (n,) float32 of one split."""
+    """One split: embeddings (n, dim) float32, targets (n,) int64, weights (n,) float32, contested (n,) bool."""
 
     embeddings: Tensor
     targets: Tensor
     weights: Tensor
+    contested: Tensor
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,19 @@ def weigh(products: Sequence[Product], recipe: Recipe) -> Array:
     sets = _inverse([product.dataset for product in products], np.ones(len(products)), recipe.dataset_power)
     both = sets * _inverse([product.label for product in products], sets, recipe.class_power)
     return np.asarray(both / both.mean(), np.float32)
+
+
+def contested(products: Sequence[Product]) -> npt.NDArray[np.bool_]:
+    """Return for each product, (n,), whether its data set holds more than one category.
+
+    Only such sets say how sure a model may be: where all is clothing, the look of the set answers. When no set
+    holds several, all count.
+    """
+    labels: dict[str, set[str]] = {}
+    for product in products:
+        labels.setdefault(product.dataset, set()).add(product.label)
+    several = np.array([len(labels[product.dataset]) > 1 for product in products])
+    return several if several.any() else ~several
 
 
 def fit(train: Part, validation: Part, classes: int, recipe: Recipe, progress: Progress) -> list[Fitted]:
@@ -132,19 +143,22 @@ def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
 
 
 def _fit_one(train: Part, validation: Part, classes: int, head_recipe: HeadRecipe, recipe: Recipe) -> Fitted:
-    mean, std = train.embeddings.mean(dim=0), train.embeddings.std(dim=0).clamp(min=1e-6)
+    mean, std = train.embeddings.mean(dim=0), train.embeddings.std(dim=0)
+    # MiniLM has a dimension that never changes; dividing by its deviation would overflow half precision.
+    std = std.clamp(min=float(0.1 * std.median()))
     head = build_head(train.embeddings.shape[1], head_recipe.hidden, classes, head_recipe.dropout)
-    scaled = Part((train.embeddings - mean) / std, train.targets, train.weights)
-    checked = Part((validation.embeddings - mean) / std, validation.targets, validation.weights)
+    scaled = replace(train, embeddings=(train.embeddings - mean) / std)
+    checked = replace(validation, embeddings=(validation.embeddings - mean) / std)
     if head_recipe.hidden:
         _fit_by_batches(head, scaled, checked, head_recipe, recipe)
     else:
         _fit_at_once(head, scaled, head_recipe)
     _fold(head[0], mean, std)
-    head.eval()
+    head.eval().requires_grad_(False)
     with torch.inference_mode():
         logits = head(validation.embeddings)
-    temperature = fit_temperature(logits.clone(), validation.targets, validation.weights)
+    # A tensor made in inference mode cannot enter autograd; its clone can.
+    temperature = fit_temperature(logits.clone(), validation.targets, validation.weights * validation.contested)
     loss = _loss(logits / temperature, validation.targets, validation.weights)
     return Fitted(head, head_recipe, temperature, loss.item())
 

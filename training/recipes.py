@@ -64,20 +64,23 @@ STARTER_TEXT = Recipe(
     modality="text",
     backbone=BUNDLED_TEXT,
     heads=(
-        HeadRecipe(weight_decay=1e-4),
         HeadRecipe(weight_decay=1e-5),
         HeadRecipe(hidden=256, dropout=0.2, weight_decay=0.01),
-        HeadRecipe(hidden=512, dropout=0.4, weight_decay=0.01),
+        HeadRecipe(hidden=512, dropout=0.3, weight_decay=0.01),
     ),
+    epochs=20,
+    batch_size=1024,
+    learning_rate=4e-3,
 )
 
 STARTER_IMAGE = Recipe(
     modality="image",
     backbone=BUNDLED_IMAGE,
     heads=(
+        HeadRecipe(weight_decay=1e-2),
         HeadRecipe(weight_decay=1e-3),
-        HeadRecipe(weight_decay=1e-4),
-        HeadRecipe(hidden=128, dropout=0.5, weight_decay=0.05),
         HeadRecipe(hidden=192, dropout=0.7, weight_decay=0.1),
+        HeadRecipe(hidden=192, dropout=0.8, weight_decay=0.3),
     ),
+    epochs=25,
 )

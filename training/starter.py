@@ -29,7 +29,7 @@ from training.evaluate import (
     measure_classes,
     table,
 )
-from training.fit import Array, Fitted, Part, Progress, embed_images, embed_texts, fit, weigh
+from training.fit import Array, Fitted, Part, Progress, contested, embed_images, embed_texts, fit, weigh
 from training.recipes import STARTER_IMAGE, STARTER_TEXT, Recipe
 
 
@@ -127,44 +127,33 @@ def _train(
     recipe: Recipe, products: Sequence[Product], labels: Sequence[str], cache: Path, progress: Progress
 ) -> Trained:
     usable = [p for p in products if (p.has_text if recipe.modality == "text" else p.has_image)]
-    views = _embed(recipe, usable, cache, progress)
+    embeddings = _embed(recipe, usable, cache, progress)
     rows: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
     for row, product in enumerate(usable):
         rows[product.split].append(row)
 
-    def part(split: Split, seen: Sequence[Array]) -> Part:
+    def part(split: Split) -> Part:
         chosen = [usable[row] for row in rows[split]]
         return Part(
-            torch.from_numpy(np.concatenate([view[rows[split]] for view in seen])),
-            torch.from_numpy(np.tile(_targets(chosen, labels), len(seen))),
-            torch.from_numpy(np.tile(weigh(chosen, recipe), len(seen))),
+            torch.from_numpy(embeddings[rows[split]]),
+            torch.from_numpy(_targets(chosen, labels)),
+            torch.from_numpy(weigh(chosen, recipe)),
+            torch.from_numpy(contested(chosen)),
         )
 
-    fitted = fit(part("train", views), part("validation", views[:1]), len(labels), recipe, progress)
+    fitted = fit(part("train"), part("validation"), len(labels), recipe, progress)
     # What is measured is what is stored: a head in half precision, read back as float32.
     head = fitted[0].head.half().float()
     train, test = ([usable[row] for row in rows[split]] for split in ("train", "test"))
-    probabilities = answer(head, torch.from_numpy(views[0][rows["test"]]), fitted[0].temperature).probabilities
+    probabilities = answer(head, torch.from_numpy(embeddings[rows["test"]]), fitted[0].temperature).probabilities
     metrics = _metrics(probabilities, test, train, labels)
     return Trained(recipe, fitted, train, test, probabilities, metrics)
 
 
-def _embed(recipe: Recipe, products: Sequence[Product], cache: Path, progress: Progress) -> list[Array]:
-    """Return the embeddings, and for photographs those of the mirror images: half of the photographers' choice."""
-    if recipe.modality == "text":
-        return [
-            embed_texts(
-                products,
-                backbone=recipe.backbone,
-                max_tokens=recipe.max_tokens,
-                cache=cache,
-                progress=progress,
-            )
-        ]
-    return [
-        embed_images(products, backbone=recipe.backbone, mirrored=mirrored, cache=cache, progress=progress)
-        for mirrored in (False, True)
-    ]
+def _embed(recipe: Recipe, products: Sequence[Product], cache: Path, progress: Progress) -> Array:
+    if recipe.modality == "image":
+        return embed_images(products, backbone=recipe.backbone, cache=cache, progress=progress)
+    return embed_texts(products, backbone=recipe.backbone, max_tokens=recipe.max_tokens, cache=cache, progress=progress)
 
 
 def _yardstick(products: Sequence[Product], labels: Sequence[str]) -> Probabilities:
@@ -181,9 +170,11 @@ def _metrics(
     targets = _targets(test, labels)
     counts = Counter(product.label for product in train)
     classes = measure_classes(probabilities, targets, labels)
+    several = contested(test)
     return {
         **measure(probabilities, targets),
         "ece_formula": f"Guo et al. 2017, equation 3, {BINS} equally wide bins of the top probability",
+        "several": measure(probabilities[several], targets[several]),
         "datasets": measure_by(probabilities, targets, [product.dataset for product in test]),
         "classes": {name: {"train": counts[name], **values} for name, values in classes.items()},
     }
@@ -192,9 +183,15 @@ def _metrics(
 def _table(products: Sequence[Product], probabilities: Probabilities, labels: Sequence[str]) -> str:
     targets = _targets(products, labels)
     sets = measure_by(probabilities, targets, [product.dataset for product in products])
+    several = contested(products)
     mean: Metrics = {key: float(np.mean([row[key] for row in sets.values()])) for key in COLUMNS}
-    mean["n"] = len(products)
-    return table({**sets, "**pooled**": measure(probabilities, targets), "*mean of sets*": mean}, "data set")
+    rows = {
+        **sets,
+        "**pooled**": measure(probabilities, targets),
+        "*sets of several categories*": measure(probabilities[several], targets[several]),
+        "*mean of sets*": {**mean, "n": len(products)},
+    }
+    return table(rows, "data set")
 
 
 def _targets(products: Sequence[Product], labels: Sequence[str]) -> Targets:

@@ -11,7 +11,7 @@ from sklearn.pipeline import FeatureUnion
 
 from training.datasets import Product
 from training.evaluate import Probabilities, log_loss
-from training.fit import Array, fit_temperature, weigh
+from training.fit import Array, contested, fit_temperature, weigh
 from training.recipes import Recipe
 
 # The inverse strengths of L2 to choose from by validation log-loss.
@@ -41,13 +41,14 @@ def predict(
     known = features.transform([_text(product) for product in validation])
     asked = features.transform([_text(product) for product in test])
     weights = torch.from_numpy(weigh(validation, recipe))
+    doubtful = torch.from_numpy(contested(validation))
     best, answer = np.inf, np.empty((0, len(labels)), np.float32)
     for strength in STRENGTHS:
         # lbfgs minimises the multinomial loss itself; liblinear would only fit one category against the rest.
         model = LogisticRegression(C=strength, solver="lbfgs", max_iter=100, tol=1e-3)
         model.fit(rows, targets, sample_weight=weigh(train, recipe))
         logits = torch.from_numpy(_logits(model, known, len(labels)))
-        temperature = fit_temperature(logits, torch.from_numpy(checked), weights)
+        temperature = fit_temperature(logits, torch.from_numpy(checked), weights * doubtful)
         loss = log_loss(_softmax(logits, temperature), checked, weights.numpy())
         if loss < best:
             best = loss

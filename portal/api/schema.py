@@ -24,7 +24,7 @@ class AutoSchema(BaseAutoSchema):
     """Documents the one shape of errors beside every operation's own answers."""
 
     def _get_response_bodies(self, direction: str = "response") -> Any:
-        responses = super()._get_response_bodies(direction)
+        responses = super()._get_response_bodies(direction)  # type: ignore[arg-type]
         codes = {"401", "403", "406", "429"}
         if self.method != "GET":
             codes |= {"400", "415"}

@@ -2,7 +2,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
-from portal.api.views import CategoryList, PredictionViewSet, ProductViewSet
+from portal.api.views import CategoryList, NoSuchAddress, PredictionViewSet, ProductViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("predictions", PredictionViewSet, basename="prediction")
@@ -11,6 +11,7 @@ router.register("products", ProductViewSet, basename="api-product")
 urlpatterns = [
     path("v1/", include(router.urls)),
     path("v1/categories", CategoryList.as_view(), name="categories"),
+    path("v1/<path:rest>", NoSuchAddress.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
 ]

@@ -3,11 +3,14 @@ import uuid
 from typing import Any, cast
 
 import django_filters
+from django import forms
+from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework import exceptions, generics, mixins, status, viewsets
+from rest_framework import exceptions, generics, mixins, permissions, status, views, viewsets
 from rest_framework.decorators import action
-from rest_framework.parsers import MultiPartParser
+from rest_framework.parsers import JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -58,6 +61,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
 
     lookup_value_converter = "uuid"
     serializer_class = PredictionSerializer
+    parser_classes = [MultiPartParser]
     queryset = Prediction.objects.select_related("product", "text_version", "image_version", "feedback__category")
 
     def get_queryset(self) -> Any:
@@ -65,10 +69,6 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
 
     def get_throttles(self) -> list[Any]:
         return [UploadThrottle(), UserThrottle()] if self.action == "create" else [UserThrottle()]
-
-    @property
-    def parser_classes(self) -> list[Any]:  # type: ignore[override]
-        return [MultiPartParser] if getattr(self, "action", None) == "create" else api_parsers()
 
     @extend_schema(
         operation_id="predict",
@@ -110,7 +110,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
             409: OpenApiResponse(ProblemsSerializer, "There is no result yet."),
         },
     )
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], parser_classes=[JSONParser])
     def feedback(self, request: Request, pk: uuid.UUID) -> Response:
         """Say which category is right. A later answer replaces the earlier one."""
         prediction = get_object_or_404(self.get_queryset(), pk=pk)
@@ -131,6 +131,16 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         return response
 
 
+class GivenValues(forms.Form):
+    """A filter that is named has a value: an empty date is a mistake, not "any date"."""
+
+    def clean(self) -> dict[str, Any]:
+        for name, field in self.fields.items():
+            if type(field) is not forms.CharField and self.data.get(name) == "":
+                self.add_error(name, ValidationError(_("This must not be empty."), code="empty"))
+        return self.cleaned_data
+
+
 class ProductFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="matching", label="Words in title, description or SKU.")
     state = django_filters.ChoiceFilter(choices=Product.State.choices, method="in_state")
@@ -142,6 +152,7 @@ class ProductFilter(django_filters.FilterSet):
     class Meta:
         model = Product
         fields: list[str] = []
+        form = GivenValues
 
     def matching(self, products: Any, name: str, value: str) -> Any:
         return products.matching(value)
@@ -171,8 +182,14 @@ class CategoryList(generics.ListAPIView[Category]):
     filter_backends: list[Any] = []
 
 
-def api_parsers() -> list[Any]:
-    return list(viewsets.GenericViewSet.parser_classes)
+class NoSuchAddress(views.APIView):
+    """Any other address under the API: its errors have the API's shape too."""
+
+    permission_classes = [permissions.AllowAny]
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise exceptions.NotFound
 
 
 def _preferred_wait(request: Request) -> int | None:

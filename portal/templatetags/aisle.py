@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from portal.confidence import Confidence
 from portal.confidence import confidence as portal_confidence
@@ -78,8 +79,11 @@ def message_tone(level_tag: str) -> str:
 
 @register.filter
 def when(moment: datetime) -> str:
-    """Return "3 minutes ago" within a day and a date after that."""
-    if timezone.now() - moment < timedelta(days=1):
+    """Return "just now", "3 minutes ago" within a day, and a date after that."""
+    age = timezone.now() - moment
+    if age < timedelta(minutes=1):
+        return _("just now")
+    if age < timedelta(days=1):
         return str(naturaltime(moment))
     return date_format(moment, "j M Y")
 

@@ -24,7 +24,7 @@ def products(**sizes: int) -> list[Product]:
 
 def recipe(**changes: float) -> Recipe:
     heads = (HeadRecipe(weight_decay=1e-3), HeadRecipe(hidden=16, dropout=0.1, weight_decay=0.01))
-    settings = {"batch_size": 64, **changes}
+    settings = {"batch_size": 64, "epochs": 10, **changes}
     return Recipe(modality="text", backbone="none", heads=heads, **settings)  # type: ignore[arg-type]
 
 
@@ -70,6 +70,14 @@ def test_the_same_seed_gives_the_same_head() -> None:
     first, second = (fit(clouds(300, 1, 0.4), clouds(100, 2, 0.4), 3, recipe(), quiet)[0] for _ in range(2))
     for one, other in zip(first.head.parameters(), second.head.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_dimension_that_never_changes_leaves_the_head_finite_in_half_precision() -> None:
+    train, validation = clouds(300, 1, 0.3), clouds(100, 2, 0.3)
+    for part in (train, validation):
+        part.embeddings[:, 5] = 0.25
+    for candidate in fit(train, validation, 3, recipe(), quiet):
+        assert torch.isfinite(candidate.head.half()(validation.embeddings.half())).all()
 
 
 def test_the_temperature_undoes_overconfidence() -> None:

@@ -1,0 +1,281 @@
+"""How fast Aisle answers: one seller on an idle system, and a full queue beside a bare loop over the same models.
+
+Starts a whole Aisle of its own (`manage.py start`) with embedded servers in a temporary folder, asks it over HTTP,
+and stops it. See benchmarks/README.md.
+"""
+
+import argparse
+import http.client
+import io
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from items import Item, gather
+from PIL import Image
+from progress import say, track
+from stack import PATIENCE, ROOT, running_stack, set_up_home, until
+
+
+def main() -> None:
+    options = parse()
+    # A benchmark that is told to stop leaves nothing behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    load = os.getloadavg()[0]
+    items, source = gather(options.data, options.rows)
+    set_up_home()
+    with running_stack() as port:
+        figures = measure(items, port, samples=options.samples, rounds=options.rounds)
+    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "rows": len(items)}
+    report(figures, as_json=options.json)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about a minute")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    parser.add_argument("--rows", type=int, default=200, help="length of the queue (default: 200)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of product data, one folder a set (default: ../shared/data if it exists, else made-up products)",
+    )
+    options = parser.parse_args()
+    options.samples, options.rounds = (15, 2) if options.quick else (100, 5)
+    shared = ROOT.parent / "shared" / "data"
+    if options.data is None and shared.is_dir():
+        options.data = shared
+    return options
+
+
+# The measurements
+
+
+def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> dict[str, Any]:
+    import django
+
+    django.setup()
+    say("Loading the models into this process, for the bare loop")
+    bare = Bare()
+    queue = Queue(items)
+    seller = Seller(port, queue.token)
+    seller.ask(items[0])  # the workers load their models
+    queue.settle()
+
+    waits = [seller.ask(item) for item in track(list(islice(cycle(items), samples)), "One seller")]
+    queue.settle()
+    singles = [bare.one(item) for item in track(list(islice(cycle(items), samples)), "The bare models, one by one")]
+
+    queued, alone = [], []
+    bare.many(queue.stored[:32])
+    for _ in track(range(rounds), f"{len(items)} rows, bare and queued"):
+        alone.append(bare.many(queue.stored))
+        queued.append(queue.drain())
+        queue.settle()
+    seller.close()
+    per_second = len(items) / statistics.median(queued)
+    bare_per_second = len(items) / statistics.median(alone)
+    return {
+        "interactive_p50_ms": round(float(np.percentile(waits, 50)), 1),
+        "interactive_p95_ms": round(float(np.percentile(waits, 95)), 1),
+        "bare_single_ms": round(statistics.median(singles), 1),
+        "queue_per_second": round(per_second, 1),
+        "bare_per_second": round(bare_per_second, 1),
+        "queue_vs_bare": round(per_second / bare_per_second, 3),
+        "queue_per_second_rounds": [round(len(items) / seconds, 1) for seconds in queued],
+        "bare_per_second_rounds": [round(len(items) / seconds, 1) for seconds in alone],
+        "samples": samples,
+    }
+
+
+class Seller:
+    """A client of the API that uploads one product after the other."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.token = token
+
+    def ask(self, item: Item) -> float:
+        """Return the milliseconds from POST to result, in an otherwise idle system."""
+        body, content_type = multipart(item)
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Prefer": "wait=10"}
+        time.sleep(0.1)  # what the last upload left to archive
+        start = time.perf_counter()
+        self.connection.request("POST", "/api/v1/predictions", body, headers)
+        response = self.connection.getresponse()
+        answer = json.loads(response.read())
+        milliseconds = (time.perf_counter() - start) * 1000
+        if response.status == http.client.ACCEPTED:  # the models are still being loaded
+            return milliseconds
+        assert response.status == http.client.OK, answer
+        assert answer["state"] == "done" and len(answer["top5"]) == 5, answer
+        return milliseconds
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def multipart(item: Item) -> tuple[bytes, str]:
+    boundary = uuid.uuid4().hex
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in (("title", item.title), ("description", item.description))
+    ]
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n"
+    )
+    body = b"".join([*parts, head.encode(), item.photo, f"\r\n--{boundary}--\r\n".encode()])
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An item whose photograph the portal has cleaned and stored."""
+
+    title: str
+    description: str
+    photo: Any  # portal.photos.Photo
+
+
+class Bare:
+    """The same models in one process, with no portal round them."""
+
+    def __init__(self) -> None:
+        from classifier import registry
+
+        variants = registry.deployed()
+        self.text = registry.load_text(variants["text"][0].version)
+        self.image = registry.load_image(variants["image"][0].version)
+
+    def one(self, item: Item) -> float:
+        """Return the milliseconds to decode the upload and to run both models."""
+        start = time.perf_counter()
+        photo = Image.open(io.BytesIO(item.photo)).convert("RGB")
+        self.text.predict([item.title], [item.description])
+        self.image.predict([photo])
+        return (time.perf_counter() - start) * 1000
+
+    def many(self, rows: Sequence[Stored]) -> float:
+        """Return the seconds to decode the stored photographs and to run both models, in batches of 32."""
+        from django.core.files.storage import default_storage
+
+        start = time.perf_counter()
+        for at in range(0, len(rows), 32):
+            batch = rows[at : at + 32]
+            photos = []
+            for row in batch:
+                with default_storage.open(row.photo.small) as file:
+                    photos.append(Image.open(file).convert("RGB"))
+            self.text.predict([row.title for row in batch], [row.description for row in batch])
+            self.image.predict(photos)
+        return time.perf_counter() - start
+
+
+class Queue:
+    """A seller's rows in the database that the running workers share."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        from django.core.files.uploadedfile import SimpleUploadedFile
+        from knox.models import AuthToken
+
+        from portal import photos
+        from portal.models import User
+        from portal.roles import Role
+
+        self.seller = User.objects.create_user("bench@shop.example", uuid.uuid4().hex)
+        Role.SELLER.give(self.seller)
+        self.token: str = AuthToken.objects.create(user=self.seller)[1]
+        self.stored = [
+            Stored(item.title, item.description, photos.clean_photo(SimpleUploadedFile("photo.jpg", item.photo)))
+            for item in track(items, "Storing photographs")
+        ]
+
+    def drain(self) -> float:
+        """Queue all rows at one instant; return the seconds until the last result is stored."""
+        from django.db import transaction
+        from django.utils import timezone
+
+        from classifier.models import Prediction
+        from portal.models import PhotoDraft
+        from portal.services import submit_product
+
+        committed = []
+        with transaction.atomic():
+            transaction.on_commit(lambda: committed.append(timezone.now()))
+            products = [
+                submit_product(
+                    seller=self.seller,
+                    title=row.title,
+                    description=row.description,
+                    draft=PhotoDraft.objects.create(seller=self.seller, **vars(row.photo)),
+                )
+                for row in self.stored
+            ]
+        mine = Prediction.objects.filter(pk__in=[product.prediction_id for product in products])
+        until(lambda: not mine.waiting().exists(), "The queue did not empty.")
+        finished = [end for state, end in mine.values_list("state", "finished_at") if state == "done" and end]
+        assert len(finished) == len(self.stored), "some predictions failed"
+        return (max(finished) - committed[0]).total_seconds()
+
+    def settle(self) -> None:
+        """Wait until nothing is left to predict or to archive."""
+        from classifier.models import Prediction
+
+        until(lambda: not Prediction.objects.filter(archived_at=None).exists(), "The archive did not settle.")
+
+
+# The report
+
+
+def machine() -> dict[str, Any]:
+    import torch
+
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "torch": torch.__version__,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "python": sys.version.split()[0],
+    }
+
+
+def cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def report(figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    rows = [
+        ("One seller, POST to result, median", f"{figures['interactive_p50_ms']} ms"),
+        ("One seller, POST to result, 95th percentile", f"{figures['interactive_p95_ms']} ms"),
+        ("Bare models, one product, median", f"{figures['bare_single_ms']} ms"),
+        (f"Queue of {figures['rows']}", f"{figures['queue_per_second']} predictions/s"),
+        ("Bare loop, batches of 32", f"{figures['bare_per_second']} predictions/s"),
+        ("Queue / bare loop", f"{figures['queue_vs_bare']:.2f}"),
+    ]
+    for name, value in rows:
+        print(f"{name:46} {value:>20}")
+    print(
+        f"\n{figures['items']} products, {figures['samples']} single uploads; {figures['cores']} cores of "
+        f"{figures['cpu']}, {figures['device']}, torch {figures['torch']}, load {figures['load_at_start']} at the start"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""An Aisle of its own for a benchmark: embedded servers in a temporary folder, web, workers and beat."""
+
+import atexit
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from progress import say
+
+ROOT = Path(__file__).resolve().parent.parent
+FROM_OUTSIDE = ("AISLE_", "AWS_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS")
+PATIENCE = 180  # seconds for whatever should take a few
+
+
+def set_up_home() -> None:
+    """Give this process and those it starts an Aisle of their own, with embedded servers."""
+    for name in list(os.environ):
+        if name.startswith(FROM_OUTSIDE):
+            del os.environ[name]
+    home = tempfile.mkdtemp(prefix="aisle-bench-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ |= {
+        "AISLE_HOME": home,
+        "DJANGO_SETTINGS_MODULE": "portal.settings",
+        "UPLOAD_RATE": "100000/minute",
+        "API_RATE": "100000/minute",
+        "LOG_LEVEL": "WARNING",
+    }
+    sys.path.insert(0, str(ROOT))
+    from portal import embedded
+
+    embedded.ensure_running()  # this process is the last to leave: it stops the servers
+
+
+@contextmanager
+def running_stack() -> Iterator[int]:
+    """Run web, workers and beat as `make run` does; yield the port; stop them, the stubborn ones too."""
+    port = free_port()
+    log = Path(os.environ["AISLE_HOME"]) / "stack.log"
+    command = [sys.executable, "manage.py", "start", "--port", str(port)]
+    say("Starting web, workers and beat")
+    with log.open("wb") as output:
+        stack = psutil.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: answers(port) or stack.poll() is not None, "The web process did not start in time.")
+        if stack.poll() is not None:
+            sys.exit(f"Aisle did not start:\n{log.read_text()[-3000:]}")
+        yield port
+    finally:
+        stop(stack)
+
+
+def stop(stack: psutil.Popen) -> None:
+    try:
+        family = [stack, *stack.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    stack.send_signal(signal.SIGINT)
+    for process in psutil.wait_procs(family, timeout=20)[1]:
+        process.kill()
+
+
+def until(condition: Callable[[], bool], complaint: str) -> None:
+    """Wait until the condition holds; end the benchmark with the complaint when it takes too long."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(complaint)
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    try:
+        return get(port, "/health/ready/") == http.client.OK
+    except OSError:
+        return False
+
+
+def get(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

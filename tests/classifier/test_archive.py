@@ -1,0 +1,112 @@
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import boto3
+import pytest
+from botocore.config import Config
+from django.core.files.storage import storages
+from django.utils import timezone
+from moto.server import ThreadedMotoServer
+
+from classifier import archive
+from classifier.models import Category, ModelVersion, Prediction, Variant
+from classifier.services import register_starters
+from classifier.tasks import archive_pending, classify_pending
+from feedback.services import record_feedback
+from feedback.tasks import archive_feedback
+from portal.models import Product, User
+
+MakeProduct = Callable[..., Product]
+QUICK = Config(connect_timeout=1, retries={"max_attempts": 1})
+
+
+@pytest.fixture
+def bucket(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
+    """All storages on a real S3 server."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="aisle")
+    options = {"bucket_name": "aisle", "endpoint_url": address, "region_name": "us-east-1", "file_overwrite": True}
+    s3 = {
+        alias: {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "location": room}}
+        for alias, room in (("default", "photos"), ("archive", "archive"), ("models", "models"))
+    }
+    settings.STORAGES = {**settings.STORAGES, **s3}  # type: ignore[attr-defined]
+    yield server
+    server.stop()
+
+
+def read(prediction: Prediction, name: str) -> dict[str, object]:
+    content: dict[str, object] = json.loads(storages["archive"].open(archive.path(prediction.pk, name)).read())
+    return content
+
+
+def finish(product: Product) -> Prediction:
+    archive_pending()
+    return Prediction.objects.get(pk=product.prediction_id)
+
+
+def test_every_input_and_both_models_views_are_kept(seller: User, make_product: MakeProduct) -> None:
+    prediction = finish(make_product(seller, photo=True))
+    assert prediction.archived_at
+    assert read(prediction, "input.json")["title"] == prediction.title
+    assert storages["archive"].open(archive.path(prediction.pk, "image.jpg")).read(3) == b"\xff\xd8\xff"
+    for name, probabilities in (
+        ("text.json", prediction.text_probabilities),
+        ("image.json", prediction.image_probabilities),
+    ):
+        view = read(prediction, name)
+        assert view["version"] == "starter"
+        assert view["probabilities"] == probabilities
+        assert len(probabilities) == 18
+    assert read(prediction, "ensemble.json")["top5"] == prediction.top5
+
+
+def test_the_verdict_joins_the_archive_and_a_change_keeps_the_first(seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller).prediction
+    record_feedback(prediction=prediction, category=Category.objects.get(slug="musical-instruments"))
+    archive_feedback()
+    assert read(prediction, "feedback.json")["category"] == "musical-instruments"
+    record_feedback(prediction=prediction, category=None, wish="Guitars")
+    archive_feedback()
+    kept = read(prediction, "feedback.json")
+    assert (kept["verdict"], kept["wish"]) == ("none", "Guitars")
+    assert [answer["category"] for answer in kept["earlier"]] == ["musical-instruments"]  # type: ignore[attr-defined]
+
+
+def test_the_same_works_over_the_s3_protocol(bucket: object, seller: User, make_product: MakeProduct) -> None:
+    Variant.objects.all().delete()
+    ModelVersion.objects.all().delete()
+    register_starters()
+    prediction = finish(make_product(seller, photo=True))
+    assert read(prediction, "text.json")["probabilities"] == prediction.text_probabilities
+
+
+def test_a_storage_outage_delays_the_archive_and_nothing_else(
+    bucket: ThreadedMotoServer, settings: object, seller: User, make_product: MakeProduct
+) -> None:
+    working = settings.STORAGES  # type: ignore[attr-defined]
+    broken = {**working["archive"]["OPTIONS"], "endpoint_url": "http://127.0.0.1:9", "client_config": QUICK}
+    Variant.objects.all().delete()
+    ModelVersion.objects.all().delete()
+    register_starters()
+    settings.STORAGES = {**working, "archive": {**working["archive"], "OPTIONS": broken}}  # type: ignore[attr-defined]
+    product = make_product(seller, photo=True)
+    assert finish(product).archived_at is None
+    assert finish(product).state == Prediction.State.DONE
+    settings.STORAGES = working  # type: ignore[attr-defined]
+    Prediction.objects.update(archive_due_at=timezone.now() - timedelta(seconds=1))
+    assert finish(product).archived_at
+
+
+def test_one_bad_row_does_not_keep_the_others_out_of_the_archive(seller: User, make_product: MakeProduct) -> None:
+    bad, *good = [make_product(seller, title=f"Guitar {i}", answered=False) for i in range(4)]
+    classify_pending()
+    Prediction.objects.filter(pk=bad.prediction_id).update(photo_small="gone.jpg")
+    assert finish(bad).archived_at is None
+    assert all(finish(product).archived_at for product in good)

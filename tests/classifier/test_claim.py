@@ -1,0 +1,89 @@
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from classifier.models import Prediction
+from portal.models import User
+
+Priority, State = Prediction.Priority, Prediction.State
+
+
+def queue(seller: User, count: int = 1, **fields: object) -> list[Prediction]:
+    rows = [Prediction(seller=seller, title=f"Mug {i}", **fields) for i in range(count)]
+    return Prediction.objects.bulk_create(rows)
+
+
+def expire(*predictions: Prediction) -> None:
+    ids = [prediction.pk for prediction in predictions]
+    Prediction.objects.filter(pk__in=ids).update(due_at=timezone.now() - timedelta(seconds=1))
+
+
+def test_interactive_rows_overtake_bulk_rows(seller: User) -> None:
+    queue(seller, 5, priority=Priority.BULK)
+    (lone,) = queue(seller, 1, priority=Priority.INTERACTIVE)
+    assert Prediction.objects.claim(limit=3)[0] == lone
+
+
+def test_a_claimed_row_is_not_claimed_again_until_its_lease_runs_out(seller: User) -> None:
+    queue(seller)
+    (claimed,) = Prediction.objects.claim(limit=10)
+    assert claimed.attempts == 1
+    assert Prediction.objects.claim(limit=10) == []
+    expire(claimed)
+    (again,) = Prediction.objects.claim(limit=10)
+    assert again.attempts == 2
+    assert again.lease != claimed.lease
+
+
+def test_a_worker_that_lost_its_lease_cannot_write(seller: User) -> None:
+    queue(seller)
+    (late,) = Prediction.objects.claim(limit=1)
+    expire(late)
+    (current,) = Prediction.objects.claim(limit=1)
+    assert Prediction.objects.held(late).update(error="late") == 0
+    assert Prediction.objects.held(current).update(error="in time") == 1
+
+
+def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> None:
+    suspect, *others = queue(seller, 5)
+    Prediction.objects.filter(pk=suspect.pk).update(attempts=2)
+    assert Prediction.objects.claim(limit=10) == [suspect]
+    assert set(Prediction.objects.claim(limit=10)) == set(others)
+
+
+def test_a_row_that_backs_off_is_not_due(seller: User) -> None:
+    queue(seller, 1, due_at=timezone.now() + timedelta(minutes=1))
+    assert not Prediction.objects.due().exists()
+    assert Prediction.objects.claim(limit=1) == []
+
+
+def test_many_workers_never_claim_a_row_twice(committed_db: None, seller: User) -> None:
+    queue(seller, 300)
+    claimed: list[uuid.UUID] = []
+
+    def work() -> None:
+        while batch := Prediction.objects.claim(limit=7):
+            claimed.extend(prediction.pk for prediction in batch)
+        connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    # A worker leaves when all that is left is locked by others, so what they returned may still be there: never twice.
+    assert len(claimed) == len(set(claimed))
+    assert len(claimed) + Prediction.objects.due().count() == 300
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_claiming_takes_the_same_few_queries_however_many_rows(
+    seller: User, django_assert_num_queries: object, count: int
+) -> None:
+    queue(seller, count)
+    with django_assert_num_queries(5):  # type: ignore[operator]  # select, update, read; savepoint and its release
+        assert len(Prediction.objects.claim(limit=count)) == count

@@ -1,0 +1,160 @@
+import json
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+
+from classifier import registry
+from classifier.models import Category, ModelVersion, Prediction, Variant
+from classifier.pipeline import classify
+from classifier.tasks import classify_pending, ring
+from portal.models import Product, User
+from tests.classifier.test_claim import expire, queue
+from tests.conftest import picture
+
+State = Prediction.State
+MakeProduct = Callable[..., Product]
+
+
+def test_text_and_photo_are_combined_by_the_registered_accuracies(seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller, photo=True).prediction
+    versions = {version.modality: version for version in ModelVersion.objects.all()}
+    assert prediction.weights == {"text": versions["text"].accuracy, "image": versions["image"].accuracy}
+    assert (prediction.text_version, prediction.image_version) == (versions["text"], versions["image"])
+    total = sum(prediction.weights.values())
+    for slug, probability in prediction.probabilities.items():
+        expected = (
+            prediction.weights["text"] * prediction.text_probabilities[slug]
+            + prediction.weights["image"] * prediction.image_probabilities[slug]
+        ) / total
+        assert probability == pytest.approx(expected, abs=1e-5)
+
+
+def test_everything_is_stored_for_every_category(seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller, photo=True).prediction
+    slugs = set(Category.objects.values_list("slug", flat=True))
+    for probabilities in (prediction.text_probabilities, prediction.image_probabilities, prediction.probabilities):
+        assert set(probabilities) == slugs
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert len(prediction.top5) == 5
+    assert [row["probability"] for row in prediction.top5] == sorted(
+        (row["probability"] for row in prediction.top5), reverse=True
+    )
+    assert len(prediction.text_embedding) == 384
+    assert len(prediction.image_embedding) == 1280
+    assert prediction.milliseconds > 0
+
+
+def test_the_models_know_a_guitar(seller: User, make_product: MakeProduct) -> None:
+    assert make_product(seller).prediction.top5[0]["slug"] == "musical-instruments"
+
+
+def test_with_one_modality_the_other_stays_silent(seller: User, make_product: MakeProduct) -> None:
+    by_title = make_product(seller).prediction
+    assert by_title.image_version is None and by_title.image_probabilities is None
+    assert by_title.probabilities == pytest.approx(by_title.text_probabilities, abs=1e-5)
+    by_photo = make_product(seller, title="", photo=True).prediction
+    assert by_photo.text_version is None and by_photo.text_probabilities is None
+    assert by_photo.probabilities == pytest.approx(by_photo.image_probabilities, abs=1e-5)
+
+
+def test_a_poison_row_fails_alone_with_words_for_the_seller(seller: User) -> None:
+    default_storage.save("po/poison-small.jpg", ContentFile(b"no picture at all"))
+    default_storage.save("po/fine-small.jpg", ContentFile(picture(size=(256, 256))))
+    (poison,) = queue(seller, 1, photo_small="po/poison-small.jpg")
+    fine = queue(seller, 3, photo_small="po/fine-small.jpg")
+    classify_pending()
+    poison.refresh_from_db()
+    assert poison.state == State.FAILED
+    assert poison.error == "We couldn't read this photo. Please take or choose another one."
+    assert {row.state for row in Prediction.objects.filter(pk__in=[p.pk for p in fine])} == {State.DONE}
+
+
+def test_a_passing_fault_is_tried_again_with_growing_pauses_then_given_up(seller: User) -> None:
+    (row,) = queue(seller, 1, photo_small="not/there-yet.jpg")
+    pauses = []
+    for _attempt in range(3):
+        classify_pending()
+        row.refresh_from_db()
+        assert row.state == State.QUEUED
+        pauses.append(row.due_at)
+        expire(row)
+    default_storage.save("not/there-yet.jpg", ContentFile(picture(size=(256, 256))))
+    classify_pending()
+    row.refresh_from_db()
+    assert row.state == State.DONE
+
+    (hopeless,) = queue(seller, 1, photo_small="never/there.jpg")
+    for _attempt in range(4):
+        classify_pending()
+        expire(hopeless)
+    hopeless.refresh_from_db()
+    assert hopeless.state == State.FAILED
+    assert "try again" in hopeless.error
+
+
+def test_a_row_that_killed_all_its_workers_is_given_up(seller: User, settings: object) -> None:
+    (row,) = queue(seller)
+    Prediction.objects.filter(pk=row.pk).update(attempts=settings.MAX_ATTEMPTS)  # type: ignore[attr-defined]
+    classify_pending()
+    row.refresh_from_db()
+    assert row.state == State.FAILED
+    assert row.error
+
+
+def test_work_that_was_taken_over_is_not_stored_twice(seller: User) -> None:
+    queue(seller)
+    (late,) = Prediction.objects.claim(limit=1)
+    expire(late)
+    classify_pending()
+    done = Prediction.objects.get(pk=late.pk)
+    classify([late])
+    late.refresh_from_db()
+    assert late.finished_at == done.finished_at
+
+
+def test_a_category_that_no_model_knows_gets_nothing_and_breaks_nothing(
+    seller: User, make_product: MakeProduct
+) -> None:
+    Category.objects.create(slug="books", name="Books")
+    assert make_product(seller, photo=True).prediction.probabilities["books"] == 0
+
+
+def test_ringing_without_work_rings_nobody(db: None) -> None:
+    ring()
+
+
+def test_traffic_is_shared_by_weight_and_sticky(db: None) -> None:
+    first, second = ModelVersion(name="a"), ModelVersion(name="b")
+    variants = [Variant(version=first, weight=80), Variant(version=second, weight=20)]
+    keys = [uuid.uuid4() for _ in range(5000)]
+    chosen = [registry.choose_variant(variants, key) for key in keys]
+    assert 0.77 < chosen.count(first) / len(keys) < 0.83
+    assert chosen == [registry.choose_variant(variants, key) for key in keys]
+    with pytest.raises(registry.NothingDeployed):
+        registry.choose_variant([], keys[0])
+
+
+def test_the_command_line_gives_the_same_answer_as_the_portal(
+    seller: User, make_product: MakeProduct, capsys: pytest.CaptureFixture[str], tmp_path: object
+) -> None:
+    prediction = make_product(seller, title="Yamaha acoustic guitar with case").prediction
+    call_command("classify", "--title", "Yamaha acoustic guitar with case", "--json")
+    answer = json.loads(capsys.readouterr().out)
+    assert [row["slug"] for row in answer["top5"]] == [row["slug"] for row in prediction.top5]
+    assert set(answer["top5"][0]) == {"category", "slug", "probability"}
+    assert answer["text"]["version"] == "starter"
+    assert answer["image"] is None
+    assert answer["milliseconds"] > 0
+
+
+def test_the_command_line_says_what_is_missing(db: None) -> None:
+    with pytest.raises(CommandError, match="--title"):
+        call_command("classify")
+    with pytest.raises(CommandError, match="no file"):
+        call_command("classify", "--image", "nowhere.jpg")
+    with pytest.raises(CommandError, match="not a readable"):
+        call_command("classify", "--image", __file__)

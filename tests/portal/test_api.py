@@ -1,0 +1,209 @@
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+
+from classifier.models import Category, Prediction
+from classifier.tasks import classify_pending
+from feedback.models import Feedback
+from portal.api.throttles import UploadThrottle, UserThrottle
+from portal.models import Product, User
+from tests.conftest import make_user, picture, upload
+
+MakeProduct = Callable[..., Product]
+PREDICTIONS = "/api/v1/predictions"
+
+
+def problem(response: object) -> dict[str, str]:
+    body = response.json()  # type: ignore[attr-defined]
+    assert set(body) == {"type", "errors"}
+    assert all(set(error) == {"code", "detail", "attr"} for error in body["errors"])
+    first: dict[str, str] = body["errors"][0]
+    return first
+
+
+def test_a_prediction_is_taken_and_fetched_from_its_location(api: APIClient, seller: User) -> None:
+    taken = api.post(PREDICTIONS, {"title": "Acoustic guitar", "image": upload(), "sku": "G-1"})
+    assert taken.status_code == 202
+    assert taken.json()["state"] == "queued"
+    classify_pending()
+    result = api.get(taken["Location"]).json()
+    assert result["state"] == "done"
+    assert len(result["top5"]) == 5 and set(result["top5"][0]) == {"category", "slug", "probability"}
+    assert result["confidence"] in ("very_likely", "likely", "not_sure")
+    assert len(result["text"]["probabilities"]) == len(result["image"]["probabilities"]) == 18
+    assert result["product"] == str(Product.objects.get(seller=seller, sku="G-1").pk)
+
+
+def test_who_prefers_to_wait_gets_the_result(committed_db: None) -> None:
+    api = APIClient()
+    user = make_user("waiting@shop.example")
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {AuthToken.objects.create(user=user)[1]}")
+
+    def work() -> None:
+        while not Prediction.objects.due().exists():
+            time.sleep(0.05)
+        classify_pending()
+        connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    answer = api.post(PREDICTIONS, {"title": "Acoustic guitar"}, headers={"Prefer": "wait=10"})
+    worker.join()
+    assert answer.status_code == 200
+    assert answer["Preference-Applied"] == "wait=10"
+    assert answer.json()["state"] == "done"
+
+
+def test_who_waits_in_vain_gets_202(api: APIClient) -> None:
+    answer = api.post(PREDICTIONS, {"title": "Guitar"}, headers={"Prefer": "respond-async, wait=0"})
+    assert answer.status_code == 202
+    assert "Location" in answer
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({}, 400, "nothing_given"),
+        ({"title": " \x00 "}, 400, "nothing_given"),
+        ({"title": "x" * 10_000}, 400, "max_length"),
+        ({"image": ("mug.gif", b"GIF89a" + b"\0" * 99)}, 415, "unsupported_photo"),
+        ({"image": ("mug.jpg", b"")}, 400, "empty_photo"),
+        ({"image": ("mug.jpg", picture()[:900])}, 400, "broken_photo"),
+        ({"image": ("mug.jpg", b"\xff\xd8\xff" + b"x" * 13_000_000)}, 413, "photo_too_large"),
+        ({"image": "not a file"}, 400, "invalid"),
+    ],
+)
+def test_bad_input_is_refused_in_the_one_shape(
+    api: APIClient, fields: dict[str, object], status: int, code: str
+) -> None:
+    data = {k: upload(v[1], v[0]) if isinstance(v, tuple) else v for k, v in fields.items()}
+    refused = api.post(PREDICTIONS, data)
+    assert refused.status_code == status
+    assert problem(refused)["code"] == code
+    assert not Product.objects.exists()
+
+
+def test_json_is_refused_where_a_form_is_needed(api: APIClient) -> None:
+    refused = api.post(PREDICTIONS, {"title": "Guitar"}, format="json")
+    assert refused.status_code == 415
+    assert problem(refused)["code"] == "unsupported_media_type"
+
+
+def test_strangers_and_revoked_tokens_are_refused(client: Client, seller: User) -> None:
+    token, secret = AuthToken.objects.create(user=seller)
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert client.get("/api/v1/categories", headers=headers).status_code == 200
+    token.delete()
+    for answer in (client.get("/api/v1/categories", headers=headers), client.get("/api/v1/products")):
+        assert answer.status_code == 401
+        assert problem(answer)["code"] in ("authentication_failed", "not_authenticated")
+
+
+def test_a_session_works_too_but_not_without_its_csrf_token(seller: User) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(seller)
+    assert browser.get("/api/v1/products").status_code == 200
+    assert browser.post(PREDICTIONS, {"title": "Guitar"}).status_code == 403
+
+
+def test_feedback_is_recorded_once_and_can_change(api: APIClient, seller: User, make_product: MakeProduct) -> None:
+    product = make_product(seller)
+    address = f"{PREDICTIONS}/{product.prediction_id}/feedback"
+    first = api.post(address, {"category": product.prediction.top5[2]["slug"]}, format="json")
+    assert (first.status_code, first.json()["verdict"], first.json()["rank"]) == (200, "top5", 3)
+    second = api.post(address, {"category": None, "wish": "Second-hand books"}, format="json")
+    assert (second.json()["verdict"], second.json()["wish"]) == ("none", "Second-hand books")
+    assert Feedback.objects.count() == 1
+    assert api.get(f"{PREDICTIONS}/{product.prediction_id}").json()["feedback"]["verdict"] == "none"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"category": "no-such"}, {"category": 7}, {"category": ["beauty"]}, [], {"category": None, "wish": 300 * "x"}]
+)
+def test_bad_feedback_is_refused(api: APIClient, seller: User, make_product: MakeProduct, body: object) -> None:
+    product = make_product(seller)
+    refused = api.post(f"{PREDICTIONS}/{product.prediction_id}/feedback", body, format="json")
+    assert refused.status_code == 400
+    problem(refused)
+    assert not Feedback.objects.exists()
+
+
+def test_feedback_before_the_result_is_a_conflict(api: APIClient, seller: User, make_product: MakeProduct) -> None:
+    product = make_product(seller, answered=False)
+    early = api.post(f"{PREDICTIONS}/{product.prediction_id}/feedback", {"category": "beauty"}, format="json")
+    assert early.status_code == 409
+    assert problem(early)["code"] == "no_result_yet"
+
+
+def test_products_come_newest_first_in_pages_that_stay_right(
+    api: APIClient, seller: User, make_product: MakeProduct
+) -> None:
+    made = [make_product(seller, title=f"Mug {i}", answered=False) for i in range(5)]
+    page = api.get("/api/v1/products", {"page_size": 2}).json()
+    make_product(seller, title="A newcomer", answered=False)
+    seen = [row["title"] for row in page["results"]]
+    while page["next"]:
+        page = api.get(page["next"]).json()
+        seen += [row["title"] for row in page["results"]]
+    assert seen == [product.title for product in reversed(made)]
+
+
+def test_products_are_filtered(api: APIClient, seller: User, make_product: MakeProduct) -> None:
+    guitar = make_product(seller, title="Red guitar")
+    make_product(seller, title="Red mug", answered=False)
+
+    def titles(**query: str) -> list[str]:
+        return [row["title"] for row in api.get("/api/v1/products", query).json()["results"]]
+
+    assert titles(q="guitar") == titles(state="open") == ["Red guitar"]
+    assert titles(state="waiting") == ["Red mug"]
+    assert titles(created_after=guitar.created_at.isoformat()) == ["Red mug", "Red guitar"]
+    assert titles(created_before=guitar.created_at.isoformat()) == []
+    assert api.get("/api/v1/products", {"state": "nonsense"}).status_code == 400
+    assert api.get("/api/v1/products", {"cursor": "nonsense"}).status_code == 404
+
+
+def test_categories_are_all_there(api: APIClient) -> None:
+    rows = api.get("/api/v1/categories").json()
+    assert len(rows) == Category.objects.count() == 18
+    assert {"slug": "beauty", "name": "Beauty"} in rows
+
+
+@pytest.mark.parametrize("throttle", [UploadThrottle, UserThrottle])
+def test_who_is_too_fast_hears_when_to_come_back(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, throttle: type[UserThrottle]
+) -> None:
+    monkeypatch.setattr(throttle, "rate", "2/minute", raising=False)
+    answers = [api.post(PREDICTIONS, {"title": "Guitar"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert problem(answers[-1])["code"] == "throttled"
+    assert int(answers[-1]["Retry-After"]) > 0
+
+
+def test_a_prediction_that_is_not_there_is_not_found(api: APIClient) -> None:
+    assert problem(api.get(f"{PREDICTIONS}/{uuid.uuid4()}"))["code"] == "not_found"
+
+
+def test_a_token_is_shown_once_and_revoked(browser: Client, seller: User) -> None:
+    page = browser.post(reverse("token_create"))
+    secret = page.context["new_token"]
+    assert secret in page.content.decode()
+    assert secret not in browser.get(reverse("account")).content.decode()
+    token = AuthToken.objects.get(user=seller)
+    assert secret not in (token.digest, token.token_key)
+    browser.post(reverse("token_revoke", args=[token.pk]))
+    assert not AuthToken.objects.exists()
+
+
+def test_the_docs_page_needs_no_foreign_host(client: Client) -> None:
+    page = client.get("/api/docs/").content.decode()
+    assert "http://" not in page.replace("http://testserver", "") and "https://" not in page
+    assert client.get("/api/schema/").status_code == 200

@@ -1,0 +1,25 @@
+"""Schemathesis over the whole OpenAPI document, against the WSGI application and the real database."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from knox.models import AuthToken
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from portal.wsgi import application
+from tests.conftest import make_user
+
+schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
+
+
+@pytest.fixture
+def token(committed_db: None) -> str:
+    return str(AuthToken.objects.create(user=make_user("fuzzer@shop.example"))[1])
+
+
+@schema.parametrize()
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def test_every_operation_does_what_its_document_says(case: schemathesis.Case, token: str) -> None:
+    # What a schema can't say: which bytes are a picture, and that a title or an image is needed.
+    beyond_schemas = [positive_data_acceptance] if case.operation.label == "POST /api/v1/predictions" else []
+    case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, excluded_checks=beyond_schemas)
