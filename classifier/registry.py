@@ -1,6 +1,7 @@
 """Model versions: register an artifact, deploy it, choose one for a prediction, load it once per process."""
 
 import json
+import logging
 import shutil
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from classifier import artifact
 from classifier.models import Modality, ModelVersion, Variant
@@ -21,6 +22,8 @@ from classifier.models import Modality, ModelVersion, Variant
 if TYPE_CHECKING:
     from classifier.image import ImageModel
     from classifier.text import TextModel
+
+log = logging.getLogger(__name__)
 
 MODELS_IN_MEMORY = 4
 _loading = threading.Lock()
@@ -96,6 +99,17 @@ def load_text(version: ModelVersion) -> "TextModel":
 def load_image(version: ModelVersion) -> "ImageModel":
     with _loading:
         return _load_image(version.path, version.checksum)
+
+
+def load_deployed() -> None:
+    """Load what is deployed, so that nobody waits for it. What can't be loaded now is tried when it is needed."""
+    try:
+        for variants in deployed().values():
+            for variant in variants:
+                load = load_text if variant.version.modality == Modality.TEXT else load_image
+                load(variant.version)
+    except (artifact.ArtifactError, OSError, DatabaseError) as error:
+        log.warning("The deployed models could not be loaded yet: %s", error)
 
 
 def fetch(path: str, checksum: str) -> Path:

@@ -52,7 +52,6 @@ class ProductAdmin(ReadOnlyAdmin):
     list_display_links = ["picture", "title"]
     list_filter = ["category", "prediction__state", "created_at"]
     search_fields = ["=id", "=sku", "title", "=seller__email"]
-    list_select_related = ["seller", "category", "prediction__feedback"]
     readonly_fields = ["large_picture", "five_bars"]
     fields = [
         "id", "large_picture", "title", "description", "sku", "seller", "five_bars", "category", "prediction",
@@ -60,7 +59,7 @@ class ProductAdmin(ReadOnlyAdmin):
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
-        return Product.objects.with_answers()
+        return Product.objects.with_answers().select_related("seller")
 
     @admin.display(description=_("photo"))
     def picture(self, product: Product) -> Any:

@@ -97,9 +97,7 @@ def api(seller: User) -> APIClient:
     return client
 
 
-def picture(
-    format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object
-) -> bytes:
+def picture(format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object) -> bytes:
     """A drawn product: a red mug on a table."""
     image = Image.new("RGB", size, (214, 208, 198))
     draw = ImageDraw.Draw(image)
@@ -119,7 +117,9 @@ def upload(content: bytes | None = None, name: str = "mug.jpg") -> SimpleUploade
 def make_product(db: None) -> Callable[..., Product]:
     """Make a seller's product; `answered=True` asks the real models."""
 
-    def make(seller: User, *, title: str = "Yamaha acoustic guitar with case", photo: bool = False, answered: bool = True) -> Product:
+    def make(
+        seller: User, *, title: str = "Yamaha acoustic guitar with case", photo: bool = False, answered: bool = True
+    ) -> Product:
         draft = keep_photo(seller=seller, upload=upload()) if photo else None
         product = submit_product(seller=seller, title=title, draft=draft)
         if answered:

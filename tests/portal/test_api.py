@@ -126,7 +126,8 @@ def test_feedback_is_recorded_once_and_can_change(api: APIClient, seller: User, 
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"category": "no-such"}, {"category": 7}, {"category": ["beauty"]}, [], {"category": None, "wish": 300 * "x"}]
+    "body",
+    [{}, {"category": "no-such"}, {"category": 7}, {"category": ["beauty"]}, [], {"category": None, "wish": 300 * "x"}],
 )
 def test_bad_feedback_is_refused(api: APIClient, seller: User, make_product: MakeProduct, body: object) -> None:
     product = make_product(seller)

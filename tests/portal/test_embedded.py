@@ -39,7 +39,8 @@ def servers_of(home: Path) -> list[str]:
     return [
         process.info["name"]
         for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] in ("postgres", "valkey-server") and str(home) in " ".join(process.info["cmdline"] or [])
+        if process.info["name"] in ("postgres", "valkey-server")
+        and str(home) in " ".join(process.info["cmdline"] or [])
     ]
 
 

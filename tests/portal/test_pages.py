@@ -78,7 +78,9 @@ def test_a_photo_over_the_limit_keeps_the_text(browser: Client) -> None:
     assert "My precious mug" in response.content.decode()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("title", ["🎸🎺", "كوب أحمر للقهوة", "a\x00b\x07c", "<script>alert(1)</script>", "%s%n{{7*7}}"])
+@pytest.mark.parametrize(
+    "title", ["🎸🎺", "كوب أحمر للقهوة", "a\x00b\x07c", "<script>alert(1)</script>", "%s%n{{7*7}}"]
+)
 def test_odd_titles_come_through_unharmed(browser: Client, seller: User, title: str) -> None:
     submit(browser, title=title)
     product = Product.objects.get(seller=seller)

@@ -24,7 +24,7 @@ def products(**sizes: int) -> list[Product]:
 
 def recipe(**changes: float) -> Recipe:
     heads = (HeadRecipe(weight_decay=1e-3), HeadRecipe(hidden=16, dropout=0.1, weight_decay=0.01))
-    settings = {"batch_size": 64, "epochs": 10, **changes}
+    settings = {"batch_size": 64, "epochs": 10, "learning_rate": 0.02, **changes}
     return Recipe(modality="text", backbone="none", heads=heads, **settings)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,54 @@
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.db import IntegrityError, connection
+
+from classifier.models import Category, Prediction
+from feedback.models import Feedback
+from feedback.services import NotAnswerable, record_feedback
+from portal.models import Product, User
+
+MakeProduct = Callable[..., Product]
+
+
+def test_an_answer_before_the_result_is_refused(seller: User, make_product: MakeProduct) -> None:
+    with pytest.raises(NotAnswerable):
+        record_feedback(prediction=make_product(seller, answered=False).prediction, category=None)
+
+
+def test_the_same_answer_twice_is_one(seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller).prediction
+    category = Category.objects.get(slug=prediction.top5[0]["slug"])
+    first = record_feedback(prediction=prediction, category=category)
+    again = record_feedback(prediction=prediction, category=category)
+    assert (again.pk, again.earlier, again.answered_at) == (first.pk, [], first.answered_at)
+
+
+def test_a_wish_beside_a_category_is_dropped(seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller).prediction
+    assert record_feedback(prediction=prediction, category=Category.objects.first(), wish="Books").wish == ""
+
+
+def test_answers_at_the_same_moment_leave_one_row(committed_db: None, seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller).prediction
+    categories = list(Category.objects.all()[:6])
+
+    def say(category: Category) -> None:
+        record_feedback(prediction=Prediction.objects.get(pk=prediction.pk), category=category)
+        connection.close()
+
+    sellers = [threading.Thread(target=say, args=[category]) for category in categories]
+    for thread in sellers:
+        thread.start()
+    for thread in sellers:
+        thread.join()
+    feedback = Feedback.objects.get()
+    assert len(feedback.earlier) == 5
+    assert {feedback.category.slug, *(e["category"] for e in feedback.earlier)} == {c.slug for c in categories}  # type: ignore[union-attr]
+
+
+def test_the_database_refuses_a_verdict_that_contradicts_itself(seller: User, make_product: MakeProduct) -> None:
+    prediction = make_product(seller).prediction
+    with pytest.raises(IntegrityError):
+        Feedback.objects.create(prediction=prediction, seller=seller, verdict="none", category=Category.objects.first())

@@ -1,0 +1,117 @@
+from collections.abc import Callable
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from classifier.models import Category, ModelVersion, Prediction
+from classifier.tasks import archive_pending, classify_pending
+from portal.models import Product, User
+from portal.services import answer
+
+MakeProduct = Callable[..., Product]
+SEEN_BY_SCIENTISTS = [
+    "classifier_category", "classifier_modelversion", "classifier_variant", "classifier_prediction",
+    "feedback_feedback", "portal_product",
+]  # fmt: skip
+
+
+@pytest.fixture
+def answered(seller: User, make_product: MakeProduct) -> Product:
+    product = make_product(seller, photo=True)
+    answer(prediction=product.prediction, category=Category.objects.get(slug="beauty"))
+    archive_pending()
+    return product
+
+
+def staff(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.parametrize("model", [model._meta.label_lower.replace(".", "_") for model in admin.site._registry])
+def test_every_list_opens_for_administrators(administrator: User, answered: Product, model: str) -> None:
+    if model != "django_celery_beat_solarschedule":
+        assert staff(administrator).get(reverse(f"admin:{model}_changelist")).status_code == 200
+
+
+@pytest.mark.parametrize("model", SEEN_BY_SCIENTISTS)
+def test_scientists_see_but_do_not_change(scientist: User, answered: Product, model: str) -> None:
+    page = staff(scientist)
+    assert page.get(reverse(f"admin:{model}_changelist")).status_code == 200
+    assert page.get(reverse(f"admin:{model}_add")).status_code == 403
+
+
+def test_scientists_do_not_see_people(scientist: User) -> None:
+    assert staff(scientist).get(reverse("admin:portal_user_changelist")).status_code == 403
+
+
+def test_a_prediction_page_shows_photo_bars_both_views_and_the_archive(
+    administrator: User, answered: Product, django_assert_max_num_queries: Callable[..., object]
+) -> None:
+    prediction = answered.prediction
+    client = staff(administrator)
+    page = client.get(reverse("admin:classifier_prediction_change", args=[prediction.pk])).content.decode()
+    for row in prediction.top5:
+        assert row["category"].replace("&", "&amp;") in page
+    assert "starter" in page
+    for name in ("input.json", "image.jpg", "text.json", "image.json", "ensemble.json"):
+        address = reverse("admin:classifier_prediction_archived", args=[prediction.pk, name])
+        assert address in page
+        assert client.get(address).status_code == 200
+    for size in ("small", "large"):
+        assert client.get(reverse("admin:classifier_prediction_photo", args=[prediction.pk, size])).status_code == 200
+    assert (
+        client.get(reverse("admin:classifier_prediction_archived", args=[prediction.pk, "x.json"])).status_code == 404
+    )
+
+
+def test_history_cannot_be_changed_even_by_administrators(administrator: User, answered: Product) -> None:
+    client = staff(administrator)
+    for name, key in (
+        ("classifier_prediction", answered.prediction_id),
+        ("feedback_feedback", answered.prediction.feedback.pk),
+        ("classifier_modelversion", ModelVersion.objects.first().pk),  # type: ignore[union-attr]
+    ):
+        assert client.post(reverse(f"admin:{name}_change", args=[key]), {"state": "failed"}).status_code == 403
+        assert client.post(reverse(f"admin:{name}_delete", args=[key]), {"post": "yes"}).status_code == 403
+    assert Prediction.objects.get().state == Prediction.State.DONE
+
+
+def test_a_category_is_added_without_code_and_its_slug_stays(administrator: User, db: None) -> None:
+    client = staff(administrator)
+    aliases = {
+        "aliases-TOTAL_FORMS": "1", "aliases-INITIAL_FORMS": "0", "aliases-0-name": "Livres",
+    }  # fmt: skip
+    client.post(
+        reverse("admin:classifier_category_add"), {"name": "Books", "slug": "books", "is_active": "on", **aliases}
+    )
+    books = Category.objects.get(slug="books")
+    assert Category.objects.named("livres") == books
+    client.post(
+        reverse("admin:classifier_category_change", args=[books.pk]),
+        {"name": "Books & Magazines", "slug": "changed", "is_active": "on", **aliases, "aliases-TOTAL_FORMS": "0"},
+    )
+    books.refresh_from_db()
+    assert (books.name, books.slug) == ("Books & Magazines", "books")
+
+
+def test_lists_take_few_queries_however_long_they_are(
+    administrator: User, seller: User, make_product: MakeProduct, django_assert_max_num_queries: Callable[..., object]
+) -> None:
+    for number in range(30):
+        make_product(seller, title=f"Guitar {number}", answered=False)
+    classify_pending()
+    client = staff(administrator)
+    for name in ("classifier_prediction", "portal_product", "feedback_feedback"):
+        with django_assert_max_num_queries(14):  # type: ignore[attr-defined]
+            client.get(reverse(f"admin:{name}_changelist"))
+
+
+def test_searching_by_id_and_address_works(administrator: User, answered: Product) -> None:
+    client = staff(administrator)
+    page = reverse("admin:classifier_prediction_changelist")
+    for words in (str(answered.prediction_id), "seller@shop.example", "nonsense", "%"):
+        assert client.get(page, {"q": words}).status_code == 200
