@@ -9,6 +9,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
 
 from classifier.models import ModelVersion, Prediction
+from classifier.storage import storage_faults
 
 log = logging.getLogger(__name__)
 
@@ -18,18 +19,23 @@ def path(prediction: uuid.UUID, name: str) -> str:
 
 
 def write(prediction: uuid.UUID, name: str, content: Any) -> None:
-    """Write bytes as they are, anything else as JSON. Writing the same again changes nothing."""
+    """Write bytes as they are, anything else as JSON. Writing the same again changes nothing.
+
+    Raises StorageDown.
+    """
     data = content if isinstance(content, bytes) else json.dumps(content, indent=1, ensure_ascii=False).encode()
-    storages["archive"].save(path(prediction, name), ContentFile(data))
+    with storage_faults():
+        storages["archive"].save(path(prediction, name), ContentFile(data))
 
 
 def archive(prediction: Prediction) -> None:
-    """Write all that is known of a finished prediction. Raises what the storage raises."""
+    """Write all that is known of a finished prediction. Raises StorageDown, or FileNotFoundError for a lost photo."""
     key = prediction.pk
     write(key, "input.json", _input(prediction))
     if prediction.photo_small:
-        with default_storage.open(prediction.photo_small) as file:
-            write(key, "image.jpg", file.read())
+        with storage_faults(), default_storage.open(prediction.photo_small) as file:
+            photo = file.read()
+        write(key, "image.jpg", photo)
     if prediction.text_version:
         write(key, "text.json", _model_view(prediction.text_version, prediction.text_probabilities))
     if prediction.image_version:

@@ -1,5 +1,6 @@
 """Where rows meet models: the only place."""
 
+import io
 import logging
 import time
 from collections import defaultdict
@@ -17,10 +18,13 @@ from PIL import Image, UnidentifiedImageError
 
 from classifier import bell, ensemble, registry
 from classifier.models import Category, ModelVersion, Prediction
+from classifier.storage import StorageDown, storage_faults
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY = timedelta(seconds=2)
+OUTAGE_RETRY = timedelta(seconds=5)
+LONGEST_OUTAGE = timedelta(days=1)
 TOP = 5
 
 
@@ -101,11 +105,12 @@ def _compute(predictions: Sequence[Prediction]) -> list[tuple[Answer, list[Categ
 
 
 def _open_photo(name: str) -> Image.Image:
-    with default_storage.open(name) as file:
-        try:
-            return Image.open(file).convert("RGB")
-        except (UnidentifiedImageError, SyntaxError) as error:
-            raise UnreadablePhoto from error
+    with storage_faults(), default_storage.open(name) as file:
+        content = file.read()
+    try:
+        return Image.open(io.BytesIO(content)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UnreadablePhoto from error
 
 
 def _answer(
@@ -188,13 +193,20 @@ def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
     if isinstance(error, UnreadablePhoto):
         log.warning("Prediction %s has an unreadable photo.", prediction.pk)
         _fail(prediction, _("We couldn't read this photo. Please take or choose another one."))
+    elif isinstance(error, StorageDown) and timezone.now() - prediction.created_at < LONGEST_OUTAGE:
+        log.warning("Prediction %s waits for the storage.", prediction.pk)
+        # Not the row's fault, so not one of its tries.
+        _queue_again(prediction, OUTAGE_RETRY, attempts=prediction.attempts - 1)
     elif prediction.attempts >= settings.MAX_ATTEMPTS:
         log.error("Prediction %s failed for good.", prediction.pk, exc_info=error)
         _fail(prediction, _("Something went wrong on our side. Your product is saved: please try again."))
     else:
         log.warning("Prediction %s failed (attempt %d).", prediction.pk, prediction.attempts, exc_info=error)
-        wait = FIRST_RETRY * 2 ** (prediction.attempts - 1)
-        Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, due_at=timezone.now() + wait)
+        _queue_again(prediction, FIRST_RETRY * 2 ** (prediction.attempts - 1))
+
+
+def _queue_again(prediction: Prediction, pause: timedelta, **changes: Any) -> None:
+    Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, due_at=timezone.now() + pause, **changes)
 
 
 def _fail(prediction: Prediction, message: str) -> None:

@@ -3,11 +3,14 @@ from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from classifier import archive
 from classifier.models import Prediction
 from classifier.pipeline import classify
+from classifier.storage import StorageDown
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +24,19 @@ def classify_pending() -> None:
     """Answer due predictions until none is left."""
     while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
         classify(batch)
+        _ask_for_the_archive()
+
+
+def _ask_for_the_archive() -> None:
+    try:
         archive_pending.delay()
+    except OperationalError:
+        log.warning("The archive could not be asked for; beat asks again.")
+
+
+def ring_on_commit() -> None:
+    """Wake the workers after the commit. A bell that can't ring fails nothing: beat rings again."""
+    transaction.on_commit(classify_pending.delay, robust=True)
 
 
 @shared_task
@@ -39,7 +54,7 @@ def archive_pending() -> None:
         for prediction in batch:
             try:
                 archive.archive(prediction)
-            except Exception as error:  # noqa: BLE001 - whatever a storage raises, the row says it is not archived
+            except (StorageDown, FileNotFoundError) as error:
                 log.warning("Prediction %s could not be archived yet: %s", prediction.pk, type(error).__name__)
                 prediction.postpone_archive()
                 failures += 1

@@ -40,7 +40,7 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
         feedback.answered_at = feedback.archive_due_at = timezone.now()
         feedback.archived_at = None
         feedback.save(update_fields=[*answer, "earlier", "answered_at", "archived_at", "archive_due_at"])
-    archive_feedback.delay_on_commit()  # type: ignore[attr-defined]
+    transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left
     return feedback
 
 

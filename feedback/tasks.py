@@ -5,6 +5,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from classifier import archive
+from classifier.storage import StorageDown
 from feedback.models import Feedback
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def archive_feedback() -> None:
     for feedback in Feedback.objects.claim_unarchived(limit=BATCH, retry_after=RETRY):
         try:
             archive.write(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
-        except Exception as error:  # noqa: BLE001 - whatever a storage raises, the row says it is not archived
+        except StorageDown as error:
             log.warning("Feedback %s could not be archived yet: %s", feedback.pk, type(error).__name__)
         else:
             unchanged = Feedback.objects.filter(pk=feedback.pk, answered_at=feedback.answered_at)

@@ -1,9 +1,9 @@
 from collections.abc import Callable
 
-from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
+from django_redis import get_redis_connection
 
 
 @never_cache
@@ -16,7 +16,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     """Whether the database and the cache answer."""
     parts = {
         "database": _answers(connection.ensure_connection),
-        "cache": _answers(lambda: cache.get("ready")),
+        "cache": _answers(lambda: get_redis_connection().ping()),
     }
     return JsonResponse(parts, status=200 if all(parts.values()) else 503)
 

@@ -13,6 +13,8 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from classifier.storage import StorageDown, storage_faults
+
 FORMATS = ("JPEG", "PNG", "WEBP")
 LARGE_SIDE = 1600  # the long side of the copy for people
 SMALL_SIDE = 256  # the short side of the copy for the models and for training
@@ -56,6 +58,18 @@ def clean_photo(upload: "UploadedFile[Any]") -> Photo:
     scale = SMALL_SIDE / min(small.size)
     if scale < 1:
         small = small.resize([max(1, round(side * scale)) for side in small.size], Image.Resampling.LANCZOS)
+    try:
+        with storage_faults():
+            return _store_both(upright, small)
+    except StorageDown as error:
+        raise PhotoError(
+            _("We can't store photos at the moment. Please try again in a few minutes."),
+            code="storage_down",
+            status=503,
+        ) from error
+
+
+def _store_both(upright: Image.Image, small: Image.Image) -> Photo:
     key = uuid4().hex
     return Photo(
         large=_store(upright, f"{key[:2]}/{key}-large.jpg", quality=85),

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from classifier.models import Category, Prediction
-from classifier.tasks import classify_pending
+from classifier.tasks import ring_on_commit
 from feedback.models import Feedback
 from feedback.services import record_feedback
 from portal import photos
@@ -117,5 +117,5 @@ def _take(draft: PhotoDraft | None) -> Photo:
 
 def _ask(*, seller: User, title: str, description: str, photo: Photo) -> Prediction:
     prediction = Prediction.objects.create(seller=seller, title=title, description=description, **photo.as_fields())
-    classify_pending.delay_on_commit()  # type: ignore[attr-defined]
+    ring_on_commit()
     return prediction

@@ -79,10 +79,11 @@ LIMITS = {
 - The encoder knows English; the Spanish, Indonesian, Thai, Vietnamese, Malay, Portuguese and Chinese products of
   marketplace_multilingual are read by what English words, brands and numbers they hold.
 - What stands beyond 128 tokens (some 90 words) is not read.""",
-    "image": """- All of Automotive and Musical Instruments, half of Grocery & Gourmet Food and most of Clothing, Shoes & Jewelry
-  come from sets of one category each, whose look (catalogue thumbnails, one shop's
-  shelves, web pictures of lone parts) gives the category away. Their figures are too good: a seller's own picture
-  of a guitar or a brake disc is harder.
+    "image": """\
+- All of Automotive and Musical Instruments, half of Grocery & Gourmet Food and most of Clothing, Shoes &
+  Jewelry come from sets of one category each, whose look (catalogue thumbnails, one shop's shelves, web pictures
+  of lone parts) gives the category away. Their figures are too good: a seller's own picture of a guitar or a
+  brake disc is harder.
 - gumtree_listings alone holds sellers' own photographs; its row is the nearest to a seller's upload.
 - ecommerce_images9 has noisy labels, and maps medicines to Beauty and toys and stationery to Arts, Crafts & Sewing.
 - Text in the picture is not read, and what lies outside the middle square is not seen.""",

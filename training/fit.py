@@ -145,7 +145,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
 def _fit_one(train: Part, validation: Part, classes: int, head_recipe: HeadRecipe, recipe: Recipe) -> Fitted:
     mean, std = train.embeddings.mean(dim=0), train.embeddings.std(dim=0)
     # MiniLM has a dimension that never changes; dividing by its deviation would overflow half precision.
-    std = std.clamp(min=float(0.1 * std.median()))
+    std = std.clamp(min=float(0.1 * std.mean()))
     head = build_head(train.embeddings.shape[1], head_recipe.hidden, classes, head_recipe.dropout)
     scaled = replace(train, embeddings=(train.embeddings - mean) / std)
     checked = replace(validation, embeddings=(validation.embeddings - mean) / std)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from classifier import artifact, ensemble
 from classifier.backbones import HEAD, answer
@@ -81,7 +81,8 @@ def write_artifact(trained: Trained, labels: Sequence[str], data: Path, folder: 
         fresh = Path(temporary) / folder.name
         fresh.mkdir()
         state = {HEAD + name: value.half().contiguous() for name, value in best.head.state_dict().items()}
-        save_file(state, fresh / artifact.WEIGHTS)
+        # safetensors' own writer makes files that only their owner may read.
+        (fresh / artifact.WEIGHTS).write_bytes(save(state))
         for name, content in ((artifact.CONFIG, config), ("metrics.json", trained.metrics)):
             (fresh / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (fresh / "card.md").write_text(

@@ -21,7 +21,7 @@ THINGS = {
     "Pet Supplies": ["dog leash", "cat food", "bird cage", "aquarium filter"],
     "Office Products": ["stapler", "fountain pen", "paper clips", "desk calendar"],
 }
-BRANDS = ["Acme", "Borealis", "Cygnus", "Dorado", "Eridani", "Fornax", "Gemini", "Hydra"]
+BRANDS = ["Acme", "Borealis", "Cygnus", "Dorado", "Eridani", "Fornax"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,178 @@
+"""A whole Aisle in a home of its own: real servers, a real web process, real workers, to be killed at will."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+from tests.conftest import picture
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PATIENCE = 120  # seconds; a limit against hanging for ever, not a measurement
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"In vain waited for: {what}")
+
+
+class Stack:
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        names = ("DATABASE_URL", "REDIS_URL")
+        base = {name: value for name, value in os.environ.items() if name not in names}
+        self.environment = {
+            **base,
+            "AISLE_HOME": str(home),
+            "EMAIL_URL": f"file://{home}/mail",
+            "LEASE_SECONDS": "5",
+            **environment,
+        }
+        self.start_postgres()
+        self.start_valkey()
+        self.manage("migrate", "-v0")
+        self.manage("prepare", "--demo")
+
+    # Servers
+
+    def start_postgres(self) -> None:
+        self.environment["DATABASE_URL"] = self._embedded("print(embedded.start_postgres())")
+
+    def start_valkey(self) -> None:
+        self.environment["REDIS_URL"] = self._embedded("print(embedded.start_valkey())")
+
+    def stop_postgres(self) -> None:
+        self._embedded("embedded.stop_postgres()")
+
+    def stop_valkey(self) -> None:
+        self._embedded("embedded.stop_valkey()")
+
+    def _embedded(self, code: str) -> str:
+        command = [sys.executable, "-c", f"from portal import embedded; {code}"]
+        return subprocess.check_output(command, cwd=ROOT, env=self.environment, text=True).strip()
+
+    # Processes
+
+    def start(self, name: str, *command: str) -> None:
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def start_web(self, pages: bool = False) -> None:
+        if pages:
+            self.manage("collectstatic", "--no-input", "-v0")
+        self.start("web", f"{BIN}/gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{self.port}")
+        wait_until(self.is_live, "the web process")
+
+    def start_worker(self, name: str = "predict", queue: str = "predict") -> None:
+        self.start(name, *self._celery("worker", "-Q", queue, "-c", "1", "-n", f"{name}@test", "-l", "INFO"))
+
+    def start_beat(self) -> None:
+        self.start("beat", *self._celery("beat", "--pidfile="))
+
+    def start_all(self, pages: bool = False) -> None:
+        self.start_web(pages)
+        self.start_worker()
+        self.start_worker("default", "default")
+        self.start_beat()
+
+    def _celery(self, *arguments: str) -> list[str]:
+        return [f"{BIN}/celery", "-A", "portal", *arguments]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and all its children at once, as a machine that loses its power would."""
+        process = self.processes.pop(name)
+        try:
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
+        for member in family:
+            try:
+                member.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        process.wait()
+
+    def stop(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+        self.stop_valkey()
+        self.stop_postgres()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    # What tests do with it
+
+    def is_live(self) -> bool:
+        return answers(f"{self.address}/health/ready/")
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.check_output(command, cwd=ROOT, env=self.environment, text=True)
+
+    def token(self) -> str:
+        code = (
+            "from knox.models import AuthToken; from portal.models import User;"
+            "print(AuthToken.objects.create(user=User.objects.get(email='seller@example.com'))[1])"
+        )
+        return self.manage("shell", "--no-imports", "-v0", "-c", code).strip().splitlines()[-1]
+
+    def query(self, sql: str) -> Any:
+        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+            return connection.execute(sql).fetchall()  # type: ignore[call-overload]
+
+    def count(self, where: str) -> int:
+        return int(self.query(f"SELECT count(*) FROM classifier_prediction WHERE {where}")[0][0])  # noqa: S608
+
+    def log(self, name: str) -> str:
+        return (self.home / f"{name}.log").read_text()
+
+
+class Uploader:
+    """A seller's program over real HTTP."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {stack.token()}"
+        self.photo = picture(size=(640, 480))
+
+    def upload(self, title: str, wait: int | None = None, photo: bool = True, timeout: int = 60) -> requests.Response:
+        headers = {} if wait is None else {"Prefer": f"wait={wait}"}
+        files = {"image": ("mug.jpg", self.photo)} if photo else None
+        data = {"title": title, "sku": title}
+        address = f"{self.stack.address}/api/v1/predictions"
+        if files is None:
+            files = {"nothing": (None, "")}  # type: ignore[dict-item]  # multipart without a photo
+        return self.session.post(address, data=data, files=files, headers=headers, timeout=timeout)
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,181 @@
+"""A seller's first hour in a real browser, on a phone and on a desk, over a whole running Aisle."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.conftest import PASSWORD, picture
+from tests.system.browser import CHROMIUM_FLAGS, chromium
+from tests.system.stack import Stack, wait_until
+
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("aisle"))
+    try:
+        stack.start_all(pages=True)
+        wait_until(lambda: "ready" in stack.log("predict"), "the predict worker")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
+def context(request: pytest.FixtureRequest, browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport=request.param, base_url=stack.address, has_touch=request.param is PHONE)
+    context.set_default_timeout(30_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page that fails its test on any error in its console, a refused script or style among them."""
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    unexpected = [text for text in complaints if "422" not in text]
+    assert not unexpected, unexpected
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "mug.jpg"
+    path.write_bytes(picture(size=(1600, 1200)))
+    return path
+
+
+def code_for(stack: Stack, address: str) -> str:
+    for path in sorted((stack.home / "mail").glob("*.log"), reverse=True):
+        text = path.read_text()
+        if f"To: {address}" in text and (found := re.search(r"^([A-Z0-9]{3,}-?[A-Z0-9]{3,})$", text, re.MULTILINE)):
+            return found[1]
+    raise AssertionError(f"no mail with a code for {address}")
+
+
+def log_in(page: Page, stack: Stack, who: str = "seller@example.com") -> None:
+    accounts = json.loads((stack.home / "demo-accounts.json").read_text())
+    password = next(account["password"] for account in accounts if account["email"] == who)
+    page.goto("/accounts/login/")
+    page.get_by_label("E-mail").fill(who)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def assert_fits(page: Page) -> None:
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{page.url} scrolls sideways by {wide} px"
+
+
+def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, stack: Stack, photo: Path) -> None:
+    address = f"new{page.viewport_size['width']}@shop.example"  # type: ignore[index]
+    page.goto("/")
+    page.get_by_role("link", name="Sign up").first.click()
+    page.get_by_label("E-mail").fill(address)
+    page.get_by_label("Password").fill(PASSWORD)
+    assert_fits(page)
+    page.get_by_role("button", name="Create an account").click()
+    page.get_by_label("Code").fill(code_for(stack, address))
+    page.get_by_role("button", name=re.compile("Confirm|Continue|Verify")).click()
+    expect(page.get_by_text("Your first product takes a minute")).to_be_visible()
+
+    page.get_by_role("link", name="Add product").first.click()
+    page.locator("input[type=file]").set_input_files(photo)
+    page.get_by_label("Title").fill("Yamaha acoustic guitar with case")
+    page.get_by_label("Description").fill("Spruce top, steel strings, hardly played")
+    assert_fits(page)
+    page.get_by_role("button", name="Suggest categories").click()
+
+    expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/products/[0-9a-f-]{36}/$"))
+    rows = page.locator("button[name=category]:visible")
+    expect(rows).to_have_count(5)
+    assert_fits(page)
+
+    second = rows.nth(1)
+    chosen = stack.query("SELECT top5->1->>'category' FROM classifier_prediction ORDER BY created_at DESC LIMIT 1")[0][
+        0
+    ]
+    second.click()
+    expect(page.get_by_text("Category chosen")).to_be_visible()
+    expect(page.get_by_role("paragraph").filter(has_text=chosen).first).to_be_visible()
+    another = page.get_by_role("link", name="Add another product")
+    expect(another).to_be_focused()
+
+    page.get_by_text("My products").first.click()
+    expect(page.get_by_text("Yamaha acoustic guitar with case").first).to_be_visible()
+    expect(page.locator("tbody:visible").get_by_text(chosen).first).to_be_visible()
+    assert_fits(page)
+
+
+def test_an_answer_is_changed_to_a_category_outside_the_five_and_to_none(page: Page, stack: Stack) -> None:
+    log_in(page, stack)
+    page.goto("/products/new/")
+    page.get_by_label("Title").fill("Acoustic guitar")
+    page.get_by_role("button", name="Suggest categories").click()
+    expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
+    page.get_by_text("None of these", exact=True).click()
+    page.get_by_role("combobox").or_(page.get_by_role("searchbox")).first.fill("Pet")
+    page.get_by_role("option", name="Pet Supplies").or_(page.get_by_role("button", name="Pet Supplies")).first.click()
+    expect(page.get_by_role("paragraph").filter(has_text="Pet Supplies").first).to_be_visible()
+    assert_fits(page)
+
+
+def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, photo: Path) -> None:
+    log_in(page, stack)
+    page.goto("/products/new/")
+    page.locator("input[type=file]").set_input_files(photo)
+    page.get_by_label("Title").fill("x" * 400)
+    page.get_by_role("button", name="Suggest categories").click()
+    expect(page.get_by_text("This title has 400 characters").first).to_be_visible()
+    expect(page.get_by_label("Title")).to_have_value("x" * 400)
+    assert_fits(page)
+    page.get_by_label("Title").fill("Red mug")
+    page.get_by_role("button", name="Suggest categories").click()
+    expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
+    assert stack.query("SELECT photo_large <> '' FROM portal_product ORDER BY created_at DESC LIMIT 1") == [(True,)]
+
+
+def test_it_works_without_javascript(browser: Browser, stack: Stack, photo: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, base_url=stack.address, viewport=PHONE)
+    page = context.new_page()
+    log_in(page, stack)
+    page.goto("/products/new/")
+    page.locator("input[type=file]").set_input_files(photo)
+    page.get_by_label("Title").fill("Acoustic guitar")
+    page.get_by_role("button", name="Suggest categories").click()
+    wait_until(lambda: stack.count("state IN ('queued', 'running')") == 0, "the answer")
+    page.reload()
+    page.locator("button[name=category]").first.click()
+    expect(page.get_by_text("Category chosen")).to_be_visible()
+    context.close()
+
+
+def test_the_admin_and_the_api_docs_open_without_a_foreign_host(browser: Browser, stack: Stack) -> None:
+    context = browser.new_context(base_url=stack.address, viewport=DESK)
+    page = context.new_page()
+    foreign: list[str] = []
+    page.on("request", lambda request: foreign.append(request.url) if stack.address not in request.url else None)
+    log_in(page, stack, "scientist@example.com")
+    page.goto("/admin/classifier/prediction/")
+    expect(page.get_by_role("heading", name=re.compile("prediction", re.IGNORECASE)).first).to_be_visible()
+    page.goto("/api/docs/")
+    expect(page.get_by_text("/api/v1/predictions").first).to_be_visible()
+    assert [url for url in foreign if not url.startswith(("data:", "blob:"))] == []
+    context.close()
