@@ -65,8 +65,9 @@ def bars(rows: Sequence[dict[str, Any]] | None) -> SafeString:
 
 
 def likeliest(probabilities: dict[str, float] | None, count: int = 5) -> list[dict[str, Any]]:
+    names = dict(Category.objects.values_list("slug", "name"))
     ranked = sorted((probabilities or {}).items(), key=lambda item: -item[1])[:count]
-    return [{"category": slug, "slug": slug, "probability": probability} for slug, probability in ranked]
+    return [{"category": names.get(slug, slug), "slug": slug, "probability": p} for slug, p in ranked]
 
 
 class AliasInline(TabularInline):
@@ -118,7 +119,7 @@ class PredictionAdmin(ReadOnlyAdmin):
     list_select_related = ["seller"]
     fieldsets = [
         (None, {"fields": ["id", "large_picture", "title", "description", "seller"]}),
-        (_("Answer"), {"fields": ["state_badge", "five_bars", "weights", "error"]}),
+        (_("Answer"), {"fields": ["state", "five_bars", "ensemble_weights", "error"]}),
         (_("Text model alone"), {"fields": ["text_version", "text_bars"], "classes": ["tab"]}),
         (_("Image model alone"), {"fields": ["image_version", "image_bars"], "classes": ["tab"]}),
         (
@@ -137,7 +138,7 @@ class PredictionAdmin(ReadOnlyAdmin):
             },
         ),
     ]
-    readonly_fields = ["large_picture", "five_bars", "text_bars", "image_bars", "waited", "files"]
+    readonly_fields = ["large_picture", "five_bars", "ensemble_weights", "text_bars", "image_bars", "waited", "files"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Prediction]:
         return super().get_queryset(request).defer("text_embedding", "image_embedding")  # type: ignore[no-any-return]
@@ -211,6 +212,10 @@ class PredictionAdmin(ReadOnlyAdmin):
     @admin.display(description=_("five likeliest"))
     def five_bars(self, prediction: Prediction) -> SafeString:
         return bars(prediction.top5)
+
+    @admin.display(description=_("ensemble weights"))
+    def ensemble_weights(self, prediction: Prediction) -> str:
+        return ", ".join(f"{modality} {weight:.3f}" for modality, weight in (prediction.weights or {}).items()) or "–"
 
     @admin.display(description=_("five likeliest"))
     def text_bars(self, prediction: Prediction) -> SafeString:

@@ -1,11 +1,13 @@
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -13,6 +15,8 @@ from classifier.admin import ReadOnlyAdmin, bars, photo_tag
 from portal.models import Product, User
 
 admin.site.unregister(Group)
+admin.site.unregister(AuthToken)  # a token is its owner's business: the account page makes and revokes it
+admin.site.unregister(Authenticator)
 
 
 @admin.register(User)

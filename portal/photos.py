@@ -1,8 +1,7 @@
 """Hostile uploads in, clean pictures out: two re-encoded copies under random names, with nothing of the original's."""
 
-import io
-import warnings
 from dataclasses import asdict, dataclass
+from threading import BoundedSemaphore
 from typing import Any
 from uuid import uuid4
 
@@ -11,15 +10,14 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from classifier import pictures
 from classifier.storage import StorageDown, storage_faults
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-LARGE_SIDE = 1600  # the long side of the copy for people
-SMALL_SIDE = 256  # the short side of the copy for the models and for training
 WIDEST_RATIO = 20
-WHITE = (255, 255, 255)
+# A picture at the limit takes hundreds of MB while it is decoded, so a process decodes only so many at once.
+DECODING = BoundedSemaphore(2)
 
 
 class PhotoError(Exception):
@@ -49,18 +47,19 @@ class Photo:
 def clean_photo(upload: "UploadedFile[Any]") -> Photo:
     """Decode an upload once, orient it, drop everything but its pixels and store a large and a small copy.
 
-    Raises PhotoError for what is too large, not a JPEG, PNG or WebP, animated, broken or oddly shaped.
+    Raises PhotoError for what is too large, not a JPEG, PNG or WebP, animated, broken or oddly shaped, and when
+    the storage is down.
     """
-    with decode(upload) as picture:
-        upright = _on_white(ImageOps.exif_transpose(picture))
-    upright.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
-    small = upright.copy()
-    scale = SMALL_SIDE / min(small.size)
-    if scale < 1:
-        small = small.resize([max(1, round(side * scale)) for side in small.size], Image.Resampling.LANCZOS)
+    _check_size(upload)
+    with DECODING:
+        large, small = _copies(upload)
+    key = uuid4().hex
     try:
         with storage_faults():
-            return _store_both(upright, small)
+            return Photo(
+                large=default_storage.save(f"{key[:2]}/{key}-large.jpg", ContentFile(large)),
+                small=default_storage.save(f"{key[:2]}/{key}-small.jpg", ContentFile(small)),
+            )
     except StorageDown as error:
         raise PhotoError(
             _("We can't store photos at the moment. Please try again in a few minutes."),
@@ -69,45 +68,30 @@ def clean_photo(upload: "UploadedFile[Any]") -> Photo:
         ) from error
 
 
-def _store_both(upright: Image.Image, small: Image.Image) -> Photo:
-    key = uuid4().hex
-    return Photo(
-        large=_store(upright, f"{key[:2]}/{key}-large.jpg", quality=85),
-        small=_store(small, f"{key[:2]}/{key}-small.jpg", quality=90),
-    )
-
-
-def decode(upload: "UploadedFile[Any]") -> Image.Image:
-    """Return the upload's pixels, reduced while decoding where the format can. Raises PhotoError."""
-    _check_size(upload)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            upload.seek(0)
-            picture = Image.open(upload, formats=FORMATS)
-            _check_shape(picture)
-            picture.draft("RGB", (LARGE_SIDE, LARGE_SIDE))
-            picture.load()
-        except UnidentifiedImageError as error:
-            raise PhotoError(
-                _("This file is not a JPEG, PNG or WebP picture. Save it as one of these, or take a new photo."),
-                code="unsupported_photo",
-                status=415,
-            ) from error
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise _too_many_pixels() from error
-        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-            raise PhotoError(
-                _("This photo is damaged or incomplete. Upload it again, or take a new one."),
-                code="broken_photo",
-            ) from error
-    return picture
-
-
 def delete_photo(photo: Photo) -> None:
     for name in (photo.large, photo.small):
         if name:
             default_storage.delete(name)
+
+
+def _copies(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:
+    try:
+        upload.seek(0)
+        with Image.open(upload, formats=pictures.FORMATS) as picture:
+            _check_shape(picture)
+            return pictures.copies(picture)
+    except UnidentifiedImageError as error:
+        raise PhotoError(
+            _("This file is not a JPEG, PNG or WebP picture. Save it as one of these, or take a new photo."),
+            code="unsupported_photo",
+            status=415,
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels() from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise PhotoError(
+            _("This photo is damaged or incomplete. Upload it again, or take a new one."), code="broken_photo"
+        ) from error
 
 
 def _check_size(upload: "UploadedFile[Any]") -> None:
@@ -137,22 +121,3 @@ def _too_many_pixels() -> PhotoError:
     limit = settings.UPLOAD_LIMIT_PIXELS // 1_000_000
     message = _("This photo has more than %(limit)d megapixels. Make it smaller or take a new one.") % {"limit": limit}
     return PhotoError(message, code="photo_too_large", status=413)
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """Return an RGB picture with transparent parts white, without metadata."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGB", picture.size, WHITE)
-        ground.paste(picture, mask=picture.getchannel("A"))
-        return ground
-    if picture.mode.startswith("I"):  # 16 bits per pixel, which convert() would clip instead of scale
-        picture = picture.convert("I").point(lambda value: value / 256).convert("L")
-    return picture.convert("RGB")
-
-
-def _store(picture: Image.Image, name: str, *, quality: int) -> str:
-    buffer = io.BytesIO()
-    picture.info = {}
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
-    return str(default_storage.save(name, ContentFile(buffer.getvalue())))

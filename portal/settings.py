@@ -286,6 +286,21 @@ UNFOLD = {
     "SITE_SYMBOL": "shelves",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "COLORS": {
+        "primary": {
+            "50": "#eef1ff",
+            "100": "#e0e5ff",
+            "200": "#c5cdff",
+            "300": "#a0adfd",
+            "400": "#7c8bf8",
+            "500": "#5b6bee",
+            "600": "#3b4fd6",
+            "700": "#3040b4",
+            "800": "#2a3891",
+            "900": "#273474",
+            "950": "#171e45",
+        }
+    },
     "STYLES": [lambda request: static("aisle/admin.css")],
     "SIDEBAR": {
         "show_search": False,

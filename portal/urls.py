@@ -1,5 +1,7 @@
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
+from django.shortcuts import redirect
+from django.templatetags.static import static
 from django.urls import include, path
 
 from portal import account, health, views
@@ -26,6 +28,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("api/", include("portal.api.urls")),
     path("admin/", admin.site.urls),
+    path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),
     path("health/live/", health.live, name="live"),
     path("health/ready/", health.ready, name="ready"),
 ]

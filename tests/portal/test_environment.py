@@ -58,7 +58,8 @@ def test_the_web_process_never_imports_torch() -> None:
     code = (
         "import sys, django; django.setup(); import portal.urls, portal.wsgi, portal.tasks, classifier.tasks;"
         "from django.test import Client; Client().get('/health/live/');"
-        "heavy = {'torch', 'transformers', 'timm', 'torchvision', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {"
+        "'torch', 'transformers', 'timm', 'torchvision', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
     )
     settings = {**os.environ, "DJANGO_SETTINGS_MODULE": "portal.settings", "ALLOWED_HOSTS": "testserver"}
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=settings, capture_output=True, text=True)

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import random
 import zlib
@@ -99,10 +100,8 @@ def test_garbage_inside_a_file_never_escapes_as_another_error(format: str) -> No
         broken = bytearray(whole)
         for _ in range(8):
             broken[dice.randrange(len(broken))] = dice.randrange(256)
-        try:
+        with contextlib.suppress(PhotoError):
             clean_photo(upload(bytes(broken)))
-        except PhotoError:
-            pass
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])

@@ -91,7 +91,7 @@ def test_embeddings_are_computed_once_and_read_from_the_cache_after(tmp_path: Pa
     items = products(shop_rake=2, shop_tea=1)
     steps: list[int] = []
 
-    def embed(chosen: list[Product]) -> np.ndarray:  # type: ignore[type-arg]
+    def embed(chosen: list[Product]) -> np.ndarray:
         return embed_texts(
             chosen,
             backbone="all-MiniLM-L6-v2",

@@ -1,11 +1,13 @@
+import io
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from classifier import pictures
 from classifier.pipeline import Answer, five_likeliest, predict_now, shown
 from classifier.registry import NothingDeployed
 
@@ -48,9 +50,11 @@ class Command(BaseCommand):
 
 
 def _open(path: Path) -> Image.Image:
+    """Return the small copy that the portal would show the models."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+        with Image.open(path, formats=pictures.FORMATS) as picture:
+            _large, small = pictures.copies(picture)
+        return Image.open(io.BytesIO(small))
     except FileNotFoundError as error:
         raise CommandError(f"There is no file {path}.") from error
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:

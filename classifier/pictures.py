@@ -1,0 +1,43 @@
+"""What an uploaded picture becomes before anybody sees it: plain JPEG copies with nothing of the original's."""
+
+import io
+
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+LARGE_SIDE = 1600  # the long side of the copy for people
+SMALL_SIDE = 256  # the short side of the copy for the models and for training
+LARGE_QUALITY, SMALL_QUALITY = 85, 90
+WHITE = (255, 255, 255)
+
+
+def copies(picture: Image.Image) -> tuple[bytes, bytes]:
+    """Decode an opened picture once, orient it, and return its large and its small copy as JPEG files.
+
+    Transparent parts become white; metadata is dropped. Raises what Pillow raises for a broken picture.
+    """
+    picture.draft("RGB", (LARGE_SIDE, LARGE_SIDE))  # a JPEG is reduced while it is decoded
+    large = _on_white(ImageOps.exif_transpose(picture))
+    large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
+    scale = SMALL_SIDE / min(large.size)
+    width, height = (max(1, round(side * scale)) for side in large.size)
+    small = large.resize((width, height), Image.Resampling.LANCZOS) if scale < 1 else large
+    return _jpeg(large, LARGE_QUALITY), _jpeg(small, SMALL_QUALITY)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGB", picture.size, WHITE)
+        ground.paste(picture, mask=picture.getchannel("A"))
+        return ground
+    if picture.mode.startswith("I"):  # 16 bits per pixel, which convert() would clip instead of scale
+        picture = picture.convert("I").point(lambda value: value / 256).convert("L")
+    return picture.convert("RGB")
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.info = {}
+    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
