@@ -47,6 +47,7 @@ bench: .venv/installed-dev  ## Measure serving speed on this machine
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing Aisle's packages into .venv: some minutes and some GB the first time."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 

@@ -17,7 +17,7 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from classifier import archive
-from classifier.models import Category, CategoryAlias, ModelVersion, Prediction, Variant
+from classifier.models import Category, CategoryAlias, EnsembleRule, ModelVersion, Prediction, Variant
 
 ARCHIVED = {
     "input.json": "application/json",
@@ -119,7 +119,7 @@ class PredictionAdmin(ReadOnlyAdmin):
     list_select_related = ["seller"]
     fieldsets = [
         (None, {"fields": ["id", "large_picture", "title", "description", "seller"]}),
-        (_("Answer"), {"fields": ["state", "five_bars", "ensemble_weights", "error"]}),
+        (_("Answer"), {"fields": ["state", "five_bars", "combination", "error"]}),
         (_("Text model alone"), {"fields": ["text_version", "text_bars"], "classes": ["tab"]}),
         (_("Image model alone"), {"fields": ["image_version", "image_bars"], "classes": ["tab"]}),
         (
@@ -138,7 +138,7 @@ class PredictionAdmin(ReadOnlyAdmin):
             },
         ),
     ]
-    readonly_fields = ["large_picture", "five_bars", "ensemble_weights", "text_bars", "image_bars", "waited", "files"]
+    readonly_fields = ["large_picture", "five_bars", "combination", "text_bars", "image_bars", "waited", "files"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Prediction]:
         return super().get_queryset(request).defer("text_embedding", "image_embedding")  # type: ignore[no-any-return]
@@ -213,9 +213,9 @@ class PredictionAdmin(ReadOnlyAdmin):
     def five_bars(self, prediction: Prediction) -> SafeString:
         return bars(prediction.top5)
 
-    @admin.display(description=_("ensemble weights"))
-    def ensemble_weights(self, prediction: Prediction) -> str:
-        return ", ".join(f"{modality} {weight:.3f}" for modality, weight in (prediction.weights or {}).items()) or "–"
+    @admin.display(description=_("weights and temperature"))
+    def combination(self, prediction: Prediction) -> str:
+        return ", ".join(f"{name} {value:.3f}" for name, value in (prediction.ensemble or {}).items()) or "–"
 
     @admin.display(description=_("five likeliest"))
     def text_bars(self, prediction: Prediction) -> SafeString:
@@ -257,6 +257,13 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     @admin.display(description=_("metrics"))
     def pretty_metrics(self, version: ModelVersion) -> SafeString:
         return format_html("<pre>{}</pre>", json.dumps(version.metrics, indent=1))
+
+
+@admin.register(EnsembleRule)
+class EnsembleRuleAdmin(ReadOnlyAdmin):
+    list_display = ["text_version", "image_version", "temperature", "created_at"]
+    list_display_links = ["text_version", "image_version"]
+    list_select_related = ["text_version", "image_version"]
 
 
 @admin.register(Variant)

@@ -67,7 +67,7 @@ def _ensemble(prediction: Prediction) -> dict[str, Any]:
     return {
         "state": prediction.state,
         "error": prediction.error or None,
-        "weights": prediction.weights,
+        "ensemble": prediction.ensemble,
         "probabilities": prediction.probabilities,
         "top5": prediction.top5,
         "milliseconds": prediction.milliseconds,

@@ -8,16 +8,25 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 
-def combine(text: Array | None, image: Array | None, *, text_weight: float, image_weight: float) -> Array:
+def combine(
+    text: Array | None,
+    image: Array | None,
+    *,
+    text_weight: float,
+    image_weight: float,
+    temperature: float = 1.0,
+) -> Array:
     """Return the weighted mean of both models' probabilities, (n, classes) float32, rows summing to 1.
 
-    The weights are the models' registered accuracies. Either side may be None; the other then answers alone.
-    Columns of both must already be in the same order (see `align`). Raises ValueError when both are missing,
-    the shapes differ or are not (n, classes), a weight is not positive, or a row cannot be normalised.
+    The weights are the models' registered accuracies. The mean of two calibrated forecasts is less sure than it
+    should be (Ranjan and Gneiting 2010, theorem 1), so it is raised to 1 / temperature, fitted for the pair. Either
+    side may be None; the other then answers alone, unchanged. Columns of both must already be in the same order
+    (see `align`). Raises ValueError when both are missing, the shapes differ or are not (n, classes), a weight or
+    the temperature is not positive, or a row cannot be normalised.
     """
-    for name, weight in (("text_weight", text_weight), ("image_weight", image_weight)):
-        if not (np.isfinite(weight) and weight > 0):
-            raise ValueError(f"{name} must be positive, not {weight}")
+    for name, value in (("text_weight", text_weight), ("image_weight", image_weight), ("temperature", temperature)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be positive, not {value}")
     if text is None:
         if image is None:
             raise ValueError("both the text and the image probabilities are missing")
@@ -29,7 +38,7 @@ def combine(text: Array | None, image: Array | None, *, text_weight: float, imag
     total = text_weight + image_weight
     # Weights as shares of 1 keep the sum finite for any pair of positive weights.
     mean = _normalised(text) * (text_weight / total) + _normalised(image) * (image_weight / total)
-    return _normalised(mean)
+    return _sharpened(mean, temperature)
 
 
 def align(probabilities: Array, labels: Sequence[str], categories: Sequence[str]) -> Array:
@@ -63,6 +72,12 @@ def top_k(probabilities_row: Array, labels: Sequence[str], k: int = 5) -> list[t
         raise ValueError(f"k must be at least 1, not {k}")
     order = np.argsort(-probabilities_row, kind="stable")[:k]
     return [(labels[column], float(probabilities_row[column])) for column in order]
+
+
+def _sharpened(probabilities: Array, temperature: float) -> Array:
+    # Relative to the row's largest, so that a small temperature can't underflow a whole row to 0.
+    relative = probabilities / probabilities.max(axis=1, keepdims=True)
+    return _normalised(np.asarray(relative ** (1 / temperature), np.float32))
 
 
 def _normalised(probabilities: Array) -> Array:

@@ -95,6 +95,29 @@ class ModelVersion(models.Model):
         return f"{self.modality}/{self.checksum}"
 
 
+class EnsembleRule(models.Model):
+    """How one text and one image version are combined: by their accuracies, with a temperature for the pair."""
+
+    text_version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("text model"))
+    image_version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("image model"))
+    temperature = models.FloatField(
+        _("temperature"), default=1.0, help_text=_("Below 1 the combined probabilities become surer.")
+    )
+    metrics = models.JSONField(_("metrics"), default=dict)
+    created_at = models.DateTimeField(_("registered"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("ensemble rule")
+        verbose_name_plural = _("ensemble rules")
+        constraints = [
+            models.UniqueConstraint(fields=["text_version", "image_version"], name="one_rule_per_pair"),
+            models.CheckConstraint(condition=Q(temperature__gt=0), name="temperature_is_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.text_version} + {self.image_version}"
+
+
 class Variant(models.Model):
     """A model version that takes a share of its modality's traffic."""
 
@@ -210,7 +233,7 @@ class Prediction(models.Model):
     text_probabilities = models.JSONField(_("text model's probabilities"), null=True)
     image_probabilities = models.JSONField(_("image model's probabilities"), null=True)
     probabilities = models.JSONField(_("combined probabilities"), null=True)
-    weights = models.JSONField(_("ensemble weights"), null=True)
+    ensemble = models.JSONField(_("weights and temperature"), null=True)
     top5 = models.JSONField(_("five likeliest"), null=True)
     text_embedding = HalfVectorField(null=True, editable=False)
     image_embedding = HalfVectorField(null=True, editable=False)

@@ -44,7 +44,7 @@ class Answer:
     image: np.ndarray | None = None
     text_embedding: np.ndarray | None = None
     image_embedding: np.ndarray | None = None
-    weights: dict[str, float] = field(default_factory=dict)
+    ensemble: dict[str, float] = field(default_factory=dict)
 
 
 def classify(predictions: Sequence[Prediction]) -> None:
@@ -138,19 +138,24 @@ def _answer(
                 embedding,
             )
 
+    pairs = registry.temperatures()
     for answer in answers:
-        answer.weights = {
-            modality: version.accuracy
-            for modality, version in (("text", answer.text_version), ("image", answer.image_version))
-            if version
-        }
-        answer.combined = ensemble.combine(
-            None if answer.text is None else answer.text[np.newaxis],
-            None if answer.image is None else answer.image[np.newaxis],
-            text_weight=answer.weights.get("text", 1.0),
-            image_weight=answer.weights.get("image", 1.0),
-        )[0]
+        _combine(answer, pairs)
     return answers
+
+
+def _combine(answer: Answer, temperatures: dict[tuple[int, int], float]) -> None:
+    text, image = answer.text_version, answer.image_version
+    answer.ensemble = {version.modality: version.accuracy for version in (text, image) if version}
+    temperature = temperatures.get((text.pk, image.pk), 1.0) if text and image else 1.0
+    answer.combined = ensemble.combine(
+        None if answer.text is None else answer.text[np.newaxis],
+        None if answer.image is None else answer.image[np.newaxis],
+        text_weight=answer.ensemble.get("text", 1.0),
+        image_weight=answer.ensemble.get("image", 1.0),
+        temperature=temperature,
+    )[0]
+    answer.ensemble["temperature"] = temperature
 
 
 def _group(
@@ -177,7 +182,7 @@ def _store(
             text_probabilities=None if answer.text is None else shown(answer.text, categories),
             image_probabilities=None if answer.image is None else shown(answer.image, categories),
             probabilities=shown(answer.combined, categories),
-            weights=answer.weights,
+            ensemble=answer.ensemble,
             top5=five_likeliest(answer.combined, categories),
             text_embedding=answer.text_embedding,
             image_embedding=answer.image_embedding,

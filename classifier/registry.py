@@ -17,7 +17,7 @@ from django.core.files.storage import storages
 from django.db import DatabaseError, transaction
 
 from classifier import artifact
-from classifier.models import Modality, ModelVersion, Variant
+from classifier.models import EnsembleRule, Modality, ModelVersion, Variant
 
 if TYPE_CHECKING:
     from classifier.image import ImageModel
@@ -73,6 +73,12 @@ def deployed() -> dict[str, list[Variant]]:
     for variant in Variant.objects.select_related("version").defer("version__metrics").order_by("pk"):
         variants[variant.version.modality].append(variant)
     return variants
+
+
+def temperatures() -> dict[tuple[int, int], float]:
+    """Return the ensemble temperature of each (text version, image version) pair that has one."""
+    rules = EnsembleRule.objects.values_list("text_version_id", "image_version_id", "temperature")
+    return {(text, image): temperature for text, image, temperature in rules}
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:

@@ -4,7 +4,7 @@ from pathlib import Path
 from django.db import transaction
 
 from classifier import registry
-from classifier.models import Category, CategoryAlias, Modality, Variant
+from classifier.models import Category, CategoryAlias, EnsembleRule, Modality, Variant
 
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
@@ -26,8 +26,15 @@ def load_categories() -> int:
 
 def register_starters() -> list[Variant]:
     """Register the starter models that come with Aisle; deploy each where its modality has nothing deployed."""
-    for modality in Modality.values:
-        version = registry.register(STARTER / modality, name="starter")
+    versions = {modality: registry.register(STARTER / modality, name="starter") for modality in Modality.values}
+    for modality, version in versions.items():
         if not Variant.objects.filter(version__modality=modality).exists():
             registry.deploy(version)
+    rule = json.loads((STARTER / "ensemble.json").read_text())
+    if all(rule[modality] == version.checksum for modality, version in versions.items()):
+        EnsembleRule.objects.get_or_create(
+            text_version=versions["text"],
+            image_version=versions["image"],
+            defaults={"temperature": rule["temperature"], "metrics": rule["metrics"]},
+        )
     return list(Variant.objects.select_related("version"))

@@ -77,6 +77,11 @@ class Environment(BaseSettings):
         "localhost,127.0.0.1,[::1]", description="Host names that the site answers to, separated by commas."
     )
     CSRF_TRUSTED_ORIGINS: Words = Field("", description="Further origins for forms, e.g. `https://shop.example`.")
+    TRUSTED_PROXIES: int = Field(
+        0,
+        ge=0,
+        description="How many proxies of yours add to `X-Forwarded-For`; limits by address count behind them.",
+    )
     DEBUG: bool = Field(False, description="Django's debug pages. Never in production.")
     DATABASE_URL: Annotated[str, AfterValidator(_database_url)] = Field(
         "",

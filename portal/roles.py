@@ -10,6 +10,7 @@ STAFF_MAY_SEE = (
     "classifier.category",
     "classifier.categoryalias",
     "classifier.modelversion",
+    "classifier.ensemblerule",
     "classifier.variant",
     "classifier.prediction",
     "feedback.feedback",

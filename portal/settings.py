@@ -214,6 +214,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_REDIRECT_URL = reverse_lazy("products")
 LOGIN_URL = reverse_lazy("account_login")
+ALLAUTH_TRUSTED_PROXY_COUNT = env.TRUSTED_PROXIES
 ACCOUNT_ADAPTER = "portal.accounts.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
@@ -262,6 +263,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "portal.api.schema.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["portal.api.throttles.UserThrottle"],
     "DEFAULT_THROTTLE_RATES": {"user": env.API_RATE, "upload": env.UPLOAD_RATE},
+    "NUM_PROXIES": env.TRUSTED_PROXIES,
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "DEFAULT_VERSIONING_CLASS": None,
     "UNICODE_JSON": True,
@@ -318,6 +320,7 @@ UNFOLD = {
                 "title": _("Models"),
                 "items": [
                     _link(_("Model versions"), "model_training", "classifier_modelversion"),
+                    _link(_("Ensemble rules"), "merge", "classifier_ensemblerule"),
                     _link(_("Variants"), "alt_route", "classifier_variant"),
                 ],
             },

@@ -4,8 +4,8 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from classifier import artifact, ensemble
+from classifier import artifact
 from classifier.backbones import HEAD, answer
 from training import yardstick
 from training.card import card
@@ -23,13 +23,23 @@ from training.evaluate import (
     COLUMNS,
     Metrics,
     Probabilities,
-    Targets,
     measure,
     measure_by,
     measure_classes,
     table,
 )
-from training.fit import Array, Fitted, Part, Progress, contested, embed_images, embed_texts, fit, weigh
+from training.fit import (
+    Array,
+    Fitted,
+    Part,
+    Progress,
+    contested,
+    embed_images,
+    embed_texts,
+    fit,
+    weigh,
+)
+from training.pair import Answered, Pair, Rule, fit_rule, targets_of
 from training.recipes import STARTER_IMAGE, STARTER_TEXT, Recipe
 
 
@@ -40,8 +50,8 @@ class Trained:
     recipe: Recipe
     fitted: list[Fitted]
     train: list[Product]
-    test: list[Product]
-    probabilities: Probabilities
+    validation: Answered
+    test: Answered
     metrics: dict[str, Any]
 
 
@@ -54,12 +64,21 @@ def train_starter(data: Path, out: Path, *, cache: Path, progress: Progress) -> 
     labels = sorted({product.label for product in products})
     text = _train(STARTER_TEXT, products, labels, cache, progress)
     image = _train(STARTER_IMAGE, products, labels, cache, progress)
-    for trained in (text, image):
-        write_artifact(trained, labels, data, out / trained.recipe.modality)
+    rule = fit_rule(
+        Pair.of(text.validation, image.validation),
+        labels,
+        text_weight=text.metrics["accuracy"],
+        image_weight=image.metrics["accuracy"],
+    )
+    checksums: dict[str, str] = {
+        trained.recipe.modality: write_artifact(trained, labels, data, out / trained.recipe.modality)
+        for trained in (text, image)
+    }
+    write_rule(rule, checksums, Pair.of(text.test, image.test), labels, out / "ensemble.json")
     progress("yardstick", 0, 1)
     tfidf = _yardstick(products, labels)
     progress("yardstick", 1, 1)
-    return figures(text, image, tfidf, labels)
+    return figures(text, image, rule, tfidf, labels)
 
 
 def write_artifact(trained: Trained, labels: Sequence[str], data: Path, folder: Path) -> str:
@@ -86,7 +105,7 @@ def write_artifact(trained: Trained, labels: Sequence[str], data: Path, folder: 
         for name, content in ((artifact.CONFIG, config), ("metrics.json", trained.metrics)):
             (fresh / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (fresh / "card.md").write_text(
-            card(trained.recipe, trained.fitted, trained.train, trained.test, trained.metrics, data),
+            card(trained.recipe, trained.fitted, trained.train, trained.test.products, trained.metrics, data),
             encoding="utf-8",
         )
         checksum = artifact.seal(fresh)
@@ -96,31 +115,37 @@ def write_artifact(trained: Trained, labels: Sequence[str], data: Path, folder: 
     return checksum
 
 
-def figures(text: Trained, image: Trained, tfidf: Probabilities, labels: Sequence[str]) -> str:
+def write_rule(rule: Rule, checksums: Mapping[str, str], test: Pair, labels: Sequence[str], path: Path) -> None:
+    """Write the rule of a pair of artifacts with its held-back figures, before and after the temperature."""
+    targets = targets_of(test.products, labels)
+    metrics = {
+        "mean": measure(replace(rule, temperature=1.0).combine(test), targets),
+        "with temperature": measure(rule.combine(test), targets),
+    }
+    content = {**checksums, "temperature": rule.temperature, "metrics": metrics}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def figures(text: Trained, image: Trained, rule: Rule, tfidf: Probabilities, labels: Sequence[str]) -> str:
     """Return every held-back figure: each modality, the yardstick, and the ensemble where both can answer."""
+    words = Answered(text.test.products, tfidf)
+    both = Pair.of(text.test, image.test)
+    plain = replace(rule, temperature=1.0)
     sections = [
-        ("Text", _table(text.test, text.probabilities, labels)),
-        ("Yardstick: TF-IDF + logistic regression", _table(text.test, tfidf, labels)),
-        ("Image", _table(image.test, image.probabilities, labels)),
+        ("Text", _table(text.test, labels)),
+        ("Yardstick: TF-IDF + logistic regression", _table(words, labels)),
+        ("Image", _table(image.test, labels)),
+        *(
+            (f"Products with text and photograph: {name}", _table(Answered(both.products, probabilities), labels))
+            for name, probabilities in (
+                ("text alone", both.text),
+                ("image alone", both.image),
+                ("plain mean", plain.combine(both)),
+                (f"ensemble (temperature {rule.temperature:.3f})", rule.combine(both)),
+                ("yardstick", Pair.of(words, image.test).text),
+            )
+        ),
     ]
-    by_text, by_image = _by_key(text), _by_key(image)
-    both = [product for product in text.test if _key(product) in by_image]
-    text_side = np.stack([by_text[_key(product)] for product in both])
-    image_side = np.stack([by_image[_key(product)] for product in both])
-    words = {_key(product): row for product, row in zip(text.test, tfidf, strict=True)}
-    combined = ensemble.combine(
-        text_side,
-        image_side,
-        text_weight=text.metrics["accuracy"],
-        image_weight=image.metrics["accuracy"],
-    )
-    for name, probabilities in (
-        ("text alone", text_side),
-        ("image alone", image_side),
-        ("ensemble", combined),
-        ("yardstick", np.stack([words[_key(product)] for product in both])),
-    ):
-        sections.append((f"Products with text and photograph: {name}", _table(both, probabilities, labels)))
     return "\n".join(f"### {name}\n\n{content}\n" for name, content in sections)
 
 
@@ -137,7 +162,7 @@ def _train(
         chosen = [usable[row] for row in rows[split]]
         return Part(
             torch.from_numpy(embeddings[rows[split]]),
-            torch.from_numpy(_targets(chosen, labels)),
+            torch.from_numpy(targets_of(chosen, labels)),
             torch.from_numpy(weigh(chosen, recipe)),
             torch.from_numpy(contested(chosen)),
         )
@@ -145,10 +170,13 @@ def _train(
     fitted = fit(part("train"), part("validation"), len(labels), recipe, progress)
     # What is measured is what is stored: a head in half precision, read back as float32.
     head = fitted[0].head.half().float()
-    train, test = ([usable[row] for row in rows[split]] for split in ("train", "test"))
-    probabilities = answer(head, torch.from_numpy(embeddings[rows["test"]]), fitted[0].temperature).probabilities
-    metrics = _metrics(probabilities, test, train, labels)
-    return Trained(recipe, fitted, train, test, probabilities, metrics)
+
+    def answered(split: Split) -> Answered:
+        chosen = torch.from_numpy(embeddings[rows[split]])
+        return Answered([usable[row] for row in rows[split]], answer(head, chosen, fitted[0].temperature).probabilities)
+
+    train, test = [usable[row] for row in rows["train"]], answered("test")
+    return Trained(recipe, fitted, train, answered("validation"), test, _metrics(test, train, labels))
 
 
 def _embed(recipe: Recipe, products: Sequence[Product], cache: Path, progress: Progress) -> Array:
@@ -165,24 +193,23 @@ def _yardstick(products: Sequence[Product], labels: Sequence[str]) -> Probabilit
     return yardstick.predict(parts["train"], parts["validation"], parts["test"], labels, STARTER_TEXT)
 
 
-def _metrics(
-    probabilities: Probabilities, test: Sequence[Product], train: Sequence[Product], labels: Sequence[str]
-) -> dict[str, Any]:
-    targets = _targets(test, labels)
+def _metrics(test: Answered, train: Sequence[Product], labels: Sequence[str]) -> dict[str, Any]:
+    probabilities, targets = test.probabilities, targets_of(test.products, labels)
     counts = Counter(product.label for product in train)
     classes = measure_classes(probabilities, targets, labels)
-    several = contested(test)
+    several = contested(test.products)
     return {
         **measure(probabilities, targets),
         "ece_formula": f"Guo et al. 2017, equation 3, {BINS} equally wide bins of the top probability",
         "several": measure(probabilities[several], targets[several]),
-        "datasets": measure_by(probabilities, targets, [product.dataset for product in test]),
+        "datasets": measure_by(probabilities, targets, [product.dataset for product in test.products]),
         "classes": {name: {"train": counts[name], **values} for name, values in classes.items()},
     }
 
 
-def _table(products: Sequence[Product], probabilities: Probabilities, labels: Sequence[str]) -> str:
-    targets = _targets(products, labels)
+def _table(answered: Answered, labels: Sequence[str]) -> str:
+    products, probabilities = answered.products, answered.probabilities
+    targets = targets_of(products, labels)
     sets = measure_by(probabilities, targets, [product.dataset for product in products])
     several = contested(products)
     mean: Metrics = {key: float(np.mean([row[key] for row in sets.values()])) for key in COLUMNS}
@@ -193,16 +220,3 @@ def _table(products: Sequence[Product], probabilities: Probabilities, labels: Se
         "*mean of sets*": {**mean, "n": len(products)},
     }
     return table(rows, "data set")
-
-
-def _targets(products: Sequence[Product], labels: Sequence[str]) -> Targets:
-    place = {label: column for column, label in enumerate(labels)}
-    return np.array([place[product.label] for product in products], np.int64)
-
-
-def _key(product: Product) -> tuple[str, str]:
-    return product.dataset, product.id
-
-
-def _by_key(trained: Trained) -> dict[tuple[str, str], Array]:
-    return {_key(product): row for product, row in zip(trained.test, trained.probabilities, strict=True)}

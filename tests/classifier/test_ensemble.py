@@ -89,3 +89,24 @@ def test_a_row_of_another_length_is_refused() -> None:
         top_k(rows([0.25, 0.75])[0], ["a"])
     with pytest.raises(ValueError):
         top_k(rows([0.25, 0.75])[0], ["a", "b"], k=0)
+
+
+def test_a_temperature_below_one_makes_the_mean_surer_and_keeps_its_order() -> None:
+    text, image = np.array([[0.6, 0.3, 0.1]], np.float32), np.array([[0.5, 0.1, 0.4]], np.float32)
+    plain = combine(text, image, text_weight=0.8, image_weight=0.5)
+    sharp = combine(text, image, text_weight=0.8, image_weight=0.5, temperature=0.5)
+    assert sharp[0] == pytest.approx(plain[0] ** 2 / (plain[0] ** 2).sum(), abs=1e-6)
+    assert list(sharp[0].argsort()) == list(plain[0].argsort())
+    assert combine(text, None, text_weight=0.8, image_weight=0.5, temperature=0.5)[0] == pytest.approx(text[0])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
+    row = np.array([[0.5, 0.5]], np.float32)
+    with pytest.raises(ValueError, match="temperature"):
+        combine(row, row, text_weight=1, image_weight=1, temperature=temperature)
+
+
+def test_a_tiny_temperature_underflows_no_row() -> None:
+    row = np.full((1, 50), 0.02, np.float32)
+    assert combine(row, row, text_weight=1, image_weight=1, temperature=0.01).sum() == pytest.approx(1)

@@ -9,7 +9,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from classifier import registry
-from classifier.models import Category, ModelVersion, Prediction, Variant
+from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.pipeline import classify
 from classifier.tasks import classify_pending, ring
 from portal.models import Product, User
@@ -23,15 +23,17 @@ MakeProduct = Callable[..., Product]
 def test_text_and_photo_are_combined_by_the_registered_accuracies(seller: User, make_product: MakeProduct) -> None:
     prediction = make_product(seller, photo=True).prediction
     versions = {version.modality: version for version in ModelVersion.objects.all()}
-    assert prediction.weights == {"text": versions["text"].accuracy, "image": versions["image"].accuracy}
+    weights = {modality: version.accuracy for modality, version in versions.items()}
+    temperature = EnsembleRule.objects.get().temperature
+    assert prediction.ensemble == {**weights, "temperature": temperature}
     assert (prediction.text_version, prediction.image_version) == (versions["text"], versions["image"])
-    total = sum(prediction.weights.values())
+    views = {"text": prediction.text_probabilities, "image": prediction.image_probabilities}
+    sharpened = {
+        slug: sum(weights[modality] * views[modality][slug] for modality in views) ** (1 / temperature)
+        for slug in prediction.probabilities
+    }
     for slug, probability in prediction.probabilities.items():
-        expected = (
-            prediction.weights["text"] * prediction.text_probabilities[slug]
-            + prediction.weights["image"] * prediction.image_probabilities[slug]
-        ) / total
-        assert probability == pytest.approx(expected, abs=1e-5)
+        assert probability == pytest.approx(sharpened[slug] / sum(sharpened.values()), abs=1e-4)
 
 
 def test_everything_is_stored_for_every_category(seller: User, make_product: MakeProduct) -> None:

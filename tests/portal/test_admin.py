@@ -12,8 +12,8 @@ from portal.services import answer
 
 MakeProduct = Callable[..., Product]
 SEEN_BY_SCIENTISTS = [
-    "classifier_category", "classifier_modelversion", "classifier_variant", "classifier_prediction",
-    "feedback_feedback", "portal_product",
+    "classifier_category", "classifier_modelversion", "classifier_ensemblerule", "classifier_variant",
+    "classifier_prediction", "feedback_feedback", "portal_product",
 ]  # fmt: skip
 
 

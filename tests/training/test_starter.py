@@ -48,6 +48,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root / "out", figures
 
 
+def test_the_ensemble_rule_names_its_pair_and_its_temperature(trained: tuple[Path, str]) -> None:
+    out, _ = trained
+    rule = json.loads((out / "ensemble.json").read_text())
+    assert {name: rule[name] for name in ("text", "image")} == {name: verify(out / name) for name in ("text", "image")}
+    assert rule["temperature"] > 0
+    before, after = rule["metrics"]["mean"], rule["metrics"]["with temperature"]
+    assert before["accuracy"] == after["accuracy"]
+    assert before["n"] == after["n"] > 0
+
+
 def test_the_artifacts_are_sealed_and_load(trained: tuple[Path, str]) -> None:
     out, _ = trained
     for modality in ("text", "image"):
@@ -77,4 +87,4 @@ def test_the_card_names_the_licence_as_stated_and_leaves_no_gap(trained: tuple[P
 def test_the_figures_show_the_yardstick_and_the_ensemble(trained: tuple[Path, str]) -> None:
     assert "### Yardstick" in trained[1]
     assert "ensemble" in trained[1]
-    assert trained[1].count("| tiny |") == 7
+    assert trained[1].count("| tiny |") == 8

@@ -40,7 +40,7 @@ class Command(BaseCommand):
                 "text": _view(answer.text_version, answer.text, categories),
                 "image": _view(answer.image_version, answer.image, categories),
             }
-            result = {"top5": top5, **views, "weights": answer.weights, "milliseconds": milliseconds}
+            result = {"top5": top5, **views, "ensemble": answer.ensemble, "milliseconds": milliseconds}
             self.stdout.write(json.dumps(result, ensure_ascii=False))
             return
         for row in top5:
