@@ -12,6 +12,7 @@ from tests.conftest import PASSWORD, picture
 from tests.system.browser import CHROMIUM_FLAGS, chromium
 from tests.system.stack import Stack, wait_until
 
+expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -37,7 +38,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
 def context(request: pytest.FixtureRequest, browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport=request.param, base_url=stack.address, has_touch=request.param is PHONE)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     yield context
     context.close()
 

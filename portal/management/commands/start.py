@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from honcho.manager import Manager
 from portal.demo import demo_accounts
 
 BIN = Path(sys.executable).parent
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Command(BaseCommand):
@@ -32,7 +34,7 @@ class Command(BaseCommand):
         for name, command in _processes(host, port).items():
             manager.add_process(name, command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, cwd=str(settings.BASE_DIR))
         manager.loop()
-        if manager.returncode:
+        if manager.returncode not in (None, 0, INTERRUPTED):
             sys.exit(manager.returncode)
 
     def _say_where_to_click(self, host: str, port: int) -> None:
