@@ -44,7 +44,7 @@ bench: .venv/installed-dev  ## Measure serving speed on this machine
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aisle needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "This Python can't make virtual environments. On Debian or Ubuntu: apt install python3-venv. Then try again."; exit 1; }
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing Aisle's packages into .venv: some minutes and some GB the first time."

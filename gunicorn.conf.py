@@ -6,5 +6,4 @@ threads = 32
 timeout = 60
 graceful_timeout = 10
 loglevel = "warning"
-no_control_socket = True
 control_socket_disable = True

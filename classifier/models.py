@@ -22,6 +22,10 @@ class CategoryQuerySet(models.QuerySet["Category"]):
     def active(self) -> Self:
         return self.filter(is_active=True)
 
+    def offered_for(self, prediction: "Prediction") -> Self:
+        """What a seller may choose for a prediction: the active ones, and any that was suggested."""
+        return self.filter(Q(is_active=True) | Q(slug__in=[row["slug"] for row in prediction.top5 or []]))
+
     def named(self, name: str) -> "Category | None":
         """Return the category with this name or alias, whatever the case."""
         return self.filter(Q(name__iexact=name) | Q(aliases__name__iexact=name)).distinct().first()
@@ -155,7 +159,7 @@ class PredictionQuerySet(models.QuerySet["Prediction"]):
 
         The lease lasts LEASE_SECONDS and is proven by the token in `lease`: results are stored only with it, so
         a worker that comes back late can't overwrite another's work. A row that was tried twice may be what kills
-        its workers, so it is handed out alone.
+        its workers, so it is handed out alone when its turn comes.
         """
         lease = uuid.uuid4()
         with transaction.atomic():
@@ -165,15 +169,16 @@ class PredictionQuerySet(models.QuerySet["Prediction"]):
                 .select_for_update(skip_locked=True, of=("self",))
                 .values_list("pk", "attempts")[:limit]
             )
-            suspects = [pk for pk, attempts in rows if attempts >= TRIES_IN_COMPANY]
-            ids = suspects[:1] or [pk for pk, _attempts in rows]
+            ids = [pk for pk, attempts in rows if attempts < TRIES_IN_COMPANY]
+            if rows and rows[0][1] >= TRIES_IN_COMPANY:
+                ids = [rows[0][0]]
             self.filter(pk__in=ids).update(
                 state=Prediction.State.RUNNING,
                 lease=lease,
                 due_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
                 attempts=F("attempts") + 1,
             )
-        return list(self.filter(lease=lease).order_by("priority", "created_at"))
+        return list(self.filter(pk__in=ids, lease=lease).order_by("priority", "created_at"))
 
     def held(self, prediction: "Prediction") -> Self:
         """The row of `prediction` as long as its lease is the one that the caller claimed."""
@@ -220,8 +225,9 @@ class Prediction(models.Model):
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED)
     priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority, default=Priority.INTERACTIVE)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
-    due_at = models.DateTimeField(_("due"), default=timezone.now, help_text=_("When a worker may claim the row."))
-    lease = models.UUIDField(null=True, editable=False, db_index=True)
+    # The database's clock, which `due` compares with: a web machine's may be ahead of it.
+    due_at = models.DateTimeField(_("due"), db_default=Now(), help_text=_("When a worker may claim the row."))
+    lease = models.UUIDField(null=True, editable=False)
     error = models.TextField(_("error"), blank=True, help_text=_("In words for the seller."))
 
     text_version = models.ForeignKey(
@@ -242,7 +248,7 @@ class Prediction(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True)
     archived_at = models.DateTimeField(_("archived"), null=True)
-    archive_due_at = models.DateTimeField(default=timezone.now, editable=False)
+    archive_due_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = PredictionQuerySet.as_manager()
 
@@ -276,10 +282,6 @@ class Prediction(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
-
-    @property
-    def is_finished(self) -> bool:
-        return self.state in (self.State.DONE, self.State.FAILED)
 
     @property
     def has_text(self) -> bool:

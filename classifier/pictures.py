@@ -9,13 +9,22 @@ LARGE_SIDE = 1600  # the long side of the copy for people
 SMALL_SIDE = 256  # the short side of the copy for the models and for training
 LARGE_QUALITY, SMALL_QUALITY = 85, 90
 WHITE = (255, 255, 255)
+# A progressive JPEG has about ten scans. Each costs a pass over all pixels, and a file may name thousands.
+MOST_SCANS = 100
+START_OF_SCAN = b"\xff\xda"
+
+
+class TooManyScans(ValueError):
+    """A JPEG made to cost its decoder minutes."""
 
 
 def copies(picture: Image.Image) -> tuple[bytes, bytes]:
     """Decode an opened picture once, orient it, and return its large and its small copy as JPEG files.
 
-    Transparent parts become white; metadata is dropped. Raises what Pillow raises for a broken picture.
+    Transparent parts become white; metadata is dropped. Raises what Pillow raises for a broken picture, and
+    TooManyScans.
     """
+    _refuse_many_scans(picture)
     picture.draft("RGB", (LARGE_SIDE, LARGE_SIDE))  # a JPEG is reduced while it is decoded
     large = _on_white(ImageOps.exif_transpose(picture))
     large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
@@ -23,6 +32,18 @@ def copies(picture: Image.Image) -> tuple[bytes, bytes]:
     width, height = (max(1, round(side * scale)) for side in large.size)
     small = large.resize((width, height), Image.Resampling.LANCZOS) if scale < 1 else large
     return _jpeg(large, LARGE_QUALITY), _jpeg(small, SMALL_QUALITY)
+
+
+def _refuse_many_scans(picture: Image.Image) -> None:
+    file = picture.fp  # type: ignore[attr-defined]
+    if picture.format in ("JPEG", "MPO") and file is not None:
+        position = file.tell()
+        file.seek(0)
+        # Within a scan's data an FF is always followed by 00, so the marker can't occur by chance.
+        scans = file.read().count(START_OF_SCAN)
+        file.seek(position)
+        if scans > MOST_SCANS:
+            raise TooManyScans(f"{scans} scans")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

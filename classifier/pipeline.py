@@ -12,24 +12,35 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.core.files.storage import default_storage
+from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from PIL import Image, UnidentifiedImageError
 
 from classifier import bell, ensemble, registry
-from classifier.models import Category, ModelVersion, Prediction
+from classifier.artifact import ArtifactError
+from classifier.models import Category, ModelVersion, Prediction, Variant
 from classifier.storage import StorageDown, storage_faults
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY = timedelta(seconds=2)
-OUTAGE_RETRY = timedelta(seconds=5)
-LONGEST_OUTAGE = timedelta(days=1)
+OUTAGE_PAUSE = timedelta(seconds=10)
+OUTAGES = (StorageDown, registry.NothingDeployed, ArtifactError)
 TOP = 5
 
 
 class UnreadablePhoto(Exception):
     """The stored photo can't be decoded; trying again won't help."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prediction and its photo, decoded."""
+
+    prediction: Prediction
+    photo: Image.Image | None = None
 
 
 @dataclass
@@ -50,37 +61,65 @@ class Answer:
 def classify(predictions: Sequence[Prediction]) -> None:
     """Compute and store the answers of claimed predictions; announce those that are finished.
 
-    A batch that raises is tried again row by row, so that a poison row fails alone.
+    A batch that raises is tried again row by row, so that a poison row fails alone. What keeps every row from its
+    answer, such as a storage that is down, counts against none.
     """
-    fresh = [prediction for prediction in predictions if prediction.attempts <= settings.MAX_ATTEMPTS]
-    for prediction in set(predictions) - set(fresh):
-        _fail(
-            prediction,
-            _("We couldn't work on this product. Please check its photo and text, then try again."),
-        )
-    if not fresh:
-        return
+    hopeful = [prediction for prediction in predictions if prediction.attempts <= settings.MAX_ATTEMPTS]
+    for prediction in predictions:
+        if prediction not in hopeful:
+            message = _("We couldn't work on this product. Please check its photo and text, then try again.")
+            _fail(prediction, message)
+    questions = _with_photos(hopeful)
+    if questions:
+        _answer_and_store(questions)
+
+
+def _with_photos(predictions: Sequence[Prediction]) -> list[Question]:
+    """Return the predictions whose photo could be read or that have none; the others are put off or failed."""
+    questions: list[Question] = []
+    postponed: list[Prediction] = []
+    for prediction in predictions:
+        if not prediction.photo_small:
+            questions.append(Question(prediction))
+        elif postponed:  # the storage is down: don't wait for it once more for every row
+            postponed.append(prediction)
+        else:
+            try:
+                questions.append(Question(prediction, _open_photo(prediction.photo_small)))
+            except StorageDown:
+                postponed.append(prediction)
+            except (UnreadablePhoto, FileNotFoundError) as error:
+                _retry_or_fail(prediction, error)
+    _postpone(postponed)
+    return questions
+
+
+def _answer_and_store(questions: Sequence[Question]) -> None:
+    predictions = [question.prediction for question in questions]
     start = time.perf_counter()
     try:
-        answers = _compute(fresh)
+        categories = _categories()
+        answers = _answer(questions, categories)
+    except OUTAGES as error:
+        log.warning("%d predictions wait: %s", len(questions), type(error).__name__)
+        _postpone(predictions)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong, its rows say so
-        if len(fresh) == 1:
-            _retry_or_fail(fresh[0], error)
+        if len(questions) == 1:
+            _retry_or_fail(predictions[0], error)
         else:
-            log.warning("A batch of %d failed (%s); trying its rows one by one.", len(fresh), type(error).__name__)
-            for prediction in fresh:
-                classify([prediction])
-        return
-    milliseconds = (time.perf_counter() - start) * 1000 / len(fresh)
-    _store(fresh, answers, milliseconds)
+            log.warning("A batch of %d failed (%s); trying its rows one by one.", len(questions), type(error).__name__)
+            for question in questions:
+                _answer_and_store([question])
+    else:
+        milliseconds = (time.perf_counter() - start) * 1000 / len(questions)
+        _store(predictions, answers, categories, milliseconds)
 
 
 def predict_now(*, title: str, description: str, photo: Image.Image | None) -> tuple[Answer, list[Category]]:
     """Answer one question in this process, storing nothing; return the answer and the categories in its order."""
-    prediction = Prediction(title=title, description=description, photo_small="given" if photo else "")
     categories = _categories()
-    answers = _answer([prediction], [photo], categories)
-    return answers[0], categories
+    question = Question(Prediction(title=title, description=description), photo)
+    return _answer([question], categories)[0], categories
 
 
 def shown(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
@@ -89,19 +128,15 @@ def shown(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str
 
 
 def five_likeliest(probabilities: np.ndarray, categories: Sequence[Category]) -> list[dict[str, Any]]:
-    names = {category.slug: category.name for category in categories}
-    ranked = ensemble.top_k(probabilities, [category.slug for category in categories], TOP)
+    """Return the five likeliest of the categories that sellers are offered."""
+    offered = [i for i, category in enumerate(categories) if category.is_active]
+    names = {categories[i].slug: categories[i].name for i in offered}
+    ranked = ensemble.top_k(probabilities[offered], list(names), TOP)
     return [{"category": names[slug], "slug": slug, "probability": round(float(p), 6)} for slug, p in ranked]
 
 
 def _categories() -> list[Category]:
     return list(Category.objects.order_by("slug"))
-
-
-def _compute(predictions: Sequence[Prediction]) -> list[tuple[Answer, list[Category]]]:
-    categories = _categories()
-    photos = [_open_photo(p.photo_small) if p.photo_small else None for p in predictions]
-    return [(answer, categories) for answer in _answer(predictions, photos, categories)]
 
 
 def _open_photo(name: str) -> Image.Image:
@@ -113,30 +148,25 @@ def _open_photo(name: str) -> Image.Image:
         raise UnreadablePhoto from error
 
 
-def _answer(
-    predictions: Sequence[Prediction], photos: Sequence[Image.Image | None], categories: Sequence[Category]
-) -> list[Answer]:
+def _answer(questions: Sequence[Question], categories: Sequence[Category]) -> list[Answer]:
     slugs = [category.slug for category in categories]
     variants = registry.deployed()
-    answers = [Answer() for _prediction in predictions]
+    answers = [Answer() for _question in questions]
 
-    for version, rows in _group(predictions, variants["text"], lambda i: predictions[i].has_text).items():
+    for version, rows in _group(questions, variants["text"], lambda question: question.prediction.has_text).items():
         model = registry.load_text(version)
-        output = model.predict([predictions[i].title for i in rows], [predictions[i].description for i in rows])
+        asked = [questions[i].prediction for i in rows]
+        output = model.predict([p.title for p in asked], [p.description for p in asked])
         probabilities = ensemble.align(output.probabilities, model.labels, slugs)
         for row, p, embedding in zip(rows, probabilities, output.embeddings, strict=True):
             answers[row].text_version, answers[row].text, answers[row].text_embedding = version, p, embedding
 
-    for version, rows in _group(predictions, variants["image"], lambda i: photos[i] is not None).items():
+    for version, rows in _group(questions, variants["image"], lambda question: question.photo is not None).items():
         looking = registry.load_image(version)
-        output = looking.predict([photo for i in rows if (photo := photos[i]) is not None])
+        output = looking.predict([photo for i in rows if (photo := questions[i].photo) is not None])
         probabilities = ensemble.align(output.probabilities, looking.labels, slugs)
         for row, p, embedding in zip(rows, probabilities, output.embeddings, strict=True):
-            answers[row].image_version, answers[row].image, answers[row].image_embedding = (
-                version,
-                p,
-                embedding,
-            )
+            answers[row].image_version, answers[row].image, answers[row].image_embedding = version, p, embedding
 
     pairs = registry.temperatures()
     for answer in answers:
@@ -159,21 +189,24 @@ def _combine(answer: Answer, temperatures: dict[tuple[int, int], float]) -> None
 
 
 def _group(
-    predictions: Sequence[Prediction], variants: list[Any], wanted: Callable[[int], bool]
+    questions: Sequence[Question], variants: list[Variant], wanted: Callable[[Question], bool]
 ) -> dict[ModelVersion, list[int]]:
-    """Return the row numbers that each version serves."""
+    """Return the numbers of the questions that each version answers."""
     groups: dict[ModelVersion, list[int]] = defaultdict(list)
-    for i, prediction in enumerate(predictions):
-        if wanted(i):
-            groups[registry.choose_variant(variants, prediction.pk)].append(i)
+    for i, question in enumerate(questions):
+        if wanted(question):
+            groups[registry.choose_variant(variants, question.prediction.pk)].append(i)
     return groups
 
 
 def _store(
-    predictions: Sequence[Prediction], answers: Sequence[tuple[Answer, list[Category]]], milliseconds: float
+    predictions: Sequence[Prediction],
+    answers: Sequence[Answer],
+    categories: Sequence[Category],
+    milliseconds: float,
 ) -> None:
     done = []
-    for prediction, (answer, categories) in zip(predictions, answers, strict=True):
+    for prediction, answer in zip(predictions, answers, strict=True):
         stored = Prediction.objects.held(prediction).update(
             state=Prediction.State.DONE,
             error="",
@@ -198,20 +231,22 @@ def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
     if isinstance(error, UnreadablePhoto):
         log.warning("Prediction %s has an unreadable photo.", prediction.pk)
         _fail(prediction, _("We couldn't read this photo. Please take or choose another one."))
-    elif isinstance(error, StorageDown) and timezone.now() - prediction.created_at < LONGEST_OUTAGE:
-        log.warning("Prediction %s waits for the storage.", prediction.pk)
-        # Not the row's fault, so not one of its tries.
-        _queue_again(prediction, OUTAGE_RETRY, attempts=prediction.attempts - 1)
     elif prediction.attempts >= settings.MAX_ATTEMPTS:
         log.error("Prediction %s failed for good.", prediction.pk, exc_info=error)
         _fail(prediction, _("Something went wrong on our side. Your product is saved: please try again."))
     else:
         log.warning("Prediction %s failed (attempt %d).", prediction.pk, prediction.attempts, exc_info=error)
-        _queue_again(prediction, FIRST_RETRY * 2 ** (prediction.attempts - 1))
+        pause = FIRST_RETRY * 2 ** (prediction.attempts - 1)
+        Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, due_at=Now() + pause)
 
 
-def _queue_again(prediction: Prediction, pause: timedelta, **changes: Any) -> None:
-    Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, due_at=timezone.now() + pause, **changes)
+def _postpone(predictions: Sequence[Prediction]) -> None:
+    """Queue rows again after a pause, without counting the try: what is wrong is not theirs."""
+    if predictions:
+        ids = [prediction.pk for prediction in predictions]
+        Prediction.objects.filter(pk__in=ids, state=Prediction.State.RUNNING, lease=predictions[0].lease).update(
+            state=Prediction.State.QUEUED, due_at=Now() + OUTAGE_PAUSE, attempts=F("attempts") - 1
+        )
 
 
 def _fail(prediction: Prediction, message: str) -> None:

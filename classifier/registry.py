@@ -18,6 +18,7 @@ from django.db import DatabaseError, transaction
 
 from classifier import artifact
 from classifier.models import EnsembleRule, Modality, ModelVersion, Variant
+from classifier.storage import StorageDown, storage_faults
 
 if TYPE_CHECKING:
     from classifier.image import ImageModel
@@ -62,7 +63,9 @@ def register(folder: Path, *, name: str) -> ModelVersion:
 @transaction.atomic
 def deploy(version: ModelVersion) -> Variant:
     """Give all traffic of the version's modality to it."""
-    Variant.objects.select_for_update().filter(version__modality=version.modality).exclude(version=version).delete()
+    # The modality's versions are the lock: of two deployments at once the second comes after the first.
+    list(ModelVersion.objects.select_for_update().filter(modality=version.modality).values_list("pk"))
+    Variant.objects.filter(version__modality=version.modality).exclude(version=version).delete()
     variant, _created = Variant.objects.update_or_create(version=version, defaults={"weight": 100})
     return variant
 
@@ -114,14 +117,15 @@ def load_deployed() -> None:
             for variant in variants:
                 load = load_text if variant.version.modality == Modality.TEXT else load_image
                 load(variant.version)
-    except (artifact.ArtifactError, OSError, DatabaseError) as error:
-        log.warning("The deployed models could not be loaded yet: %s", error)
+    except (artifact.ArtifactError, StorageDown, OSError, DatabaseError) as error:
+        log.warning("The deployed models could not be loaded yet: %s", type(error).__name__)
 
 
 def fetch(path: str, checksum: str) -> Path:
     """Return a verified local copy of the artifact at `path` in the storage "models".
 
-    A copy that went bad is fetched anew. Raises artifact.ArtifactError when the stored one is bad.
+    A copy that went bad is fetched anew. Raises artifact.ArtifactError when the stored one is bad, and
+    StorageDown or FileNotFoundError when it can't be had.
     """
     folder = settings.MODEL_CACHE / path
     try:
@@ -134,9 +138,10 @@ def fetch(path: str, checksum: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         fresh = Path(temporary) / "artifact"
         fresh.mkdir()
-        for name in storage.listdir(path)[1]:
-            with storage.open(f"{path}/{name}") as file:
-                (fresh / Path(name).name).write_bytes(file.read())
+        with storage_faults():
+            for name in storage.listdir(path)[1]:
+                with storage.open(f"{path}/{name}") as file:
+                    (fresh / Path(name).name).write_bytes(file.read())
         artifact.verify(fresh, checksum)
         try:
             fresh.rename(folder)

@@ -3,11 +3,12 @@ from pathlib import Path
 
 from django.db import transaction
 
-from classifier import registry
-from classifier.models import Category, CategoryAlias, EnsembleRule, Modality, Variant
+from classifier import artifact, registry
+from classifier.models import Category, CategoryAlias, EnsembleRule, Modality, ModelVersion, Variant
 
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
+STARTER_NAME = "starter"
 
 
 @transaction.atomic
@@ -25,10 +26,11 @@ def load_categories() -> int:
 
 
 def register_starters() -> list[Variant]:
-    """Register the starter models that come with Aisle; deploy each where its modality has nothing deployed."""
-    versions = {modality: registry.register(STARTER / modality, name="starter") for modality in Modality.values}
+    """Register the starter models that come with Aisle and deploy them where nothing else, or an older starter, is."""
+    versions = {modality: _register_starter(STARTER / modality) for modality in Modality.values}
     for modality, version in versions.items():
-        if not Variant.objects.filter(version__modality=modality).exists():
+        others = Variant.objects.filter(version__modality=modality).exclude(version__name__startswith=STARTER_NAME)
+        if not others.exists():
             registry.deploy(version)
     rule = json.loads((STARTER / "ensemble.json").read_text())
     if all(rule[modality] == version.checksum for modality, version in versions.items()):
@@ -38,3 +40,8 @@ def register_starters() -> list[Variant]:
             defaults={"temperature": rule["temperature"], "metrics": rule["metrics"]},
         )
     return list(Variant.objects.select_related("version"))
+
+
+def _register_starter(folder: Path) -> ModelVersion:
+    checksum = artifact.verify(folder)
+    return registry.register(folder, name=f"{STARTER_NAME} {checksum[:8]}")

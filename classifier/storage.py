@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+from s3transfer.exceptions import RetriesExceededError
 
 
 class StorageDown(Exception):
@@ -17,5 +19,5 @@ def storage_faults() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, BotoCoreError, ClientError) as error:
+    except (OSError, Boto3Error, BotoCoreError, ClientError, RetriesExceededError) as error:
         raise StorageDown(f"{type(error).__name__}: the storage does not answer") from error

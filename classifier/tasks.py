@@ -1,7 +1,7 @@
 import logging
 from datetime import timedelta
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -21,17 +21,23 @@ TOLERATED_FAILURES = 3
 
 @shared_task(expires=60)
 def classify_pending() -> None:
-    """Answer due predictions until none is left."""
+    """Answer a batch of due predictions and ring for the next.
+
+    Between two batches a worker that is told to stop can stop. Only when the bell is broken it goes on alone.
+    """
     while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
         classify(batch)
-        _ask_for_the_archive()
+        if _rang(archive_pending) and _rang(classify_pending):
+            return
 
 
-def _ask_for_the_archive() -> None:
+def _rang(task: Task[[], None]) -> bool:
     try:
-        archive_pending.delay()
+        task.delay()
     except OperationalError:
-        log.warning("The archive could not be asked for; beat asks again.")
+        log.warning("%s could not be asked for; beat asks again.", task.name)
+        return False
+    return True
 
 
 def ring_on_commit() -> None:

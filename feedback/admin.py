@@ -6,16 +6,17 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from classifier.admin import ReadOnlyAdmin, bars, photo_tag
+from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.models import Feedback
 
 
 @admin.register(Feedback)
-class FeedbackAdmin(ReadOnlyAdmin):
+class FeedbackAdmin(SellersAdmin):
     list_display = ["picture", "title", "guess", "verdict", "category", "wish", "seller", "answered_at"]
     list_display_links = ["picture", "title"]
     list_filter = ["verdict", "category", "rank", "answered_at"]
-    search_fields = ["=prediction__id", "=seller__email", "wish"]
+    search_help_text = _("A prediction's whole id or a seller's whole e-mail address")
+    search_id = "prediction"
     list_select_related = ["prediction", "category", "seller"]
     readonly_fields = ["large_picture", "five_bars"]
     fields = [

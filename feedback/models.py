@@ -1,6 +1,6 @@
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models, transaction
@@ -12,13 +12,10 @@ from django.utils.translation import gettext_lazy as _
 from classifier.models import Category, Prediction
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    pass
 
 
 class FeedbackQuerySet(models.QuerySet["Feedback"]):
-    def for_seller(self, seller: "AbstractBaseUser") -> Self:
-        return self.filter(seller=seller)
-
     def claim_unarchived(self, *, limit: int, retry_after: timedelta) -> "list[Feedback]":
         """Return answers that are not archived; other callers see them only after `retry_after`."""
         due = self.filter(archived_at=None, archive_due_at__lte=Now())
@@ -50,7 +47,7 @@ class Feedback(models.Model):
     created_at = models.DateTimeField(_("first answered"), default=timezone.now, editable=False)
     answered_at = models.DateTimeField(_("answered"), default=timezone.now, editable=False)
     archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
-    archive_due_at = models.DateTimeField(default=timezone.now, editable=False)
+    archive_due_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = FeedbackQuerySet.as_manager()
 

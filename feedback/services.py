@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -37,7 +38,8 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
         feedback.earlier = [*feedback.earlier, feedback.answer()]
         for name, value in answer.items():
             setattr(feedback, name, value)
-        feedback.answered_at = feedback.archive_due_at = timezone.now()
+        feedback.answered_at = timezone.now()
+        feedback.archive_due_at = Now()
         feedback.archived_at = None
         feedback.save(update_fields=[*answer, "earlier", "answered_at", "archived_at", "archive_due_at"])
     transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left

@@ -11,7 +11,7 @@ from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from classifier.admin import ReadOnlyAdmin, bars, photo_tag
+from classifier.admin import SellersAdmin, bars, photo_tag
 from portal.models import Product, User
 
 admin.site.unregister(Group)
@@ -51,11 +51,12 @@ class GroupAdmin(ModelAdmin):
 
 
 @admin.register(Product)
-class ProductAdmin(ReadOnlyAdmin):
+class ProductAdmin(SellersAdmin):
     list_display = ["picture", "title", "seller", "state_name", "category", "created_at"]
     list_display_links = ["picture", "title"]
     list_filter = ["category", "prediction__state", "created_at"]
-    search_fields = ["=id", "=sku", "title", "=seller__email"]
+    search_help_text = _("A whole id, a seller's whole e-mail address or a whole SKU")
+    search_word = "sku"
     readonly_fields = ["large_picture", "five_bars"]
     fields = [
         "id", "large_picture", "title", "description", "sku", "seller", "five_bars", "category", "prediction",

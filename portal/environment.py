@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -10,19 +10,30 @@ from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationEr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+def _parts(url: str) -> SplitResult:
+    """Return the URL's parts. Raises ValueError that repeats none of them: one may be a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it checks it
+    except ValueError:
+        raise ValueError("has a wrong host or port; write special characters of a password as %XX") from None
+    return parts
+
+
 def _database_url(url: str) -> str:
     if url:
+        _parts(url)
         try:
             engine = dj_database_url.parse(url)["ENGINE"]
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"not a database URL: {error}") from error
+        except (ValueError, KeyError):
+            raise ValueError("not a database URL") from None
         if engine != "django.db.backends.postgresql":
             raise ValueError("must be a postgresql:// URL; Aisle needs PostgreSQL with pgvector")
     return url
 
 
 def _redis_url(url: str) -> str:
-    if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+    if url and _parts(url).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://")
     return url
 
@@ -35,8 +46,18 @@ def _rate(rate: str) -> str:
 
 
 def _email_url(url: str) -> str:
-    if urlsplit(url).scheme not in ("console", "file", "smtp"):
-        raise ValueError("must begin with smtp://, file:// or console://")
+    parts = _parts(url)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if parts.scheme not in ("console", "file", *SMTP):
+        raise ValueError("must begin with smtp://, smtps://, file:// or console://")
+    if parts.scheme == "file" and (parts.netloc or len(parts.path) < 2):
+        raise ValueError("must name a whole path: file:///folder")
+    if parts.scheme in SMTP and not parts.hostname:
+        raise ValueError("must name a host")
+    if parts.scheme == "smtp" and not (query.keys() <= {"tls"} and set(query.get("tls", [])) <= {"1", "true", "yes"}):
+        raise ValueError("knows only ?tls=1 (or true, or yes) beside the address")
+    if parts.scheme == "smtps" and query:
+        raise ValueError("smtps:// is TLS from the first byte and knows no parameters; ?tls=1 belongs to smtp://")
     return url
 
 
@@ -45,11 +66,12 @@ def _words(value: str) -> str:
 
 
 def _address(url: str) -> str:
-    if url and urlsplit(url).scheme not in ("http", "https"):
+    if url and _parts(url).scheme not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
     return url
 
 
+SMTP = ("smtp", "smtps")
 Rate = Annotated[str, AfterValidator(_rate)]
 Words = Annotated[str, AfterValidator(_words)]
 
@@ -74,13 +96,23 @@ class Environment(BaseSettings):
         json_schema_extra={"shown_default": "made once and kept in `AISLE_HOME`; required in production"},
     )
     ALLOWED_HOSTS: Words = Field(
-        "localhost,127.0.0.1,[::1]", description="Host names that the site answers to, separated by commas."
+        "localhost,127.0.0.1,[::1]",
+        description="Host names that the site answers to, separated by commas.",
+        json_schema_extra={"shown_default": "`localhost,127.0.0.1,[::1]`; required in production"},
     )
     CSRF_TRUSTED_ORIGINS: Words = Field("", description="Further origins for forms, e.g. `https://shop.example`.")
     TRUSTED_PROXIES: int = Field(
         0,
         ge=0,
         description="How many proxies of yours add to `X-Forwarded-For`; limits by address count behind them.",
+        json_schema_extra={"shown_default": "`0`; required in production"},
+    )
+    HSTS_SECONDS: int = Field(
+        31_536_000, ge=0, description="In production: how long browsers remember that the site has HTTPS only."
+    )
+    HSTS_INCLUDE_SUBDOMAINS: bool = Field(
+        False,
+        description="Bind all subdomains to HTTPS too, with `preload`. Only if everything under the domain has HTTPS.",
     )
     DEBUG: bool = Field(False, description="Django's debug pages. Never in production.")
     DATABASE_URL: Annotated[str, AfterValidator(_database_url)] = Field(
@@ -106,7 +138,9 @@ class Environment(BaseSettings):
     AWS_S3_REGION_NAME: str = Field("us-east-1", description="The bucket's region.")
     EMAIL_URL: Annotated[str, AfterValidator(_email_url)] = Field(
         "console://",
-        description="`smtp://user:password@host:587?tls=1`, `file:///folder`, or `console://` to print mail.",
+        description="`smtp://user:password@host:587?tls=1` (STARTTLS), `smtps://user:password@host:465` (TLS at once), "
+        "`file:///folder`, or `console://` to print mail.",
+        json_schema_extra={"shown_default": "`console://`; SMTP is required in production"},
     )
     DEFAULT_FROM_EMAIL: str = Field("Aisle <aisle@localhost>", description="The sender of Aisle's mail.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
@@ -132,8 +166,9 @@ class Environment(BaseSettings):
             missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not getattr(self, name)]
             if len(self.SECRET_KEY.get_secret_value()) < 50:
                 missing.append("SECRET_KEY (50 or more characters)")
-            if "ALLOWED_HOSTS" not in self.model_fields_set:
-                missing.append("ALLOWED_HOSTS")
+            missing += [name for name in ("ALLOWED_HOSTS", "TRUSTED_PROXIES") if name not in self.model_fields_set]
+            if urlsplit(self.EMAIL_URL).scheme not in SMTP:
+                missing.append("EMAIL_URL with smtp:// or smtps://")
             if missing:
                 raise ValueError(f"AISLE_PRODUCTION needs {', '.join(missing)}")
             if self.DEBUG:
@@ -158,13 +193,14 @@ def email_settings(url: str) -> dict[str, object]:
     if parts.scheme == "file":
         return {
             "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
-            "EMAIL_FILE_PATH": parts.path,
+            "EMAIL_FILE_PATH": unquote(parts.path),
         }
     return {
         "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-        "EMAIL_HOST": parts.hostname or "localhost",
-        "EMAIL_PORT": parts.port or 25,
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": parts.port or (465 if parts.scheme == "smtps" else 25),
         "EMAIL_HOST_USER": unquote(parts.username or ""),
         "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
-        "EMAIL_USE_TLS": parse_qs(parts.query).get("tls") == ["1"],
+        "EMAIL_USE_TLS": "tls" in parse_qs(parts.query),
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
     }

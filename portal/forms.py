@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -5,11 +6,13 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from classifier.models import Category
+from classifier.models import Category, Prediction
 from portal import rules
 from portal.models import PhotoDraft, Product, User
 from portal.photos import PhotoError
 from portal.services import keep_photo
+
+PHOTO_GONE = _("The photo is no longer here. Please add it again.")
 
 
 class ProductForm(forms.Form):
@@ -62,7 +65,7 @@ class ProductForm(forms.Form):
         if kept and not self.draft:
             self.draft = PhotoDraft.objects.filter(seller=self.seller, pk=kept).first()
             if self.draft is None:
-                raise ValidationError(_("The photo is no longer here. Please add it again."), code="photo_gone")
+                raise ValidationError(PHOTO_GONE, code="photo_gone")
 
     def clean(self) -> dict[str, Any]:
         has_photo = bool(self.draft or (self.product and self.product.photo_large and not self.removes_photo))
@@ -79,6 +82,17 @@ class ProductForm(forms.Form):
         if self.draft and self.is_bound:
             self.data = {**self.data.dict(), "kept_photo": str(self.draft.pk)}  # type: ignore[attr-defined]
 
+    def save(self, service: Callable[..., Product], **more: Any) -> Product | None:
+        """Call a service with the form's values; what it finds wrong becomes an error of the form and None."""
+        try:
+            return service(**self.values(), **more)
+        except PhotoDraft.DoesNotExist:
+            self.draft = None
+            self.add_error("photo", ValidationError(PHOTO_GONE, code="photo_gone"))
+        except ValidationError as error:
+            self.add_error(None, error)
+        return None
+
     def values(self) -> dict[str, Any]:
         """What the services take."""
         values: dict[str, Any] = {name: self.cleaned_data[name] for name in ("title", "description", "sku")}
@@ -86,17 +100,23 @@ class ProductForm(forms.Form):
 
 
 class AnswerForm(forms.Form):
-    """One of the active categories, or none of them with a wish."""
+    """One of the categories that the page offers, or none of them with a wish."""
 
     category = forms.ModelChoiceField(
         Category.objects.none(), to_field_name="slug", required=False, empty_label=_("None of these fits")
     )
     wish = forms.CharField(required=False, strip=False)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, prediction: Prediction, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["category"].queryset = Category.objects.active()  # type: ignore[attr-defined]
+        self.fields["category"].queryset = Category.objects.offered_for(prediction)  # type: ignore[attr-defined]
         self.fields["wish"].validators = []
+
+    def clean_category(self) -> Category | None:
+        if "category" not in self.data:
+            raise ValidationError(_("Choose a category, or say that none fits."), code="required")
+        category: Category | None = self.cleaned_data["category"]
+        return category
 
     def clean_wish(self) -> str:
         return rules.wish(self.cleaned_data["wish"])

@@ -49,10 +49,14 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         verbose_name = _("user")
         verbose_name_plural = _("users")
-        constraints = [models.UniqueConstraint(Lower("email"), name="email_is_unique_in_any_case")]
+        constraints = [models.CheckConstraint(condition=Q(email=Lower("email")), name="email_is_lower_case")]
 
     def __str__(self) -> str:
         return self.name or self.email
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.email = self.email.lower()  # as allauth looks it up
+        super().save(*args, **kwargs)
 
 
 class PhotoDraft(models.Model):
@@ -111,7 +115,7 @@ class Product(models.Model):
     photo_large = models.CharField(max_length=120, blank=True)
     photo_small = models.CharField(max_length=120, blank=True)
     prediction = models.OneToOneField(
-        Prediction, models.PROTECT, related_name="product", verbose_name=_("newest prediction")
+        Prediction, models.RESTRICT, related_name="product", verbose_name=_("newest prediction")
     )
     category = models.ForeignKey(Category, models.PROTECT, null=True, blank=True, verbose_name=_("chosen category"))
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
@@ -134,6 +138,18 @@ class Product(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("product", args=[self.pk])
+
+    @property
+    def large_photo_url(self) -> str:
+        return self._photo_url("large")
+
+    @property
+    def small_photo_url(self) -> str:
+        return self._photo_url("small")
+
+    def _photo_url(self, size: str) -> str:
+        """The photo's address; a new photo asks the models anew, so it has a new one and no browser shows the old."""
+        return f"{reverse('product_photo', args=[self.pk, size])}?v={self.prediction_id}"
 
     @property
     def state(self) -> "Product.State":

@@ -18,6 +18,7 @@ from classifier.storage import StorageDown, storage_faults
 WIDEST_RATIO = 20
 # A picture at the limit takes hundreds of MB while it is decoded, so a process decodes only so many at once.
 DECODING = BoundedSemaphore(2)
+LONGEST_TURN = 10  # seconds
 
 
 class PhotoError(Exception):
@@ -51,8 +52,7 @@ def clean_photo(upload: "UploadedFile[Any]") -> Photo:
     the storage is down.
     """
     _check_size(upload)
-    with DECODING:
-        large, small = _copies(upload)
+    large, small = _copies_in_turn(upload)
     key = uuid4().hex
     try:
         with storage_faults():
@@ -72,6 +72,17 @@ def delete_photo(photo: Photo) -> None:
     for name in (photo.large, photo.small):
         if name:
             default_storage.delete(name)
+
+
+def _copies_in_turn(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:
+    if not DECODING.acquire(timeout=LONGEST_TURN):
+        raise PhotoError(
+            _("Many photos are coming in at the moment. Please try again in a minute."), code="busy", status=503
+        )
+    try:
+        return _copies(upload)
+    finally:
+        DECODING.release()
 
 
 def _copies(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ from classifier.models import Category, Prediction
 from classifier.tasks import ring_on_commit
 from feedback.models import Feedback
 from feedback.services import record_feedback
-from portal import photos
+from portal import photos, rules
 from portal.models import PhotoDraft, Product, User
 from portal.photos import Photo
 
@@ -27,7 +27,10 @@ def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
 def submit_product(
     *, seller: User, title: str = "", description: str = "", sku: str = "", draft: PhotoDraft | None = None
 ) -> Product:
-    """List a product and ask the models about it; at least a title or a photo is needed."""
+    """List a product and ask the models about it; at least a title or a photo is needed.
+
+    Raises PhotoDraft.DoesNotExist when another product took the photo meanwhile.
+    """
     photo = _take(draft)
     prediction = _ask(seller=seller, title=title, description=description, photo=photo)
     return Product.objects.create(
@@ -50,11 +53,16 @@ def edit_product(
     draft: PhotoDraft | None = None,
     remove_photo: bool = False,
 ) -> Product:
-    """Change a product. When what the models see has changed they are asked again, and the answer is open again."""
+    """Change a product. When what the models see has changed they are asked again, and the answer is open again.
+
+    Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what was deleted meanwhile, ValidationError when
+    nothing would be left for the models to look at.
+    """
     product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk)
     photo = Photo(product.photo_large, product.photo_small)
     if draft or remove_photo:
         photo = _take(draft)
+    rules.needs_title_or_photo(title=title, has_photo=bool(photo))
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
     product.photo_large, product.photo_small = photo.large, photo.small
@@ -71,7 +79,10 @@ def edit_product(
 
 @transaction.atomic
 def ask_again(*, product: Product) -> Product:
-    """Ask the models anew about a product whose prediction failed; anything else stays as it is."""
+    """Ask the models anew about a product whose prediction failed; anything else stays as it is.
+
+    Raises Product.DoesNotExist when it was deleted meanwhile.
+    """
     product = Product.objects.select_for_update(of=("self",)).select_related("prediction").get(pk=product.pk)
     if product.prediction.state == Prediction.State.FAILED:
         photo = Photo(product.photo_large, product.photo_small)

@@ -1,4 +1,6 @@
 import uuid
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, cast
 
 from django.conf import settings
@@ -10,7 +12,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import push_url
 
 from classifier import bell
@@ -26,12 +28,25 @@ MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
 
 
+def _gone_is_not_found(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer 404 when the product was deleted in another tab meanwhile."""
+
+    @wraps(view)
+    def wrapped(*args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(*args, **kwargs)
+        except Product.DoesNotExist as error:
+            raise Http404 from error
+
+    return wrapped
+
+
 def home(request: HttpRequest) -> HttpResponse:
     return redirect("products") if request.user.is_authenticated else render(request, "home.html")
 
 
 @login_required
-@require_GET
+@require_safe
 def products(request: HttpRequest) -> HttpResponse:
     mine = Product.objects.for_seller(_seller(request))
     filter_form = ProductFilter(request.GET)
@@ -48,17 +63,17 @@ def products(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def product_new(request: HttpRequest) -> HttpResponse:
     seller = _seller(request)
-    if request.method == "GET":
+    if request.method != "POST":
         return render(request, "products/new.html", {"form": ProductForm(seller=seller)})
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     form = ProductForm(request.POST, request.FILES, seller=seller)
-    if not form.is_valid():
+    product = form.save(services.submit_product, seller=seller) if form.is_valid() else None
+    if product is None:
         return _form_again(request, "products/new.html", form)
-    product = services.submit_product(seller=seller, **form.values())
     bell.wait_for(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     if request.htmx:  # type: ignore[attr-defined]
         context = _result_context(_my_product(request, product.pk))
@@ -67,13 +82,13 @@ def product_new(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_GET
+@require_safe
 def product(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return render(request, "products/detail.html", _result_context(_my_product(request, pk)))
 
 
 @login_required
-@require_GET
+@require_safe
 def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return _result(request, pk)
 
@@ -82,7 +97,7 @@ def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine = _my_product(request, pk)
-    form = AnswerForm(request.POST)
+    form = AnswerForm(request.POST, prediction=mine.prediction)
     answer_error = ""
     if not form.is_valid():
         answer_error = " ".join(str(error) for errors in form.errors.values() for error in errors)
@@ -101,18 +116,21 @@ def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
+@_gone_is_not_found
 def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine, seller = _my_product(request, pk), _seller(request)
-    if request.method == "GET":
+    if request.method != "POST":
         form = ProductForm(seller=seller, product=mine)
         return render(request, "products/edit.html", {"form": form, "product": mine})
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     form = ProductForm(request.POST, request.FILES, seller=seller, product=mine)
-    if not form.is_valid():
+    changed = (
+        form.save(services.edit_product, product=mine, remove_photo=form.removes_photo) if form.is_valid() else None
+    )
+    if changed is None:
         return _form_again(request, "products/edit.html", form, product=mine)
-    changed = services.edit_product(product=mine, remove_photo=form.removes_photo, **form.values())
     bell.wait_for(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     messages.success(request, _("Saved."))
     return redirect(changed)
@@ -120,6 +138,7 @@ def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+@_gone_is_not_found
 def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
@@ -129,10 +148,10 @@ def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def product_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine = _my_product(request, pk)
-    if request.method == "GET":
+    if request.method != "POST":
         return render(request, "products/delete.html", {"product": mine})
     services.delete_products(products=[mine])
     messages.success(request, _("Deleted “%(title)s”.") % {"title": mine})
@@ -158,14 +177,14 @@ def products_delete(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_GET
+@require_safe
 def product_photo(request: HttpRequest, pk: uuid.UUID, size: str) -> FileResponse:
     mine = get_object_or_404(Product.objects.for_seller(_seller(request)), pk=pk)
     return stored_photo(mine.photo_large if size == "large" else mine.photo_small)
 
 
 @login_required
-@require_GET
+@require_safe
 def draft_photo(request: HttpRequest, pk: uuid.UUID) -> FileResponse:
     return stored_photo(get_object_or_404(PhotoDraft, seller=_seller(request), pk=pk).large)
 

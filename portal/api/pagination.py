@@ -1,7 +1,8 @@
+from datetime import UTC, datetime
 from typing import Any
 
-from rest_framework.exceptions import ValidationError
-from rest_framework.pagination import CursorPagination
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 
 
@@ -19,6 +20,19 @@ class NewestFirst(CursorPagination):
         if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:6]) <= self.max_page_size):
             raise ValidationError({"page_size": f"Must be a number from 1 to {self.max_page_size}."})
         return int(asked)
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Return the asked cursor. Raises NotFound for one whose position is not a time."""
+        cursor = super().decode_cursor(request)
+        if cursor is None or cursor.position is None:
+            return cursor
+        try:
+            position = datetime.fromisoformat(cursor.position)
+            if position.tzinfo is None:
+                raise ValueError("a position names its time zone")
+            return Cursor(cursor.offset, cursor.reverse, str(position.astimezone(UTC)))
+        except (ValueError, OverflowError) as error:
+            raise NotFound(self.invalid_cursor_message) from error
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)

@@ -27,7 +27,7 @@ class AutoSchema(BaseAutoSchema):
         responses = super()._get_response_bodies(direction)  # type: ignore[arg-type]
         codes = {"401", "403", "406", "429"}
         if self.method != "GET":
-            codes |= {"400", "415"}
+            codes |= {"400", "413", "415"}
         if self._is_list_view():
             codes |= {"400"}
         if "{" in self.path or getattr(self.view, "pagination_class", None):

@@ -118,8 +118,15 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         return attrs
 
 
+class CategoryField(serializers.SlugRelatedField[Category]):
+    def to_internal_value(self, data: Any) -> Category:
+        if isinstance(data, str) and "\0" in data:
+            self.fail("invalid")  # PostgreSQL has no text with NUL
+        return super().to_internal_value(data)
+
+
 class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
-    category = serializers.SlugRelatedField[Category](
+    category = CategoryField(
         slug_field="slug",
         queryset=Category.objects.active(),
         allow_null=True,

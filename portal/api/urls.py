@@ -11,6 +11,8 @@ router.register("products", ProductViewSet, basename="api-product")
 urlpatterns = [
     path("v1/", include(router.urls)),
     path("v1/categories", CategoryList.as_view(), name="categories"),
+    path("v1", NoSuchAddress.as_view()),
+    path("v1/", NoSuchAddress.as_view()),
     path("v1/<path:rest>", NoSuchAddress.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import exceptions, generics, mixins, permissions, status, views, viewsets
 from rest_framework.decorators import action
-from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +18,7 @@ from classifier import bell
 from classifier.models import Category, Prediction
 from feedback.services import NotAnswerable
 from portal import services
+from portal.api.errors import JSONParser
 from portal.api.schema import ProblemsSerializer
 from portal.api.serializers import (
     AnswerSerializer,
@@ -77,7 +78,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         responses={
             200: OpenApiResponse(PredictionSerializer, "The result (with `Prefer: wait`)."),
             202: OpenApiResponse(PredictionSerializer, "Taken; fetch the result from `Location`."),
-            413: OpenApiResponse(ProblemsSerializer, "The photo is too large."),
+            413: OpenApiResponse(ProblemsSerializer, "The photo or the words are too large."),
             415: OpenApiResponse(ProblemsSerializer, "Not multipart, or the photo is not a JPEG, PNG or WebP."),
         },
     )

@@ -61,7 +61,7 @@ def test_every_input_and_both_models_views_are_kept(seller: User, make_product: 
         ("image.json", prediction.image_probabilities),
     ):
         view = read(prediction, name)
-        assert view["version"] == "starter"
+        assert str(view["version"]).startswith("starter")
         assert view["probabilities"] == probabilities
         assert len(probabilities) == 18
     assert read(prediction, "ensemble.json")["top5"] == prediction.top5

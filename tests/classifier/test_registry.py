@@ -29,6 +29,21 @@ def test_preparing_twice_changes_nothing(db: None) -> None:
     assert list(Variant.objects.values_list("pk", "version__checksum", "weight")) == before
 
 
+def test_new_starters_replace_old_ones_and_nothing_else(
+    db: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(STARTER / "image", tmp_path / "image")
+    shutil.copy(STARTER / "ensemble.json", tmp_path)
+    monkeypatch.setattr("classifier.services.STARTER", tmp_path)
+    register_starters()
+    (deployed,) = registry.deployed()["text"]
+    assert deployed.version.checksum == artifact.verify(folder)
+
+    registry.deploy(ModelVersion.objects.create(modality="text", name="own", checksum="0" * 64, accuracy=0.9))
+    register_starters()
+    assert [variant.version.name for variant in registry.deployed()["text"]] == ["own"]
+
+
 def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
     (folder / "config.json").write_text("{}")
     with pytest.raises(artifact.ArtifactError, match="config.json"):

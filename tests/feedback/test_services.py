@@ -1,12 +1,17 @@
+import json
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.core.files.storage import storages
 from django.db import IntegrityError, connection
 
+from classifier import archive
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
 from feedback.services import NotAnswerable, record_feedback
+from feedback.tasks import archive_feedback
 from portal.models import Product, User
 
 MakeProduct = Callable[..., Product]
@@ -15,6 +20,28 @@ MakeProduct = Callable[..., Product]
 def test_an_answer_before_the_result_is_refused(seller: User, make_product: MakeProduct) -> None:
     with pytest.raises(NotAnswerable):
         record_feedback(prediction=make_product(seller, answered=False).prediction, category=None)
+
+
+def test_an_answer_that_changes_while_it_is_archived_is_archived_again(
+    seller: User, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = make_product(seller).prediction
+    first, second = Category.objects.all()[:2]
+    record_feedback(prediction=prediction, category=first)
+    write = archive.write
+
+    def slow_write(*arguments: Any) -> None:
+        write(*arguments)
+        monkeypatch.setattr(archive, "write", write)
+        record_feedback(prediction=prediction, category=second)
+
+    monkeypatch.setattr(archive, "write", slow_write)
+    archive_feedback()
+    assert Feedback.objects.get().archived_at is None
+    archive_feedback()
+    kept = json.loads(storages["archive"].open(archive.path(prediction.pk, "feedback.json")).read())
+    assert kept["category"] == second.slug
+    assert Feedback.objects.get().archived_at
 
 
 def test_the_same_answer_twice_is_one(seller: User, make_product: MakeProduct) -> None:

@@ -2,12 +2,14 @@ import contextlib
 import io
 import random
 import zlib
+from threading import BoundedSemaphore
 
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image
 
+from portal import photos
 from portal.photos import PhotoError, clean_photo
 from tests.conftest import picture, upload
 
@@ -118,6 +120,22 @@ def test_a_phones_jpeg_with_several_views_is_taken() -> None:
     first.save(buffer, "MPO", save_all=True, append_images=[second])
     red, _green, blue = stored(clean_photo(upload(buffer.getvalue())).large).getpixel((30, 30))  # type: ignore[misc]
     assert red > 200 > blue
+
+
+def test_a_jpeg_with_hundreds_of_scans_is_refused_before_it_is_decoded() -> None:
+    whole = picture(size=(200, 200), progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    assert clean_photo(upload(whole))
+    assert refused(whole[:-2] + whole[last:-2] * 200 + whole[-2:]).code == "broken_photo"
+
+
+def test_when_too_many_photos_come_in_at_once_some_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portal.photos.DECODING", BoundedSemaphore(1))
+    monkeypatch.setattr("portal.photos.LONGEST_TURN", 0.01)
+    photos.DECODING.acquire()
+    assert refused(picture()).status == 503
+    photos.DECODING.release()
+    assert clean_photo(upload())
 
 
 def png_header(width: int, height: int) -> bytes:

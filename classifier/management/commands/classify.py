@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from classifier import pictures
 from classifier.pipeline import Answer, five_likeliest, predict_now, shown
@@ -57,7 +57,7 @@ def _open(path: Path) -> Image.Image:
         return Image.open(io.BytesIO(small))
     except FileNotFoundError as error:
         raise CommandError(f"There is no file {path}.") from error
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture.") from error
 
 

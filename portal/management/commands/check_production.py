@@ -10,6 +10,7 @@ PRODUCTION = {
     "AISLE_PRODUCTION": "1",
     "SECRET_KEY": "".join(chr(33 + i) for i in range(64)),
     "ALLOWED_HOSTS": "aisle.example",
+    "TRUSTED_PROXIES": "1",
     "DATABASE_URL": "postgresql://aisle@db.example/aisle",
     "REDIS_URL": "redis://valkey.example:6379/0",
     "AWS_STORAGE_BUCKET_NAME": "aisle",

@@ -1,5 +1,7 @@
+import errno
 import io
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -15,6 +17,9 @@ from portal.demo import demo_accounts
 
 BIN = Path(sys.executable).parent
 INTERRUPTED = 128 + signal.SIGINT
+LOCAL = ("127.0.0.1", "localhost")
+EVERYWHERE = "0.0.0.0"  # noqa: S104
+ELSEWHERE = "192.0.2.1"  # an address for documentation: nothing is sent to it
 
 
 class Command(BaseCommand):
@@ -29,16 +34,19 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
         call_command("prepare", verbosity=0, stdout=io.StringIO())
-        self._say_where_to_click(host, port)
+        names = [] if settings.PRODUCTION else _names(host)
+        self._say_where_to_click(host, port, names)
+        hosts = ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, *names]))
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "ALLOWED_HOSTS": hosts}
         manager = Manager()
         for name, command in _processes(host, port).items():
-            manager.add_process(name, command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, cwd=str(settings.BASE_DIR))
+            manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
         manager.loop()
         if manager.returncode not in (None, 0, INTERRUPTED):
             sys.exit(manager.returncode)
 
-    def _say_where_to_click(self, host: str, port: int) -> None:
-        address = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104
+    def _say_where_to_click(self, host: str, port: int, names: list[str]) -> None:
+        address = f"http://{'localhost' if host in (*LOCAL, EVERYWHERE) else host}:{port}"
         lines = [f"Aisle is starting. Open {address}/ and log in:", ""]
         if not settings.PRODUCTION:
             lines += [f"  {a.role:15} {a.email:23} {a.password}" for a in demo_accounts()]
@@ -46,6 +54,8 @@ class Command(BaseCommand):
                 "",
                 "These demo passwords were made for this installation and are kept in demo-accounts.json.",
             ]
+        if host == EVERYWHERE:
+            lines += ["From other devices: " + "  ".join(f"http://{name}:{port}/" for name in names)]
         lines += [f"Admin {address}/admin/   API {address}/api/docs/   Ctrl-C stops everything.", ""]
         self.stdout.write("\n".join(lines))
 
@@ -56,15 +66,48 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CommandError(
-                f"Port {port} is taken by another program. Stop it, or choose another port: make run PORT={port + 1}"
-            ) from error
+            raise CommandError(_why_not(error, host, port)) from error
+        except OverflowError as error:
+            raise CommandError(f"There is no port {port}. Choose one from 1 to 65535.") from error
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    """Say what keeps a program from listening, and what to do."""
+    other = "choose another port: make run PORT="
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} is taken by another program. Stop it, or {other}{port + 1}"
+    if error.errno == errno.EACCES:
+        return f"Port {port} needs more rights than yours. Run Aisle on a port from 1024 on: {other}8000"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"This machine has no address {host}."
+    return f"Aisle can't listen on {host}:{port}: {error.strerror}."
+
+
+def _names(host: str) -> list[str]:
+    """Return the names and addresses by which other devices reach this machine."""
+    if host in LOCAL:
+        return []
+    if host != EVERYWHERE:
+        return [host]
+    name = socket.gethostname()
+    found = [name, socket.getfqdn(), f"{name.partition('.')[0]}.local"]
+    try:
+        found += socket.gethostbyname_ex(name)[2]
+    except OSError:
+        pass  # a machine that doesn't know its own name
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((ELSEWHERE, 9))
+            found.insert(0, probe.getsockname()[0])
+        except OSError:
+            pass  # no network
+    return [found_one for found_one in dict.fromkeys(found) if not found_one.startswith(("127.", "localhost"))]
 
 
 def _processes(host: str, port: int) -> dict[str, str]:
-    celery = f"{BIN}/celery -A portal"
+    celery = f"{shlex.quote(str(BIN / 'celery'))} -A portal"
     return {
-        "web": f"{BIN}/gunicorn portal.wsgi --bind {host}:{port}",
+        "web": f"{shlex.quote(str(BIN / 'gunicorn'))} portal.wsgi --bind {shlex.quote(host)}:{port}",
         "predict": f"{celery} worker -Q predict -c 1 -n predict@%h --without-gossip --without-mingle -l WARNING",
         "default": f"{celery} worker -Q default -c 2 -n default@%h --without-gossip --without-mingle -l WARNING",
         "beat": f"{celery} beat -l WARNING --pidfile=",

@@ -1,0 +1,41 @@
+"""What a request's body can do wrong before a serializer sees it, as errors of the API's one shape."""
+
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
+from django.http import UnreadablePostError
+from django.utils.translation import gettext_lazy as _
+from drf_standardized_errors.handler import ExceptionHandler as BaseExceptionHandler
+from rest_framework import exceptions, status
+from rest_framework.parsers import JSONParser as BaseJSONParser
+
+
+class TooLarge(exceptions.APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "request_too_large"
+    default_detail = _("This request is too large: its fields may have 1 MB in all, besides the photo.")
+
+
+class ExceptionHandler(BaseExceptionHandler):
+    """Django's errors about a request are the client's, not the server's."""
+
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, RequestDataTooBig):
+            return TooLarge()
+        if isinstance(exc, TooManyFieldsSent):
+            return exceptions.ParseError(_("This request has too many fields."), "too_many_fields")
+        if isinstance(exc, TooManyFilesSent):
+            return exceptions.ParseError(_("This request has more than one file."), "too_many_files")
+        if isinstance(exc, SuspiciousOperation | UnreadablePostError):
+            return exceptions.ParseError()
+        return super().convert_known_exceptions(exc)
+
+
+class JSONParser(BaseJSONParser):
+    """JSON that is nested too deeply is wrong JSON."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise exceptions.ParseError(_("This JSON is nested too deeply.")) from error
