@@ -3,6 +3,7 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 BIN = .venv/bin
 DATA ?= ../shared/data
+INSTALL_FAILED = echo "The packages could not be installed: the reason is above. Where a package has to be built, it needs a compiler (Debian: build-essential)."
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run test check format starter docs bench
@@ -48,9 +49,9 @@ bench: .venv/installed-dev  ## Measure serving speed on this machine
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing Aisle's packages into .venv: some minutes and some GB the first time."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . || { $(INSTALL_FAILED); exit 1; }
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' || { $(INSTALL_FAILED); exit 1; }
 	@touch $@

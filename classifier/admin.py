@@ -58,18 +58,20 @@ class SellersAdmin(ReadOnlyAdmin):
     search_id = "pk"
     search_word = ""
 
-    def get_search_results(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
-        term = term.strip()
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
         if not term:
-            return rows, False
+            return queryset, False
         if "@" in term:
             # One seller, looked up first: the planner then takes the seller's own index.
             seller = get_user_model()._default_manager.filter(email=term.lower()).values("pk")[:1]
-            return rows.filter(seller=Subquery(seller)), False
+            return queryset.filter(seller=Subquery(seller)), False
         try:
-            return rows.filter(**{self.search_id: uuid.UUID(term)}), False
+            return queryset.filter(**{self.search_id: uuid.UUID(term)}), False
         except ValueError:
-            return rows.filter(**{self.search_word: term}) if self.search_word else rows.none(), False
+            return queryset.filter(**{self.search_word: term}) if self.search_word else queryset.none(), False
 
 
 def photo_tag(prediction: Prediction, size: str) -> SafeString | str:

@@ -9,6 +9,7 @@ import atexit
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -50,6 +51,11 @@ def ensure_running() -> None:
     wants_valkey = not os.environ.get("REDIS_URL")
     if not (wants_postgres or wants_valkey):
         return
+    if wants_postgres and re.search(r"\s", str(home())):
+        raise EmbeddedServerError(
+            f"The embedded PostgreSQL can't live in a folder with a space in its path ({home()}): set AISLE_HOME to "
+            "another folder."
+        )
     try:
         home().mkdir(parents=True, exist_ok=True)
         with _starting_or_stopping():
@@ -125,7 +131,8 @@ def stop_postgres() -> None:
         os.kill(pid, signal.SIGINT)
     except (FileNotFoundError, ProcessLookupError):
         return
-    while pid_file.exists():
+    deadline = time.monotonic() + 60
+    while pid_file.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

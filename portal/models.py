@@ -131,6 +131,7 @@ class Product(models.Model):
             models.Index(fields=["seller", "-created_at"], name="product_of_seller"),
             models.Index(fields=["seller", "title"], name="product_of_seller_by_title"),
             models.Index(fields=["-created_at"], name="product_newest"),
+            models.Index(fields=["sku"], name="product_by_sku"),
         ]
 
     def __str__(self) -> str:

@@ -69,9 +69,11 @@ def clean_photo(upload: "UploadedFile[Any]") -> Photo:
 
 
 def delete_photo(photo: Photo) -> None:
-    for name in (photo.large, photo.small):
-        if name:
-            default_storage.delete(name)
+    """Delete both copies. Raises StorageDown."""
+    with storage_faults():
+        for name in (photo.large, photo.small):
+            if name:
+                default_storage.delete(name)
 
 
 def _copies_in_turn(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:

@@ -28,12 +28,14 @@ class Role(StrEnum):
 
 
 def prepare_roles() -> None:
-    """Create the groups and set their permissions."""
+    """Create the groups that are missing, with their permissions. What staff changed since stays as it is."""
     Group.objects.get_or_create(name=Role.SELLER)
-    scientists, _created = Group.objects.get_or_create(name=Role.DATA_SCIENTIST)
-    scientists.permissions.set([_permission("view", model) for model in STAFF_MAY_SEE])
-    administrators, _created = Group.objects.get_or_create(name=Role.ADMINISTRATOR)
-    administrators.permissions.set(Permission.objects.all())
+    scientists, is_new = Group.objects.get_or_create(name=Role.DATA_SCIENTIST)
+    if is_new:
+        scientists.permissions.set([_permission("view", model) for model in STAFF_MAY_SEE])
+    administrators, is_new = Group.objects.get_or_create(name=Role.ADMINISTRATOR)
+    if is_new:
+        administrators.permissions.set(Permission.objects.all())
 
 
 def _permission(verb: str, model: str) -> Permission:

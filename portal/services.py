@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from classifier.models import Category, Prediction
+from classifier.storage import StorageDown
 from classifier.tasks import ring_on_commit
 from feedback.models import Feedback
 from feedback.services import record_feedback
@@ -112,7 +114,8 @@ def delete_stale_drafts() -> int:
     for draft in stale:
         # The row goes first: should a product take the photo just now, one of the two finds no row.
         if PhotoDraft.objects.filter(pk=draft.pk).delete()[0]:
-            photos.delete_photo(Photo(draft.large, draft.small))
+            with suppress(StorageDown):  # two small files stay behind; the others are still to be deleted
+                photos.delete_photo(Photo(draft.large, draft.small))
     return len(stale)
 
 

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import dj_database_url
@@ -27,11 +29,11 @@ def _own_secret_key() -> str:
         return path.read_text()
     except FileNotFoundError:
         AISLE_HOME.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-    except FileExistsError:
-        pass
+    with tempfile.NamedTemporaryFile("w", dir=AISLE_HOME, prefix=".secret_key-") as file:  # mode 0600
+        file.write(secrets.token_urlsafe(48))
+        file.flush()
+        with suppress(FileExistsError):  # another process was quicker, and its key is whole
+            os.link(file.name, path)
     return path.read_text()
 
 
@@ -151,6 +153,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "delete expired sessions": {"task": "portal.tasks.clear_sessions", "schedule": 86_400.0},
     "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
 }
 CELERY_TIMEZONE = "UTC"
@@ -259,7 +262,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["portal.api.errors.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["portal.api.parsers.JSONParser"],
     "DEFAULT_PAGINATION_CLASS": "portal.api.pagination.NewestFirst",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "portal.api.schema.AutoSchema",

@@ -1,6 +1,13 @@
 from celery import shared_task
+from django.core.management import call_command
 
 from portal import services
+
+
+@shared_task
+def clear_sessions() -> None:
+    """Delete log-in sessions that have expired."""
+    call_command("clearsessions")
 
 
 @shared_task

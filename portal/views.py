@@ -17,6 +17,7 @@ from django_htmx.http import push_url
 
 from classifier import bell
 from classifier.models import Category, Prediction
+from classifier.storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
 from portal import services
 from portal.api.throttles import UploadThrottle
@@ -190,12 +191,13 @@ def draft_photo(request: HttpRequest, pk: uuid.UUID) -> FileResponse:
 
 
 def stored_photo(name: str) -> FileResponse:
-    """Return a stored photo for its owner's browser. Raises Http404 when there is none."""
+    """Return a stored photo for its owner's browser. Raises Http404 when there is none or the storage is down."""
     if not name:
         raise Http404
     try:
-        file = default_storage.open(name)
-    except FileNotFoundError as error:
+        with storage_faults():
+            file = default_storage.open(name)
+    except (FileNotFoundError, StorageDown) as error:
         raise Http404 from error
     return FileResponse(
         file,

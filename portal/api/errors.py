@@ -1,13 +1,10 @@
 """What a request's body can do wrong before a serializer sees it, as errors of the API's one shape."""
 
-from typing import Any
-
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
 from django.http import UnreadablePostError
 from django.utils.translation import gettext_lazy as _
 from drf_standardized_errors.handler import ExceptionHandler as BaseExceptionHandler
 from rest_framework import exceptions, status
-from rest_framework.parsers import JSONParser as BaseJSONParser
 
 
 class TooLarge(exceptions.APIException):
@@ -29,13 +26,3 @@ class ExceptionHandler(BaseExceptionHandler):
         if isinstance(exc, SuspiciousOperation | UnreadablePostError):
             return exceptions.ParseError()
         return super().convert_known_exceptions(exc)
-
-
-class JSONParser(BaseJSONParser):
-    """JSON that is nested too deeply is wrong JSON."""
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError as error:
-            raise exceptions.ParseError(_("This JSON is nested too deeply.")) from error

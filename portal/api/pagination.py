@@ -27,10 +27,10 @@ class NewestFirst(CursorPagination):
         if cursor is None or cursor.position is None:
             return cursor
         try:
-            position = datetime.fromisoformat(cursor.position)
+            position = datetime.fromisoformat(str(cursor.position))
             if position.tzinfo is None:
                 raise ValueError("a position names its time zone")
-            return Cursor(cursor.offset, cursor.reverse, str(position.astimezone(UTC)))
+            return cursor._replace(position=str(position.astimezone(UTC)))  # type: ignore[arg-type]  # the stubs err
         except (ValueError, OverflowError) as error:
             raise NotFound(self.invalid_cursor_message) from error
 

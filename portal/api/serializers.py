@@ -119,6 +119,12 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class CategoryField(serializers.SlugRelatedField[Category]):
+    """One of the categories that the seller was offered for the prediction in the context."""
+
+    def get_queryset(self) -> Any:
+        prediction = self.context.get("prediction")
+        return Category.objects.offered_for(prediction) if prediction else super().get_queryset()
+
     def to_internal_value(self, data: Any) -> Category:
         if isinstance(data, str) and "\0" in data:
             self.fail("invalid")  # PostgreSQL has no text with NUL

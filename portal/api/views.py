@@ -1,5 +1,6 @@
 import re
 import uuid
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import django_filters
@@ -7,6 +8,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
+from django_filters.fields import IsoDateTimeField
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import exceptions, generics, mixins, permissions, status, views, viewsets
 from rest_framework.decorators import action
@@ -18,7 +20,7 @@ from classifier import bell
 from classifier.models import Category, Prediction
 from feedback.services import NotAnswerable
 from portal import services
-from portal.api.errors import JSONParser
+from portal.api.parsers import JSONParser
 from portal.api.schema import ProblemsSerializer
 from portal.api.serializers import (
     AnswerSerializer,
@@ -115,7 +117,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
     def feedback(self, request: Request, pk: uuid.UUID) -> Response:
         """Say which category is right. A later answer replaces the earlier one."""
         prediction = get_object_or_404(self.get_queryset(), pk=pk)
-        form = AnswerSerializer(data=request.data)
+        form = AnswerSerializer(data=request.data, context={"prediction": prediction})
         form.is_valid(raise_exception=True)
         try:
             feedback = services.answer(prediction=prediction, **form.validated_data)
@@ -142,13 +144,28 @@ class GivenValues(forms.Form):
         return self.cleaned_data
 
 
+class MomentField(IsoDateTimeField):
+    """A time, as UTC: PostgreSQL refuses zones that Python takes."""
+
+    def clean(self, value: Any) -> datetime | None:
+        moment: datetime | None = super().clean(value)
+        try:
+            return moment and moment.astimezone(UTC)
+        except OverflowError as error:
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+
+class MomentFilter(django_filters.IsoDateTimeFilter):
+    field_class = MomentField
+
+
 class ProductFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="matching", label="Words in title, description or SKU.")
     state = django_filters.ChoiceFilter(choices=Product.State.choices, method="in_state")
     category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
     sku = django_filters.CharFilter("sku")
-    created_after = django_filters.IsoDateTimeFilter("created_at", "gte")
-    created_before = django_filters.IsoDateTimeFilter("created_at", "lt")
+    created_after = MomentFilter("created_at", "gte")
+    created_before = MomentFilter("created_at", "lt")
 
     class Meta:
         model = Product

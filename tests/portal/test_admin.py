@@ -1,8 +1,11 @@
+import uuid
 from collections.abc import Callable
 
 import pytest
 from django.contrib import admin
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from classifier.models import Category, ModelVersion, Prediction
@@ -110,8 +113,32 @@ def test_lists_take_few_queries_however_long_they_are(
             client.get(reverse(f"admin:{name}_changelist"))
 
 
-def test_searching_by_id_and_address_works(administrator: User, answered: Product) -> None:
+@pytest.mark.parametrize("name", ["classifier_prediction", "feedback_feedback", "portal_product"])
+def test_a_search_finds_whole_values_only_and_reads_no_whole_table(
+    administrator: User, other_seller: User, answered: Product, make_product: MakeProduct, name: str
+) -> None:
+    make_product(other_seller, answered=False)
+    Product.objects.filter(pk=answered.pk).update(sku="G-1")
+    client, page = staff(administrator), reverse(f"admin:{name}_changelist")
+
+    def found(words: str) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            rows = list(client.get(page, {"q": words}).context["cl"].result_list)
+        assert not [query for query in queries if "LIKE" in query["sql"] or "UPPER(" in query["sql"]]
+        return len(rows)
+
+    key = answered.pk if name == "portal_product" else answered.prediction_id
+    assert found(str(key)) == found(f" {str(key).upper()} ") == found("Seller@shop.example") == 1
+    assert found("G-1") == (1 if name == "portal_product" else 0)
+    for nothing in ("nonsense", "%", "nobody@shop.example", "@", "Yamaha", str(uuid.uuid4())):
+        assert found(nothing) == 0
+
+
+def test_search_says_what_it_finds(administrator: User) -> None:
     client = staff(administrator)
-    page = reverse("admin:classifier_prediction_changelist")
-    for words in (str(answered.prediction_id), "seller@shop.example", "nonsense", "%"):
-        assert client.get(page, {"q": words}).status_code == 200
+    for name, word in {
+        "classifier_prediction": "address",
+        "feedback_feedback": "prediction",
+        "portal_product": "SKU",
+    }.items():
+        assert word in str(client.get(reverse(f"admin:{name}_changelist")).context["cl"].search_help_text)

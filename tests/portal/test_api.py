@@ -1,3 +1,4 @@
+import base64
 import threading
 import time
 import uuid
@@ -135,6 +136,79 @@ def test_bad_feedback_is_refused(api: APIClient, seller: User, make_product: Mak
     assert refused.status_code == 400
     problem(refused)
     assert not Feedback.objects.exists()
+
+
+TOO_DEEP, TOO_LONG = "[" * 100_000, '{"category": "' + "x" * 1_000_000 + '"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (r'{"category": "\u0000"}', 400, "invalid"),
+        (r'{"category": "\ud800"}', 400, "invalid"),
+        (TOO_DEEP, 400, "parse_error"),
+        (TOO_LONG, 413, "request_too_large"),
+    ],
+    ids=["nul", "surrogate", "too deep", "too long"],
+)
+def test_feedback_that_no_database_or_parser_takes_is_refused(
+    api: APIClient, seller: User, make_product: MakeProduct, body: str, status: int, code: str
+) -> None:
+    address = f"{PREDICTIONS}/{make_product(seller).prediction_id}/feedback"
+    refused = api.post(address, body, content_type="application/json")
+    assert (refused.status_code, problem(refused)["code"]) == (status, code)
+    assert not Feedback.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"title": "x" * 1_000_001}, 413, "request_too_large"),
+        ({f"field{number}": "x" for number in range(1001)}, 400, "too_many_fields"),
+        ({"image": ("mug.jpg", picture()), "second": ("mug.jpg", picture())}, 400, "too_many_files"),
+    ],
+    ids=["too long", "too many fields", "too many files"],
+)
+@pytest.mark.parametrize("by_session", [False, True])
+def test_a_form_beyond_the_limits_is_refused_in_the_one_shape(
+    api: APIClient, seller: User, fields: dict[str, object], status: int, code: str, by_session: bool
+) -> None:
+    if by_session:  # its CSRF check is what reads the form
+        api = APIClient(enforce_csrf_checks=True)
+        api.force_login(seller)
+        api.cookies["csrftoken"] = "c" * 32
+    data = {k: upload(v[1], v[0]) if isinstance(v, tuple) else v for k, v in fields.items()}
+    refused = api.post(PREDICTIONS, data)
+    assert (refused.status_code, problem(refused)["code"]) == (status, code)
+    assert not Product.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        "p=foo", "o=5&p=", "r=1&p=\0", "p=0001-01-01T00:00:00%2B23:59", "p=9999-12-31T23:59:59-23:59", "p=2026-01-01",
+        "r=x", "o=-1",
+    ],
+)  # fmt: skip
+def test_a_made_up_cursor_is_not_found(api: APIClient, position: str) -> None:
+    cursor = base64.b64encode(position.encode()).decode()
+    answer = api.get("/api/v1/products", {"cursor": cursor})
+    assert (answer.status_code, problem(answer)["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(("moment", "status"), [
+    ("0001-01-01T00:00:00+23:59", 400), ("9999-12-31T23:59:59-23:59", 400), ("2026-01-01T00:00:00+23:59", 200),
+    ("nonsense", 400), ("\0", 400),
+])  # fmt: skip
+def test_a_time_is_understood_or_refused(api: APIClient, moment: str, status: int) -> None:
+    for name in ("created_after", "created_before"):
+        assert api.get("/api/v1/products", {name: moment}).status_code == status
+
+
+@pytest.mark.parametrize("address", ["/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/products/"])
+def test_an_address_that_is_not_there_has_the_one_shape_too(api: APIClient, address: str) -> None:
+    for answer in (api.get(address), api.post(address), APIClient().get(address)):
+        assert (answer.status_code, problem(answer)["code"]) == (404, "not_found")
 
 
 def test_feedback_before_the_result_is_a_conflict(api: APIClient, seller: User, make_product: MakeProduct) -> None:

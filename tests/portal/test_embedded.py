@@ -84,11 +84,12 @@ def test_an_unwritable_home_is_one_clear_sentence(tmp_path: Path) -> None:
     assert "can't write to" in err
 
 
-def test_a_home_that_is_a_file_is_one_clear_sentence(tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("in the way")
+@pytest.mark.parametrize("name", ["file", "a folder"])
+def test_a_home_that_is_a_file_or_has_a_space_is_one_clear_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("in the way")
     command = [sys.executable, "manage.py", "migrate"]
     names = ("DATABASE_URL", "REDIS_URL")
-    environment = {k: v for k, v in os.environ.items() if k not in names} | {"AISLE_HOME": str(tmp_path / "home")}
+    environment = {k: v for k, v in os.environ.items() if k not in names} | {"AISLE_HOME": str(tmp_path / name)}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 1
     assert len(result.stderr.strip().splitlines()) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from portal.environment import email_settings
 from portal.management.commands.check_production import PRODUCTION
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,18 @@ def start(**environment: str) -> subprocess.CompletedProcess[str]:
         ("DATABASE_URL", "nonsense"),
         ("REDIS_URL", "http://cache"),
         ("UPLOAD_RATE", "60 per minute"),
+        ("REDIS_URL", "redis://h:abc/0"),
+        ("DATABASE_URL", "postgresql://h:abc/aisle"),
         ("EMAIL_URL", "mail.example"),
+        ("EMAIL_URL", "smtp://"),
+        ("EMAIL_URL", "smtp://h:abc"),
+        ("EMAIL_URL", "smtp://h:587?tls=on"),
+        ("EMAIL_URL", "smtp://h:587?ssl=1"),
+        ("EMAIL_URL", "smtps://h?tls=1"),
+        ("EMAIL_URL", "file://folder"),
+        ("EMAIL_URL", "file://"),
+        ("HSTS_SECONDS", "-1"),
+        ("TRUSTED_PROXIES", "one"),
         ("VERY_LIKELY", "80"),
         ("AWS_S3_ENDPOINT_URL", "storage:9000"),
         ("MODEL_DEVICE", "tpu"),
@@ -39,19 +51,75 @@ def test_a_wrong_value_stops_the_start_with_its_name(name: str, value: str) -> N
     assert name in result.stderr.strip().splitlines()[-1]
 
 
-def test_a_wrong_value_is_not_repeated_in_the_message() -> None:
-    assert "hunter2" not in start(DATABASE_URL="mysql://root:hunter2@db/aisle").stderr
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://root:hunter2@db/aisle"),
+        ("DATABASE_URL", "postgresql://root:hunter2/@db/aisle"),
+        ("REDIS_URL", "redis://:hunter2/@cache/0"),
+        ("EMAIL_URL", "smtp://me:hunter2/@mail"),
+    ],
+)
+def test_a_wrong_value_is_not_repeated_in_the_message(name: str, value: str) -> None:
+    result = start(**{name: value})
+    assert result.returncode != 0
+    assert "hunter2" not in result.stderr
 
 
-@pytest.mark.parametrize("missing", ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"])
+@pytest.mark.parametrize(
+    "missing", ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS", "TRUSTED_PROXIES", "EMAIL_URL"]
+)
 def test_production_needs_what_has_no_safe_default(missing: str) -> None:
     result = start(**{**PRODUCTION, missing: ""})
     assert result.returncode != 0
     assert missing in result.stderr
 
 
-def test_production_starts_with_all_of_it() -> None:
-    assert start(**PRODUCTION).returncode == 0
+@pytest.mark.parametrize("url", ["console://", "file:///var/mail"])
+def test_production_mails_by_smtp_only(url: str) -> None:
+    result = start(**{**PRODUCTION, "EMAIL_URL": url})
+    assert result.returncode != 0
+    assert "EMAIL_URL" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"TRUSTED_PROXIES": "0"}, {"EMAIL_URL": "smtps://mail.example"}, {"HSTS_INCLUDE_SUBDOMAINS": "1"}]
+)
+def test_production_starts_with_all_of_it(changed: dict[str, str]) -> None:
+    assert start(**{**PRODUCTION, **changed}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "tls", "ssl"),
+    [
+        ("smtp://mail.example", 25, False, False),
+        ("smtp://mail.example:587?tls=1", 587, True, False),
+        ("smtp://mail.example:587?tls=true", 587, True, False),
+        ("smtp://mail.example:587?tls=yes", 587, True, False),
+        ("smtps://mail.example", 465, False, True),
+        ("smtps://mail.example:2465", 2465, False, True),
+    ],
+)
+def test_mail_is_encrypted_as_its_address_says(url: str, port: int, tls: bool, ssl: bool) -> None:
+    settings = email_settings(url)
+    assert (settings["EMAIL_HOST"], settings["EMAIL_PORT"]) == ("mail.example", port)
+    assert (settings["EMAIL_USE_TLS"], settings["EMAIL_USE_SSL"]) == (tls, ssl)
+
+
+def in_production(*names: str, **environment: str) -> list[str]:
+    code = f"from django.conf import settings; print(*(getattr(settings, name) for name in {names}))"
+    settings = {**os.environ, **PRODUCTION, "DJANGO_SETTINGS_MODULE": "portal.settings", **environment}
+    return subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=settings, text=True).split()
+
+
+def test_subdomains_are_bound_to_https_only_where_the_operator_says_so() -> None:
+    names = ("SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD")
+    assert in_production(*names) == ["31536000", "False", "False"]
+    assert in_production(*names, HSTS_SECONDS="60", HSTS_INCLUDE_SUBDOMAINS="1") == ["60", "True", "True"]
+
+
+def test_production_asks_staff_for_two_factors() -> None:
+    assert in_production("STAFF_MFA_REQUIRED") == ["True"]
 
 
 def test_the_web_process_never_imports_torch() -> None:

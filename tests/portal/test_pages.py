@@ -251,6 +251,12 @@ def test_a_photo_is_served_to_its_owner_only(
     assert browser.get(page).status_code == 404
 
 
+def test_a_form_with_more_than_one_file_is_refused(browser: Client) -> None:
+    assert submit(browser, title="Mug", photo=upload(), second=upload()).status_code == 400  # type: ignore[attr-defined]
+    assert not Product.objects.exists()
+    assert not PhotoDraft.objects.exists()
+
+
 def test_uploading_too_fast_is_slowed_down(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from portal.api.throttles import UploadThrottle
 
@@ -266,9 +272,20 @@ def test_a_strict_policy_forbids_foreign_and_inline_code(browser: Client) -> Non
     assert "unsafe" not in policy and "http" not in policy
 
 
-@pytest.mark.parametrize("name", ["home", "products", "product_new", "account"])
-def test_no_page_carries_inline_scripts_styles_or_foreign_addresses(browser: Client, name: str) -> None:
-    page = browser.get(reverse(name), follow=True).content.decode()
+OF_A_PRODUCT = ["product", "product_edit", "product_delete"]
+FOR_STRANGERS = ["account_login", "account_signup"]
+
+
+@pytest.mark.parametrize("name", ["home", "products", "product_new", "account", *OF_A_PRODUCT, *FOR_STRANGERS])
+def test_no_page_carries_inline_scripts_styles_or_foreign_addresses(
+    browser: Client, seller: User, make_product: MakeProduct, name: str
+) -> None:
+    key = make_product(seller, photo=True).pk if name in OF_A_PRODUCT else None
+    if name in FOR_STRANGERS:
+        browser.logout()
+    response = browser.get(reverse(name, args=[key] if key else []), follow=name == "home")
+    assert response.status_code == 200
+    page = response.content.decode()
     assert not re.search(r"<script(?![^>]*\bsrc=)", page)
     assert not re.search(r"\sstyle=|\son[a-z]+=\"", page)
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page)

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
+from rest_framework.test import APIClient
 
 from classifier import bell
 from classifier.models import Category, Prediction
@@ -113,3 +114,15 @@ def test_a_person_and_all_that_is_theirs_can_be_deleted(seller: User, make_produ
     services.answer(prediction=product.prediction, category=Category.objects.first())
     seller.delete()
     assert not Product.objects.exists() and not Prediction.objects.exists() and not Feedback.objects.exists()
+
+
+def test_the_api_too_takes_a_suggested_category_that_was_switched_off(
+    api: APIClient, seller: User, make_product: MakeProduct
+) -> None:
+    product = make_product(seller)
+    Category.objects.update(is_active=False)
+    address = f"/api/v1/predictions/{product.prediction_id}/feedback"
+    suggested = [row["slug"] for row in product.prediction.top5]
+    other = Category.objects.exclude(slug__in=suggested)[0].slug
+    assert api.post(address, {"category": suggested[0]}, format="json").status_code == 200
+    assert api.post(address, {"category": other}, format="json").status_code == 400

@@ -5,6 +5,7 @@ import shlex
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,12 @@ def _names(host: str) -> list[str]:
         return [host]
     name = socket.gethostname()
     found = [name, socket.getfqdn(), f"{name.partition('.')[0]}.local"]
-    try:
+    with suppress(OSError):  # not every machine knows its own name
         found += socket.gethostbyname_ex(name)[2]
-    except OSError:
-        pass  # a machine that doesn't know its own name
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((ELSEWHERE, 9))
-            found.insert(0, probe.getsockname()[0])
-        except OSError:
-            pass  # no network
-    return [found_one for found_one in dict.fromkeys(found) if not found_one.startswith(("127.", "localhost"))]
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # nor has a network
+        probe.connect((ELSEWHERE, 9))
+        found.insert(0, probe.getsockname()[0])
+    return [known for known in dict.fromkeys(found) if not known.startswith(("127.", "localhost"))]
 
 
 def _processes(host: str, port: int) -> dict[str, str]:
