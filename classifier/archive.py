@@ -29,13 +29,17 @@ def write(prediction: uuid.UUID, name: str, content: Any) -> None:
 
 
 def archive(prediction: Prediction) -> None:
-    """Write all that is known of a finished prediction. Raises StorageDown, or FileNotFoundError for a lost photo."""
+    """Write all that is known of a finished prediction. Raises StorageDown."""
     key = prediction.pk
     write(key, "input.json", _input(prediction))
     if prediction.photo_small:
-        with storage_faults(), default_storage.open(prediction.photo_small) as file:
-            photo = file.read()
-        write(key, "image.jpg", photo)
+        try:
+            with storage_faults(), default_storage.open(prediction.photo_small) as file:
+                photo = file.read()
+        except FileNotFoundError:
+            log.error("The photo of prediction %s is lost; the rest is archived.", key)
+        else:
+            write(key, "image.jpg", photo)
     if prediction.text_version:
         write(key, "text.json", _model_view(prediction.text_version, prediction.text_probabilities))
     if prediction.image_version:

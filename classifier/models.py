@@ -11,6 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
+from classifier.archivable import Archivable, ArchivableQuerySet
+
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
@@ -142,7 +144,7 @@ class Variant(models.Model):
         return f"{self.version} ({self.weight} %)"
 
 
-class PredictionQuerySet(models.QuerySet["Prediction"]):
+class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
     def for_seller(self, seller: "AbstractBaseUser") -> Self:
         return self.filter(seller=seller)
 
@@ -187,17 +189,8 @@ class PredictionQuerySet(models.QuerySet["Prediction"]):
     def finished(self) -> Self:
         return self.filter(state__in=[Prediction.State.DONE, Prediction.State.FAILED])
 
-    def claim_unarchived(self, *, limit: int, retry_after: timedelta) -> "list[Prediction]":
-        """Return finished rows that are not archived; other callers see them only after `retry_after`."""
-        due = self.finished().filter(archived_at=None, archive_due_at__lte=Now())
-        with transaction.atomic():
-            locked = due.order_by("archive_due_at").select_for_update(skip_locked=True, of=("self",))
-            ids = list(locked.values_list("pk", flat=True)[:limit])
-            self.filter(pk__in=ids).update(archive_due_at=Now() + retry_after)
-        return list(self.filter(pk__in=ids).select_related("text_version", "image_version"))
 
-
-class Prediction(models.Model):
+class Prediction(Archivable):
     """One question to the models and their answer. What the models saw is frozen here.
 
     The row is also the queue: see `PredictionQuerySet.claim`.
@@ -247,8 +240,6 @@ class Prediction(models.Model):
 
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True)
-    archived_at = models.DateTimeField(_("archived"), null=True)
-    archive_due_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = PredictionQuerySet.as_manager()
 
@@ -291,9 +282,3 @@ class Prediction(models.Model):
     def best(self) -> "dict[str, Any] | None":
         """The likeliest category as {"category", "slug", "probability"}."""
         return self.top5[0] if self.top5 else None
-
-    def postpone_archive(self) -> None:
-        """Try to archive again after as long as the row has waited so far, within a minute and an hour."""
-        waited = timezone.now() - (self.finished_at or self.created_at)
-        pause = min(max(waited, timedelta(minutes=1)), timedelta(hours=1))
-        Prediction.objects.filter(pk=self.pk).update(archive_due_at=Now() + pause)

@@ -1,22 +1,16 @@
 import logging
-from datetime import timedelta
 
 from celery import Task, shared_task
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from classifier import archive
+from classifier.archivable import archive_due
 from classifier.models import Prediction
 from classifier.pipeline import classify
-from classifier.storage import StorageDown
 
 log = logging.getLogger(__name__)
-
-ARCHIVE_RETRY = timedelta(seconds=60)
-ARCHIVE_BATCH = 50
-TOLERATED_FAILURES = 3
 
 
 @shared_task(expires=60)
@@ -55,16 +49,4 @@ def ring() -> None:
 @shared_task(expires=60)
 def archive_pending() -> None:
     """Archive finished predictions; those that the storage refuses are tried again later."""
-    while batch := Prediction.objects.claim_unarchived(limit=ARCHIVE_BATCH, retry_after=ARCHIVE_RETRY):
-        failures = 0
-        for prediction in batch:
-            try:
-                archive.archive(prediction)
-            except (StorageDown, FileNotFoundError) as error:
-                log.warning("Prediction %s could not be archived yet: %s", prediction.pk, type(error).__name__)
-                prediction.postpone_archive()
-                failures += 1
-            else:
-                Prediction.objects.filter(pk=prediction.pk).update(archived_at=timezone.now())
-            if failures == TOLERATED_FAILURES:  # the storage is down, not the row bad: beat asks again
-                return
+    archive_due(Prediction.objects.finished().select_related("text_version", "image_version"), archive.archive)

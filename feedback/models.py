@@ -1,32 +1,20 @@
 import uuid
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from classifier.archivable import Archivable, ArchivableQuerySet
 from classifier.models import Category, Prediction
 
 if TYPE_CHECKING:
     pass
 
 
-class FeedbackQuerySet(models.QuerySet["Feedback"]):
-    def claim_unarchived(self, *, limit: int, retry_after: timedelta) -> "list[Feedback]":
-        """Return answers that are not archived; other callers see them only after `retry_after`."""
-        due = self.filter(archived_at=None, archive_due_at__lte=Now())
-        with transaction.atomic():
-            locked = due.order_by("archive_due_at").select_for_update(skip_locked=True, of=("self",))
-            ids = list(locked.values_list("pk", flat=True)[:limit])
-            self.filter(pk__in=ids).update(archive_due_at=Now() + retry_after)
-        return list(self.filter(pk__in=ids).select_related("category"))
-
-
-class Feedback(models.Model):
+class Feedback(Archivable):
     """A seller's answer to "Did you find the predictions accurate?"."""
 
     class Verdict(models.TextChoices):
@@ -46,10 +34,8 @@ class Feedback(models.Model):
     earlier = models.JSONField(_("earlier answers"), default=list, blank=True)
     created_at = models.DateTimeField(_("first answered"), default=timezone.now, editable=False)
     answered_at = models.DateTimeField(_("answered"), default=timezone.now, editable=False)
-    archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
-    archive_due_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    objects = FeedbackQuerySet.as_manager()
+    objects = ArchivableQuerySet["Feedback"].as_manager()
 
     class Meta:
         verbose_name = _("feedback")

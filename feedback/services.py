@@ -1,7 +1,6 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -39,8 +38,7 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
         for name, value in answer.items():
             setattr(feedback, name, value)
         feedback.answered_at = timezone.now()
-        feedback.archive_due_at = Now()
-        feedback.archived_at = None
+        feedback.needs_archiving()
         feedback.save(update_fields=[*answer, "earlier", "answered_at", "archived_at", "archive_due_at"])
     transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left
     return feedback

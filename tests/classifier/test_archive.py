@@ -104,9 +104,11 @@ def test_a_storage_outage_delays_the_archive_and_nothing_else(
     assert finish(product).archived_at
 
 
-def test_one_bad_row_does_not_keep_the_others_out_of_the_archive(seller: User, make_product: MakeProduct) -> None:
+def test_a_lost_photo_keeps_nothing_else_out_of_the_archive(seller: User, make_product: MakeProduct) -> None:
     bad, *good = [make_product(seller, title=f"Guitar {i}", answered=False) for i in range(4)]
     classify_pending()
     Prediction.objects.filter(pk=bad.prediction_id).update(photo_small="gone.jpg")
-    assert finish(bad).archived_at is None
+    assert finish(bad).archived_at
+    assert read(bad.prediction, "ensemble.json")
+    assert not storages["archive"].exists(archive.path(bad.prediction_id, "image.jpg"))
     assert all(finish(product).archived_at for product in good)

@@ -230,3 +230,6 @@ def test_the_command_line_says_what_is_missing(db: None) -> None:
         call_command("classify", "--image", "nowhere.jpg")
     with pytest.raises(CommandError, match="not a readable"):
         call_command("classify", "--image", __file__)
+    Variant.objects.all().delete()
+    with pytest.raises(CommandError, match="can't answer"):
+        call_command("classify", "--title", "Mug")

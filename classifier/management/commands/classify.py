@@ -8,8 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from PIL import Image
 
 from classifier import pictures
-from classifier.pipeline import Answer, five_likeliest, predict_now, shown
-from classifier.registry import NothingDeployed
+from classifier.pipeline import OUTAGES, Answer, five_likeliest, predict_now, shown
 
 BAR = 30
 
@@ -31,8 +30,8 @@ class Command(BaseCommand):
             predict_now(title=title, description=description, photo=photo)  # loads the models
             start = time.perf_counter()
             answer, categories = predict_now(title=title, description=description, photo=photo)
-        except NothingDeployed as error:
-            raise CommandError(str(error)) from error
+        except OUTAGES as error:
+            raise CommandError(f"The models can't answer: {error}") from error
         milliseconds = round((time.perf_counter() - start) * 1000, 1)
         top5 = five_likeliest(answer.combined, categories)
         if options["json"]:

@@ -1,0 +1,72 @@
+"""Rows that are written to the archive after the fact, as often as it takes."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Self, TypeVar
+
+from django.db import models, transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from classifier.storage import StorageDown
+
+log = logging.getLogger(__name__)
+
+BATCH = 50
+PAUSE = timedelta(seconds=60)
+TOLERATED_FAILURES = 3
+
+
+class Archivable(models.Model):
+    """A row that knows whether it is archived. Who changes it calls `needs_archiving`."""
+
+    archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
+    archive_due_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        abstract = True
+
+    def needs_archiving(self) -> None:
+        self.archived_at = None
+        self.archive_due_at = Now()
+
+
+Row = TypeVar("Row", bound=Archivable)
+
+
+class ArchivableQuerySet(models.QuerySet[Row]):
+    def unarchived(self) -> Self:
+        return self.filter(archived_at=None)
+
+    def claim_unarchived(self, *, limit: int) -> list[Row]:
+        """Return rows that are due; other callers see them only after PAUSE."""
+        with transaction.atomic():
+            due = self.unarchived().filter(archive_due_at__lte=Now()).order_by("archive_due_at")
+            locked = due.select_for_update(skip_locked=True, of=("self",))
+            ids = list(locked.values_list("pk", flat=True)[:limit])
+            self.model._base_manager.filter(pk__in=ids).update(archive_due_at=Now() + PAUSE)
+        return list(self.filter(pk__in=ids))
+
+
+def archive_due(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]) -> None:
+    """Write the rows that are due until none is left or the storage is plainly down; beat asks again."""
+    while batch := rows.claim_unarchived(limit=BATCH):
+        failures = 0
+        for row in batch:
+            try:
+                write(row)
+            except StorageDown as error:
+                log.warning("%s %s could not be archived yet: %s", row._meta.label, row.pk, error)
+                failures += 1
+                if failures == TOLERATED_FAILURES:
+                    return
+            else:
+                _mark(row)
+
+
+def _mark(row: Archivable) -> None:
+    same = type(row)._base_manager.filter(pk=row.pk)
+    if not same.filter(archive_due_at=row.archive_due_at).update(archived_at=Now()):
+        # It changed meanwhile, and what was written may lie over what is newer.
+        same.update(archived_at=None, archive_due_at=Now())
