@@ -285,9 +285,13 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
 @admin.register(EnsembleRule)
 class EnsembleRuleAdmin(ReadOnlyAdmin):
-    list_display = ["text_version", "image_version", "temperature", "created_at"]
+    list_display = ["text_version", "image_version", "short_temperature", "created_at"]
     list_display_links = ["text_version", "image_version"]
     list_select_related = ["text_version", "image_version"]
+
+    @admin.display(description=_("temperature"), ordering="temperature")
+    def short_temperature(self, rule: EnsembleRule) -> str:
+        return f"{rule.temperature:.3f}"
 
 
 @admin.register(Variant)

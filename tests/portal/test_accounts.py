@@ -81,6 +81,7 @@ def test_a_forgotten_password_is_replaced(client: Client, seller: User) -> None:
     assert found
     page = client.get(found[1], follow=True)
     address = page.redirect_chain[-1][0]
+    assert all(f'name="{field}"' in page.content.decode() for field in ("password1", "password2"))
     new = "another long password"
     client.post(address, {"password1": new, "password2": new})
     assert log_in(client, new).status_code == 302  # type: ignore[attr-defined]

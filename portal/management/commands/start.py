@@ -44,6 +44,7 @@ class Command(BaseCommand):
             manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
         manager.loop()
         if manager.returncode not in (None, 0, INTERRUPTED):
+            self.stderr.write("A process ended by itself, so all were stopped. Nothing is lost: start Aisle again.")
             sys.exit(manager.returncode)
 
     def _say_where_to_click(self, host: str, port: int, names: list[str]) -> None:
