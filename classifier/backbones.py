@@ -17,13 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from classifier.artifact import WEIGHTS, ArtifactError
+from classifier.artifact import BUNDLED_IMAGE, BUNDLED_TEXT, WEIGHTS, ArtifactError
 
-BUNDLED_TEXT = "all-MiniLM-L6-v2"
-BUNDLED_IMAGE = "efficientnet_lite0"
-
+# What an artifact's tensors begin with. The encoder's weights are those of the backbone but for: whole tensors
+# (ENCODER), differences as int8 steps of a scale for each first index (DELTA, SCALE), and differences B @ A of low
+# rank (LORA_A, LORA_B).
 HEAD = "head."
 ENCODER = "encoder."
+DELTA, SCALE = "delta.", "scale."
+LORA_A, LORA_B = "lora_a.", "lora_b."
 
 
 @dataclass(frozen=True)
@@ -121,23 +123,34 @@ def load_head(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> nn.Mo
 
 
 def load_fine_tuned(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the artifact's own encoder weights, when it brings any, in the place of the pretrained ones.
+    """Put what the artifact brings of its own in the place of the pretrained weights; the rest stays.
 
-    Raises ArtifactError when they do not fit the backbone.
+    Raises ArtifactError when it does not fit the backbone.
     """
-    state = _under(tensors, ENCODER)
-    if not state:
-        return
+    own = encoder.state_dict()
     try:
-        encoder.load_state_dict(state)
+        state = {name: value.to(own[name].dtype) for name, value in _under(tensors, ENCODER).items()}
+        for name, steps in _under(tensors, DELTA).items():
+            scale = tensors[SCALE + name].float().view(-1, *[1] * (steps.dim() - 1))
+            state[name] = own[name] + steps.float() * scale
+        for name, inner in _under(tensors, LORA_A).items():
+            state[name] = own[name] + (tensors[LORA_B + name].float() @ inner.float()).view_as(own[name])
+        encoder.load_state_dict(own | state)
+    except KeyError as error:
+        raise ArtifactError(f"{WEIGHTS}: the encoder does not fit the backbone ({error} is unknown)") from error
     except RuntimeError as error:
         raise ArtifactError(f"{WEIGHTS}: the encoder does not fit the backbone ({error})") from error
 
 
+def soften(logits: Tensor, embeddings: Tensor, temperature: float) -> Output:
+    """Return calibrated probabilities for logits (n, classes), with the embeddings (n, dim)."""
+    probabilities = (logits.double() / temperature).softmax(dim=1)
+    return Output(probabilities.float().cpu().numpy(), embeddings.cpu().numpy())
+
+
 def answer(head: nn.Module, embeddings: Tensor, temperature: float) -> Output:
     """Return calibrated probabilities for unit-length embeddings (n, dim)."""
-    logits = head(embeddings).double() / temperature
-    return Output(logits.softmax(dim=1).float().cpu().numpy(), embeddings.cpu().numpy())
+    return soften(head(embeddings), embeddings, temperature)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

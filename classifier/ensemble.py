@@ -1,32 +1,109 @@
 """How two models' opinions become one answer. Numpy only: web processes import this."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+Kind = Literal["accuracy-weighted", "log-pool"]
+
+ACCURACY_WEIGHTED: Kind = "accuracy-weighted"
+LOG_POOL: Kind = "log-pool"
+
+# How unlikely one model of a log pool may call a category: none can veto what the other is sure of.
+FLOOR = 1e-7
 
 
-def combine(
-    text: Array | None,
-    image: Array | None,
-    *,
-    text_weight: float,
-    image_weight: float,
-    temperature: float = 1.0,
-) -> Array:
-    """Return the weighted mean of both models' probabilities, (n, classes) float32, rows summing to 1.
+@dataclass(frozen=True)
+class Rule:
+    """How a text and an image model's probabilities are combined.
 
-    The weights are the models' registered accuracies. The mean of two calibrated forecasts is less sure than it
-    should be (Ranjan and Gneiting 2010, theorem 1), so it is raised to 1 / temperature, fitted for the pair. Either
-    side may be None; the other then answers alone, unchanged. Columns of both must already be in the same order
-    (see `align`). Raises ValueError when both are missing, the shapes differ or are not (n, classes), a weight or
-    the temperature is not positive, or a row cannot be normalised.
+    `accuracy-weighted`: the mean weighted by `text` and `image` (the models' registered accuracies), raised to
+    1 / `temperature`. The mean of two calibrated forecasts is less sure than it should be (Ranjan and Gneiting 2010,
+    theorem 1), which a fitted temperature below 1 mends.
+
+    `log-pool`: p_text ** text * p_image ** image * exp(bias), the logarithmic opinion pool (Genest and Zidek 1986,
+    section 3), its weights fitted on products that neither model was trained with. `gate` lets the weights follow how
+    sure the models are of the product: `text` and `image` are multiplied by exp(gate[..][0] * s_text + gate[..][1] *
+    s_image), where s is a model's sureness of the product, 1 - entropy / ln(classes), in [0, 1].
+
+    `calibrated` says whether the rule was fitted: what it answers may then be taken at its word.
     """
-    for name, value in (("text_weight", text_weight), ("image_weight", image_weight), ("temperature", temperature)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be positive, not {value}")
+
+    kind: Kind = ACCURACY_WEIGHTED
+    text: float = 1.0
+    image: float = 1.0
+    temperature: float = 1.0
+    bias: Mapping[str, float] = field(default_factory=dict)
+    gate: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    calibrated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"{self.kind!r} is no kind of rule")
+        positive = ("temperature",) if self.kind == LOG_POOL else ("text", "image", "temperature")
+        for name in positive:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, not {value}")
+        if self.kind == LOG_POOL:
+            self._check_pool()
+
+    def _check_pool(self) -> None:
+        if not all(math.isfinite(value) and value >= 0 for value in (self.text, self.image)):
+            raise ValueError(f"weights must not be negative, not {self.text} and {self.image}")
+        if self.text + self.image <= 0:
+            raise ValueError("one of the weights must be positive")
+        if not all(math.isfinite(value) for value in self.bias.values()):
+            raise ValueError("every bias must be finite")
+        if self.gate and (set(self.gate) != {"text", "image"} or any(len(pair) != 2 for pair in self.gate.values())):
+            raise ValueError("a gate holds two numbers for the text and two for the image")
+
+    @classmethod
+    def from_json(cls, kind: str, parameters: Mapping[str, Any], *, text: float, image: float) -> "Rule":
+        """Return a registered rule; `text` and `image` are the versions' accuracies, which weigh the plain mean.
+
+        Raises ValueError when the parameters are unusable.
+        """
+        try:
+            if kind == LOG_POOL:
+                gate = {side: (float(low), float(high)) for side, (low, high) in parameters.get("gate", {}).items()}
+                bias = {slug: float(value) for slug, value in parameters.get("bias", {}).items()}
+                weights = {side: float(parameters[side]) for side in ("text", "image")}
+                return cls(LOG_POOL, **weights, bias=bias, gate=gate, calibrated=True)
+            temperature = float(parameters["temperature"])
+            return cls(cast(Kind, kind), text, image, temperature=temperature, calibrated=True)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"unusable parameters of a rule {kind}: {parameters}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads as parameters."""
+        if self.kind == ACCURACY_WEIGHTED:
+            return {"temperature": self.temperature}
+        optional = {"bias": dict(self.bias), "gate": {side: list(pair) for side, pair in self.gate.items()}}
+        return {"text": self.text, "image": self.image, **{name: value for name, value in optional.items() if value}}
+
+    def weights(self, text: Array, image: Array) -> npt.NDArray[np.float64]:
+        """Return the weights of text and image for each product, (n, 2) float64."""
+        plain = np.tile([self.text, self.image], (len(text), 1))
+        if not self.gate:
+            return plain
+        sureness = np.stack([sure(text), sure(image)], axis=1)
+        return np.asarray(plain * np.exp(sureness @ np.array([self.gate["text"], self.gate["image"]]).T))
+
+
+def combine(text: Array | None, image: Array | None, rule: Rule, categories: Sequence[str] = ()) -> Array:
+    """Return both models' probabilities combined by the rule, (n, classes) float32, rows summing to 1.
+
+    Either side may be None; the other then answers alone, unchanged. Columns of both must already be in the same
+    order (see `align`), which is that of `categories`; only a rule with a bias needs their names. In a log pool a
+    category with probability 0 is one that the model does not know: the other model's word counts for both.
+    Raises ValueError when both are missing, the shapes differ or are not (n, classes), or a row cannot be normalised.
+    """
     if text is None:
         if image is None:
             raise ValueError("both the text and the image probabilities are missing")
@@ -35,10 +112,30 @@ def combine(
         return _normalised(text)
     if text.shape != image.shape:
         raise ValueError(f"text has shape {text.shape}, image has {image.shape}")
-    total = text_weight + image_weight
+    if rule.kind == LOG_POOL:
+        return _pooled(_normalised(text), _normalised(image), rule, categories)
+    total = rule.text + rule.image
     # Weights as shares of 1 keep the sum finite for any pair of positive weights.
-    mean = _normalised(text) * (text_weight / total) + _normalised(image) * (image_weight / total)
-    return _sharpened(mean, temperature)
+    mean = _normalised(text) * (rule.text / total) + _normalised(image) * (rule.image / total)
+    return _sharpened(mean, rule.temperature)
+
+
+def logs(text: Array, image: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return what a log pool adds up: log-probabilities, with the other's where one model does not know a category.
+
+    Where neither knows it both are -inf.
+    """
+    filled = np.where(text > 0, text, image), np.where(image > 0, image, text)
+    with np.errstate(divide="ignore"):
+        log_text, log_image = (np.log(np.where(p > 0, np.maximum(p, FLOOR), 0), dtype=np.float64) for p in filled)
+    return log_text, log_image
+
+
+def sure(probabilities: Array) -> npt.NDArray[np.float64]:
+    """Return how sure each row is, (n,) in [0, 1]: 1 - entropy / ln(classes)."""
+    p = probabilities.astype(np.float64)
+    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=1)
+    return np.asarray(1 - entropy / math.log(max(p.shape[1], 2)))
 
 
 def align(probabilities: Array, labels: Sequence[str], categories: Sequence[str]) -> Array:
@@ -72,6 +169,19 @@ def top_k(probabilities_row: Array, labels: Sequence[str], k: int = 5) -> list[t
         raise ValueError(f"k must be at least 1, not {k}")
     order = np.argsort(-probabilities_row, kind="stable")[:k]
     return [(labels[column], float(probabilities_row[column])) for column in order]
+
+
+def _pooled(text: Array, image: Array, rule: Rule, categories: Sequence[str]) -> Array:
+    weights = rule.weights(text, image)
+    log_text, log_image = logs(text, image)
+    with np.errstate(invalid="ignore"):  # a weight of 0 times the -inf of a category that nobody knows
+        scores = weights[:, :1] * log_text + weights[:, 1:] * log_image
+    if rule.bias:
+        if len(categories) != text.shape[1]:
+            raise ValueError(f"a rule with a bias needs the names of all {text.shape[1]} categories")
+        scores = scores + np.array([rule.bias.get(slug, 0.0) for slug in categories])
+    scores = np.where(np.isfinite(log_text) & np.isfinite(log_image), scores / rule.temperature, -np.inf)
+    return _normalised(np.asarray(np.exp(scores - scores.max(axis=1, keepdims=True)), np.float32))
 
 
 def _sharpened(probabilities: Array, temperature: float) -> Array:

@@ -14,12 +14,12 @@ from classifier.artifact import ArtifactError, read_config
 from classifier.backbones import (
     Output,
     Preprocess,
-    answer,
     load_fine_tuned,
     load_head,
     load_image_backbone,
     pick_device,
     read_tensors,
+    soften,
 )
 
 __all__ = ["ImageEncoder", "ImageModel", "Output", "to_rgb"]
@@ -82,7 +82,14 @@ class ImageModel:
 
         Images may have any size and mode. Raises ValueError for an empty batch.
         """
-        return answer(self.head, self.encoder.encode(images), self.temperature)
+        logits, embeddings = self.parts(images)
+        return soften(logits, embeddings, self.temperature)
+
+    @torch.inference_mode()
+    def parts(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Return logits (n, classes), before the temperature, and unit embeddings (n, dim). Raises as `predict`."""
+        embeddings = self.encoder.encode(images)
+        return self.head(embeddings), embeddings
 
 
 def crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:

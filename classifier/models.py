@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
 from classifier.archivable import Archivable, ArchivableQuerySet
+from classifier.ensemble import Rule
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -77,6 +78,10 @@ class Modality(models.TextChoices):
 class ModelVersion(models.Model):
     """A trained model: a row and an immutable, checksummed folder in the storage "models"."""
 
+    class State(models.TextChoices):
+        REGISTERED = "registered", _("Registered")
+        REJECTED = "rejected", _("Rejected")
+
     modality = models.CharField(_("modality"), max_length=8, choices=Modality)
     name = models.CharField(_("name"), max_length=60)
     checksum = models.CharField(_("checksum"), max_length=64, unique=True)
@@ -84,6 +89,12 @@ class ModelVersion(models.Model):
         _("accuracy"), help_text=_("On the held-back part; the model's weight in the ensemble.")
     )
     metrics = models.JSONField(_("metrics"), default=dict)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.REGISTERED)
+    reason = models.TextField(_("reason"), blank=True, help_text=_("What the gate said."))
+    parent = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, related_name="children", verbose_name=_("trained on from")
+    )
+    lineage = models.JSONField(_("lineage"), default=dict, help_text=_("Dataset, recipe, run and code version."))
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
     class Meta:
@@ -91,6 +102,7 @@ class ModelVersion(models.Model):
         verbose_name_plural = _("model versions")
         ordering = ["-created_at"]
         constraints = [models.UniqueConstraint("modality", "name", name="model_version_name_is_unique")]
+        permissions = [("deploy_modelversion", "Can deploy and roll back model versions")]
 
     def __str__(self) -> str:
         return f"{self.modality} {self.name}"
@@ -102,26 +114,55 @@ class ModelVersion(models.Model):
 
 
 class EnsembleRule(models.Model):
-    """How one text and one image version are combined: by their accuracies, with a temperature for the pair."""
+    """How one text and one image version are combined: see `classifier.ensemble` for the kinds."""
+
+    class Kind(models.TextChoices):
+        ACCURACY_WEIGHTED = "accuracy-weighted", _("Accuracy-weighted mean")
+        LOG_POOL = "log-pool", _("Log pool")
 
     text_version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("text model"))
     image_version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("image model"))
-    temperature = models.FloatField(
-        _("temperature"), default=1.0, help_text=_("Below 1 the combined probabilities become surer.")
-    )
+    kind = models.CharField(_("rule"), max_length=20, choices=Kind, default=Kind.ACCURACY_WEIGHTED)
+    parameters = models.JSONField(_("parameters"), default=dict)
     metrics = models.JSONField(_("metrics"), default=dict)
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("ensemble rule")
         verbose_name_plural = _("ensemble rules")
-        constraints = [
-            models.UniqueConstraint(fields=["text_version", "image_version"], name="one_rule_per_pair"),
-            models.CheckConstraint(condition=Q(temperature__gt=0), name="temperature_is_positive"),
-        ]
+        constraints = [models.UniqueConstraint(fields=["text_version", "image_version"], name="one_rule_per_pair")]
 
     def __str__(self) -> str:
         return f"{self.text_version} + {self.image_version}"
+
+    def rule(self) -> Rule:
+        """Return the rule as it combines. Raises ValueError for unusable parameters."""
+        accuracies = {"text": self.text_version.accuracy, "image": self.image_version.accuracy}
+        return Rule.from_json(self.kind, self.parameters, **accuracies)
+
+
+class Deployment(models.Model):
+    """One change of what serves a modality: kept for ever, so that it can be taken back."""
+
+    modality = models.CharField(_("modality"), max_length=8, choices=Modality)
+    version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="deployments", verbose_name=_("version"))
+    replaced = models.ForeignKey(
+        ModelVersion, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("replaced")
+    )
+    is_rollback = models.BooleanField(_("rollback"), default=False)
+    deployed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("by")
+    )
+    note = models.CharField(_("note"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("when"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("deployment")
+        verbose_name_plural = _("deployments")
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.created_at:%Y-%m-%d %H:%M}"
 
 
 class Variant(models.Model):
@@ -232,7 +273,7 @@ class Prediction(Archivable):
     text_probabilities = models.JSONField(_("text model's probabilities"), null=True)
     image_probabilities = models.JSONField(_("image model's probabilities"), null=True)
     probabilities = models.JSONField(_("combined probabilities"), null=True)
-    ensemble = models.JSONField(_("weights and temperature"), null=True)
+    ensemble = models.JSONField(_("how both were combined"), null=True)
     top5 = models.JSONField(_("five likeliest"), null=True)
     text_embedding = HalfVectorField(null=True, editable=False)
     image_embedding = HalfVectorField(null=True, editable=False)
@@ -277,6 +318,11 @@ class Prediction(Archivable):
     @property
     def has_text(self) -> bool:
         return bool(self.title or self.description)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the probabilities may be taken at their word: not for two models that no rule was fitted for."""
+        return bool((self.ensemble or {}).get("calibrated", True))
 
     @property
     def best(self) -> "dict[str, Any] | None":

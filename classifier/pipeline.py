@@ -29,6 +29,7 @@ FIRST_RETRY = timedelta(seconds=2)
 OUTAGE_PAUSE = timedelta(seconds=10)
 OUTAGES = (StorageDown, registry.NothingDeployed, ArtifactError)
 TOP = 5
+ALONE = "alone"  # the rule of a product that one model alone could answer
 
 
 class UnreadablePhoto(Exception):
@@ -55,7 +56,7 @@ class Answer:
     image: np.ndarray | None = None
     text_embedding: np.ndarray | None = None
     image_embedding: np.ndarray | None = None
-    ensemble: dict[str, float] = field(default_factory=dict)
+    ensemble: dict[str, Any] = field(default_factory=dict)
 
 
 def classify(predictions: Sequence[Prediction]) -> None:
@@ -117,9 +118,17 @@ def _answer_and_store(questions: Sequence[Question]) -> None:
 
 def predict_now(*, title: str, description: str, photo: Image.Image | None) -> tuple[Answer, list[Category]]:
     """Answer one question in this process, storing nothing; return the answer and the categories in its order."""
+    answers, categories = answer_now([Question(Prediction(title=title, description=description), photo)])
+    return answers[0], categories
+
+
+def answer_now(questions: Sequence[Question]) -> tuple[list[Answer], list[Category]]:
+    """Answer a batch in this process, storing nothing; return the answers and the categories in their order.
+
+    Raises one of OUTAGES when the models can't be had.
+    """
     categories = _categories()
-    question = Question(Prediction(title=title, description=description), photo)
-    return _answer([question], categories)[0], categories
+    return _answer(questions, categories), categories
 
 
 def shown(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
@@ -168,34 +177,47 @@ def _answer(questions: Sequence[Question], categories: Sequence[Category]) -> li
         for row, p, embedding in zip(rows, probabilities, output.embeddings, strict=True):
             answers[row].image_version, answers[row].image, answers[row].image_embedding = version, p, embedding
 
-    pairs = registry.temperatures()
+    rules = registry.rules()
     for answer in answers:
-        _combine(answer, pairs)
+        _combine(answer, rules, slugs)
     return answers
 
 
-def _combine(answer: Answer, temperatures: dict[tuple[int, int], float]) -> None:
+def _combine(answer: Answer, rules: dict[tuple[int, int], ensemble.Rule], slugs: Sequence[str]) -> None:
+    """Set what both models say together and how it came about."""
     text, image = answer.text_version, answer.image_version
-    answer.ensemble = {version.modality: version.accuracy for version in (text, image) if version}
-    temperature = temperatures.get((text.pk, image.pk), 1.0) if text and image else 1.0
-    answer.combined = ensemble.combine(
-        None if answer.text is None else answer.text[np.newaxis],
-        None if answer.image is None else answer.image[np.newaxis],
-        text_weight=answer.ensemble.get("text", 1.0),
-        image_weight=answer.ensemble.get("image", 1.0),
-        temperature=temperature,
-    )[0]
-    answer.ensemble["temperature"] = temperature
+    text_row = None if answer.text is None else answer.text[np.newaxis]
+    image_row = None if answer.image is None else answer.image[np.newaxis]
+    # Without a rule of their own, two models answer by the plain mean, which nobody may take at its word.
+    rule = ensemble.Rule(text=text.accuracy if text else 1.0, image=image.accuracy if image else 1.0)
+    if text and image:
+        rule = rules.get((text.pk, image.pk), rule)
+    answer.combined = ensemble.combine(text_row, image_row, rule, slugs)[0]
+    if text_row is not None and image_row is not None:
+        weights = rule.weights(text_row, image_row)[0]
+        answer.ensemble = {
+            "rule": rule.kind,
+            "text": float(weights[0]),
+            "image": float(weights[1]),
+            "temperature": rule.temperature,
+            "calibrated": rule.calibrated,
+        }
+    else:
+        alone = {version.modality: version.accuracy for version in (text, image) if version}
+        answer.ensemble = {"rule": ALONE, **alone, "temperature": 1.0, "calibrated": True}
 
 
 def _group(
     questions: Sequence[Question], variants: list[Variant], wanted: Callable[[Question], bool]
 ) -> dict[ModelVersion, list[int]]:
-    """Return the numbers of the questions that each version answers."""
-    groups: dict[ModelVersion, list[int]] = defaultdict(list)
+    """Return the numbers of the questions that each version answers; each of the versions can be loaded."""
+    chosen: dict[ModelVersion, list[int]] = defaultdict(list)
     for i, question in enumerate(questions):
         if wanted(question):
-            groups[registry.choose_variant(variants, question.prediction.pk)].append(i)
+            chosen[registry.choose_variant(variants, question.prediction.pk)].append(i)
+    groups: dict[ModelVersion, list[int]] = defaultdict(list)
+    for version, rows in chosen.items():
+        groups[registry.standing(version)] += rows
     return groups
 
 

@@ -1,73 +1,186 @@
-"""Model versions: register an artifact, deploy it, choose one for a prediction, load it once per process."""
+"""Model versions: register an artifact, deploy it, take that back, choose one for a prediction, load it once."""
 
+import hashlib
 import json
 import logging
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
-from django.core.files.base import ContentFile
-from django.core.files.storage import storages
-from django.db import DatabaseError, transaction
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import Storage, storages
+from django.db import DatabaseError, IntegrityError, transaction
+from django.utils.translation import gettext as _
 
-from classifier import artifact
-from classifier.models import EnsembleRule, Modality, ModelVersion, Variant
+from classifier import artifact, ensemble
+from classifier.artifact import ArtifactError
+from classifier.models import Deployment, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.storage import StorageDown, storage_faults
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
     from classifier.image import ImageModel
     from classifier.text import TextModel
 
 log = logging.getLogger(__name__)
 
+CHUNK = 1 << 20
 MODELS_IN_MEMORY = 4
+BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried again
 _loading = threading.Lock()
+_broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
 class NothingDeployed(Exception):
     """No model version of a needed modality is deployed."""
 
 
-def register(folder: Path, *, name: str) -> ModelVersion:
+class NotDeployable(Exception):
+    """A version that must not serve; the message says why."""
+
+
+class NothingToRollBack(Exception):
+    """No earlier deployment is known."""
+
+
+def register(
+    folder: Path,
+    *,
+    name: str,
+    state: str = ModelVersion.State.REGISTERED,
+    reason: str = "",
+    parent: ModelVersion | None = None,
+    lineage: dict[str, Any] | None = None,
+) -> ModelVersion:
     """Verify an artifact folder, publish it in the storage "models" and return its row; the same folder twice is one.
 
-    Raises artifact.ArtifactError for a folder that is corrupt, incomplete or not ours.
+    Every file is read back from the storage before the manifest, which makes the folder complete, goes there; the row
+    is written last. What an attempt that was cut short left behind is replaced. Raises ArtifactError for a folder that
+    is corrupt, incomplete or not ours, or that the storage gives back changed, and StorageDown; nothing is registered
+    then.
     """
     checksum = artifact.verify(folder)
     known = ModelVersion.objects.filter(checksum=checksum).first()
     if known:
         return known
-    config = artifact.read_config(folder)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = artifact.read_metrics(folder)
     version = ModelVersion(
-        modality=Modality(config["modality"]),
+        modality=Modality(artifact.read_config(folder)["modality"]),
         name=name,
         checksum=checksum,
         accuracy=metrics["accuracy"],
         metrics=metrics,
+        state=state,
+        reason=reason,
+        parent=parent,
+        lineage=lineage or {},
     )
-    storage = storages["models"]
-    # The manifest goes last: a folder without one is incomplete and can't be verified.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == artifact.MANIFEST):
-        storage.save(f"{version.path}/{path.name}", ContentFile(path.read_bytes()))
-    version.save()
+    _publish(folder, version)
+    try:
+        with transaction.atomic():
+            version.save()
+    except IntegrityError:  # another process registered the same folder meanwhile
+        known = ModelVersion.objects.filter(checksum=checksum).first()
+        if known is None:
+            raise
+        return known
     return version
 
 
-@transaction.atomic
-def deploy(version: ModelVersion) -> Variant:
-    """Give all traffic of the version's modality to it."""
-    # The modality's versions are the lock: of two deployments at once the second comes after the first.
-    list(ModelVersion.objects.select_for_update().filter(modality=version.modality).values_list("pk"))
-    Variant.objects.filter(version__modality=version.modality).exclude(version=version).delete()
-    variant, _created = Variant.objects.update_or_create(version=version, defaults={"weight": 100})
-    return variant
+def deploy(version: ModelVersion, *, by: "AbstractBaseUser | None" = None, note: str = "") -> Variant:
+    """Give all traffic of the version's modality to it, after hashing its stored files again.
+
+    Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version, ArtifactError for
+    one whose stored artifact is corrupt or incomplete, and StorageDown; what serves goes on serving then.
+    """
+    if version.state == ModelVersion.State.REJECTED:
+        raise NotDeployable(
+            _("%(version)s was rejected and can't be deployed. %(reason)s")
+            % {"version": version, "reason": version.reason}
+        )
+    verify_stored(version)
+    return _switch(version, by=by, note=note, is_rollback=False)
+
+
+def roll_back(modality: str, *, by: "AbstractBaseUser | None" = None) -> Variant:
+    """Deploy again what served before the present version; once more goes one further back.
+
+    Raises NothingToRollBack when there is nothing before it, and what `deploy` raises.
+    """
+    before = previous(modality)
+    if before is None:
+        raise NothingToRollBack(
+            _("There is nothing to go back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
+        )
+    verify_stored(before)
+    return _switch(before, by=by, note="", is_rollback=True)
+
+
+def previous(modality: str) -> ModelVersion | None:
+    """Return the version that a roll-back would deploy."""
+    stack: list[int] = []
+    for version, is_rollback in (
+        Deployment.objects.filter(modality=modality).order_by("pk").values_list("version", "is_rollback")
+    ):
+        if is_rollback and stack:
+            stack.pop()
+        if not stack or stack[-1] != version:
+            stack.append(version)
+    return ModelVersion.objects.get(pk=stack[-2]) if len(stack) > 1 else None
+
+
+def replaced_by(version: ModelVersion) -> ModelVersion | None:
+    """Return the version that this one replaced when it was deployed last."""
+    deployment = Deployment.objects.filter(version=version).select_related("replaced").first()
+    return deployment.replaced if deployment else None
+
+
+def verify_stored(version: ModelVersion) -> None:
+    """Hash the version's files in the storage. Raises ArtifactError when one is missing or changed, and StorageDown."""
+    storage = storages["models"]
+    manifest = _stored(storage, f"{version.path}/{artifact.MANIFEST}")
+    if manifest is None or hashlib.sha256(manifest).hexdigest() != version.checksum:
+        raise ArtifactError(f"{artifact.MANIFEST}: missing or changed in the storage of {version}")
+    files: dict[str, str] = json.loads(manifest)["files"]
+    for name, digest in files.items():
+        if _stored_digest(storage, f"{version.path}/{name}") != digest:
+            raise ArtifactError(f"{name}: missing or changed in the storage of {version}")
+
+
+def champion(modality: str) -> ModelVersion | None:
+    """Return the version that answers most of the modality's traffic."""
+    variant = Variant.objects.filter(version__modality=modality).order_by("-weight", "pk").first()
+    return variant.version if variant else None
+
+
+def find(name: str) -> ModelVersion:
+    """Return the version with this id, name, "modality name", or beginning of a checksum (8 digits or more).
+
+    Raises ModelVersion.DoesNotExist when none or several have it; the message says which.
+    """
+    versions = ModelVersion.objects.all()
+    modality, _space, rest = name.partition(" ")
+    found = list(versions.filter(pk=int(name))[:2]) if name.isdecimal() and len(name) < 10 else []
+    found = found or list(versions.filter(name=name)[:3])
+    if not found and modality in Modality.values:
+        found = list(versions.filter(modality=modality, name=rest)[:2])
+    if not found and len(name) >= 8:
+        found = list(versions.filter(checksum__startswith=name.lower())[:3])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"{version.pk} ({version})" for version in found)
+        raise ModelVersion.DoesNotExist(_("Several versions are called so: %(names)s. Give an id.") % {"names": names})
+    raise ModelVersion.DoesNotExist(_("There is no model version %(name)s: see `models list`.") % {"name": name})
 
 
 def deployed() -> dict[str, list[Variant]]:
@@ -78,10 +191,17 @@ def deployed() -> dict[str, list[Variant]]:
     return variants
 
 
-def temperatures() -> dict[tuple[int, int], float]:
-    """Return the ensemble temperature of each (text version, image version) pair that has one."""
-    rules = EnsembleRule.objects.values_list("text_version_id", "image_version_id", "temperature")
-    return {(text, image): temperature for text, image, temperature in rules}
+def rules() -> dict[tuple[int, int], ensemble.Rule]:
+    """Return the rule of each (text version, image version) pair that has a usable one."""
+    usable = {}
+    for row in EnsembleRule.objects.select_related("text_version", "image_version").defer(
+        "metrics", "text_version__metrics", "image_version__metrics"
+    ):
+        try:
+            usable[row.text_version_id, row.image_version_id] = row.rule()
+        except ValueError as error:
+            log.error("The rule of %s is unusable: %s", row, error)
+    return usable
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
@@ -101,13 +221,33 @@ def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
 
 
 def load_text(version: ModelVersion) -> "TextModel":
+    """Return the version's model. Raises ArtifactError when it can't be used and StorageDown when it can't be had."""
     with _loading:
         return _load_text(version.path, version.checksum)
 
 
 def load_image(version: ModelVersion) -> "ImageModel":
+    """Return the version's model. Raises ArtifactError when it can't be used and StorageDown when it can't be had."""
     with _loading:
         return _load_image(version.path, version.checksum)
+
+
+def standing(version: ModelVersion) -> ModelVersion:
+    """Return the version if it can be loaded, else the nearest one that it replaced and that can be.
+
+    A version that went bad after its deployment must not keep sellers waiting. It is tried again every half minute.
+    Raises what the version itself raises when no predecessor can be loaded either.
+    """
+    candidate, reason, seen = version, None, set()
+    while candidate.pk not in seen:
+        seen.add(candidate.pk)
+        try:
+            _try(candidate)
+            return candidate
+        except (ArtifactError, StorageDown) as error:
+            reason = reason or error
+            candidate = replaced_by(candidate) or version
+    raise reason or NothingDeployed(str(version))
 
 
 def load_deployed() -> None:
@@ -115,39 +255,56 @@ def load_deployed() -> None:
     try:
         for variants in deployed().values():
             for variant in variants:
-                load = load_text if variant.version.modality == Modality.TEXT else load_image
-                load(variant.version)
-    except (artifact.ArtifactError, StorageDown, OSError, DatabaseError) as error:
+                standing(variant.version)
+    except (ArtifactError, StorageDown, OSError, DatabaseError) as error:
         log.warning("The deployed models could not be loaded yet: %s", type(error).__name__)
 
 
 def fetch(path: str, checksum: str) -> Path:
     """Return a verified local copy of the artifact at `path` in the storage "models".
 
-    A copy that went bad is fetched anew. Raises artifact.ArtifactError when the stored one is bad, and
-    StorageDown or FileNotFoundError when it can't be had.
+    A copy that went bad is fetched anew. Raises ArtifactError when the stored one is bad or missing, and StorageDown
+    when it can't be had.
     """
     folder = settings.MODEL_CACHE / path
     try:
         artifact.verify(folder, checksum)
         return Path(folder)
-    except artifact.ArtifactError:
+    except ArtifactError:
         shutil.rmtree(folder, ignore_errors=True)
     storage = storages["models"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         fresh = Path(temporary) / "artifact"
         fresh.mkdir()
-        with storage_faults():
-            for name in storage.listdir(path)[1]:
-                with storage.open(f"{path}/{name}") as file:
-                    (fresh / Path(name).name).write_bytes(file.read())
+        try:
+            with storage_faults():
+                for name in storage.listdir(path)[1]:
+                    with storage.open(f"{path}/{name}") as stored, (fresh / Path(name).name).open("wb") as file:
+                        shutil.copyfileobj(stored, file, CHUNK)
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{path}: missing from the storage") from error
         artifact.verify(fresh, checksum)
         try:
             fresh.rename(folder)
         except OSError:  # another process was quicker; its copy must be as good
             artifact.verify(folder, checksum)
     return Path(folder)
+
+
+def _try(version: ModelVersion) -> None:
+    """Load the version, or raise why not; what failed a moment ago fails at once."""
+    if _broken.get(version.checksum, 0.0) > time.monotonic():
+        raise ArtifactError(f"{version} could not be loaded a moment ago")
+    try:
+        (load_text if version.modality == Modality.TEXT else load_image)(version)
+    except (ArtifactError, StorageDown) as error:
+        before = replaced_by(version)
+        if before:  # with nobody to answer in its place, it is tried again at once
+            log.error("%s is deployed but can't be loaded (%s); trying %s in its place.", version, error, before)
+            _broken[version.checksum] = time.monotonic() + BROKEN_FOR
+        raise
+    _broken.pop(version.checksum, None)
 
 
 def _device() -> str | None:
@@ -158,11 +315,93 @@ def _device() -> str | None:
 def _load_text(path: str, checksum: str) -> "TextModel":
     from classifier.text import TextModel
 
-    return TextModel.load(fetch(path, checksum), device=_device())
+    return cast(TextModel, _loaded(TextModel, path, checksum))
 
 
 @lru_cache(maxsize=MODELS_IN_MEMORY)
 def _load_image(path: str, checksum: str) -> "ImageModel":
     from classifier.image import ImageModel
 
-    return ImageModel.load(fetch(path, checksum), device=_device())
+    return cast(ImageModel, _loaded(ImageModel, path, checksum))
+
+
+def _loaded(kind: Any, path: str, checksum: str) -> Any:
+    folder = fetch(path, checksum)
+    try:
+        return kind.load(folder, device=_device())
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # weights that don't fit their config, say
+        raise ArtifactError(f"{path} can't be loaded: {type(error).__name__}: {error}") from error
+
+
+@transaction.atomic
+def _switch(version: ModelVersion, *, by: "AbstractBaseUser | None", note: str, is_rollback: bool) -> Variant:
+    # The modality's versions are the lock: of two deployments at once the second comes after the first.
+    list(ModelVersion.objects.select_for_update().filter(modality=version.modality).order_by("pk").values_list("pk"))
+    serving = list(Variant.objects.filter(version__modality=version.modality).order_by("-weight", "pk"))
+    if [variant.version_id for variant in serving] == [version.pk]:
+        Variant.objects.filter(pk=serving[0].pk).update(weight=100)
+        return serving[0]
+    others = [variant for variant in serving if variant.version_id != version.pk]
+    Variant.objects.filter(version__modality=version.modality).delete()
+    Deployment.objects.create(
+        modality=version.modality,
+        version=version,
+        replaced_id=others[0].version_id if others else None,
+        is_rollback=is_rollback,
+        deployed_by_id=by.pk if by else None,
+        note=note,
+    )
+    return Variant.objects.create(version=version, weight=100)
+
+
+def _publish(folder: Path, version: ModelVersion) -> None:
+    """Write the folder's files to the storage, the manifest last; raise ArtifactError when one comes back changed."""
+    storage = storages["models"]
+    manifest = (folder / artifact.MANIFEST).read_bytes()
+    files: dict[str, str] = json.loads(manifest)["files"]
+    _delete_others(storage, version.path, {*files, artifact.MANIFEST})
+    for name, digest in files.items():
+        path = f"{version.path}/{name}"
+        # What is there already may be read by others: it is content-addressed, so it is left as it is.
+        if _stored_digest(storage, path) != digest:
+            with (folder / name).open("rb") as file:
+                _save(storage, path, File(file))
+        if _stored_digest(storage, path) != digest:
+            raise ArtifactError(f"{name}: the storage gives back something else than was written")
+    path = f"{version.path}/{artifact.MANIFEST}"
+    if _stored(storage, path) != manifest:
+        _save(storage, path, ContentFile(manifest))
+    verify_stored(version)
+
+
+def _save(storage: Storage, path: str, content: "File[bytes]") -> None:
+    with storage_faults():
+        if storage.save(path, content) != path:  # a storage that never overwrites made up another name
+            raise ArtifactError(f"{path}: the storage holds a leftover that it does not overwrite")
+
+
+def _delete_others(storage: Storage, path: str, names: set[str]) -> None:
+    with suppress(FileNotFoundError), storage_faults():
+        for name in storage.listdir(path)[1]:
+            if name not in names:
+                storage.delete(f"{path}/{name}")
+
+
+def _stored(storage: Storage, path: str) -> bytes | None:
+    try:
+        with storage_faults(), storage.open(path) as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def _stored_digest(storage: Storage, path: str) -> str | None:
+    """Return the SHA-256 of a stored file, read in pieces, or None when there is none."""
+    digest = hashlib.sha256()
+    try:
+        with storage_faults(), storage.open(path) as file:
+            for chunk in file.chunks(CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError:
+        return None
+    return digest.hexdigest()

@@ -26,18 +26,22 @@ def load_categories() -> int:
 
 
 def register_starters() -> list[Variant]:
-    """Register the starter models that come with Aisle and deploy them where nothing else, or an older starter, is."""
+    """Register the starter models that come with Aisle; deploy them where nothing, or only an older starter, serves.
+
+    A starter that was deployed before is the staff's business: it stays away when they rolled it back.
+    """
     versions = {modality: _register_starter(STARTER / modality) for modality in Modality.values}
     for modality, version in versions.items():
-        others = Variant.objects.filter(version__modality=modality).exclude(version__name__startswith=STARTER_NAME)
-        if not others.exists():
+        serving = Variant.objects.filter(version__modality=modality)
+        is_new = not version.deployments.exists()
+        if not serving.exists() or (is_new and not serving.exclude(version__name__startswith=STARTER_NAME).exists()):
             registry.deploy(version)
     rule = json.loads((STARTER / "ensemble.json").read_text())
     if all(rule[modality] == version.checksum for modality, version in versions.items()):
         EnsembleRule.objects.get_or_create(
             text_version=versions["text"],
             image_version=versions["image"],
-            defaults={"temperature": rule["temperature"], "metrics": rule["metrics"]},
+            defaults={name: rule[name] for name in ("kind", "parameters", "metrics")},
         )
     return list(Variant.objects.select_related("version"))
 

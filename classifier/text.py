@@ -1,6 +1,7 @@
-"""The text model: a sentence encoder and a head over title and description."""
+"""The text model: a sentence encoder with a head and, pooled with it, a lexical part over title and description."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ from torch.nn.functional import normalize
 from classifier.artifact import ArtifactError, read_config
 from classifier.backbones import (
     Output,
-    answer,
     load_fine_tuned,
     load_head,
     load_text_backbone,
     pick_device,
     read_tensors,
+    soften,
 )
+from classifier.lexical import Lexical, Pool
 
-__all__ = ["Output", "TextEncoder", "TextModel", "join_text"]
+__all__ = ["Output", "Parts", "TextEncoder", "TextModel", "join_text"]
 
 # Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the
 # tokenizer.
@@ -62,14 +64,36 @@ class TextEncoder:
         return normalize(mean.float(), dim=1)
 
 
-class TextModel:
-    """A frozen or fine-tuned encoder with a head over title and description."""
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of a text model say: logits (n, classes) and unit embeddings (n, dim), on the model's device."""
 
-    def __init__(self, encoder: TextEncoder, head: nn.Module, labels: list[str], temperature: float) -> None:
+    encoder: Tensor
+    embeddings: Tensor
+    lexical: Tensor | None = None
+
+
+class TextModel:
+    """A frozen or fine-tuned encoder with a head, alone or pooled with a lexical part."""
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        head: nn.Module,
+        labels: list[str],
+        temperature: float,
+        lexical: Lexical | None = None,
+        pool: Pool | None = None,
+    ) -> None:
+        """Raises ValueError when only one of the lexical part and the pool is given."""
+        if (lexical is None) != (pool is None):
+            raise ValueError("a lexical part and a pool belong together")
         self.encoder = encoder
         self.head = head
         self.labels = labels
         self.temperature = temperature
+        self.lexical = lexical
+        self.pool = pool
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> "TextModel":
@@ -82,7 +106,10 @@ class TextModel:
         encoder = TextEncoder(config["backbone"], int(config.get("max_tokens", 128)), target)
         load_fine_tuned(encoder.encoder, tensors)
         head = load_head(tensors, config).to(target)
-        return cls(encoder, head, list(config["labels"]), float(config["temperature"]))
+        labels = list(config["labels"])
+        lexical = Lexical.read(tensors, len(labels), target)
+        pool = Pool.read(config) if lexical else None
+        return cls(encoder, head, labels, float(config["temperature"]), lexical, pool)
 
     @torch.inference_mode()
     def predict(self, titles: Sequence[str], descriptions: Sequence[str]) -> Output:
@@ -90,10 +117,23 @@ class TextModel:
 
         Either text of a product may be empty. Raises ValueError for an empty batch or unequal lengths.
         """
+        parts = self.parts(titles, descriptions)
+        return soften(self.combine(parts), parts.embeddings, self.temperature)
+
+    @torch.inference_mode()
+    def parts(self, titles: Sequence[str], descriptions: Sequence[str]) -> Parts:
+        """Return what each part says, before the pool and the temperature. Raises as `predict`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
-        texts = [join_text(*pair) for pair in zip(titles, descriptions, strict=True)]
-        return answer(self.head, self.encoder.encode(texts), self.temperature)
+        embeddings = self.encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)])
+        lexical = self.lexical.logits(titles, descriptions) if self.lexical else None
+        return Parts(self.head(embeddings), embeddings, lexical)
+
+    def combine(self, parts: Parts) -> Tensor:
+        """Return logits (n, classes) before the temperature."""
+        if self.pool is None or parts.lexical is None:
+            return parts.encoder
+        return self.pool(parts.lexical, parts.encoder)
 
 
 def join_text(title: str, description: str) -> str:

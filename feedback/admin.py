@@ -1,32 +1,67 @@
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from unfold.decorators import action, display
 
 from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.models import Feedback
+from feedback.services import review_feedback
+
+REVIEW_COLOURS = {"open": "info", "accepted": "success", "rejected": "danger", "flagged": "warning"}
 
 
 @admin.register(Feedback)
 class FeedbackAdmin(SellersAdmin):
-    list_display = ["picture", "title", "guess", "verdict", "category", "wish", "seller", "answered_at"]
+    list_display = ["picture", "title", "guess", "verdict", "category", "review_badge", "seller", "answered_at"]
     list_display_links = ["picture", "title"]
-    list_filter = ["verdict", "category", "rank", "answered_at"]
+    list_filter = ["review", "verdict", "category", "rank", "answered_at"]
+    actions = ["accept", "reject", "flag"]
     search_help_text = _("A prediction's whole id or a seller's whole e-mail address")
     search_id = "prediction"
     list_select_related = ["prediction", "category", "seller"]
     readonly_fields = ["large_picture", "five_bars"]
     fields = [
         "prediction", "large_picture", "title", "five_bars", "verdict", "category", "rank", "wish", "seller",
-        "answered_at", "earlier", "archived_at",
+        "answered_at", "review", "reviewed_by", "reviewed_at", "earlier", "archived_at",
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feedback]:
         rows: QuerySet[Feedback] = super().get_queryset(request)
         return rows.defer("prediction__text_embedding", "prediction__image_embedding")
+
+    def has_review_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("feedback.review_feedback")
+
+    @action(description=_("Accept: models may learn from it"), permissions=["review"])
+    def accept(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
+        self._review(request, queryset, Feedback.Review.ACCEPTED)
+
+    @action(description=_("Reject: the answer is wrong"), permissions=["review"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
+        self._review(request, queryset, Feedback.Review.REJECTED)
+
+    @action(description=_("Set aside as suspicious"), permissions=["review"])
+    def flag(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> None:
+        self._review(request, queryset, Feedback.Review.FLAGGED)
+
+    def _review(self, request: HttpRequest, queryset: QuerySet[Feedback], review: Feedback.Review) -> None:
+        assert request.user.is_authenticated  # noqa: S101 - the admin's own check
+        ids = list(queryset.values_list("pk", flat=True))
+        changed = review_feedback(ids=ids, review=review, reviewer=request.user)
+        messages.success(
+            request,
+            ngettext("%(count)d answer is now: %(review)s", "%(count)d answers are now: %(review)s", changed)
+            % {"count": changed, "review": review.label},
+        )
+
+    @display(description=_("review"), label=REVIEW_COLOURS)
+    def review_badge(self, feedback: Feedback) -> tuple[str, str]:
+        return feedback.review, feedback.get_review_display()
 
     @admin.display(description=_("photo"))
     def picture(self, feedback: Feedback) -> Any:

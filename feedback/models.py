@@ -1,5 +1,5 @@
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -8,10 +8,13 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.archivable import Archivable, ArchivableQuerySet
-from classifier.models import Category, Prediction
+from classifier.models import Category, Modality, Prediction
 
-if TYPE_CHECKING:
-    pass
+
+class FeedbackQuerySet(ArchivableQuerySet["Feedback"]):
+    def trusted(self) -> Self:
+        """What models may learn from: answers that name a category and that a reviewer accepted."""
+        return self.filter(review=Feedback.Review.ACCEPTED, category__isnull=False)
 
 
 class Feedback(Archivable):
@@ -21,6 +24,12 @@ class Feedback(Archivable):
         TOP5 = "top5", _("One of the five")
         OTHER = "other", _("Another category")
         NONE = "none", _("None of the categories fits")
+
+    class Review(models.TextChoices):
+        OPEN = "open", _("Not reviewed")
+        ACCEPTED = "accepted", _("Accepted")
+        REJECTED = "rejected", _("Rejected")
+        FLAGGED = "flagged", _("Set aside as suspicious")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     prediction = models.OneToOneField(Prediction, models.CASCADE, related_name="feedback", verbose_name=_("prediction"))
@@ -32,15 +41,21 @@ class Feedback(Archivable):
     rank = models.PositiveSmallIntegerField(_("rank among the five"), null=True, blank=True)
     wish = models.CharField(_("wished category"), max_length=200, blank=True)
     earlier = models.JSONField(_("earlier answers"), default=list, blank=True)
+    review = models.CharField(_("review"), max_length=8, choices=Review, default=Review.OPEN)
+    reviewed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("reviewer")
+    )
+    reviewed_at = models.DateTimeField(_("reviewed"), null=True, blank=True)
     created_at = models.DateTimeField(_("first answered"), default=timezone.now, editable=False)
     answered_at = models.DateTimeField(_("answered"), default=timezone.now, editable=False)
 
-    objects = ArchivableQuerySet["Feedback"].as_manager()
+    objects = FeedbackQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("feedback")
         verbose_name_plural = _("feedback")
         ordering = ["-answered_at"]
+        permissions = [("review_feedback", "Can review feedback")]
         indexes = [
             models.Index(fields=["-answered_at"], name="feedback_newest"),
             models.Index(fields=["archive_due_at"], name="feedback_unarchived", condition=Q(archived_at=None)),
@@ -66,3 +81,22 @@ class Feedback(Archivable):
             "wish": self.wish,
             "answered_at": self.answered_at.isoformat(),
         }
+
+
+class MonitoringReport(models.Model):
+    """What a monitor found. One that asks for retraining is answered by the training room, which reads these rows."""
+
+    modality = models.CharField(_("modality"), max_length=8, choices=Modality, blank=True, help_text=_("Empty: both."))
+    summary = models.TextField(_("summary"))
+    asks_retraining = models.BooleanField(_("asks for retraining"), default=False)
+    answered_at = models.DateTimeField(_("answered"), null=True, blank=True)
+    answer = models.TextField(_("answer"), blank=True)
+    created_at = models.DateTimeField(_("written"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("monitoring report")
+        verbose_name_plural = _("monitoring reports")
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"report of {self.created_at:%Y-%m-%d %H:%M}"

@@ -1,4 +1,6 @@
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -7,6 +9,9 @@ from django.utils.translation import gettext as _
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
 from feedback.tasks import archive_feedback
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 
 class NotAnswerable(Exception):
@@ -38,10 +43,22 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
         for name, value in answer.items():
             setattr(feedback, name, value)
         feedback.answered_at = timezone.now()
+        # Whoever reviewed it saw another answer.
+        feedback.review, feedback.reviewed_by, feedback.reviewed_at = Feedback.Review.OPEN, None, None
         feedback.needs_archiving()
-        feedback.save(update_fields=[*answer, "earlier", "answered_at", "archived_at", "archive_due_at"])
+        review = ["review", "reviewed_by", "reviewed_at"]
+        feedback.save(update_fields=[*answer, *review, "earlier", "answered_at", "archived_at", "archive_due_at"])
     transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left
     return feedback
+
+
+def review_feedback(*, ids: Sequence[UUID], review: Feedback.Review, reviewer: "AbstractBaseUser") -> int:
+    """Accept answers, so that models learn from them, or keep them out; return how many changed.
+
+    What was accepted and isn't any more leaves the examples with the next dataset.
+    """
+    rows = Feedback.objects.filter(pk__in=ids).exclude(review=review)
+    return rows.update(review=review, reviewed_by=reviewer, reviewed_at=timezone.now())
 
 
 def _rank(prediction: Prediction, category: Category | None) -> int | None:

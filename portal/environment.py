@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import dj_database_url
+from celery.schedules import ParseException, crontab
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -59,6 +60,15 @@ def _email_url(url: str) -> str:
     if parts.scheme == "smtps" and query:
         raise ValueError("smtps:// is TLS from the first byte and knows no parameters; ?tls=1 belongs to smtp://")
     return url
+
+
+def _cron(schedule: str) -> str:
+    if schedule:
+        try:
+            crontab.from_string(schedule)
+        except (ParseException, TypeError, ValueError):
+            raise ValueError("must be five cron fields, such as 0 3 * * 0") from None
+    return schedule
 
 
 def _words(value: str) -> str:
@@ -148,6 +158,19 @@ class Environment(BaseSettings):
     LEASE_SECONDS: PositiveInt = Field(60, description="How long a claimed prediction waits for a silent worker.")
     MAX_ATTEMPTS: PositiveInt = Field(4, description="Tries at one prediction before it counts as failed.")
     MODEL_DEVICE: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models run.")
+    TEXT_MIN_ACCURACY: float = Field(0.75, ge=0, le=1, description="The gate: least test accuracy of a text model.")
+    IMAGE_MIN_ACCURACY: float = Field(0.2, ge=0, le=1, description="The gate: least test accuracy of an image model.")
+    TEXT_MAX_LATENCY_MS: float = Field(
+        250, gt=0, description="The gate: the most that one text may take (median, one at a time), in ms."
+    )
+    IMAGE_MAX_LATENCY_MS: float = Field(
+        500, gt=0, description="The gate: the most that one photo may take (median, one at a time), in ms."
+    )
+    RETRAIN_SCHEDULE: Annotated[str, AfterValidator(_cron)] = Field(
+        "",
+        description="When to retrain both models, as five cron fields in UTC: `0 3 * * 0` is Sundays at three.",
+        json_schema_extra={"shown_default": "never by itself"},
+    )
     RESULT_WAIT_SECONDS: float = Field(
         2.0, ge=0, le=30, description="How long a page waits for its result before it polls."
     )

@@ -7,15 +7,22 @@ from django.contrib.auth.models import Group, Permission
 from portal.models import User
 
 STAFF_MAY_SEE = (
-    "classifier.category",
-    "classifier.categoryalias",
-    "classifier.modelversion",
-    "classifier.ensemblerule",
-    "classifier.variant",
-    "classifier.prediction",
-    "feedback.feedback",
-    "portal.product",
+    "classifier.view_category",
+    "classifier.view_categoryalias",
+    "classifier.view_modelversion",
+    "classifier.view_ensemblerule",
+    "classifier.view_variant",
+    "classifier.view_prediction",
+    "classifier.view_deployment",
+    "feedback.view_feedback",
+    "feedback.view_monitoringreport",
+    "portal.view_product",
+    "training.view_dataset",
+    "training.view_example",
+    "training.view_trainingrun",
 )
+
+STAFF_MAY_DO = ("classifier.deploy_modelversion", "feedback.review_feedback", "training.start_trainingrun")
 
 
 class Role(StrEnum):
@@ -28,16 +35,17 @@ class Role(StrEnum):
 
 
 def prepare_roles() -> None:
-    """Create the groups that are missing, with their permissions. What staff changed since stays as it is."""
+    """Create the groups and give them what their role needs, also what a new version of Aisle brought.
+
+    What staff added stays; what they took away comes back: for other rights make another group.
+    """
     Group.objects.get_or_create(name=Role.SELLER)
-    scientists, is_new = Group.objects.get_or_create(name=Role.DATA_SCIENTIST)
-    if is_new:
-        scientists.permissions.set([_permission("view", model) for model in STAFF_MAY_SEE])
-    administrators, is_new = Group.objects.get_or_create(name=Role.ADMINISTRATOR)
-    if is_new:
-        administrators.permissions.set(Permission.objects.all())
+    scientists, _is_new = Group.objects.get_or_create(name=Role.DATA_SCIENTIST)
+    scientists.permissions.add(*map(_permission, (*STAFF_MAY_SEE, *STAFF_MAY_DO)))
+    administrators, _is_new = Group.objects.get_or_create(name=Role.ADMINISTRATOR)
+    administrators.permissions.add(*Permission.objects.all())
 
 
-def _permission(verb: str, model: str) -> Permission:
-    app, name = model.split(".")
-    return Permission.objects.get(content_type__app_label=app, codename=f"{verb}_{name}")
+def _permission(permission: str) -> Permission:
+    app, codename = permission.split(".")
+    return Permission.objects.get(content_type__app_label=app, codename=codename)

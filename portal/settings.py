@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dj_database_url
 from botocore.config import Config
+from celery.schedules import crontab
 from csp.constants import NONE, SELF
 from django.templatetags.static import static
 from django.urls import reverse_lazy
@@ -131,7 +132,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"classifier.tasks.classify_pending": {"queue": "predict"}}
+CELERY_TASK_ROUTES = {
+    "classifier.tasks.classify_pending": {"queue": "predict"},
+    "training.tasks.run_training": {"queue": "training"},
+}
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -153,14 +157,25 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "ring the training workers": {"task": "training.tasks.ring", "schedule": 30.0, "options": {"expires": 30.0}},
+    "answer reports that ask for retraining": {"task": "training.tasks.answer_reports", "schedule": 60.0},
     "delete expired sessions": {"task": "portal.tasks.clear_sessions", "schedule": 86_400.0},
     "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
 }
+if env.RETRAIN_SCHEDULE:
+    CELERY_BEAT_SCHEDULE["retrain"] = {
+        "task": "training.tasks.retrain_on_schedule",
+        "schedule": crontab.from_string(env.RETRAIN_SCHEDULE),
+    }
+RETRAIN_SCHEDULE = env.RETRAIN_SCHEDULE
 CELERY_TIMEZONE = "UTC"
 BATCH_SIZE = env.BATCH_SIZE
 LEASE_SECONDS = env.LEASE_SECONDS
 MAX_ATTEMPTS = env.MAX_ATTEMPTS
 MODEL_DEVICE = env.MODEL_DEVICE
+TRAINING_LEASE_SECONDS = 60
+MIN_ACCURACY = {"text": env.TEXT_MIN_ACCURACY, "image": env.IMAGE_MIN_ACCURACY}
+MAX_LATENCY_MS = {"text": env.TEXT_MAX_LATENCY_MS, "image": env.IMAGE_MAX_LATENCY_MS}
 RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
 
 # Files: photos of products, the archive of predictions, the artifacts of model versions
@@ -190,12 +205,15 @@ STORAGES = {
     "default": _storage("photos"),
     "archive": _storage("archive"),
     "models": _storage("models"),
+    "datasets": _storage("datasets"),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 if DEBUG:
     STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 WHITENOISE_USE_FINDERS = DEBUG
 MODEL_CACHE = AISLE_HOME / "models"
+DATASET_CACHE = AISLE_HOME / "datasets"
+TRAINING_DIR = AISLE_HOME / "training"
 UPLOAD_LIMIT_BYTES = env.UPLOAD_LIMIT_MB * 1_000_000
 UPLOAD_LIMIT_PIXELS = env.UPLOAD_LIMIT_MEGAPIXELS * 1_000_000
 FILE_UPLOAD_HANDLERS = ["portal.uploads.LimitedUploadHandler"]
@@ -328,6 +346,10 @@ UNFOLD = {
                     _link(_("Model versions"), "model_training", "classifier_modelversion"),
                     _link(_("Ensemble rules"), "merge", "classifier_ensemblerule"),
                     _link(_("Variants"), "alt_route", "classifier_variant"),
+                    _link(_("Deployments"), "history", "classifier_deployment"),
+                    _link(_("Training runs"), "exercise", "training_trainingrun"),
+                    _link(_("Datasets"), "dataset", "training_dataset"),
+                    _link(_("Examples"), "label", "training_example"),
                 ],
             },
             {

@@ -1,12 +1,16 @@
 """How good and how honest probabilities are on labelled products. Pure functions over arrays."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 Probabilities = npt.NDArray[np.float32]
 Targets = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
 Metrics = dict[str, float]
 
 # As in table 1 of Guo et al. 2017, "On Calibration of Modern Neural Networks".
@@ -17,6 +21,10 @@ COLUMNS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
 
 # Keeps the logarithm finite where a model is certain and wrong; the same floor for every model compared.
 FLOOR = 1e-7
+
+RESAMPLES = 2_000
+# How many figures the bootstrap holds at a time.
+BATCH_VALUES = 4_000_000
 
 
 def measure(probabilities: Probabilities, targets: Targets) -> Metrics:
@@ -44,8 +52,13 @@ def macro_f1(predicted: Targets, targets: Targets) -> float:
 
 def log_loss(probabilities: Probabilities, targets: Targets, weights: npt.NDArray[np.float32] | None = None) -> float:
     """Return the (weighted) mean of -ln p(true category)."""
+    return float(np.average(losses(probabilities, targets), weights=weights))
+
+
+def losses(probabilities: Probabilities, targets: Targets) -> Values:
+    """Return -ln p(true category) of each product, (n,), in nats."""
     chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
-    return float(np.average(-np.log(np.maximum(chosen, FLOOR)), weights=weights))
+    return np.asarray(-np.log(np.maximum(chosen, FLOOR)))
 
 
 def calibration_error(probabilities: Probabilities, targets: Targets) -> float:
@@ -53,11 +66,98 @@ def calibration_error(probabilities: Probabilities, targets: Targets) -> float:
 
     The sum over bins of (share of products) * |accuracy - mean top probability|.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == targets
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    confidence, correct, bins = _bins(probabilities, targets)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(targets))
+
+
+def reliability(probabilities: Probabilities, targets: Targets) -> list[dict[str, Any]]:
+    """Return the bins of `calibration_error`, 15 of them: count, mean confidence and accuracy (None where empty)."""
+    confidence, correct, bins = _bins(probabilities, targets)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = {
+        "confidence": np.bincount(bins, weights=confidence, minlength=BINS),
+        "accuracy": np.bincount(bins, weights=correct, minlength=BINS),
+    }
+    return [
+        {"count": int(n), **{name: float(values[bin] / n) if n else None for name, values in sums.items()}}
+        for bin, n in enumerate(counts)
+    ]
+
+
+def confusion(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Any]:
+    """Return {"labels", "matrix"}: matrix[i][j] counts products of category i that were given category j."""
+    predicted, size = probabilities.argmax(axis=1), len(labels)
+    matrix = np.bincount(targets * size + predicted, minlength=size * size).reshape(size, size)
+    return {"labels": list(labels), "matrix": matrix.tolist()}
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two classifiers on the same products: how many only the first and only the second got right, and p-values."""
+
+    only_first: int
+    only_second: int
+    exact: float
+    mid_p: float
+    second_is_worse: float
+
+
+def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np.bool_]) -> McNemar:
+    """Test whether two classifiers are equally often right on the same products, (n,) each.
+
+    Given their number, products that only one got right are coin tosses under the null hypothesis. `exact` is the
+    two-sided p of that sign test (McNemar 1947); `mid_p` counts the observed split half (Fagerland, Lydersen and Laake
+    2013, "The McNemar test for binary matched-pairs data", section "McNemar mid-p test"), which keeps its level and is
+    less conservative; `second_is_worse` is the one-sided mid-p. Without such products all are 1.
+    Raises ValueError when the lengths differ.
+    """
+    if first_correct.shape != second_correct.shape:
+        raise ValueError(f"{first_correct.shape} and {second_correct.shape} are not the same products")
+    first = int(np.sum(first_correct & ~second_correct))
+    second = int(np.sum(second_correct & ~first_correct))
+    tosses = first + second
+    if tosses == 0:
+        return McNemar(0, 0, 1.0, 1.0, 1.0)
+    exact = float(stats.binomtest(first, tosses).pvalue)
+    if first == second:  # the two halves overlap in the observed split
+        mid_p = float(1 - stats.binom.pmf(first, tosses, 0.5) / 2)
+    else:
+        mid_p = float(exact - stats.binom.pmf(first, tosses, 0.5))
+    at_least = float(stats.binom.sf(first - 1, tosses, 0.5) - stats.binom.pmf(first, tosses, 0.5) / 2)
+    return McNemar(first, second, min(exact, 1.0), min(mid_p, 1.0), at_least)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean difference and its 95 % confidence interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(first: Values, second: Values, *, resamples: int = RESAMPLES, seed: int = 18) -> Interval:
+    """Return the mean of second - first, figures of the same products (n,) each, with its 95 % interval.
+
+    Products are drawn with replacement as pairs (Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
+    section 13.3, the percentile interval), by scipy.stats.bootstrap. Raises ValueError when the lengths differ.
+    """
+    if first.shape != second.shape or len(first) == 0:
+        raise ValueError(f"{first.shape} and {second.shape} are not the same products")
+    differences = second.astype(np.float64) - first
+    mean = float(differences.mean())
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return Interval(mean, mean, mean)
+    result = stats.bootstrap(
+        (differences,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(BATCH_VALUES // len(differences), 1),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def measure_by(probabilities: Probabilities, targets: Targets, groups: Sequence[str]) -> dict[str, Metrics]:
@@ -105,6 +205,13 @@ def _ranks(probabilities: Probabilities, targets: Targets) -> Targets:
     before = (probabilities > true) | ((probabilities == true) & (columns < targets[:, None]))
     ranks: Targets = before.sum(axis=1)
     return ranks
+
+
+def _bins(probabilities: Probabilities, targets: Targets) -> tuple[Values, npt.NDArray[np.bool_], Targets]:
+    """Return each product's top probability, whether it is right, and its bin."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == targets
+    return confidence, correct, np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def _f1(given: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:

@@ -1,7 +1,7 @@
 """Two models over the same products, and the rule that makes one answer of theirs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import torch
 from classifier import ensemble
 from training.datasets import Product
 from training.evaluate import Probabilities, Targets
-from training.fit import Array, contested, fit_temperature
+from training.heads import Array, contested, fit_temperature
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Rule:
     temperature: float = 1.0
 
     def combine(self, pair: Pair) -> Probabilities:
-        return ensemble.combine(pair.text, pair.image, **asdict(self))
+        rule = ensemble.Rule(text=self.text_weight, image=self.image_weight, temperature=self.temperature)
+        return ensemble.combine(pair.text, pair.image, rule)
 
 
 def fit_rule(validation: Pair, labels: Sequence[str], *, text_weight: float, image_weight: float) -> Rule:

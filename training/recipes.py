@@ -1,86 +1,271 @@
-"""What to train and how, as settings that check themselves."""
+"""What to train and how: named settings that check themselves, and the ranges in which they may be tuned."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
+from typing import Any, Literal, Self
 
-from classifier.backbones import BUNDLED_IMAGE, BUNDLED_TEXT
+from classifier.artifact import BUNDLED_IMAGE, BUNDLED_TEXT
 
 Modality = Literal["text", "image"]
+Method = Literal["head", "lora", "partial", "full"]
+METHODS: dict[str, tuple[Method, ...]] = {
+    "text": ("head", "lora", "partial", "full"),
+    "image": ("head", "partial", "full"),
+}
 
 
 @dataclass(frozen=True)
-class HeadRecipe:
-    """One head to try: `hidden` units (0 = linear) and how strongly its weights are held back."""
+class Range:
+    """Numbers between `low` and `high`, on a logarithmic scale if `log`, whole numbers if both ends are."""
 
-    hidden: int = 0
-    weight_decay: float = 1e-4
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.hidden < 0:
-            raise ValueError(f"hidden must not be negative, not {self.hidden}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, not {self.weight_decay}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
+    low: float
+    high: float
+    log: bool = False
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    values: tuple[Any, ...]
+
+
+Ranges = dict[str, Range | Choice]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A frozen backbone and the heads to choose from by validation log-loss.
+    """How to train a model: first the head on the frozen encoder's embeddings, then, by `method`, both together.
 
-    A product weighs (size of its data set) ** -dataset_power * (mass of its category) ** -class_power: 0
-    leaves the data as found, 1 lets each data set or category count the same.
+    head: the encoder stays frozen. lora: low-rank differences of all its layers are learnt. partial: its last
+    `layers` blocks are learnt. full: all of it is. Batch normalisation always keeps its pretrained statistics.
+
+    A training row weighs (rows of its source) ** -source_power * (weight of its class) ** -class_power: 0 leaves
+    the data as found, 1 lets each source or class count the same.
     """
 
+    name: str
     modality: Modality
     backbone: str
-    heads: tuple[HeadRecipe, ...]
-    max_tokens: int = 128
-    dataset_power: float = 0.5
-    class_power: float = 0.25
-    epochs: int = 40
-    patience: int = 5
-    batch_size: int = 512
-    learning_rate: float = 1e-3
+    method: Method
     seed: int = 18
+    # The loss
+    class_power: float = 0.25
+    source_power: float = 0.5
+    label_smoothing: float = 0.0
+    # A class with fewer training rows than this is refused.
+    least_rows: int = 3
+
+    # The head on cached embeddings
+    hidden: int = 0  # units of a hidden layer; 0: none
+    dropout: float = 0.1
+    head_epochs: int = 40
+    head_patience: int = 4
+    head_batch_size: int = 256
+    head_rate: float = 2e-3
+    head_decay: float = 0.01
+
+    # The encoder with its head
+    layers: int = 2
+    lora_rank: int = 16
+    epochs: int = 4
+    patience: int = 2
+    batch_size: int = 32  # rows a step, over all processes
+    accumulation: int = 1  # parts in which each process takes its share of a batch: more need less memory
+    encoder_rate: float = 5e-5
+    joint_head_rate: float = 1e-3  # the head's learning rate while the encoder learns
+    layer_decay: float = 1.0  # how much slower each block learns than the one after it
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of the steps
+    clip: float = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    checkpoint_steps: int = 200
+    # When going on from a live model: the share of rows that it already knew in each epoch; None: as found.
+    replay_share: float | None = None
+    # How the encoder's own weights are stored: in half precision, or as int8 differences from the backbone.
+    storage: Literal["half", "delta"] = "delta"
 
     def __post_init__(self) -> None:
-        if not self.backbone:
-            raise ValueError("backbone must be a name")
-        if not self.heads:
-            raise ValueError("heads must hold at least one head to try")
-        if not 8 <= self.max_tokens <= 512:
-            raise ValueError(f"max_tokens must lie between 8 and 512, not {self.max_tokens}")
-        for name in ("dataset_power", "class_power"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        for name in ("epochs", "patience", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        """Raises ValueError that names the field."""
+        if self.modality not in METHODS:
+            raise ValueError(f"modality must be one of {', '.join(METHODS)}, not {self.modality!r}")
+        _among(self, "method", METHODS[self.modality])
+        _among(self, "precision", ("auto", "fp32", "bf16"))
+        _among(self, "storage", ("half", "delta"))
+        for name in ("name", "backbone"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} must be a word")
+        _between(self, 0, 1, "class_power", "source_power")
+        _between(self, 0, 0.5, "label_smoothing", "warmup")
+        _between(self, 0, 0.95, "dropout")
+        _between(self, 0.1, 1, "layer_decay")
+        _between(self, 1e-7, 1, "head_rate", "encoder_rate", "joint_head_rate")
+        _between(self, 0, 10, "head_decay", "weight_decay")
+        _between(self, 1e-3, 1e3, "clip")
+        _whole(self, 1, "head_epochs", "head_patience", "head_batch_size", "layers", "lora_rank", "epochs", "patience")
+        _whole(self, 1, "batch_size", "accumulation", "checkpoint_steps")
+        _whole(self, 0, "seed", "hidden", "least_rows")
+        if self.accumulation > self.batch_size:
+            raise ValueError(f"accumulation must not be more than batch_size, not {self.accumulation}")
+        if self.replay_share is not None:
+            _between(self, 0, 1, "replay_share")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values; `from_json` makes the same recipe of them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe. Raises ValueError for an unknown or missing setting or one that makes no sense."""
+        kinds: dict[str, type[Any]] = {"text": TextRecipe, "image": ImageRecipe}
+        kind = kinds.get(str(values.get("modality")))
+        if kind is None:
+            raise ValueError(f"modality must be text or image, not {values.get('modality')!r}")
+        known = {field.name: field for field in fields(kind)}
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"{', '.join(unknown)}: no such setting of a {values['modality']} recipe")
+        if missing := [name for name, field in known.items() if _is_required(field) and name not in values]:
+            raise ValueError(f"{', '.join(missing)}: missing from the recipe")
+        recipe: Recipe = kind(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        )
+        return recipe
+
+    def but(self, **changes: Any) -> Self:
+        """Return the recipe with some settings changed. Raises ValueError as the constructor."""
+        return replace(self, **changes)
+
+    def ranges(self) -> Ranges:
+        """Return the settings that tuning varies, and how far."""
+        shared: Ranges = {"class_power": Range(0.0, 0.5), "label_smoothing": Range(0.0, 0.1)}
+        head: Ranges = {"dropout": Range(0.0, 0.8), "head_rate": Range(3e-4, 1e-2, log=True)}
+        encoder: Ranges = {
+            "encoder_rate": Range(self.encoder_rate / 4, min(self.encoder_rate * 4, 1), log=True),
+            "joint_head_rate": Range(1e-4, 5e-3, log=True),
+            "weight_decay": Range(1e-3, 0.1, log=True),
+            "layer_decay": Range(0.7, 1.0),
+        }
+        if self.method == "head":
+            return shared | head | {"hidden": Choice((0, 192, 512)), "head_decay": Range(1e-4, 1.0, log=True)}
+        if self.method == "lora":
+            return shared | encoder | {"lora_rank": Choice((8, 16, 32))}
+        if self.method == "partial":
+            return shared | encoder | {"layers": Range(1, 6)}
+        return shared | encoder
 
 
-STARTER_TEXT = Recipe(
-    modality="text",
-    backbone=BUNDLED_TEXT,
-    heads=(
-        HeadRecipe(weight_decay=1e-5),
-        HeadRecipe(hidden=256, dropout=0.2, weight_decay=0.01),
-        HeadRecipe(hidden=512, dropout=0.3, weight_decay=0.01),
-    ),
-    epochs=20,
-    batch_size=1024,
-    learning_rate=4e-3,
+@dataclass(frozen=True, kw_only=True)
+class TextRecipe(Recipe):
+    """A text model: an encoder with its head and, unless `lexical` is False, hashed n-grams pooled with it."""
+
+    modality: Modality = "text"
+    backbone: str = BUNDLED_TEXT
+    max_tokens: int = 96
+    token_dropout: float = 0.0  # share of the tokens that an epoch leaves out of each text
+    lexical: bool = True
+    lexical_rows: int = 200_000  # n-grams that the artifact may hold
+    lexical_strengths: tuple[float, ...] = (3.0, 10.0, 30.0)  # inverse L2 penalties to choose from
+    lexical_words: int = 1  # a word or pair of words counts from this many texts on
+    lexical_characters: int = 2  # and a run of characters from this many
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.modality != "text":
+            raise ValueError(f"modality must be text, not {self.modality!r}")
+        _whole(self, 8, "max_tokens")
+        _between(self, 8, 512, "max_tokens")
+        _between(self, 0, 0.5, "token_dropout")
+        _whole(self, 100, "lexical_rows")
+        _whole(self, 1, "lexical_words", "lexical_characters")
+        if not isinstance(self.lexical, bool):
+            raise ValueError(f"lexical must be true or false, not {self.lexical!r}")
+        if not self.lexical_strengths or not all(_is_number(x) and x > 0 for x in self.lexical_strengths):
+            raise ValueError("lexical_strengths must hold positive numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecipe(Recipe):
+    """An image model: a convolutional network with its head."""
+
+    modality: Modality = "image"
+    backbone: str = BUNDLED_IMAGE
+    augmentation: Literal["none", "crop", "strong"] = "crop"  # strong: RandAugment too
+    smallest_crop: float = 0.4  # share of the picture's area
+    mixup: float = 0.0  # alpha of the Beta distribution; 0: pictures are not mixed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.modality != "image":
+            raise ValueError(f"modality must be image, not {self.modality!r}")
+        _among(self, "augmentation", ("none", "crop", "strong"))
+        _between(self, 0.05, 1, "smallest_crop")
+        _between(self, 0, 2, "mixup")
+
+    def ranges(self) -> Ranges:
+        if self.method == "head":
+            return super().ranges()
+        return super().ranges() | {"augmentation": Choice(("crop", "strong")), "mixup": Choice((0.0, 0.1, 0.2))}
+
+
+def _is_required(field: "Field[Any]") -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _between(recipe: Recipe, low: float, high: float, *names: str) -> None:
+    for name in names:
+        value = getattr(recipe, name)
+        if not _is_number(value) or not low <= value <= high:
+            raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
+
+
+def _whole(recipe: Recipe, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(recipe, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _among(recipe: Recipe, name: str, values: tuple[str, ...]) -> None:
+    if getattr(recipe, name) not in values:
+        raise ValueError(f"{name} must be one of {', '.join(values)}, not {getattr(recipe, name)!r}")
+
+
+_RECIPES: tuple[Recipe, ...] = (
+    TextRecipe(name="head", method="head"),
+    TextRecipe(name="lora", method="lora", encoder_rate=3e-4),
+    TextRecipe(name="partial", method="partial", layers=6, epochs=3, encoder_rate=5e-5),
+    TextRecipe(name="full", method="full", encoder_rate=5e-5, layer_decay=0.9),
+    ImageRecipe(name="head", method="head", hidden=192, dropout=0.7, head_decay=0.1),
+    ImageRecipe(name="partial", method="partial", layers=3, encoder_rate=1e-4, epochs=8),
+    ImageRecipe(name="full", method="full", encoder_rate=1e-4, layer_decay=0.9, epochs=10),
 )
+NAMED: dict[tuple[str, str], Recipe] = {(recipe.modality, recipe.name): recipe for recipe in _RECIPES}
 
-STARTER_IMAGE = Recipe(
-    modality="image",
-    backbone=BUNDLED_IMAGE,
-    heads=(
-        HeadRecipe(weight_decay=1e-2),
-        HeadRecipe(weight_decay=1e-3),
-        HeadRecipe(hidden=192, dropout=0.7, weight_decay=0.1),
-        HeadRecipe(hidden=192, dropout=0.8, weight_decay=0.3),
-    ),
-    epochs=25,
-)
+# The name that stands for each modality's best recipe for its cost.
+DEFAULT = "default"
+DEFAULTS: dict[str, str] = {"text": "partial", "image": "partial"}
+
+
+def named(modality: str, name: str) -> Recipe:
+    """Return a named recipe, "default" being one of them. Raises ValueError that lists the names there are."""
+    wanted = DEFAULTS.get(modality, name) if name == DEFAULT else name
+    try:
+        return NAMED[modality, wanted]
+    except KeyError:
+        known = ", ".join([DEFAULT, *(known for kind, known in NAMED if kind == modality)])
+        raise ValueError(f"There is no {modality} recipe {name!r}; there are: {known}.") from None
+
+
+def default(modality: str) -> Recipe:
+    """Return the recipe that is used when none is named."""
+    return named(modality, DEFAULT)
+
+
+def names() -> list[str]:
+    """Return every name that some modality knows."""
+    return [DEFAULT, *dict.fromkeys(name for _modality, name in NAMED)]

@@ -28,11 +28,14 @@ from training.evaluate import (
     measure_classes,
     table,
 )
-from training.fit import (
+from training.heads import (
+    STARTER_IMAGE,
+    STARTER_TEXT,
     Array,
     Fitted,
     Part,
     Progress,
+    Recipe,
     contested,
     embed_images,
     embed_texts,
@@ -40,7 +43,6 @@ from training.fit import (
     weigh,
 )
 from training.pair import Answered, Pair, Rule, fit_rule, targets_of
-from training.recipes import STARTER_IMAGE, STARTER_TEXT, Recipe
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def write_rule(rule: Rule, checksums: Mapping[str, str], test: Pair, labels: Seq
         "mean": measure(replace(rule, temperature=1.0).combine(test), targets),
         "with temperature": measure(rule.combine(test), targets),
     }
-    content = {**checksums, "temperature": rule.temperature, "metrics": metrics}
+    parameters = {"temperature": rule.temperature}
+    content = {**checksums, "kind": "accuracy-weighted", "parameters": parameters, "metrics": metrics}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

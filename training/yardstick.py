@@ -11,8 +11,7 @@ from sklearn.pipeline import FeatureUnion
 
 from training.datasets import Product
 from training.evaluate import Probabilities, log_loss
-from training.fit import Array, contested, fit_temperature, weigh
-from training.recipes import Recipe
+from training.heads import Array, Recipe, contested, fit_temperature, weigh
 
 # The inverse strengths of L2 to choose from by validation log-loss.
 STRENGTHS = (3.0, 10.0, 30.0)

@@ -41,7 +41,14 @@ class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
 class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     product = serializers.SerializerMethodField(help_text="The product's id; null once it was edited or deleted.")
     top5 = SuggestionSerializer(many=True, allow_null=True, read_only=True)
-    confidence = serializers.SerializerMethodField(help_text="How sure the likeliest category is.")
+    confidence = serializers.SerializerMethodField(
+        help_text="How sure the likeliest category is; null while `calibrated` is false."
+    )
+    calibrated = serializers.BooleanField(
+        source="is_calibrated",
+        read_only=True,
+        help_text="Whether the probabilities of `top5` may be taken at their word; their order always may.",
+    )
     text = serializers.SerializerMethodField(help_text="What the text model said alone.")
     image = serializers.SerializerMethodField(help_text="What the image model said alone.")
     feedback = serializers.SerializerMethodField(help_text="Your answer.")
@@ -49,8 +56,8 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     class Meta:
         model = Prediction
         fields = [
-            "id", "product", "state", "title", "description", "top5", "confidence", "text", "image", "feedback",
-            "error", "created_at", "finished_at",
+            "id", "product", "state", "title", "description", "top5", "confidence", "calibrated", "text", "image",
+            "feedback", "error", "created_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -61,7 +68,7 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
 
     @extend_schema_field(serializers.ChoiceField(choices=Confidence.choices, allow_null=True))
     def get_confidence(self, prediction: Prediction) -> str | None:
-        return confidence(prediction.best["probability"]) if prediction.best else None
+        return confidence(prediction.best["probability"]) if prediction.best and prediction.is_calibrated else None
 
     @extend_schema_field(ModelViewSerializer(allow_null=True))
     def get_text(self, prediction: Prediction) -> dict[str, Any] | None:
@@ -153,11 +160,17 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     category = serializers.SlugRelatedField[Category](slug_field="slug", read_only=True, allow_null=True)
     state = serializers.ChoiceField(choices=Product.State.choices, read_only=True)
     top5 = SuggestionSerializer(source="prediction.top5", many=True, allow_null=True, read_only=True)
+    calibrated = serializers.BooleanField(
+        source="prediction.is_calibrated",
+        read_only=True,
+        help_text="Whether the probabilities of `top5` may be taken at their word; their order always may.",
+    )
 
     class Meta:
         model = Product
         fields = [
-            "id", "sku", "title", "description", "state", "category", "prediction", "top5", "created_at", "updated_at",
+            "id", "sku", "title", "description", "state", "category", "prediction", "top5", "calibrated", "created_at",
+            "updated_at",
         ]  # fmt: skip
         read_only_fields = fields
 

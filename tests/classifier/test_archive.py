@@ -10,7 +10,7 @@ from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
 from classifier import archive
-from classifier.models import Category, ModelVersion, Prediction, Variant
+from classifier.models import Category, Deployment, ModelVersion, Prediction, Variant
 from classifier.services import register_starters
 from classifier.tasks import archive_pending, classify_pending
 from feedback.services import record_feedback
@@ -80,6 +80,7 @@ def test_the_verdict_joins_the_archive_and_a_change_keeps_the_first(seller: User
 
 
 def test_the_same_works_over_the_s3_protocol(bucket: object, seller: User, make_product: MakeProduct) -> None:
+    Deployment.objects.all().delete()
     Variant.objects.all().delete()
     ModelVersion.objects.all().delete()
     register_starters()
@@ -92,6 +93,7 @@ def test_a_storage_outage_delays_the_archive_and_nothing_else(
 ) -> None:
     working = settings.STORAGES  # type: ignore[attr-defined]
     broken = {**working["archive"]["OPTIONS"], "endpoint_url": "http://127.0.0.1:9", "client_config": QUICK}
+    Deployment.objects.all().delete()
     Variant.objects.all().delete()
     ModelVersion.objects.all().delete()
     register_starters()

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from classifier.artifact import ArtifactError, verify
-from classifier.backbones import BUNDLED_IMAGE, load_image_backbone
+from classifier.artifact import BUNDLED_IMAGE, ArtifactError, verify
+from classifier.backbones import load_image_backbone
 from classifier.image import ImageModel, to_rgb
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "image"
@@ -118,3 +118,34 @@ def test_an_artifact_may_bring_its_own_fine_tuned_encoder(tmp_path: Path, model:
     image = photograph()
     changed = ImageModel.load(tuned, device="cpu").predict([image]).embeddings
     assert not np.allclose(changed, model.predict([image]).embeddings, atol=1e-3)
+
+
+def test_an_artifact_may_bring_only_what_differs_from_the_backbone(tmp_path: Path, model: ImageModel) -> None:
+    tensors = load_file(STARTER / "model.safetensors")
+    encoder, _ = load_image_backbone(BUNDLED_IMAGE)
+    whole = encoder.state_dict()["conv_head.weight"]
+    steps = torch.randint(-127, 128, whole.shape, dtype=torch.int8)
+    scale = torch.full((len(whole),), 1e-4)
+    outer, inner = torch.randn(len(whole), 2) * 0.01, torch.randn(2, whole[0].numel()) * 0.01
+    changes = {
+        "small": {"delta.conv_head.weight": steps, "scale.conv_head.weight": scale},
+        "low": {"lora_b.conv_head.weight": outer, "lora_a.conv_head.weight": inner},
+    }
+    changed = {
+        "small": whole + steps.float() * 1e-4,
+        "low": whole + (outer @ inner).view_as(whole),
+    }
+    for name, parts in changes.items():
+        folder = shutil.copytree(STARTER, tmp_path / name)
+        save_file(tensors | parts, folder / "model.safetensors")
+        found = ImageModel.load(folder, device="cpu").encoder.encoder.state_dict()
+        assert torch.allclose(found["conv_head.weight"], changed[name])
+        assert torch.equal(found["conv_stem.weight"], encoder.state_dict()["conv_stem.weight"])
+
+
+@pytest.mark.parametrize("name", ["encoder.nothing", "delta.conv_head.weight", "lora_a.conv_head.weight"])
+def test_weights_that_do_not_fit_the_backbone_are_an_artifact_error(name: str, tmp_path: Path) -> None:
+    foreign = shutil.copytree(STARTER, tmp_path / "foreign")
+    save_file(load_file(STARTER / "model.safetensors") | {name: torch.ones(3, 3)}, foreign / "model.safetensors")
+    with pytest.raises(ArtifactError, match="does not fit the backbone"):
+        ImageModel.load(foreign, device="cpu")

@@ -29,8 +29,13 @@ def test_text_and_photo_are_combined_by_the_registered_accuracies(seller: User, 
     prediction = make_product(seller, photo=True).prediction
     versions = {version.modality: version for version in ModelVersion.objects.all()}
     weights = {modality: version.accuracy for modality, version in versions.items()}
-    temperature = EnsembleRule.objects.get().temperature
-    assert prediction.ensemble == {**weights, "temperature": temperature}
+    temperature = EnsembleRule.objects.get().parameters["temperature"]
+    assert prediction.ensemble == {
+        "rule": "accuracy-weighted",
+        **weights,
+        "temperature": temperature,
+        "calibrated": True,
+    }
     assert (prediction.text_version, prediction.image_version) == (versions["text"], versions["image"])
     views = {"text": prediction.text_probabilities, "image": prediction.image_probabilities}
     sharpened = {
@@ -39,6 +44,36 @@ def test_text_and_photo_are_combined_by_the_registered_accuracies(seller: User, 
     }
     for slug, probability in prediction.probabilities.items():
         assert probability == pytest.approx(sharpened[slug] / sum(sharpened.values()), abs=1e-4)
+
+
+def test_a_fitted_log_pool_is_used_and_written_down(seller: User, make_product: MakeProduct) -> None:
+    EnsembleRule.objects.update(kind="log-pool", parameters={"text": 1.2, "image": 0.4})
+    prediction = make_product(seller, photo=True).prediction
+    assert prediction.ensemble == {
+        "rule": "log-pool", "text": 1.2, "image": 0.4, "temperature": 1.0, "calibrated": True,
+    }  # fmt: skip
+    pooled = {
+        slug: prediction.text_probabilities[slug] ** 1.2 * prediction.image_probabilities[slug] ** 0.4
+        for slug in prediction.probabilities
+    }
+    best = prediction.best["slug"]
+    assert prediction.probabilities[best] == pytest.approx(pooled[best] / sum(pooled.values()), abs=1e-2)
+
+
+def test_a_pair_without_a_rule_answers_by_the_plain_mean_and_says_that_it_is_not_calibrated(
+    seller: User, make_product: MakeProduct
+) -> None:
+    EnsembleRule.objects.all().delete()
+    both = make_product(seller, photo=True).prediction
+    assert both.ensemble["rule"] == "accuracy-weighted"
+    assert both.ensemble["temperature"] == 1.0
+    assert not both.is_calibrated
+    assert make_product(seller).prediction.is_calibrated
+
+
+def test_a_rule_with_unusable_parameters_is_no_rule(seller: User, make_product: MakeProduct) -> None:
+    EnsembleRule.objects.update(kind="log-pool", parameters={"text": "much"})
+    assert not make_product(seller, photo=True).prediction.is_calibrated
 
 
 def test_everything_is_stored_for_every_category(seller: User, make_product: MakeProduct) -> None:

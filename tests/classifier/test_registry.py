@@ -1,14 +1,23 @@
+import json
 import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import storages
+from django.core.files.storage import FileSystemStorage, storages
+from django.db import connection
 
 from classifier import artifact, registry
-from classifier.models import ModelVersion, Variant
+from classifier.models import Deployment, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.services import STARTER, load_categories, register_starters
+from classifier.tasks import classify_pending
+from portal.models import User
+from tests.classifier.test_claim import queue
+from tests.conftest import make_user
 
 
 @pytest.fixture
@@ -20,6 +29,21 @@ def folder(tmp_path: Path) -> Path:
     (copy / artifact.MANIFEST).unlink()
     artifact.seal(copy)
     return copy
+
+
+def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str, Any] | None = None) -> ModelVersion:
+    """Register a copy of a starter that differs by its card and its config, under the folder's name."""
+    shutil.copytree(STARTER / modality, folder)
+    (folder / "card.md").write_text(card)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
+    artifact.seal(folder)
+    return registry.register(folder, name=folder.name)
+
+
+def serving(modality: str = "text") -> str:
+    (variant,) = registry.deployed()[modality]
+    return variant.version.name
 
 
 def test_preparing_twice_changes_nothing(db: None) -> None:
@@ -39,9 +63,23 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     (deployed,) = registry.deployed()["text"]
     assert deployed.version.checksum == artifact.verify(folder)
 
-    registry.deploy(ModelVersion.objects.create(modality="text", name="own", checksum="0" * 64, accuracy=0.9))
+    registry.deploy(variant_of(tmp_path / "own", "Our own."))
     register_starters()
-    assert [variant.version.name for variant in registry.deployed()["text"]] == ["own"]
+    assert serving() == "own"
+
+
+def test_a_starter_that_was_rolled_back_stays_away(
+    db: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = serving()
+    shutil.copytree(STARTER / "image", tmp_path / "image")
+    shutil.copy(STARTER / "ensemble.json", tmp_path)
+    monkeypatch.setattr("classifier.services.STARTER", tmp_path)
+    register_starters()
+    assert serving() != first
+    registry.roll_back("text")
+    register_starters()
+    assert serving() == first
 
 
 def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
@@ -75,6 +113,209 @@ def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
         registry.load_text(version)
 
 
+def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
+    checksum, storage = artifact.verify(folder), storages["models"]
+    for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
+        storage.save(f"text/{checksum}/{name}", ContentFile(content))
+    version = registry.register(folder, name="candidate")
+    registry.verify_stored(version)
+    assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
+
+
+class ForgetfulStorage(FileSystemStorage):
+    """Says that it saved, and cuts the weights short."""
+
+    def _save(self, name: str, content: Any) -> str:
+        if name.endswith("safetensors"):
+            content = ContentFile(content.read()[:-10])
+        return str(super()._save(name, content))
+
+
+def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
+    db: None, folder: Path, settings: Any, tmp_path: Path
+) -> None:
+    backend = {
+        "BACKEND": "tests.classifier.test_registry.ForgetfulStorage",
+        "OPTIONS": {"location": str(tmp_path / "forgetful"), "allow_overwrite": True},
+    }
+    settings.STORAGES = {**settings.STORAGES, "models": backend}
+    with pytest.raises(artifact.ArtifactError, match=r"model\.safetensors"):
+        registry.register(folder, name="candidate")
+    assert not ModelVersion.objects.filter(name="candidate").exists()
+    assert not list((tmp_path / "forgetful").rglob("manifest.json"))
+
+
+def test_an_accuracy_that_is_no_share_is_refused(db: None, folder: Path) -> None:
+    (folder / "metrics.json").write_text('{"accuracy": "good"}')
+    artifact.seal(folder)
+    with pytest.raises(artifact.ArtifactError, match="accuracy"):
+        registry.register(folder, name="candidate")
+
+
+def test_lineage_is_kept(db: None, folder: Path) -> None:
+    parent = ModelVersion.objects.get(modality="text")
+    version = registry.register(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
+    version.refresh_from_db()
+    assert (version.parent, version.lineage, version.state) == (parent, {"dataset": "abc"}, "registered")
+
+
+def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
+    before = serving()
+    version = registry.register(folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3.")
+    with pytest.raises(registry.NotDeployable, match=r"Accuracy 0\.3"):
+        registry.deploy(version)
+    assert serving() == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "config.json"])
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_goes_on(
+    db: None, folder: Path, name: str, fault: str
+) -> None:
+    before, count = serving(), Deployment.objects.count()
+    version = registry.register(folder, name="candidate")
+    storages["models"].delete(f"{version.path}/{name}")
+    if fault == "changed":
+        storages["models"].save(f"{version.path}/{name}", ContentFile(b"rotten"))
+    with pytest.raises(artifact.ArtifactError, match=name):
+        registry.deploy(version)
+    assert (serving(), Deployment.objects.count()) == (before, count)
+
+
+def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
+    before = Variant.objects.get(version__modality="text").version
+    version = registry.register(folder, name="candidate")
+    registry.deploy(version, by=administrator, note="better")
+    registry.deploy(version)  # serves already: nothing happens
+    latest = Deployment.objects.filter(modality="text").first()
+    assert latest is not None
+    assert (latest.version, latest.replaced, latest.deployed_by, latest.note) == (
+        version, before, administrator, "better",
+    )  # fmt: skip
+    assert Deployment.objects.filter(version=version).count() == 1
+
+
+def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
+    starter = serving()
+    for name in ("a", "b", "c"):
+        registry.deploy(variant_of(tmp_path / name, name))
+    registry.roll_back("text")
+    assert serving() == "b"
+    registry.deploy(ModelVersion.objects.get(name="c"))
+    for expected in ("b", "a", starter):
+        registry.roll_back("text")
+        assert serving() == expected
+    with pytest.raises(registry.NothingToRollBack, match="nothing to go back to"):
+        registry.roll_back("text")
+    assert serving() == starter
+    assert Deployment.objects.filter(is_rollback=True).count() == 4
+
+
+def damage(version: ModelVersion) -> None:
+    """Break the version's artifact everywhere, as a fault after its deployment would."""
+    storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
+    shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
+    registry._load_text.cache_clear()
+
+
+def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
+    seller: User, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Variant.objects.get(version__modality="text").version
+    version = registry.register(folder, name="candidate")
+    registry.deploy(version)
+    damage(version)
+    (first,) = queue(seller)
+    classify_pending()
+    (second,) = queue(seller)
+    classify_pending()
+    for row in Prediction.objects.filter(pk__in=[first.pk, second.pk]):
+        assert (row.state, row.text_version) == (Prediction.State.DONE, before)
+    assert [record.levelname for record in caplog.records if "can't be loaded" in record.message] == ["ERROR"]
+
+
+def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: Path) -> None:
+    version = registry.register(folder, name="candidate")
+    registry.deploy(version)
+    damage(version)
+    assert registry.standing(version) != version
+    storages["models"].save(
+        f"{version.path}/model.safetensors", ContentFile((folder / "model.safetensors").read_bytes())
+    )
+    registry._broken.clear()  # half a minute later
+    assert registry.standing(version) == version
+
+
+def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
+    version = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    with pytest.raises(artifact.ArtifactError):
+        registry.load_text(version)
+
+
 def test_a_model_is_loaded_once_per_process(db: None) -> None:
     version = Variant.objects.get(version__modality="text").version
     assert registry.load_text(version) is registry.load_text(version)
+
+
+@pytest.fixture
+def worker(committed_db: None) -> Iterator[Callable[[], None]]:
+    """Two threads that classify whatever waits, as two workers do, until the fixture's function is called."""
+    done, errors = threading.Event(), []
+
+    def work() -> None:
+        try:
+            while not done.is_set():
+                classify_pending()
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _number in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def stop() -> None:
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+
+    yield stop
+    done.set()
+
+
+def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[[], None], tmp_path: Path) -> None:
+    """Two versions that differ by their temperature only answer the same title differently: who wrote what shows."""
+    seller = make_user("busy@shop.example")
+    title, versions = "Yamaha guitar amplifier with a cable", {}
+    for name, temperature in (("cool", 0.7), ("warm", 3.0)):
+        versions[name] = variant_of(tmp_path / name, name, config={"temperature": temperature})
+    image = Variant.objects.get(version__modality="image").version
+    for version in versions.values():
+        EnsembleRule.objects.create(text_version=version, image_version=image, parameters={"temperature": 1.0})
+    expected = {}
+    for name, version in versions.items():
+        output = registry.load_text(version).predict([title], [""])
+        expected[version.pk] = float(output.probabilities.max())
+        assert name
+    assert abs(expected[versions["cool"].pk] - expected[versions["warm"].pk]) > 0.1
+
+    rows: list[Prediction] = []
+    for turn in range(8):
+        registry.deploy(versions["cool" if turn % 2 else "warm"])
+        for _batch in range(3):
+            rows += Prediction.objects.bulk_create(Prediction(seller=seller, title=title) for _number in range(4))
+    while Prediction.objects.waiting().exists():
+        pass
+    worker()
+
+    answered = Prediction.objects.filter(pk__in=[row.pk for row in rows])
+    assert {row.state for row in answered} == {Prediction.State.DONE}
+    assert {row.attempts for row in answered} == {1}
+    assert {row.text_version_id for row in answered} == set(expected)
+    for row in answered:
+        assert row.best is not None
+        assert row.best["probability"] == pytest.approx(expected[row.text_version_id], abs=1e-3)
+    assert Deployment.objects.filter(modality="text").count() == 9

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.files.storage import storages
 from django.db import IntegrityError, connection
+from django.test import Client
 
 from classifier import archive
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
-from feedback.services import NotAnswerable, record_feedback
+from feedback.services import NotAnswerable, record_feedback, review_feedback
 from feedback.tasks import archive_feedback
 from portal.models import Product, User
 
@@ -79,3 +81,45 @@ def test_the_database_refuses_a_verdict_that_contradicts_itself(seller: User, ma
     prediction = make_product(seller).prediction
     with pytest.raises(IntegrityError):
         Feedback.objects.create(prediction=prediction, seller=seller, verdict="none", category=Category.objects.first())
+
+
+def test_reviewed_answers_are_trusted_until_they_change(
+    seller: User, scientist: User, make_product: MakeProduct
+) -> None:
+    prediction = make_product(seller).prediction
+    first, second = Category.objects.all()[:2]
+    feedback = record_feedback(prediction=prediction, category=first)
+    assert not Feedback.objects.trusted()
+    assert review_feedback(ids=[feedback.pk], review=Feedback.Review.ACCEPTED, reviewer=scientist) == 1
+    assert review_feedback(ids=[feedback.pk], review=Feedback.Review.ACCEPTED, reviewer=scientist) == 0
+    assert Feedback.objects.trusted().get().reviewed_by == scientist
+    record_feedback(prediction=prediction, category=first)  # the same answer again
+    assert Feedback.objects.trusted().exists()
+    record_feedback(prediction=prediction, category=second)
+    changed = Feedback.objects.get()
+    assert (changed.review, changed.reviewed_by, changed.reviewed_at) == (Feedback.Review.OPEN, None, None)
+
+
+@pytest.mark.parametrize(("action", "review"), [("accept", "accepted"), ("reject", "rejected"), ("flag", "flagged")])
+def test_data_scientists_review_answers_in_the_admin(
+    client: Client, seller: User, scientist: User, make_product: MakeProduct, action: str, review: str
+) -> None:
+    feedback = record_feedback(prediction=make_product(seller).prediction, category=Category.objects.first())
+    client.force_login(scientist)
+    form = {"action": action, "_selected_action": [str(feedback.pk)]}
+    assert client.post("/admin/feedback/feedback/", form).status_code == 302
+    feedback.refresh_from_db()
+    assert (feedback.review, feedback.reviewed_by) == (review, scientist)
+    assert client.get(f"/admin/feedback/feedback/{feedback.pk}/change/").status_code == 200
+
+
+def test_who_may_only_look_reviews_nothing(
+    client: Client, seller: User, scientist: User, make_product: MakeProduct
+) -> None:
+    feedback = record_feedback(prediction=make_product(seller).prediction, category=Category.objects.first())
+    scientist.groups.clear()
+    scientist.user_permissions.add(Permission.objects.get(codename="view_feedback"))
+    client.force_login(scientist)
+    client.post("/admin/feedback/feedback/", {"action": "accept", "_selected_action": [str(feedback.pk)]})
+    feedback.refresh_from_db()
+    assert feedback.review == Feedback.Review.OPEN

@@ -6,8 +6,9 @@ import pytest
 from django.core.files.storage import default_storage
 from django.test import Client
 from django.urls import reverse
+from rest_framework.test import APIClient
 
-from classifier.models import Category, Prediction
+from classifier.models import Category, EnsembleRule, Prediction
 from classifier.tasks import classify_pending
 from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
@@ -308,3 +309,22 @@ def test_stale_drafts_are_deleted_with_their_files(browser: Client, seller: User
     PhotoDraft.objects.update(created_at=draft.created_at - timedelta(days=2))
     assert delete_stale_drafts() == 1
     assert not default_storage.exists(draft.large) and not default_storage.exists(draft.small)
+
+
+def test_nothing_that_is_not_calibrated_is_said_in_per_cent(
+    browser: Client, api: APIClient, seller: User, make_product: MakeProduct
+) -> None:
+    EnsembleRule.objects.all().delete()
+    product = make_product(seller, photo=True)
+    page = browser.get(product.get_absolute_url()).content.decode()
+    question = page[page.index('class="question"') : page.index("data-picker")]
+    assert "%" not in question and "<progress" not in question
+    for words in ("Very likely", "Not sure"):
+        assert words not in page
+    assert "Please check" in page
+    listed = browser.get(reverse("products")).content.decode()
+    assert product.prediction.best["category"].replace("&", "&amp;") in listed
+    assert "%" not in listed[listed.index('class="guess"') :].split("</td>")[0]
+    answer = api.get(f"/api/v1/predictions/{product.prediction_id}").json()
+    assert (answer["confidence"], answer["calibrated"]) == (None, False)
+    assert len(answer["top5"]) == 5

@@ -1,8 +1,20 @@
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 
-from training.evaluate import Probabilities, Targets, calibration_error, measure, measure_by, measure_classes, table
+from training.evaluate import (
+    Probabilities,
+    Targets,
+    calibration_error,
+    confusion,
+    mcnemar,
+    measure,
+    measure_by,
+    measure_classes,
+    paired_bootstrap,
+    reliability,
+    table,
+)
 
 
 def sample(size: int = 500, classes: int = 8) -> tuple[Probabilities, Targets]:
@@ -64,3 +76,60 @@ def test_a_table_shows_shares_in_per_cent() -> None:
 def test_nothing_to_measure_is_refused() -> None:
     with pytest.raises(ValueError):
         measure(np.empty((0, 3), np.float32), np.empty(0, np.int64))
+
+
+def test_the_confusion_matrix_counts_every_product_once() -> None:
+    probabilities, targets = sample()
+    labels = [f"category-{column}" for column in range(8)]
+    found = confusion(probabilities, targets, labels)
+    assert found["labels"] == labels
+    assert np.array_equal(found["matrix"], confusion_matrix(targets, probabilities.argmax(axis=1)))
+
+
+def test_the_reliability_bins_are_those_of_the_calibration_error() -> None:
+    probabilities, targets = sample()
+    bins = reliability(probabilities, targets)
+    filled = [row for row in bins if row["count"]]
+    assert sum(row["count"] for row in bins) == 500
+    gaps = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in filled) / 500
+    assert gaps == pytest.approx(calibration_error(probabilities, targets))
+    assert {row["accuracy"] for row in bins if not row["count"]} <= {None}
+
+
+def right(*counts: tuple[int, bool, bool]) -> tuple[np.ndarray, np.ndarray]:
+    """Say how many products were (right by the first, right by the second)."""
+    rows = [(first, second) for count, first, second in counts for _row in range(count)]
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+def test_mcnemars_p_values_are_the_published_ones() -> None:
+    """The example of Fagerland, Lydersen and Laake 2013, table 1: 1 and 7 discordant pairs."""
+    found = mcnemar(*right((1, True, False), (7, False, True), (12, True, True)))
+    assert (found.only_first, found.only_second) == (1, 7)
+    assert found.exact == pytest.approx(0.0703, abs=1e-4)
+    assert found.mid_p == pytest.approx(0.0391, abs=1e-4)
+    assert found.second_is_worse > 0.9
+
+
+def test_a_second_that_loses_what_the_first_had_is_worse() -> None:
+    assert mcnemar(*right((30, True, False), (10, False, True))).second_is_worse < 0.01
+    assert mcnemar(*right((10, True, False), (10, False, True))).second_is_worse == pytest.approx(0.5)
+    assert mcnemar(*right((10, True, False), (10, False, True))).mid_p == pytest.approx(1 - 0.1762 / 2, abs=1e-3)
+    assert mcnemar(*right((10, True, True))).second_is_worse == 1.0
+
+
+def test_the_paired_bootstrap_covers_the_true_difference() -> None:
+    random = np.random.default_rng(5)
+    first = random.normal(1.0, 1.0, 400)
+    found = paired_bootstrap(first, first + 0.2 + random.normal(0, 0.1, 400))
+    assert found.low < 0.2 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.2)
+    same = paired_bootstrap(first, first)
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+
+
+def test_figures_of_other_products_are_not_compared() -> None:
+    with pytest.raises(ValueError):
+        paired_bootstrap(np.zeros(3), np.zeros(4))
+    with pytest.raises(ValueError):
+        mcnemar(np.zeros(3, bool), np.zeros(4, bool))

@@ -1,122 +1,154 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
+from safetensors.torch import load_file
 
-from training.datasets import Product
-from training.fit import Part, contested, embed_texts, fit, fit_temperature, weigh
-from training.recipes import HeadRecipe, Recipe
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
-
-
-def products(**sizes: int) -> list[Product]:
-    """Return products of the data set and category in each name, "set_label"."""
-    return [
-        Product(name.split("_")[0], str(number), name, "", name.split("_")[1])
-        for name, size in sizes.items()
-        for number in range(size)
-    ]
+from classifier.artifact import read_config
+from classifier.image import ImageModel
+from classifier.text import TextModel
+from tests.training import fitting
+from training.corpus import Corpus, Row
+from training.fit.job import Job
+from training.fit.progress import Progress
+from training.fit.run import fit
 
 
-def recipe(**changes: float) -> Recipe:
-    heads = (HeadRecipe(weight_decay=1e-3), HeadRecipe(hidden=16, dropout=0.1, weight_decay=0.01))
-    settings = {"batch_size": 64, "epochs": 10, "learning_rate": 0.02, **changes}
-    return Recipe(modality="text", backbone="none", heads=heads, **settings)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fitting.corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def clouds(size: int, seed: int, noise: float) -> Part:
-    """Return three overlapping clouds of unit vectors."""
-    random = np.random.default_rng(seed)
-    targets = random.integers(0, 3, size)
-    points = np.eye(8, dtype=np.float32)[targets] + random.normal(0, noise, (size, 8)).astype(np.float32)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return Part(
-        torch.from_numpy(points), torch.from_numpy(targets), torch.ones(size), torch.ones(size, dtype=torch.bool)
+@pytest.fixture(scope="module")
+def head(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text model with a frozen encoder, as others go on from."""
+    return fitting.run(tmp_path_factory.mktemp("head"), corpus, fitting.recipe("text", "head", head_epochs=12))
+
+
+def serve(workdir: Path, corpus: Path, modality: str) -> np.ndarray:
+    """Return what the artifact answers for the test part, one product at a time."""
+    data = Corpus(corpus).split("test")
+    if modality == "text":
+        text = TextModel.load(workdir / "artifact", device="cpu")
+        pairs = zip(data["title"], data["description"], strict=True)
+        return np.concatenate([text.predict([title], [words]).probabilities for title, words in pairs])
+    image = ImageModel.load(workdir / "artifact", device="cpu")
+    pictures = [Image.open(fitting.io.BytesIO(photo)) for photo in data["photo"]]
+    return np.concatenate([image.predict([picture]).probabilities for picture in pictures])
+
+
+def check(workdir: Path, corpus: Path, modality: str) -> None:
+    """The files of the contract are there, and say what the stored artifact says in serving."""
+    config = read_config(workdir / "artifact")
+    assert config["labels"] == list(fitting.LABELS)
+    for split in ("validation", "test"):
+        found = fitting.answers(workdir, split)
+        rows = fitting.SIZES[split] * len(fitting.LABELS)
+        assert found["probabilities"].shape == found["logits_before"].shape == (rows, 3)
+        assert found["probabilities"].dtype == found["logits_before"].dtype == np.float32
+        assert found["keys"][0].startswith("shop/")
+        tempered = np.exp(found["logits_before"].astype(np.float64) / config["temperature"])
+        assert found["probabilities"] == pytest.approx(tempered / tempered.sum(axis=1, keepdims=True), abs=1e-5)
+    test = fitting.answers(workdir)
+    data = Corpus(corpus).split("test")
+    assert test["keys"].tolist() == [f"shop/{key}" for key in data["id"]]
+    assert [fitting.LABELS[target] for target in test["targets"]] == list(data["label"])
+    assert test["probabilities"] == pytest.approx(serve(workdir, corpus, modality), abs=1e-4)
+
+
+def test_a_head_learns_and_its_files_say_what_serving_says(head: Path, corpus: Path) -> None:
+    check(head, corpus, "text")
+    test = fitting.answers(head)
+    assert (test["probabilities"].argmax(axis=1) == test["targets"]).mean() > 0.8
+    assert not any(
+        name.startswith(("lora", "delta", "encoder")) for name in load_file(head / "artifact/model.safetensors")
     )
 
 
-def test_a_power_of_one_lets_every_data_set_count_the_same() -> None:
-    items = products(big_a=90, small_a=10)
-    weights = weigh(items, recipe(dataset_power=1.0, class_power=0.0))
-    assert weights[:90].sum() == pytest.approx(weights[90:].sum())
-    assert weights.mean() == pytest.approx(1.0)
+@pytest.mark.parametrize("name", ["lora", "partial"])
+def test_a_fine_tuned_text_model_serves_what_was_measured(name: str, corpus: Path, tmp_path: Path) -> None:
+    fitting.run(tmp_path, corpus, fitting.recipe("text", name, layers=1, lora_rank=4))
+    check(tmp_path, corpus, "text")
+    tensors = load_file(tmp_path / "artifact" / "model.safetensors")
+    prefix = "lora_a." if name == "lora" else "delta."
+    assert any(tensor.startswith(prefix) for tensor in tensors)
+    assert (tmp_path / "artifact" / "model.safetensors").stat().st_size < 3_000_000
 
 
-def test_a_power_of_nought_leaves_the_data_as_found() -> None:
-    assert weigh(products(big_a=9, small_b=1), recipe(dataset_power=0.0, class_power=0.0)) == pytest.approx(1.0)
+@pytest.mark.parametrize("storage", ["half", "delta"])
+def test_a_fine_tuned_image_model_serves_what_was_measured(storage: str, corpus: Path, tmp_path: Path) -> None:
+    changes = {"storage": storage, "layers": 1, "augmentation": "strong", "mixup": 0.2, "epochs": 1, "batch_size": 30}
+    fitting.run(tmp_path, corpus, fitting.recipe("image", "partial", **changes))
+    check(tmp_path, corpus, "image")
 
 
-def test_only_data_sets_of_several_categories_say_how_sure_to_be() -> None:
-    assert contested(products(mixed_a=1, mixed_b=1, plain_a=2)).tolist() == [True, True, False, False]
-    assert contested(products(plain_a=2)).all()
+def test_a_text_model_can_do_without_a_lexical_part(corpus: Path, tmp_path: Path) -> None:
+    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", lexical=False, hidden=8))
+    check(tmp_path, corpus, "text")
+    assert "pool" not in read_config(tmp_path / "artifact")
 
 
-def test_both_kinds_of_head_learn_and_the_better_comes_first() -> None:
-    fitted = fit(clouds(600, 1, 0.3), clouds(200, 2, 0.3), 3, recipe(), quiet)
-    held_back = clouds(300, 3, 0.3)
-    assert fitted[0].log_loss <= fitted[1].log_loss
-    assert {candidate.recipe.hidden for candidate in fitted} == {0, 16}
-    for candidate in fitted:
-        with torch.inference_mode():
-            predicted = candidate.head(held_back.embeddings).argmax(dim=1)
-        assert (predicted == held_back.targets).float().mean() > 0.8
+def test_the_same_job_gives_the_same_model(head: Path, corpus: Path, tmp_path: Path) -> None:
+    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", head_epochs=12))
+    first, second = (load_file(folder / "artifact" / "model.safetensors") for folder in (head, tmp_path))
+    assert first.keys() == second.keys()
+    assert all(np.allclose(first[name].float(), second[name].float(), atol=1e-3) for name in first)
 
 
-def test_the_same_seed_gives_the_same_head() -> None:
-    first, second = (fit(clouds(300, 1, 0.4), clouds(100, 2, 0.4), 3, recipe(), quiet)[0] for _ in range(2))
-    for one, other in zip(first.head.parameters(), second.head.parameters(), strict=True):
-        assert torch.equal(one, other)
+def test_progress_tells_every_stage_and_each_epoch_s_validation_loss(head: Path) -> None:
+    told = fitting.lines(head)
+    assert fitting.stages(head)[:2] == ["counting n-grams", "lexical part"]
+    epochs = [line for line in told if "validation_loss" in line]
+    assert {line["stage"] for line in epochs} == {"text head"}
+    assert all(line["step"] <= line["total"] for line in told if "stage" in line)
+    assert epochs[-1]["validation_loss"] < epochs[0]["validation_loss"]
+    assert all(set(line) >= {"rate", "eta", "loss"} for line in epochs)
 
 
-def test_a_dimension_that_never_changes_leaves_the_head_finite_in_half_precision() -> None:
-    train, validation = clouds(300, 1, 0.3), clouds(100, 2, 0.3)
-    for part in (train, validation):
-        part.embeddings[:, 5] = 0.25
-    for candidate in fit(train, validation, 3, recipe(), quiet):
-        assert torch.isfinite(candidate.head.half()(validation.embeddings.half())).all()
+def test_a_finished_stage_is_not_done_again(corpus: Path, tmp_path: Path) -> None:
+    recipe = fitting.recipe("text", "head")
+    fitting.run(tmp_path, corpus, recipe)
+    before = fitting.answers(tmp_path)
+    (tmp_path / "progress.jsonl").unlink()
+    (tmp_path / "stages" / "all" / "done.json").unlink()
+    fitting.run(tmp_path, corpus, recipe)
+    assert fitting.stages(tmp_path) == ["answers for the validation part", "answers for the test part"]
+    assert fitting.answers(tmp_path)["probabilities"] == pytest.approx(before["probabilities"])
 
 
-def test_the_temperature_undoes_overconfidence() -> None:
-    random = torch.Generator().manual_seed(4)
-    logits = torch.randn(4_000, 5, generator=random)
-    targets = torch.multinomial(logits.softmax(dim=1), 1, generator=random).squeeze(1)
-    assert fit_temperature(3 * logits, targets, torch.ones(4_000)) == pytest.approx(3.0, rel=0.1)
+def test_another_recipe_takes_over_the_embeddings_but_not_the_head(corpus: Path, tmp_path: Path) -> None:
+    fitting.run(tmp_path, corpus, fitting.recipe("text", "head"))
+    (tmp_path / "progress.jsonl").unlink()
+    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", head_epochs=2))
+    assert "text head" in fitting.stages(tmp_path)
+    assert not any(stage.startswith("embeddings") for stage in fitting.stages(tmp_path))
 
 
-def test_embeddings_are_computed_once_and_read_from_the_cache_after(tmp_path: Path) -> None:
-    items = products(shop_rake=2, shop_tea=1)
-    steps: list[int] = []
-
-    def embed(chosen: list[Product]) -> np.ndarray:
-        return embed_texts(
-            chosen,
-            backbone="all-MiniLM-L6-v2",
-            max_tokens=16,
-            cache=tmp_path,
-            progress=lambda what, done, total: steps.append(done),
-        )
-
-    first = embed(items)
-    assert first == pytest.approx(embed(items))
-    assert steps == [3]
-    assert embed(items[:2]) == pytest.approx(first[:2], abs=1e-5)
-    assert steps == [3, 2]
+def test_a_fit_goes_on_from_a_live_model_and_learns_a_new_category(head: Path, tmp_path: Path) -> None:
+    new = [
+        Row("feedback", f"{split}-{number}", f"dog lead {number}", "", "pets", None, "", split)
+        for split, size in (("train", 8), ("validation", 2), ("test", 2))
+        for number in range(size)
+    ]
+    data = fitting.corpus(tmp_path / "corpus", *new)
+    labels = ["garden", "kitchen", "music", "pets"]
+    recipe = fitting.recipe("text", "lora", lora_rank=2, epochs=1, replay_share=0.5)
+    work = fitting.run(tmp_path / "work", data, recipe, labels=labels, start=str(head / "artifact"))
+    assert {"log": "New to the model that is gone on from: pets"} in fitting.lines(work)
+    found = fitting.answers(work)
+    assert (found["probabilities"].argmax(axis=1) == found["targets"]).mean() > 0.8
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"dataset_power": 2}, {"epochs": 0}, {"max_tokens": 4}, {"learning_rate": -1}, {"batch_size": 0}],
-)
-def test_a_recipe_refuses_settings_that_make_no_sense(changes: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(changes))):
-        recipe(**changes)
+def test_products_of_other_categories_are_left_out(corpus: Path, tmp_path: Path) -> None:
+    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", lexical=False), labels=["garden", "music"])
+    assert {"log": "18 products of other categories are left out."} in fitting.lines(tmp_path)
+    assert fitting.answers(tmp_path)["probabilities"].shape == (8, 2)
 
 
-@pytest.mark.parametrize("changes", [{"hidden": -1}, {"dropout": 1.0}, {"weight_decay": -0.1}])
-def test_a_head_refuses_settings_that_make_no_sense(changes: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(changes))):
-        HeadRecipe(**changes)  # type: ignore[arg-type]
+def test_a_finished_job_does_nothing(head: Path) -> None:
+    told = (head / "progress.jsonl").read_text()
+    fit(Job.read(head), Progress(head))
+    assert (head / "progress.jsonl").read_text() == told
+    assert json.loads((head / "recipe.json").read_text())["name"] == "head"

@@ -52,7 +52,7 @@ def test_the_ensemble_rule_names_its_pair_and_its_temperature(trained: tuple[Pat
     out, _ = trained
     rule = json.loads((out / "ensemble.json").read_text())
     assert {name: rule[name] for name in ("text", "image")} == {name: verify(out / name) for name in ("text", "image")}
-    assert rule["temperature"] > 0
+    assert rule["parameters"]["temperature"] > 0
     before, after = rule["metrics"]["mean"], rule["metrics"]["with temperature"]
     assert before["accuracy"] == after["accuracy"]
     assert before["n"] == after["n"] > 0

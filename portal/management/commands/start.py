@@ -107,5 +107,7 @@ def _processes(host: str, port: int) -> dict[str, str]:
         "web": f"{shlex.quote(str(BIN / 'gunicorn'))} portal.wsgi --bind {shlex.quote(host)}:{port}",
         "predict": f"{celery} worker -Q predict -c 1 -n predict@%h --without-gossip --without-mingle -l WARNING",
         "default": f"{celery} worker -Q default -c 2 -n default@%h --without-gossip --without-mingle -l WARNING",
+        # One run of each modality at a time, side by side; a run's model is fitted in a process of its own.
+        "training": f"{celery} worker -Q training -c 2 -n training@%h --without-gossip --without-mingle -l WARNING",
         "beat": f"{celery} beat -l WARNING --pidfile=",
     }

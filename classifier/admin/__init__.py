@@ -1,0 +1,21 @@
+"""The staff's pages of this room, by subject."""
+
+from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, bars, likeliest, photo_tag
+from classifier.admin.categories import CategoryAdmin
+from classifier.admin.predictions import PredictionAdmin
+from classifier.admin.rules import DeploymentAdmin, EnsembleRuleAdmin, VariantAdmin
+from classifier.admin.versions import ModelVersionAdmin
+
+__all__ = [
+    "CategoryAdmin",
+    "DeploymentAdmin",
+    "EnsembleRuleAdmin",
+    "ModelVersionAdmin",
+    "PredictionAdmin",
+    "ReadOnlyAdmin",
+    "SellersAdmin",
+    "VariantAdmin",
+    "bars",
+    "likeliest",
+    "photo_tag",
+]

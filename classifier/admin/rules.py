@@ -1,0 +1,93 @@
+"""How two models answer together, what serves, and what served when."""
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from classifier import reports
+from classifier.admin.base import ReadOnlyAdmin
+from classifier.models import Deployment, EnsembleRule, Variant
+
+PAIR = ["text_version", "image_version"]
+KEYS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
+
+
+@admin.register(EnsembleRule)
+class EnsembleRuleAdmin(ReadOnlyAdmin):
+    list_display = ["pair", "kind", "log_loss", "created_at"]
+    list_display_links = ["pair"]
+    list_select_related = PAIR
+    fields = [*PAIR, "kind", "pretty_parameters", "created_at"]
+    readonly_fields = ["pretty_parameters"]
+    change_form_outer_before_template = "admin/classifier/rule.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        rule = self.get_object(request, object_id)
+        extra = {**(extra_context or {}), "tables": tables(rule) if rule else []}
+        return super().change_view(request, object_id, form_url, extra)
+
+    @admin.display(description=_("pair"))
+    def pair(self, rule: EnsembleRule) -> str:
+        return str(rule)
+
+    @admin.display(description=_("log-loss on validation"))
+    def log_loss(self, rule: EnsembleRule) -> str:
+        loss = rule.metrics.get("validation", {}).get(rule.kind, {}).get("log_loss")
+        return "–" if loss is None else f"{loss:.3f}"
+
+    @admin.display(description=_("parameters"))
+    def pretty_parameters(self, rule: EnsembleRule) -> SafeString:
+        return format_html('<pre class="aisle-pre">{}</pre>', json.dumps(rule.parameters, indent=1))
+
+
+@admin.register(Variant)
+class VariantAdmin(ReadOnlyAdmin):
+    list_display = ["version", "weight", "deployed_at"]
+    list_select_related = ["version"]
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(ReadOnlyAdmin):
+    list_display = ["created_at", "version", "replaced", "kind", "deployed_by", "note"]
+    list_filter = ["modality", "is_rollback"]
+    list_select_related = ["version", "replaced", "deployed_by"]
+
+    @display(description=_("kind"), label={"deployment": "success", "rollback": "warning"})
+    def kind(self, deployment: Deployment) -> tuple[str, str]:
+        return ("rollback", _now("Roll-back")) if deployment.is_rollback else ("deployment", _now("Deployment"))
+
+
+def tables(rule: EnsembleRule) -> list[dict[str, Any]]:
+    """Return what was measured of a rule and of what it was chosen over: one table a part of the data."""
+    names = {"text": _now("Text alone"), "image": _now("Image alone"), **dict(EnsembleRule.Kind.choices)}
+    titles = {
+        "validation": _now("Validation products, cross-validated: the lower log-loss was chosen"),
+        "test": _now("Test products"),
+    }
+    parts = {key: rule.metrics[key] for key in titles if rule.metrics.get(key)} or {"test": rule.metrics}
+    figures = {figure.key: figure for figure in reports.FIGURES}
+    return [
+        {
+            "title": titles[part],
+            "heads": ["n", *(figures[key].name for key in KEYS[1:])],
+            "rows": [
+                {
+                    "name": names.get(name, name),
+                    "chosen": name == rule.kind,
+                    "cells": [figures[key].shown(figures[key].of(row)) for key in KEYS],
+                }
+                for name, row in rows.items()
+                if isinstance(row, dict)
+            ],
+        }
+        for part, rows in parts.items()
+    ]

@@ -1,0 +1,271 @@
+"""Model versions: what is known of each, and which one serves."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.files.storage import storages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, path, reverse
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from classifier import artifact, charts, registry, reports
+from classifier.admin.base import ReadOnlyAdmin
+from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
+from classifier.storage import StorageDown, storage_faults
+
+DEPLOY = "classifier.deploy_modelversion"
+REFUSALS = (artifact.ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack)
+STATE_COLOURS = {"deployed": "success", "registered": "info", "rejected": "danger"}
+SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source of products
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(ReadOnlyAdmin):
+    list_display = ["name", "modality", "state_badge", "accuracy_percent", "log_loss", "calibration", "created_at"]
+    list_filter = ["modality", "state"]
+    search_fields = ["name", "=checksum"]
+    fields = ["created_at"]
+    change_form_outer_before_template = "admin/classifier/version.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
+        return super().get_queryset(request).select_related("variant")  # type: ignore[no-any-return]
+
+    def get_urls(self) -> list[Any]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("compare/", wrap(self.compare), name="classifier_modelversion_compare"),
+            path("<int:pk>/deploy/", wrap(self.deploy), name="classifier_modelversion_deploy"),
+            path("<slug:modality>/rollback/", wrap(self.roll_back), name="classifier_modelversion_rollback"),
+        ]
+        return own + super().get_urls()  # type: ignore[no-any-return]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        version = self.get_object(request, object_id)
+        extra = {**(extra_context or {}), **(self._report(request, version) if version else {})}
+        return super().change_view(request, object_id, form_url, extra)
+
+    def compare(self, request: HttpRequest) -> HttpResponse:
+        """Two versions side by side, chosen by ?first=ID&second=ID."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        first, second = (_chosen(request.GET.get(name)) for name in ("first", "second"))
+        comparison, problem = None, ""
+        if first and second:
+            try:
+                comparison = reports.compare(first, second, _names())
+            except ValueError:
+                problem = _now("A text model and an image model can't be compared: choose two of one kind.")
+        versions = ModelVersion.objects.defer("metrics", "lineage").order_by("modality", "-created_at")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _now("Compare two versions"),
+            "opts": self.opts,
+            "versions": versions,
+            "first": first,
+            "second": second,
+            "comparison": comparison,
+            "problem": problem,
+            "figures_title": _now("Figures on the test part"),
+            "classes_title": _now("Categories"),
+            "diagrams": [_reliability(version) for version in (first, second) if version] if comparison else [],
+        }
+        return TemplateResponse(request, "admin/classifier/compare.html", context)
+
+    def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask whether to deploy the version; do it."""
+        version = get_object_or_404(ModelVersion, pk=pk)
+        question = {
+            "title": _now("Deploy %(version)s?") % {"version": version},
+            "after": version,
+            "before": registry.champion(version.modality),
+            "verb": _now("Deploy"),
+            "with_note": True,
+        }
+
+        def act() -> Variant:
+            return registry.deploy(version, by=request.user, note=request.POST.get("note", "")[:200])  # type: ignore[arg-type]
+
+        return self._confirm(request, version, question, act)
+
+    def roll_back(self, request: HttpRequest, modality: str) -> HttpResponse:
+        """Ask whether to go back to what served before; do it."""
+        if modality not in Modality.values:
+            raise Http404
+        before, after = registry.champion(modality), registry.previous(modality)
+        if after is None:
+            messages.error(request, _now("There is nothing to go back to: no earlier version was deployed."))
+            return redirect("admin:classifier_modelversion_changelist")
+        question = {
+            "title": _now("Roll back to %(version)s?") % {"version": after},
+            "after": after,
+            "before": before,
+            "verb": _now("Roll back"),
+        }
+        return self._confirm(
+            request,
+            before or after,
+            question,
+            lambda: registry.roll_back(modality, by=request.user),  # type: ignore[arg-type]
+        )
+
+    def _confirm(
+        self, request: HttpRequest, version: ModelVersion, question: dict[str, Any], act: Callable[[], Variant]
+    ) -> HttpResponse:
+        if not request.user.has_perm(DEPLOY):
+            raise PermissionDenied
+        back = reverse("admin:classifier_modelversion_change", args=[version.pk])
+        if request.method == "POST":
+            try:
+                now = act().version
+            except REFUSALS as error:
+                messages.error(request, _now("Nothing was changed. %(why)s") % {"why": error})
+                return redirect(back)
+            messages.success(
+                request, _now("%(version)s serves now. Workers take it up with their next batch.") % {"version": now}
+            )
+            return redirect("admin:classifier_modelversion_change", now.pk)
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "back": back, **question}
+        return TemplateResponse(request, "admin/classifier/confirm.html", context)
+
+    def _report(self, request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
+        names, metrics = _names(), version.metrics
+        champion = registry.champion(version.modality)
+        previous = registry.previous(version.modality)
+        is_live = Variant.objects.filter(version=version).exists()
+        may_deploy = request.user.has_perm(DEPLOY)
+        sources: dict[str, Any] = next((metrics[name] for name in SOURCES if metrics.get(name)), {})
+        own = EnsembleRule.objects.select_related("text_version", "image_version")
+        confusion = metrics.get("confusion")
+        return {
+            "version": version,
+            "badge": {"text": _state_word(version), "type": STATE_COLOURS[_state(version)]},
+            "figures": reports.figures(version),
+            "classes": reports.classes(version, names),
+            "sources": sources,
+            "reliability": _reliability(version),
+            "heatmap": charts.heatmap(confusion, names) if confusion else "",
+            "rules": own.filter(**{f"{version.modality}_version": version}).defer("metrics"),
+            "lineage": lineage(version),
+            "card": _card(version),
+            "champion": champion if champion != version else None,
+            "is_live": is_live,
+            "may_deploy": may_deploy and not is_live and version.state != ModelVersion.State.REJECTED,
+            "may_roll_back": may_deploy and is_live and previous is not None,
+            "previous": previous,
+            "titles": {
+                "calibration": _now("Calibration"),
+                "lineage": _now("Where it comes from"),
+                "confusion": _now("Confusions"),
+                "classes": _now("Categories"),
+                "sources": _now("Sources of test products"),
+                "card": _now("Model card"),
+            },
+            "deploy_url": reverse("admin:classifier_modelversion_deploy", args=[version.pk]),
+            "rollback_url": reverse("admin:classifier_modelversion_rollback", args=[version.modality]),
+            "compare_url": champion and _compare_url(champion, version),
+        }
+
+    @admin.display(description=_("accuracy"), ordering="accuracy")
+    def accuracy_percent(self, version: ModelVersion) -> str:
+        return f"{100 * version.accuracy:.1f} %"
+
+    @admin.display(description=_("log-loss"))
+    def log_loss(self, version: ModelVersion) -> str:
+        return _figure(version, "log_loss")
+
+    @admin.display(description=_("calibration error"))
+    def calibration(self, version: ModelVersion) -> str:
+        return _figure(version, "ece")
+
+    @display(description=_("state"), label=STATE_COLOURS)
+    def state_badge(self, version: ModelVersion) -> tuple[str, str]:
+        return _state(version), _state_word(version)
+
+
+def lineage(version: ModelVersion) -> list[dict[str, Any]]:
+    """Return where a version comes from: what is known as name, value and an address to look at."""
+    known = dict(version.lineage)
+    recipe = known.pop("recipe", None)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": _("Trained on from"),
+            "value": version.parent or _("the pretrained encoder"),
+            "url": version.parent and reverse("admin:classifier_modelversion_change", args=[version.parent.pk]),
+        }
+    ]
+    links = {"run": "admin:training_trainingrun_change"}
+    titles = {"run": _("Training run"), "dataset": _("Dataset"), "code": _("Code version")}
+    number = known.pop("dataset_number", None)
+    for key, value in known.items():
+        row: dict[str, Any] = {"name": titles.get(key, key), "value": value}
+        if key == "dataset" and number:
+            row |= {"value": f"{number} ({value[:12]})", "url": _address("admin:training_dataset_change", number)}
+        elif key in links:
+            row["url"] = _address(links[key], value)
+        rows.append(row)
+    if recipe:
+        name = recipe.get("name", "") if isinstance(recipe, dict) else recipe
+        rows.append({"name": _("Recipe"), "value": name, "details": recipe if isinstance(recipe, dict) else None})
+    if len(rows) == 1:
+        rows.append({"name": _("Dataset, recipe and run"), "value": _("not recorded")})
+    return [*rows, {"name": _("Checksum"), "value": version.checksum}]
+
+
+def _compare_url(first: ModelVersion, second: ModelVersion) -> str:
+    return f"{reverse('admin:classifier_modelversion_compare')}?{urlencode({'first': first.pk, 'second': second.pk})}"
+
+
+def _address(name: str, key: Any) -> str:
+    """Return a page of the training room, which this room doesn't know; nothing where there is none."""
+    try:
+        return reverse(name, args=[key])
+    except NoReverseMatch:
+        return ""
+
+
+def _state(version: ModelVersion) -> str:
+    return "deployed" if hasattr(version, "variant") else str(version.state)
+
+
+def _state_word(version: ModelVersion) -> str:
+    if not hasattr(version, "variant"):
+        return str(version.get_state_display())
+    weight = version.variant.weight
+    return _now("Deployed") if weight == 100 else _now("Deployed, %(weight)d %%") % {"weight": weight}
+
+
+def _figure(version: ModelVersion, key: str) -> str:
+    figure = next(figure for figure in reports.FIGURES if figure.key == key)
+    value = figure.of(version.metrics)
+    return "–" if value is None else figure.shown(value)
+
+
+def _reliability(version: ModelVersion) -> str:
+    bins = version.metrics.get("reliability")
+    return charts.reliability(bins, version.metrics.get("reliability_before"), str(version)) if bins else ""
+
+
+def _card(version: ModelVersion) -> str:
+    try:
+        with storage_faults(), storages["models"].open(f"{version.path}/{artifact.CARD}") as file:
+            return str(file.read().decode("utf-8", "replace"))
+    except (FileNotFoundError, StorageDown):
+        return ""
+
+
+def _chosen(key: str | None) -> ModelVersion | None:
+    return ModelVersion.objects.filter(pk=key).first() if key and key.isdecimal() and len(key) < 10 else None
+
+
+def _names() -> dict[str, str]:
+    return dict(Category.objects.values_list("slug", "name"))

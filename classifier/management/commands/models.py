@@ -1,0 +1,203 @@
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from classifier import registry, reports
+from classifier.artifact import ArtifactError
+from classifier.models import Category, Modality, ModelVersion, Variant
+from classifier.storage import StorageDown
+
+REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack, ModelVersion.DoesNotExist)
+
+
+class Command(BaseCommand):
+    help = "Look at the model versions, deploy one, or take a deployment back."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        listing = verbs.add_parser("list", help="all versions, newest first")
+        listing.add_argument("modality", nargs="?", choices=Modality.values)
+        show = verbs.add_parser("show", help="one version with its figures and lineage")
+        show.add_argument("version", help="its id, its name, or the beginning of its checksum")
+        deploy = verbs.add_parser("deploy", help="give a version all traffic of its modality")
+        deploy.add_argument("version", help="its id, its name, or the beginning of its checksum")
+        deploy.add_argument("--note", default="", help="why, for the list of deployments")
+        rollback = verbs.add_parser("rollback", help="deploy what served before")
+        rollback.add_argument("modality", choices=Modality.values)
+        compare = verbs.add_parser("compare", help="the figures of two versions side by side")
+        compare.add_argument("first")
+        compare.add_argument("second")
+        for verb in (listing, show, compare):
+            verb.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *, verb: str, **options: Any) -> None:
+        answers: dict[str, Callable[..., str]] = {
+            "list": _list, "show": _show, "deploy": _deploy, "rollback": _rollback, "compare": _compare,
+        }  # fmt: skip
+        try:
+            self.stdout.write(answers[verb](options))
+        except REFUSALS as error:
+            raise CommandError(str(error)) from error
+
+
+def _list(options: dict[str, Any]) -> str:
+    versions = ModelVersion.objects.select_related("variant")
+    if options["modality"]:
+        versions = versions.filter(modality=options["modality"])
+    if options["json"]:
+        return _json([_brief(version) for version in versions])
+    rows = [
+        [
+            str(version.pk),
+            version.modality,
+            version.name,
+            f"{100 * version.accuracy:.1f} %",
+            _log_loss(version),
+            _state(version),
+            f"{version.created_at:%Y-%m-%d %H:%M}",
+        ]
+        for version in versions
+    ]
+    return _table(["id", "modality", "name", "accuracy", "log-loss", "state", "registered"], rows, right=(0, 3, 4))
+
+
+def _show(options: dict[str, Any]) -> str:
+    version = registry.find(options["version"])
+    if options["json"]:
+        details = {"lineage": version.lineage, "reason": version.reason, "path": version.path}
+        parent = str(version.parent) if version.parent else None
+        return _json({**_brief(version), "parent": parent, **details, "metrics": version.metrics})
+    facts = [
+        ("state", _state(version)),
+        ("gate", version.reason or "not recorded"),
+        ("registered", f"{version.created_at:%Y-%m-%d %H:%M} UTC"),
+        ("trained on from", str(version.parent) if version.parent else "the pretrained encoder"),
+        ("checksum", version.checksum),
+        *((name, _short(value)) for name, value in version.lineage.items()),
+    ]
+    width = max(len(name) for name, _value in facts)
+    rows = [
+        [row["name"], *(_share(row.get(key)) for key in ("accuracy", "precision", "f1")), str(row.get("n", "–"))]
+        for row in reports.classes(version, _names())
+    ]
+    parts = [
+        str(version),
+        *(f"  {name:{width}}  {value}" for name, value in facts),
+        "",
+        _table(["figure", "test part"], [[str(r["name"]), r["shown"]] for r in reports.figures(version)], right=(1,)),
+        "",
+        _table(["category, worst first", "recall", "precision", "F1", "n"], rows, right=(1, 2, 3, 4)),
+    ]
+    return "\n".join(parts)
+
+
+def _deploy(options: dict[str, Any]) -> str:
+    version = registry.find(options["version"])
+    before = registry.champion(version.modality)
+    registry.deploy(version, note=options["note"][:200])
+    if before == version:
+        return f"{version} serves already."
+    return f"Deployed {version}{f' in place of {before}' if before else ''}. Workers take it up with their next batch."
+
+
+def _rollback(options: dict[str, Any]) -> str:
+    before = registry.champion(options["modality"])
+    variant = registry.roll_back(options["modality"])
+    return f"Rolled back from {before} to {variant.version}. Workers take it up with their next batch."
+
+
+def _compare(options: dict[str, Any]) -> str:
+    first, second = (registry.find(options[name]) for name in ("first", "second"))
+    try:
+        comparison = reports.compare(first, second, _names())
+    except ValueError as error:
+        raise CommandError(f"{error}.") from error
+    if options["json"]:
+        plain = [{name: row[name] for name in ("key", "first", "second")} for row in comparison.figures]
+        return _json(
+            {
+                "first": _brief(first),
+                "second": _brief(second),
+                "same_test_products": comparison.is_fair,
+                "figures": plain,
+                "classes": comparison.classes,
+            }
+        )
+    figures = [[str(r["name"]), r["first_shown"], r["second_shown"], r["change"]] for r in comparison.figures]
+    classes = [
+        [row["name"], *(_share(row[name]) for name in ("first", "second")), _share(row["difference"], sign="+")]
+        for row in comparison.classes
+    ]
+    parts = [
+        _table(["figure", first.name, second.name, "change"], figures, right=(1, 2, 3)),
+        "",
+        _table(["F1 of", first.name, second.name, "change"], classes, right=(1, 2, 3)),
+    ]
+    if not comparison.is_fair:
+        parts += ["", "They were measured on different test products: small differences say nothing."]
+    return "\n".join(parts)
+
+
+def _brief(version: ModelVersion) -> dict[str, Any]:
+    return {
+        "id": version.pk,
+        "modality": version.modality,
+        "name": version.name,
+        "checksum": version.checksum,
+        "accuracy": version.accuracy,
+        "log_loss": version.metrics.get("log_loss"),
+        "state": version.state,
+        "deployed": _weight(version),
+        "registered": version.created_at.isoformat(),
+    }
+
+
+def _state(version: ModelVersion) -> str:
+    weight = _weight(version)
+    return f"deployed, {weight} %" if weight else str(version.get_state_display()).lower()
+
+
+def _weight(version: ModelVersion) -> int:
+    """Return the version's share of traffic in per cent."""
+    try:
+        return version.variant.weight
+    except Variant.DoesNotExist:
+        return 0
+
+
+def _log_loss(version: ModelVersion) -> str:
+    value = version.metrics.get("log_loss")
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _names() -> dict[str, str]:
+    return dict(Category.objects.values_list("slug", "name"))
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
+    if not rows:
+        return "None."
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = []
+    for row in [head, ["-" * width for width in widths], *rows]:
+        cells = [
+            f"{cell:>{width}}" if column in right else f"{cell:{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""What is known of a version's quality, in the form that pages and the command line show."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from classifier.models import ModelVersion
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a version's metrics: how it is called and written, and whether more is better."""
+
+    key: str
+    name: str | Promise
+    unit: str = "%"
+    more_is_better: bool = True
+
+    def of(self, metrics: dict[str, Any]) -> float | None:
+        value = metrics.get(self.key)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def shown(self, value: float | None) -> str:
+        if value is None:
+            return str(_("not recorded"))
+        return {
+            "%": lambda: f"{100 * value:.1f} %",
+            "nats": lambda: f"{value:.3f}",
+            "ms": lambda: f"{value:.0f} ms",
+            "MB": lambda: f"{value / 1e6:.1f} MB",
+            "": lambda: f"{value:,.0f}",
+        }[self.unit]()
+
+    def change(self, before: float | None, after: float | None) -> str:
+        if before is None or after is None:
+            return "–"
+        difference = after - before
+        return {
+            "%": lambda: f"{100 * difference:+.1f}",
+            "nats": lambda: f"{difference:+.3f}",
+            "ms": lambda: f"{difference:+.0f} ms",
+            "MB": lambda: f"{difference / 1e6:+.1f} MB",
+            "": lambda: f"{difference:+,.0f}",
+        }[self.unit]()
+
+
+FIGURES = (
+    Figure("accuracy", _("Accuracy")),
+    Figure("top5", _("Top 5")),
+    Figure("macro_f1", _("Macro F1")),
+    Figure("log_loss", _("Log-loss"), "nats", more_is_better=False),
+    Figure("ece", _("Calibration error"), more_is_better=False),
+    Figure("ece_before", _("… before temperature"), more_is_better=False),
+    Figure("latency_ms", _("Latency"), "ms", more_is_better=False),
+    Figure("size_bytes", _("Size"), "MB", more_is_better=False),
+    Figure("n", _("Test products"), ""),
+)
+CLASS_FIGURES = ("train", "n", "accuracy", "precision", "f1")
+
+
+def figures(version: ModelVersion) -> list[dict[str, Any]]:
+    """Return the key figures, those that weren't recorded too."""
+    return [
+        {"key": figure.key, "name": figure.name, "value": value, "shown": figure.shown(value)}
+        for figure in FIGURES
+        for value in [figure.of(version.metrics)]
+    ]
+
+
+def classes(version: ModelVersion, names: dict[str, str]) -> list[dict[str, Any]]:
+    """Return each category's row, the worst F1 first; `names` by slug."""
+    rows = version.metrics.get("classes", {})
+    return sorted(
+        ({"slug": slug, "name": names.get(slug, slug), **row} for slug, row in rows.items()),
+        key=lambda row: row.get("f1", 0),
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions of one modality side by side. `is_fair`: both were measured on the same test products."""
+
+    first: ModelVersion
+    second: ModelVersion
+    is_fair: bool
+    figures: list[dict[str, Any]]
+    classes: list[dict[str, Any]]
+
+
+def compare(first: ModelVersion, second: ModelVersion, names: dict[str, str]) -> Comparison:
+    """Compare the second with the first. Raises ValueError for versions of different modalities."""
+    if first.modality != second.modality:
+        raise ValueError(f"{first} and {second} answer different questions")
+    datasets = [version.lineage.get("dataset") for version in (first, second)]
+    rows = []
+    for figure in FIGURES:
+        before, after = figure.of(first.metrics), figure.of(second.metrics)
+        rows.append(
+            {
+                "key": figure.key,
+                "name": figure.name,
+                "first": before,
+                "second": after,
+                "first_shown": figure.shown(before),
+                "second_shown": figure.shown(after),
+                "change": figure.change(before, after),
+                "tone": _tone(figure, before, after),
+            }
+        )
+    is_fair = first == second or (None not in datasets and len(set(datasets)) == 1)
+    return Comparison(first, second, is_fair, rows, _classes(first, second, names))
+
+
+def _tone(figure: Figure, before: float | None, after: float | None) -> str:
+    """Return "better", "worse" or nothing."""
+    if before is None or after is None or figure.key == "n" or figure.shown(before) == figure.shown(after):
+        return ""
+    return "better" if (after > before) == figure.more_is_better else "worse"
+
+
+def _classes(first: ModelVersion, second: ModelVersion, names: dict[str, str]) -> list[dict[str, Any]]:
+    before, after = (version.metrics.get("classes", {}) for version in (first, second))
+    rows = []
+    for slug in sorted({*before, *after}):
+        f1 = [part.get(slug, {}).get("f1") for part in (before, after)]
+        rows.append(
+            {
+                "slug": slug,
+                "name": names.get(slug, slug),
+                "n": after.get(slug, before.get(slug, {})).get("n"),
+                "first": f1[0],
+                "second": f1[1],
+                "difference": None if None in f1 else f1[1] - f1[0],
+            }
+        )
+    return sorted(rows, key=lambda row: (row["difference"] is None, row["difference"] or 0))

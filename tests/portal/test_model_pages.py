@@ -1,0 +1,146 @@
+"""The staff's pages of model versions: reports, comparison, deployment and roll-back."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.files.storage import storages
+from django.test import Client
+from django.urls import reverse
+
+from classifier import artifact, registry
+from classifier.models import Deployment, EnsembleRule, ModelVersion
+from portal.models import User
+from tests.classifier.test_registry import serving, variant_of
+from training.evaluate import confusion, measure, measure_classes, reliability
+
+
+@pytest.fixture
+def candidate(db: None, tmp_path: Path) -> ModelVersion:
+    """A version with every figure that training writes down."""
+    version = variant_of(tmp_path / "candidate", "# The card\n\n<b>Read</b> me.")
+    labels = json.loads((tmp_path / "candidate" / "config.json").read_text())["labels"]
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(len(labels), 0.3), 400).astype(np.float32)
+    targets = np.where(random.random(400) < 0.6, probabilities.argmax(axis=1), random.integers(0, len(labels), 400))
+    metrics = {
+        **measure(probabilities, targets),
+        "ece_before": 0.2,
+        "latency_ms": 12.0,
+        "size_bytes": 7_000_000,
+        "classes": measure_classes(probabilities, targets, labels),
+        "confusion": confusion(probabilities, targets, labels),
+        "reliability": reliability(probabilities, targets),
+        "reliability_before": reliability(probabilities, targets),
+        "sources": {"shop": measure(probabilities, targets)},
+    }
+    lineage = {
+        "run": "0b1e7f0e-0000-4000-8000-000000000000",
+        "dataset": "ab" * 32,
+        "dataset_number": 3,
+        "recipe": {"name": "lora", "epochs": 3},
+        "code": "8ab370b",
+    }
+    ModelVersion.objects.filter(pk=version.pk).update(metrics=metrics, lineage=lineage, reason="Accuracy 60 %: fine.")
+    version.refresh_from_db()
+    return version
+
+
+def staff(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def address(verb: str, *args: object) -> str:
+    return reverse(f"admin:classifier_modelversion_{verb}", args=args)
+
+
+def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, candidate: ModelVersion) -> None:
+    page = staff(scientist).get(address("change", candidate.pk)).content.decode()
+    for words in (
+        "Accuracy 60 %: fine.", "20.0 %", "12 ms", "7.0 MB", "lora", "8ab370b", "Most frequent confusions",
+        "before temperature", "Compare with the champion", "none yet", "&lt;b&gt;Read&lt;/b&gt; me.",
+    ):  # fmt: skip
+        assert words in page, words
+    assert page.count("<svg") >= 2
+
+
+def test_a_starter_says_what_was_not_recorded(scientist: User) -> None:
+    page = staff(scientist).get(address("change", ModelVersion.objects.get(modality="text").pk)).content.decode()
+    assert "81.9 %" in page
+    assert page.count("Not recorded for this version.") == 2
+    assert "not recorded" in page
+
+
+def test_two_versions_are_shown_side_by_side(scientist: User, candidate: ModelVersion) -> None:
+    client, starter = staff(scientist), ModelVersion.objects.get(name=serving())
+    page = client.get(address("compare"), {"first": starter.pk, "second": candidate.pk}).content.decode()
+    assert "different test products" in page and "worse" in page
+    image = ModelVersion.objects.get(modality="image")
+    page = client.get(address("compare"), {"first": image.pk, "second": candidate.pk}).content.decode()
+    assert "choose two of one kind" in page
+    for nonsense in ({}, {"first": "x", "second": "9" * 30}):
+        assert client.get(address("compare"), nonsense).status_code == 200
+
+
+def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candidate: ModelVersion) -> None:
+    client, before = staff(scientist), serving()
+    assert "Serves now" in client.get(address("deploy", candidate.pk)).content.decode()
+    assert serving() == before
+    page = client.post(address("deploy", candidate.pk), {"note": "better"}, follow=True).content.decode()
+    assert "serves now" in page and "Roll back to" in page
+    latest = Deployment.objects.first()
+    assert latest is not None
+    assert (latest.version, latest.deployed_by, latest.note) == (candidate, scientist, "better")
+
+    assert before in client.get(address("rollback", "text")).content.decode()
+    client.post(address("rollback", "text"))
+    assert serving() == before
+    assert "nothing to go back to" in client.post(address("rollback", "text"), follow=True).content.decode()
+
+
+def test_without_the_permission_nobody_deploys(scientist: User, browser: Client, candidate: ModelVersion) -> None:
+    scientist.groups.clear()
+    scientist.user_permissions.add(Permission.objects.get(codename="view_modelversion"))
+    before = serving()
+    for client in (staff(scientist), browser):
+        for method in ("get", "post"):
+            for target in (address("deploy", candidate.pk), address("rollback", "text")):
+                assert getattr(client, method)(target).status_code in (302, 403)
+    assert serving() == before
+    page = staff(scientist).get(address("change", candidate.pk)).content.decode()
+    assert address("deploy", candidate.pk) not in page
+
+
+def test_a_damaged_version_is_refused_in_words(scientist: User, candidate: ModelVersion) -> None:
+    before = serving()
+    storages["models"].delete(f"{candidate.path}/{artifact.WEIGHTS}")
+    page = staff(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
+    assert "Nothing was changed." in page
+    assert serving() == before
+
+
+def test_a_rejected_version_offers_no_deployment(scientist: User, candidate: ModelVersion) -> None:
+    ModelVersion.objects.filter(pk=candidate.pk).update(state="rejected")
+    page = staff(scientist).get(address("change", candidate.pk)).content.decode()
+    assert "Rejected" in page and address("deploy", candidate.pk) not in page
+    assert "Nothing was changed." in (
+        staff(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
+    )
+
+
+def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersion) -> None:
+    client = staff(scientist)
+    registry.deploy(candidate, by=scientist)
+    assert "candidate" in client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
+    rule = EnsembleRule.objects.get()
+    page = client.get(reverse("admin:classifier_ensemblerule_change", args=[rule.pk])).content.decode()
+    assert "87.5 %" in page
+    figures = {"n": 9, "accuracy": 0.9, "top5": 1.0, "macro_f1": 0.8, "log_loss": 0.4, "ece": 0.02}
+    metrics = {"validation": {"log-pool": figures, "accuracy-weighted": figures}, "test": {"text": figures}}
+    EnsembleRule.objects.update(kind="log-pool", metrics=metrics)
+    page = client.get(reverse("admin:classifier_ensemblerule_change", args=[rule.pk])).content.decode()
+    assert "in use" in page and "Text alone" in page

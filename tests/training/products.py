@@ -1,0 +1,52 @@
+"""Product files for the tests of the data part, made as people hand them out."""
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from training.importing import Categories, Report, import_products
+from training.sources import ProductFile
+
+COLUMNS = ("id", "title", "description", "category", "image")
+
+
+def jpeg(colour: str | tuple[int, int, int] = "red", side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_table(
+    folder: Path,
+    rows: Iterable[Sequence[object]],
+    *,
+    columns: Sequence[str] = COLUMNS,
+    name: str = "products.csv",
+    encoding: str = "utf-8",
+) -> Path:
+    """Write a table into a folder; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *rows])
+    content = text.getvalue().encode(encoding)
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return folder
+
+
+def write_zip(path: Path, members: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def take_in(
+    folder: Path, *, source: str = "", map: Path | None = None, creates: bool = False, **columns: str
+) -> Report:
+    """Import a folder's products."""
+    with ProductFile(folder, columns) as products:
+        return import_products(products=products, source=source, categories=Categories(map=map, creates=creates))

@@ -1,0 +1,199 @@
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+
+from classifier import registry
+from classifier.models import EnsembleRule, Modality, ModelVersion
+from classifier.pipeline import predict_now
+from tests.training.runs import import_folder, quick, write_products
+from training import pipeline, rules, runner, services, snapshots
+from training.models import TrainingRun
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def easy_gate(settings: LazySettings) -> None:
+    settings.MIN_ACCURACY = {"text": 0.6, "image": 0.2}
+    settings.MAX_LATENCY_MS = {"text": 60_000, "image": 60_000}
+
+
+@pytest.fixture
+def products(tmp_path: Path) -> None:
+    import_folder(write_products(tmp_path / "shop", count=150, photos=60))
+
+
+def work(run: TrainingRun) -> TrainingRun:
+    claimed = TrainingRun.objects.claim(run.pk)
+    assert claimed is not None
+    pipeline.train(claimed)
+    return TrainingRun.objects.select_related("version", "dataset").get(pk=run.pk)
+
+
+def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_a_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "LEAST_ROWS", 5)
+    import_folder(write_products(tmp_path / "shop", count=240, photos=90))
+    champion = registry.champion(Modality.TEXT)
+    runs = [work(services.request_training(modality=modality, recipe=quick(modality))) for modality in Modality]
+    for run in runs:
+        assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
+        version = run.version
+        assert version is not None
+        assert version == registry.champion(Modality(run.modality))
+        assert version.metrics["accuracy"] >= 0.6
+        assert version.lineage["recipe"]["name"] == "head"
+        assert run.curve
+        assert not services.work_folder(run).exists()
+    text, image = runs
+    assert text.dataset == image.dataset is not None
+    assert text.version.lineage["dataset"] == text.dataset.checksum  # type: ignore[union-attr]
+    rule = EnsembleRule.objects.get(text_version=text.version, image_version=image.version)
+    assert set(rule.metrics["test"]) >= {"text", "image", rule.kind}
+    answer, categories = predict_now(title="zorblat quimpel", description="", photo=None)
+    assert categories[int(answer.combined.argmax())].slug == "toys-games"
+    registry.roll_back(Modality.TEXT)
+    assert registry.champion(Modality.TEXT) == champion
+
+
+def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
+    tmp_path: Path, settings: LazySettings
+) -> None:
+    settings.MIN_ACCURACY = {"text": 0.75, "image": 0.2}
+    import_folder(write_products(tmp_path / "noise", shuffled=True))
+    champion = registry.champion(Modality.TEXT)
+    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    assert run.state == TrainingRun.State.REJECTED, f"{run.message}\n{run.log}"
+    assert run.version is not None
+    assert run.version.state == ModelVersion.State.REJECTED
+    assert "0.75" in run.version.reason or "75" in run.version.reason
+    assert registry.champion(Modality.TEXT) == champion
+
+
+def test_no_deploy_registers_only(products: None) -> None:
+    champion = registry.champion(Modality.TEXT)
+    run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
+    assert run.state == TrainingRun.State.REGISTERED, run.log
+    assert registry.champion(Modality.TEXT) == champion
+
+
+def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -> None:
+    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    for attempt in range(1, pipeline.MOST_ATTEMPTS + 1):
+        with KillsChild(services.work_folder(run)):
+            after = work(run)
+        if attempt < pipeline.MOST_ATTEMPTS:
+            assert after.state == TrainingRun.State.QUEUED, after.log
+    assert after.state == TrainingRun.State.FAILED
+    assert "SIGKILL" in after.message
+    assert ModelVersion.objects.count() == 2  # the starters
+
+
+def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
+    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    with KillsChild(services.work_folder(run)):
+        assert work(run).state == TrainingRun.State.QUEUED
+    assert work(run).state == TrainingRun.State.DEPLOYED
+
+
+def test_a_running_fit_is_cancelled(products: None) -> None:
+    champion = registry.champion(Modality.TEXT)
+    run = services.request_training(modality=Modality.TEXT, recipe=quick(epochs=10_000, patience=10_000))
+    claimed = TrainingRun.objects.claim(run.pk)
+    assert claimed is not None
+    services.cancel_training(run)
+    pipeline.train(claimed)
+    run.refresh_from_db()
+    assert run.state == TrainingRun.State.CANCELLED, run.log
+    assert registry.champion(Modality.TEXT) == champion
+
+
+def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:
+    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    claimed = TrainingRun.objects.claim(run.pk)
+    assert claimed is not None
+    claimed.lease = run.pk  # another's
+    pipeline.train(claimed)
+    run.refresh_from_db()
+    assert run.state == TrainingRun.State.RUNNING
+    assert run.finished_at is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"), [([], "The dataset is empty"), ([("1", "a red car", "Automotive")], "one category only")]
+)
+def test_a_dataset_with_too_little_fails_with_a_sentence(
+    tmp_path: Path, rows: list[tuple[str, str, str]], words: str
+) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    lines = [",".join(("id", "title", "category")), *(f"{i}-{n},{t} {n},{c}" for n in range(30) for i, t, c in rows)]
+    (folder / "products.csv").write_text("\n".join(lines) + "\n")
+    if rows:
+        import_folder(folder)
+    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    assert run.state == TrainingRun.State.FAILED
+    assert words in run.message
+    assert run.message.endswith("The live model is untouched.")
+    assert "Traceback" not in run.message
+    assert "Error" not in run.message
+    assert ModelVersion.objects.count() == 2
+
+
+def test_a_category_that_was_deleted_meanwhile_is_left_out(products: None) -> None:
+    from classifier.models import Category
+    from training.models import Example
+
+    dataset = snapshots.make_dataset()
+    Example.objects.filter(category__slug="beauty").delete()
+    Category.objects.get(slug="beauty").delete()
+    run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), dataset=dataset))
+    assert run.state == TrainingRun.State.DEPLOYED, run.log
+    assert "beauty" in run.log
+    assert "beauty" not in run.version.metrics["classes"]  # type: ignore[union-attr]
+
+
+class KillsChild:
+    """Kills the process that works in a folder as soon as it tells of its first step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self.before = self._size()
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def _size(self) -> int:
+        path = self.folder / "progress.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def _watch(self) -> None:
+        while not self.done.is_set():
+            if self._size() > self.before:
+                pid = (self.folder / "pid").read_text()
+                os.killpg(int(pid), signal.SIGKILL)
+                return
+            time.sleep(0.01)
+
+
+def test_progress_lines_reach_the_curve_and_it_stays_short() -> None:
+    watch = runner.Watch(TrainingRun(), Path())
+    for step in range(5_000):
+        watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "loss": 0.5}}\n')
+        if step % 1_000 == 0:
+            watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "validation_loss": 0.6}}\n')
+    watch.read("not json\n")
+    assert len(watch.curve) <= runner.CURVE_POINTS
+    assert sum("validation_loss" in point for point in watch.curve) == 5

@@ -1,0 +1,209 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier import artifact, registry
+from classifier.artifact import ArtifactError
+from classifier.models import ModelVersion
+from classifier.services import STARTER
+from classifier.text import TextModel
+from training import proof
+from training.corpus import Corpus
+from training.evaluate import Probabilities
+
+
+@pytest.fixture
+def workdir(small_corpus: Corpus, tmp_path: Path) -> Path:
+    """What a fit leaves behind: here the starter text model's own answers."""
+    folder = tmp_path / "run"
+    shutil.copytree(STARTER / "text", folder / "artifact")
+    for name in ("metrics.json", "card.md", "manifest.json"):
+        (folder / "artifact" / name).unlink()
+    model = TextModel.load(STARTER / "text")
+    for split in ("validation", "test"):
+        rows = small_corpus.split(split, with_text=True)
+        output = model.predict(list(rows["title"]), list(rows["description"]))
+        np.savez(
+            folder / f"{split}.npz",
+            keys=np.array([f"{source}/{id}" for source, id in zip(rows["source"], rows["id"], strict=True)]),
+            targets=np.array([model.labels.index(label) for label in rows["label"]], np.int64),
+            probabilities=output.probabilities,
+            logits_before=np.log(output.probabilities) * 1.5,
+        )
+    return folder
+
+
+def test_the_proof_holds_every_figure_and_its_artifact_can_be_registered(
+    db: None,
+    workdir: Path,
+    small_corpus: Corpus,
+) -> None:
+    fitted = proof.read(workdir, "text")
+    metrics, card = proof.prove(fitted, small_corpus)
+    assert json.loads(json.dumps(metrics)) == metrics
+    assert metrics["n"] == 24
+    assert {"accuracy", "top5", "macro_f1", "log_loss", "ece", "ece_before"} <= set(metrics)
+    assert metrics["latency_ms"] > 0 and metrics["size_bytes"] > 100_000
+    assert metrics["sources"]["shop"]["n"] == 24
+    assert metrics["classes"]["beauty"]["train"] == 8
+    assert np.sum(metrics["confusion"]["matrix"]) == 24
+    assert sum(row["count"] for row in metrics["reliability"]) == 24
+    for words in ("# Text model", "beauty (8)", "| shop | 24 |", "all-MiniLM-L6-v2"):
+        assert words in card
+
+    proof.seal(fitted, metrics, card)
+    version = registry.register(fitted.folder, name="candidate")
+    assert version.accuracy == metrics["accuracy"]
+
+
+def test_an_artifact_that_answers_otherwise_than_in_training_is_refused(
+    workdir: Path,
+    small_corpus: Corpus,
+) -> None:
+    path = workdir / "artifact" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 9.0}))
+    with pytest.raises(ArtifactError, match="otherwise than in training"):
+        proof.prove(proof.read(workdir, "text"), small_corpus)
+
+
+def test_a_test_product_that_the_corpus_does_not_have_is_refused(workdir: Path, small_corpus: Corpus) -> None:
+    content = dict(np.load(workdir / "test.npz"))
+    np.savez(workdir / "test.npz", **{**content, "keys": np.array([f"x/{i}" for i in range(len(content["keys"]))])})
+    with pytest.raises(ArtifactError, match="has no test product"):
+        proof.prove(proof.read(workdir, "text"), small_corpus)
+
+
+@pytest.mark.parametrize("fault", ["missing", "garbage", "nan", "shape", "modality"])
+def test_a_fit_that_left_something_unusable_is_refused(workdir: Path, fault: str) -> None:
+    path, modality = workdir / "test.npz", "text"
+    content = dict(np.load(path))
+    if fault == "missing":
+        path.unlink()
+    elif fault == "garbage":
+        path.write_bytes(b"PK\x03\x04 cut short")
+    elif fault == "nan":
+        np.savez(path, **{**content, "probabilities": content["probabilities"] * np.nan})
+    elif fault == "shape":
+        np.savez(path, **{**content, "logits_before": content["logits_before"][:, 1:]})
+    else:
+        modality = "image"
+    with pytest.raises(ArtifactError):
+        proof.read(workdir, modality)
+
+
+def test_the_champion_answers_the_same_products_in_the_same_columns(
+    db: None,
+    workdir: Path,
+    small_corpus: Corpus,
+) -> None:
+    fitted = proof.read(workdir, "text")
+    champion = ModelVersion.objects.get(modality="text")
+    found = proof.answers(champion, small_corpus, fitted)
+    assert found == pytest.approx(fitted.test.probabilities, abs=1e-3)
+    config = {**fitted.config, "labels": [*fitted.labels[1:], "new-category"]}
+    moved = proof.answers(champion, small_corpus, proof.Fitted(fitted.folder, "text", config, fitted.test, fitted.test))
+    assert moved is not None
+    assert moved[:, -1].max() == 0
+
+
+def test_a_champion_that_cannot_be_loaded_is_no_hurdle(
+    db: None,
+    workdir: Path,
+    small_corpus: Corpus,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone = ModelVersion.objects.create(modality="text", name="gone", checksum="f" * 64, accuracy=0.9)
+    assert proof.answers(gone, small_corpus, proof.read(workdir, "text")) is None
+    assert "can't be compared with" in caplog.text
+
+
+SIZE, CLASSES = 2_000, 5
+
+
+def outputs(accuracy: float, confidence: float = 0.8, seed: int = 1) -> proof.Outputs:
+    """A model that is right at this share of the same products, always with this probability."""
+    targets = np.random.default_rng(0).integers(0, CLASSES, SIZE)
+    random = np.random.default_rng(seed)
+    right = np.arange(SIZE) < accuracy * SIZE
+    chosen = np.where(right, targets, (targets + random.integers(1, CLASSES, SIZE)) % CLASSES)
+    probabilities = np.full((SIZE, CLASSES), (1 - confidence) / (CLASSES - 1), np.float32)
+    probabilities[np.arange(SIZE), chosen] = confidence
+    return proof.Outputs([f"shop/{i}" for i in range(SIZE)], targets, probabilities, np.log(probabilities))
+
+
+def verdict(
+    candidate: proof.Outputs, champion: Probabilities | None = None, latency: float = 20.0, **figures: Any
+) -> proof.Verdict:
+    fitted = proof.Fitted(Path(), "text", {"labels": list("abcde")}, candidate, candidate)
+    accuracy = float(np.mean(candidate.probabilities.argmax(axis=1) == candidate.targets))
+    metrics = {"accuracy": accuracy, "n": SIZE, "latency_ms": latency}
+    limits = {"minimum_accuracy": 0.75, "max_latency_ms": 250.0, **figures}
+    return proof.gate(fitted, metrics, champion=champion, **limits)
+
+
+def test_a_good_first_model_passes_with_figures_in_words() -> None:
+    found = verdict(outputs(0.82))
+    assert found.passed
+    assert found.reasons == [
+        "Accuracy 82.0 % on 2000 test products; at least 75.0 % is asked for.",
+        "20 ms for one product; at most 250 ms is asked for.",
+    ]
+
+
+def test_too_low_accuracy_and_too_slow_answers_fail_and_are_said_first() -> None:
+    found = verdict(outputs(0.7), latency=300.0)
+    assert not found.passed
+    assert found.reasons == [
+        "Accuracy 70.0 % on 2000 test products is below the 75.0 % that is asked for.",
+        "300 ms for one product is more than the 250 ms that is asked for.",
+    ]
+
+
+def test_the_champion_itself_and_a_better_one_are_not_worse() -> None:
+    same = outputs(0.85)
+    assert verdict(same, same.probabilities).passed
+    better = verdict(outputs(0.88), outputs(0.85).probabilities)
+    assert better.passed
+    assert "accuracy +3.0 points" in better.reasons[-1]
+    assert better.reasons[-1].endswith("not worse.")
+
+
+def test_a_significantly_worse_model_fails_though_it_reaches_the_threshold() -> None:
+    found = verdict(outputs(0.845), outputs(0.85).probabilities)
+    assert not found.passed
+    assert "significantly less often right" in found.reasons[0]
+    assert "more than 1 point" not in found.reasons[0]
+
+
+def test_a_drop_of_more_than_a_point_fails_though_it_could_be_chance() -> None:
+    old, new = outputs(0.85), outputs(0.85)
+    random = np.random.default_rng(8)
+    flipped = random.choice(1_700, 625, replace=False)  # of those that both had right
+    for model, rows in ((old, flipped[:300]), (new, flipped[300:])):
+        model.probabilities[rows] = np.roll(outputs(1.0).probabilities[rows], 1, axis=1)
+    accuracies = [float(np.mean(m.probabilities.argmax(axis=1) == m.targets)) for m in (old, new)]
+    assert accuracies[1] < accuracies[0] - 0.01
+    found = verdict(new, old.probabilities, minimum_accuracy=0.5)
+    assert not found.passed
+    assert "more than 1 point less accurate" in found.reasons[0]
+
+
+def test_a_model_that_is_as_often_right_but_less_honest_fails() -> None:
+    found = verdict(outputs(0.85, confidence=0.9999), outputs(0.85, confidence=0.85).probabilities)
+    assert not found.passed
+    assert "clearly higher log-loss" in found.reasons[0]
+
+
+def test_a_champion_of_another_shape_is_a_mistake() -> None:
+    with pytest.raises(ValueError):
+        verdict(outputs(0.85), np.zeros((3, CLASSES), np.float32))
+
+
+def test_the_sealed_folder_verifies(workdir: Path) -> None:
+    fitted = proof.read(workdir, "text")
+    checksum = proof.seal(fitted, {"accuracy": 0.5}, "card")
+    assert artifact.verify(fitted.folder) == checksum

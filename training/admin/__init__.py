@@ -1,0 +1,6 @@
+"""The staff's pages of this room, by subject."""
+
+from training.admin.data import DatasetAdmin, ExampleAdmin
+from training.admin.runs import TrainingRunAdmin
+
+__all__ = ["DatasetAdmin", "ExampleAdmin", "TrainingRunAdmin"]

@@ -1,0 +1,76 @@
+"""What model versions say of a corpus's products."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from classifier import registry
+from classifier.ensemble import align
+from classifier.models import Modality, ModelVersion
+from training.corpus import row_key
+from training.evaluate import Probabilities
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from training.corpus import Corpus
+
+ROWS_AT_ONCE = 64
+
+
+def answers(
+    version: ModelVersion, corpus: "Corpus", split: str, keys: Sequence[str], labels: Sequence[str]
+) -> Probabilities:
+    """Return the version's probabilities of the named rows, (n, labels) float32, in their order.
+
+    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `registry.load_text` does.
+    """
+    model = registry.load_text(version) if version.modality == Modality.TEXT else registry.load_image(version)
+    parts = [
+        align(ask(model, version.modality, batch), model.labels, labels)
+        for batch in _batches(corpus, split, keys, version.modality)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, len(labels)), np.float32)
+
+
+def ask(model: Any, modality: str, rows: Sequence[Mapping[str, Any]]) -> Probabilities:
+    """Return a loaded model's probabilities of corpus rows, photos decoded as a worker decodes them."""
+    if modality == Modality.TEXT:
+        output = model.predict([row["title"] or "" for row in rows], [row["description"] or "" for row in rows])
+    else:
+        output = model.predict([Image.open(io.BytesIO(row["photo"])).convert("RGB") for row in rows])
+    probabilities: Probabilities = output.probabilities
+    return probabilities
+
+
+def rows_with_both(corpus: "Corpus", split: str, labels: Sequence[str]) -> dict[str, str]:
+    """Return {key: label} of the split's products that have a text, a photo and one of the labels."""
+    rows = corpus.split(split, columns=["source", "id", "label"], with_text=True, with_photo=True)
+    return {row_key(row["source"], row["id"]): row["label"] for row in rows if row["label"] in set(labels)}
+
+
+def pick(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the named rows of a split with what the modality looks at, in the order of the keys.
+
+    Raises KeyError for one that isn't there.
+    """
+    wanted = ["title", "description"] if modality == Modality.TEXT else ["photo"]
+    rows: Dataset = corpus.split(
+        split,
+        columns=["source", "id", *wanted],
+        with_text=modality == Modality.TEXT,
+        with_photo=modality == Modality.IMAGE,
+    )
+    names = enumerate(rows.select_columns(["source", "id"]))
+    place = {row_key(row["source"], row["id"]): number for number, row in names}
+    for name in keys:
+        yield rows[place[name]]
+
+
+def _batches(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> Iterator[list[Mapping[str, Any]]]:
+    rows = pick(corpus, split, keys, modality)
+    for start in range(0, len(keys), ROWS_AT_ONCE):
+        yield [next(rows) for _key in keys[start : start + ROWS_AT_ONCE]]

@@ -1,0 +1,57 @@
+"""The last numbers of a model, fitted on the validation part: the pool of its parts and its temperature."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from classifier.lexical import Pool
+
+# How far a model may be from honest before its temperature is of no use.
+LEAST, MOST = 0.05, 20.0
+
+
+def fit_pool(lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor) -> Pool:
+    """Return the pool with the lowest weighted log-loss; its weights are not negative and sum to one.
+
+    How sure the pooled answer may be is left to the temperature.
+    """
+    parts = [values.detach().double().log_softmax(dim=1) for values in (lexical, encoder)]
+    rates = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+
+    def loss() -> Tensor:
+        shares = torch.nn.functional.softplus(rates)
+        return _loss(shares[0] * parts[0] + shares[1] * parts[1], targets, weights)
+
+    _minimise(rates, loss)
+    shares = torch.nn.functional.softplus(rates.detach())
+    shares = shares / shares.sum()
+    return Pool(round(float(shares[0]), 6), round(1 - round(float(shares[0]), 6), 6))
+
+
+def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
+    """Return the temperature of the lowest weighted log-loss (Guo et al. 2017, section 4.2)."""
+    logits = logits.detach().double()
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    _minimise(log_temperature, lambda: _loss(logits / log_temperature.exp(), targets, weights))
+    temperature = math.exp(log_temperature.item())
+    return float(np.clip(temperature, LEAST, MOST)) if math.isfinite(temperature) else 1.0
+
+
+def _minimise(parameter: Tensor, loss: Callable[[], Tensor]) -> None:
+    optimizer = torch.optim.LBFGS([parameter], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+
+
+def _loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return (cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()

@@ -1,0 +1,96 @@
+"""The artifact that comes of a fit: config.json and model.safetensors, small enough to be sent about."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from classifier import artifact
+from classifier.backbones import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
+from classifier.lexical import Pool
+from training.fit.stages import replace_bytes, write_json
+from training.recipes import Recipe, TextRecipe
+
+# Singular values below this share of the largest are rounding errors of a sum of low-rank differences.
+NOISE = 1e-4
+# A difference of which low-rank factors miss more than this share is stored as a whole.
+MISSED = 1e-3
+# How many times a recipe's rank differences may have that have been added up over several models.
+MODELS = 3
+
+
+def encoder_tensors(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
+    """Return what has to be stored so that the backbone becomes the tuned encoder; see classifier.backbones."""
+    tensors: dict[str, Tensor] = {}
+    for name, before in pretrained.items():
+        after = tuned[name]
+        if not before.is_floating_point() or torch.equal(before, after):
+            continue
+        delta = after.float() - before.float()
+        low_rank = _factors(delta, MODELS * recipe.lora_rank) if recipe.method == "lora" and delta.dim() == 2 else None
+        if low_rank:
+            tensors[LORA_B + name], tensors[LORA_A + name] = low_rank
+        elif recipe.storage == "delta" and delta.dim() > 1:
+            scale = delta.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
+            steps = (delta / scale.view(-1, *[1] * (delta.dim() - 1))).round()
+            tensors[DELTA + name], tensors[SCALE + name] = steps.to(torch.int8), scale
+        else:
+            tensors[ENCODER + name] = after.half()
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def write(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    labels: tuple[str, ...],
+    head: nn.Sequential,
+    encoder: Mapping[str, Tensor],
+    lexical: Mapping[str, Tensor],
+) -> None:
+    """Write the artifact with a temperature of one and, with a lexical part, a pool of equal weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first: Any = head[0]
+    config: dict[str, Any] = {
+        "format": artifact.FORMAT,
+        "modality": recipe.modality,
+        "backbone": recipe.backbone,
+        "labels": list(labels),
+        "temperature": 1.0,
+        "dim": first.in_features,
+        "hidden": recipe.hidden,
+        "recipe": recipe.to_json(),
+    }
+    if isinstance(recipe, TextRecipe):
+        config["max_tokens"] = recipe.max_tokens
+    state = {HEAD + name: value.half().contiguous() for name, value in head.state_dict().items()}
+    tensors = {**state, **encoder, **lexical}
+    replace_bytes(folder / artifact.WEIGHTS, save(tensors))
+    write_json(folder / artifact.CONFIG, config | _pool(Pool(0.5, 0.5) if lexical else None))
+
+
+def calibrate(folder: Path, *, temperature: float, pool: Pool | None) -> None:
+    """Put the fitted temperature and pool into the artifact's config."""
+    config = artifact.read_config(folder)
+    write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool(pool))
+
+
+def _pool(pool: Pool | None) -> dict[str, Any]:
+    if pool is None:
+        return {}
+    return {"pool": {"lexical": pool.lexical, "encoder": pool.encoder, "bias": list(pool.bias)}}
+
+
+def _factors(delta: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
+    """Return B (out, rank) and A (rank, in) in half precision, or None when `most` is too low a rank for them."""
+    torch.manual_seed(0)  # the factors are found from random projections
+    left, values, right = torch.svd_lowrank(delta, q=min(most, *delta.shape), niter=2)
+    rank = int((values > NOISE * values[0]).sum())
+    missed = (left[:, :rank] * values[:rank]) @ right[:, :rank].T - delta
+    if 2 * rank * sum(delta.shape) >= delta.numel() or missed.norm() > MISSED * delta.norm():
+        return None
+    root = values[:rank].sqrt()
+    return (left[:, :rank] * root).half().contiguous(), (right[:, :rank] * root).T.half().contiguous()

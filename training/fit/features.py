@@ -1,0 +1,138 @@
+"""What is computed once and read many times: tokens and frozen embeddings, memory-mapped in WORKDIR."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from classifier.image import ImageEncoder
+from classifier.text import TextEncoder, join_text
+from training.fit import world
+from training.fit.job import Table
+from training.fit.progress import FitError, Progress
+from training.fit.stages import Stage
+
+Floats = npt.NDArray[np.float32]
+
+TEXTS_PER_STEP = 512
+IMAGES_PER_STEP = 64
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of many texts in one long array; text `row` is `ids[starts[row]:starts[row + 1]]`."""
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.starts)
+
+    def row(self, row: int) -> npt.NDArray[np.int32]:
+        return self.ids[self.starts[row] : self.starts[row + 1]]
+
+
+def texts(table: Table, start: int, end: int) -> tuple[list[str], list[str]]:
+    """Return the titles and descriptions of rows start to end of the table."""
+    part = table.data[table.rows[start:end]]
+    return [title or "" for title in part["title"]], [words or "" for words in part["description"]]
+
+
+def images(table: Table, rows: Sequence[int]) -> list[Image.Image]:
+    """Return the pictures of the table's rows. Raises FitError for one that cannot be read."""
+    part = table.data[table.rows[list(rows)]]
+    return [open_image(photo, table.keys[row]) for row, photo in zip(rows, part["photo"], strict=True)]
+
+
+def open_image(photo: Any, key: str) -> Image.Image:
+    """Return a stored photograph, decoded. Raises FitError that names its product when it is none."""
+    content = photo["bytes"] if isinstance(photo, dict) else photo
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except (OSError, TypeError, ValueError) as error:
+        raise FitError(f"The photo of {key} cannot be read ({error}): make the dataset anew.") from error
+    return image
+
+
+def tokenize(table: Table, tokenizer: Any, max_tokens: int, stage: Stage, progress: Progress) -> Tokens:
+    """Return the tokens of each row, cut to `max_tokens`, from the stage's files if they are there."""
+    if stage.done is None:
+        progress.stage(f"tokens of the {table.split} part", len(table))
+        if world.is_first_here():
+            _write_tokens(table, tokenizer, max_tokens, stage.folder, progress)
+        stage.finish({"rows": len(table)})
+    return Tokens(
+        np.load(stage.folder / "ids.npy", mmap_mode="r"), np.load(stage.folder / "starts.npy", allow_pickle=False)
+    )
+
+
+def _write_tokens(table: Table, tokenizer: Any, max_tokens: int, folder: Path, progress: Progress) -> None:
+    lengths: list[int] = []
+    unfinished = folder / "ids.raw"
+    with unfinished.open("wb") as file:
+        for start in range(0, len(table), TEXTS_PER_STEP):
+            titles, descriptions = texts(table, start, start + TEXTS_PER_STEP)
+            joined = [join_text(*pair) for pair in zip(titles, descriptions, strict=True)]
+            for ids in tokenizer(joined, truncation=True, max_length=max_tokens)["input_ids"]:
+                lengths.append(len(ids))
+                file.write(np.array(ids, np.int32).tobytes())
+            progress.step(len(lengths))
+    # np.load can map a file only with its header in front.
+    ids = np.lib.format.open_memmap(folder / "ids.npy", mode="w+", dtype=np.int32, shape=(sum(lengths),))
+    if lengths:
+        ids[:] = np.memmap(unfinished, np.int32, mode="r")
+    ids.flush()
+    np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    unfinished.unlink()
+
+
+def embed_texts(table: Table, encoder: TextEncoder, stage: Stage, progress: Progress) -> Floats:
+    """Return unit embeddings (n, dim) float32 of each row; every process computes its share."""
+
+    def steps(rows: Sequence[int]) -> Iterator[Tensor]:
+        for start in range(0, len(rows), TEXTS_PER_STEP):
+            titles, descriptions = texts(table, rows[0] + start, min(rows[0] + start + TEXTS_PER_STEP, rows[-1] + 1))
+            yield encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)]).cpu()
+
+    return _embed(table, steps, stage, progress)
+
+
+def embed_images(table: Table, encoder: ImageEncoder, stage: Stage, progress: Progress) -> Floats:
+    """Return unit embeddings (n, dim) float32 of each row; every process computes its share."""
+
+    def steps(rows: Sequence[int]) -> Iterator[Tensor]:
+        for start in range(0, len(rows), IMAGES_PER_STEP):
+            yield encoder.encode(images(table, rows[start : start + IMAGES_PER_STEP])).cpu()
+
+    return _embed(table, steps, stage, progress)
+
+
+def _embed(
+    table: Table, steps: Callable[[Sequence[int]], Iterator[Tensor]], stage: Stage, progress: Progress
+) -> Floats:
+    path = stage.folder / "embeddings.npy"
+    if stage.done is None:
+        mine = world.share(range(len(table)))
+        progress.stage(f"embeddings of the {table.split} part", len(mine))
+        parts: list[Tensor] = []
+        for part in steps(mine) if len(mine) else ():
+            parts.append(part)
+            progress.step(sum(map(len, parts)), items=world.size())
+        shares = world.gather(torch.cat(parts).numpy() if parts else None)
+        if world.is_first_here():
+            np.save(path, np.concatenate([share for share in shares if share is not None]))
+        stage.finish({"rows": len(table)})
+    embeddings: Floats = np.load(path, mmap_mode="r")
+    return embeddings

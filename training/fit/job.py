@@ -1,0 +1,152 @@
+"""The work order: WORKDIR/job.json, checked against its corpus before anything is computed."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from training.corpus import Corpus, CorpusError, row_key
+from training.fit.progress import FitError
+from training.recipes import Modality, Recipe
+
+# The source of examples that sellers' accepted answers made: what a live model has not learnt yet.
+FEEDBACK = "feedback"
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to fit: `start` is the artifact to go on from, `trials` how many variations to try first."""
+
+    workdir: Path
+    modality: Modality
+    recipe: Recipe
+    corpus: Path
+    labels: tuple[str, ...]
+    start: Path | None = None
+    trials: int = 0
+    storage: str | None = None
+    study: str | None = None
+
+    @classmethod
+    def read(cls, workdir: Path) -> "Job":
+        """Return the job in `workdir`. Raises FitError that names what is wrong with it."""
+        try:
+            content = json.loads((workdir / "job.json").read_text(encoding="utf-8"))
+            recipe = Recipe.from_json(content["recipe"])
+            job = cls(
+                workdir=workdir,
+                modality=content["modality"],
+                recipe=recipe,
+                corpus=Path(content["corpus"]),
+                labels=tuple(content["labels"]),
+                start=Path(content["start"]) if content.get("start") else None,
+                trials=int(content.get("trials") or 0),
+                storage=content.get("storage"),
+                study=content.get("study"),
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise FitError(f"job.json in {workdir} is unusable: {error}") from error
+        if job.modality != recipe.modality:
+            raise FitError(f"The recipe is for {recipe.modality}, the job for {job.modality}.")
+        return job
+
+    def fingerprint(self, *settings: object) -> str:
+        """Name what a stage's result follows from, so that none is taken over from another job."""
+        content = [self.modality, str(self.corpus), self.labels, str(self.start), *settings]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One split's rows that the model can use: `rows` (n,) are their places in `data`, weights have mean 1."""
+
+    split: str
+    data: Any  # datasets.Dataset
+    rows: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.str_]
+    sources: npt.NDArray[np.str_]
+    targets: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_tables(job: Job) -> dict[str, Table]:
+    """Return the three splits. Raises FitError, in words, when no model can come of them."""
+    if len(job.labels) < 2:
+        raise FitError(f"A model needs at least two categories; the data has {len(job.labels)}.")
+    try:
+        corpus = Corpus(job.corpus)
+        tables = {split: _table(job, corpus, split) for split in SPLITS}
+    except (CorpusError, OSError, KeyError, ValueError) as error:
+        raise FitError(f"The corpus in {job.corpus} cannot be read: {error}") from error
+    what = "text" if job.modality == "text" else "photo"
+    for split, table in tables.items():
+        if not len(table):
+            raise FitError(f"The {split} part holds no product with a {what} in one of the categories: import more.")
+    counts = Counter(tables["train"].targets.tolist())
+    if len(counts) < 2:
+        raise FitError(f"All products with a {what} in the training part are of one category: nothing to tell apart.")
+    for place, label in enumerate(job.labels):
+        if counts[place] < job.recipe.least_rows:
+            raise FitError(
+                f"Category {label} has {counts[place]} products with a {what} in the training part; at least "
+                f"{job.recipe.least_rows} are needed. Import more, or merge it into another category."
+            )
+    return tables
+
+
+def contested(table: Table) -> npt.NDArray[np.bool_]:
+    """Return for each row, (n,), whether its source holds more than one category.
+
+    Only such sources say how sure a model may be: where all is clothing, the look of the source answers. When no
+    source holds several, all rows count.
+    """
+    several = np.zeros(len(table), bool)
+    for source in np.unique(table.sources):
+        here = table.sources == source
+        several[here] = len(np.unique(table.targets[here])) > 1
+    return several if several.any() else ~several
+
+
+def weigh(
+    sources: npt.NDArray[np.str_], targets: npt.NDArray[np.int64], *, source_power: float, class_power: float
+) -> npt.NDArray[np.float32]:
+    """Return one weight a row, (n,) float32 of mean 1; see Recipe."""
+    if len(targets) == 0:
+        return np.empty(0, np.float32)
+    by_source = _inverse(sources, np.ones(len(sources)), source_power)
+    both = by_source * _inverse(targets, by_source, class_power)
+    return np.asarray(both / both.mean(), np.float32)
+
+
+def _inverse(names: npt.NDArray[Any], mass: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
+    """Return for each row (total mass of its name) ** -power."""
+    _, place = np.unique(names, return_inverse=True)
+    return np.asarray(np.bincount(place, weights=mass)[place] ** -power, np.float64)
+
+
+def _table(job: Job, corpus: Corpus, split: str) -> Table:
+    if job.modality == "text":
+        data = corpus.split(split, columns=["source", "id", "label", "title", "description"], with_text=True)
+    else:
+        data = corpus.split(split, columns=["source", "id", "label", "photo"], with_photo=True)
+    place = {label: column for column, label in enumerate(job.labels)}
+    labels = np.array(data["label"][:] if len(data) else [], object)
+    rows = np.array([row for row, label in enumerate(labels) if label in place], np.int64)
+    sources = np.array(data["source"][:], str)[rows] if len(data) else np.empty(0, str)
+    ids = np.array(data["id"][:], str)[rows] if len(data) else np.empty(0, str)
+    targets = np.array([place[label] for label in labels[rows]], np.int64)
+    keys = np.array([row_key(*pair) for pair in zip(sources, ids, strict=True)], str)
+    # What is validated is what will be asked: every class as often as it occurs.
+    class_power = job.recipe.class_power if split == "train" else 0.0
+    weights = weigh(sources, targets, source_power=job.recipe.source_power, class_power=class_power)
+    return Table(split, data, rows, keys, sources, targets, weights)

@@ -1,0 +1,229 @@
+"""A fit from its job to its artifact, stage by stage."""
+
+import copy
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from classifier.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
+from classifier.backbones import HEAD, read_tensors
+from classifier.image import ImageModel
+from classifier.text import TextModel
+from training.fit import export, lexical, world
+from training.fit.calibrate import fit_pool, fit_temperature
+from training.fit.data import EmbeddingRows, Goals
+from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
+from training.fit.networks import Given, Network, Scale, matched_head, new_head, plain_state, thaw
+from training.fit.progress import FitError, Progress
+from training.fit.sides import Answers, ImageSide, Side, TextSide
+from training.fit.stages import Stage, replace_bytes, write_json
+from training.fit.trainer import Task, Watcher, train
+from training.recipes import Recipe, TextRecipe
+
+ARTIFACT = "artifact"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The live model to go on from: its head on plain embeddings and the labels of its rows."""
+
+    labels: list[str]
+    head: dict[str, Tensor]
+
+
+class Fit:
+    """A job, its data and what has been computed of it."""
+
+    def __init__(self, job: Job, progress: Progress) -> None:
+        """Raises FitError when no model can come of the job."""
+        self.job, self.progress = job, progress
+        self.tables = read_tables(job)
+        if left_out := sum(len(table.data) - len(table) for table in self.tables.values()):
+            progress.say(f"{left_out} products of other categories are left out.")
+        model = self._load_start()
+        self.start: Start | None = None
+        if model is not None and job.start is not None:
+            tensors = read_tensors(job.start)
+            head = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
+            self.start = Start(model.labels, head)
+        self.side: Side
+        if job.modality == "text":
+            self.side = TextSide(job, self.tables, model if isinstance(model, TextModel) else None, progress)
+        else:
+            self.side = ImageSide(job, self.tables, model if isinstance(model, ImageModel) else None, progress)
+
+    def learn(self, recipe: Recipe, folder: Path, watcher: Watcher | None = None) -> tuple[Network, dict[str, Any]]:
+        """Return the trained network and what its last stage came to; the stages' results lie under `folder`."""
+        train_rows, validation_rows = self.side.embeddings("train"), self.side.embeddings("validation")
+        scale = Scale.of(train_rows)
+        head = new_head(train_rows.shape[1], len(self.job.labels), recipe)
+        network = Network(Given(), head, scale, recipe.dropout)
+        if self.start is not None:
+            fresh = matched_head(network, self.start.head, self.start.labels, self.job.labels)
+            if fresh:
+                self.progress.say(f"New to the model that is gone on from: {', '.join(fresh)}")
+        goals = self._goals("train", recipe), self._goals("validation", recipe)
+        name, last = self.job.modality, recipe.method == "head"
+        facts = train(
+            Task(
+                f"{name} head",
+                network,
+                EmbeddingRows(train_rows, goals[0]),
+                EmbeddingRows(validation_rows, goals[1]),
+                recipe,
+                joint=False,
+            ),
+            self._stage(folder / "head", recipe),
+            self.progress,
+            watcher if last else None,
+        )
+        self._report(f"{name} head", facts)
+        if last:
+            return network, facts
+        encoder = copy.deepcopy(self.side.encoder)
+        torch.manual_seed(recipe.seed)
+        thaw(encoder, recipe)
+        joint = Network(self.side.body(encoder), copy.deepcopy(network.head), scale, recipe.dropout)
+        facts = train(
+            Task(
+                f"{name} encoder",
+                joint,
+                self.side.rows("train", goals[0], recipe),
+                self.side.rows("validation", goals[1], recipe),
+                recipe,
+                joint=True,
+                known=self.tables["train"].sources != FEEDBACK if self.start else None,
+            ),
+            self._stage(folder / "encoder", recipe),
+            self.progress,
+            watcher,
+        )
+        self._report(f"{name} encoder", facts)
+        return joint, facts
+
+    def finish(self, recipe: Recipe) -> None:
+        """Write the artifact of the recipe and its answers for the validation and the test part."""
+        stages = self.job.workdir / "stages"
+        lexical_tensors: dict[str, Tensor] = {}
+        if isinstance(recipe, TextRecipe) and recipe.lexical:
+            lexical_stage = self._stage(stages / "lexical", recipe)
+            lexical.fit(self.tables, len(self.job.labels), recipe, lexical_stage, self.progress)
+            lexical_tensors = lexical.read(lexical_stage, len(self.job.labels))
+        network, _facts = self.learn(recipe, stages)
+        encoder = getattr(network.body, "encoder", self.side.encoder)
+        folder = self.job.workdir / ARTIFACT
+        if world.is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+            export.write(
+                folder,
+                recipe=recipe,
+                labels=self.job.labels,
+                head=network.folded_head(),
+                encoder=export.encoder_tensors(self.side.pretrained(), plain_state(encoder), recipe),
+                lexical=lexical_tensors,
+            )
+        self._spread(folder)
+        validation = self.side.answers(folder, "validation")
+        self._calibrate(folder, validation)
+        test = self.side.answers(folder, "test")
+        if world.is_first():
+            for split, answers in (("validation", validation), ("test", test)):
+                write_answers(self.job.workdir / f"{split}.npz", self.tables[split], answers, folder)
+        world.wait()
+
+    def _calibrate(self, folder: Path, answers: Answers) -> None:
+        """Fit the pool and the temperature on the validation part and put them into the artifact."""
+        if world.is_first():
+            table = self.tables["validation"]
+            targets = torch.from_numpy(table.targets)
+            weights = torch.from_numpy(table.weights * contested(table)).double()
+            pool = None
+            logits = answers.encoder
+            if answers.lexical is not None:
+                pool = fit_pool(answers.lexical, answers.encoder, targets, weights)
+                logits = pool(answers.lexical, answers.encoder)
+                self.progress.say(f"Pool: lexical {pool.lexical:.3f}, encoder {pool.encoder:.3f}")
+            temperature = fit_temperature(logits, targets, weights)
+            self.progress.say(f"Temperature: {temperature:.3f}")
+            export.calibrate(folder, temperature=temperature, pool=pool)
+        world.wait()
+
+    def _spread(self, folder: Path) -> None:
+        """Give the other machines the artifact that the first process wrote."""
+        names = (CONFIG, WEIGHTS)
+        contents = world.tell([(folder / name).read_bytes() if world.is_first() else b"" for name in names])
+        if world.is_first_here() and not world.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in zip(names, contents, strict=True):
+                replace_bytes(folder / name, content)
+        world.wait()
+
+    def _goals(self, split: str, recipe: Recipe) -> Goals:
+        table = self.tables[split]
+        class_power = recipe.class_power if split == "train" else 0.0
+        weights = weigh(table.sources, table.targets, source_power=recipe.source_power, class_power=class_power)
+        return Goals(table.targets, weights)
+
+    def _stage(self, folder: Path, recipe: Recipe) -> Stage:
+        return Stage(folder, self.job.fingerprint(recipe.to_json()))
+
+    def _report(self, name: str, facts: dict[str, Any]) -> None:
+        self.progress.say(
+            f"{name}: validation log-loss {facts['validation_loss']:.4f}, accuracy {facts['accuracy']:.4f} after epoch "
+            f"{facts['best_epoch']} of {facts['epochs']}, {facts['rate']} items/s"
+        )
+
+    def _load_start(self) -> TextModel | ImageModel | None:
+        if self.job.start is None:
+            return None
+        try:
+            config = read_config(self.job.start)
+            if config["backbone"] != self.job.recipe.backbone:
+                self.progress.say(f"The live model has another backbone ({config['backbone']}): beginning anew.")
+                return None
+            kind = TextModel if self.job.modality == "text" else ImageModel
+            return kind.load(self.job.start, device="cpu")
+        except ArtifactError as error:
+            raise FitError(f"The model to go on from is unusable: {error}") from error
+
+
+def fit(job: Job, progress: Progress) -> None:
+    """Do the job. Raises FitError, in words, when no model comes of it."""
+    from training.fit.tune import tune
+
+    done = Stage(job.workdir / "stages" / "all", job.fingerprint(job.recipe.to_json(), job.trials, job.study))
+    if done.done is not None:
+        return
+    work = Fit(job, progress)
+    recipe = tune(work) if job.trials else job.recipe
+    if world.is_first():
+        write_json(job.workdir / "recipe.json", recipe.to_json())
+    work.finish(recipe)
+    done.finish({"recipe": recipe.to_json()})
+
+
+def write_answers(path: Path, table: Table, answers: Answers, folder: Path) -> None:
+    """Write keys, targets, probabilities and logits_before of one split, as the artifact in `folder` answers."""
+    from classifier.backbones import soften
+    from classifier.lexical import Pool
+
+    config = read_config(folder)
+    logits = answers.encoder
+    if answers.lexical is not None:
+        logits = Pool.read(config)(answers.lexical, answers.encoder)
+    probabilities = soften(logits, torch.empty(0), float(config["temperature"])).probabilities
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.savez(
+            file,
+            keys=table.keys,
+            targets=table.targets,
+            probabilities=probabilities,
+            logits_before=logits.double().log_softmax(dim=1).float().numpy(),
+        )
+    unfinished.replace(path)

@@ -1,0 +1,287 @@
+"""Product files become examples. Importing twice changes nothing, and a killed import is simply run again."""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+from django.utils.text import slugify
+from PIL import Image
+
+from classifier import pictures
+from classifier.models import Category, CategoryAlias
+from classifier.storage import storage_faults
+from training.examples import Incoming, Kept, keep
+from training.models import FEEDBACK, Example
+from training.sources import ProductFile, RowError, SourceError, SourceRow
+
+ROWS_AT_ONCE = 500
+LONGEST_ID = 120
+LONGEST_NAME = 80
+LONGEST_TITLE, LONGEST_DESCRIPTION = 1_000, 20_000  # characters; what is longer is cut
+LEFT_OUT = "left out by the map"
+
+
+@dataclass
+class Report:
+    """What an import did, and for each reason how many rows it skipped."""
+
+    source: str
+    kept: Kept = field(default_factory=Kept)
+    skipped: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    created: list[str] = field(default_factory=list)
+    errors: Path | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.kept.added.total() + self.kept.updated + self.kept.unchanged + self.skipped.total()
+
+
+class Categories:
+    """Every name by which a category is known, loaded once.
+
+    `map` is a csv file of two columns: a source's name, and the slug or name of a category (empty: leave it out).
+    Raises SourceError for a map that can't be read or names what is no category.
+    """
+
+    def __init__(self, *, map: Path | None = None, creates: bool = False) -> None:
+        self.created: list[str] = []
+        self._creates = creates
+        self._known: dict[str, int | None] = {}
+        for pk, slug, name in Category.objects.values_list("pk", "slug", "name"):
+            self._known |= {_fold(slug): pk, _fold(name): pk}
+        for name, pk in CategoryAlias.objects.values_list("name", "category_id"):
+            self._known.setdefault(_fold(name), pk)
+        if map:
+            self._known |= self._read(map)
+
+    def find(self, name: str) -> int:
+        """Return the category's key. Raises RowError for a name that is unknown, empty or left out by the map."""
+        folded = _fold(name)
+        if not folded:
+            raise RowError("no category", "The category is empty.")
+        if folded not in self._known:
+            by_slug = self._known.get(slugify(name))  # "Clothing Shoes & Jewelry" for "Clothing, Shoes & Jewelry"
+            if by_slug is None and self._creates:
+                by_slug = self._create(name)
+            if by_slug is None:
+                raise RowError("unknown category", f"{_line(name)[:200]!r} is no category's name, slug or alias.")
+            self._known[folded] = by_slug
+        found = self._known[folded]
+        if found is None:
+            raise RowError(LEFT_OUT, f"The map leaves {_line(name)!r} out.")
+        return found
+
+    def _create(self, name: str) -> int:
+        name = _line(name)
+        if len(name) > LONGEST_NAME:
+            raise RowError("unknown category", f"{name[:80]!r}... is too long for a category's name.")
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        category, is_new = Category.objects.get_or_create(
+            slug=slugify(name)[:LONGEST_NAME] or f"category-{digest}", defaults={"name": name}
+        )
+        if is_new:
+            self.created.append(name)
+        return category.pk
+
+    def _read(self, map: Path) -> dict[str, int | None]:
+        try:
+            with map.open(newline="", encoding="utf-8-sig") as file:
+                lines = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if any(row)]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise SourceError(f"The map {map} can't be read: {error}") from error
+        found: dict[str, int | None] = {}
+        wrong = []
+        for number, row in lines:
+            target = row[1].strip() if len(row) > 1 else ""
+            try:
+                found[_fold(row[0])] = self.find(target) if target else None
+            except RowError as error:
+                if number > 1:  # the first line may be a heading
+                    wrong.append(f"line {number}: {error}")
+        if wrong:
+            raise SourceError(f"The map {map} names what is no category. {' '.join(wrong[:10])}")
+        return found
+
+
+def import_products(
+    *,
+    products: ProductFile,
+    source: str = "",
+    categories: Categories | None = None,
+    errors: Path | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Report:
+    """Keep every good row as an example of `source` (default: the folder's name); skip the others and say why.
+
+    Bad rows are written to `errors` (default: a file in TRAINING_DIR named after the source). `progress` is told
+    how many rows each step took. Raises SourceError for a source that is no name, and StorageDown.
+    """
+    source = source or products.name
+    if not source or len(source) > Example._meta.get_field("source").max_length or source == FEEDBACK:  # type: ignore[operator]
+        raise SourceError(f"{source!r} can't be a source's name: give another, of at most 60 characters, by --source.")
+    categories = categories or Categories()
+    errors = errors or Path(settings.TRAINING_DIR) / f"import-errors-{slugify(source) or 'products'}.csv"
+    report = Report(source)
+    seen: set[bytes] = set()  # ids: 8 bytes each
+    with ExitStack() as stack:
+        log = stack.enter_context(_ErrorLog(errors, report))
+        workers = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="photos"))
+        rows = iter(products)
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            good: dict[str, tuple[SourceRow, int]] = {}
+            for row in batch:
+                if not isinstance(row, SourceRow):
+                    log.skip(row[0], "", row[1])
+                    continue
+                try:
+                    good[_id(row, seen)] = row, categories.find(row.category)
+                except RowError as error:
+                    log.skip(row.line, row.id, error)
+                    if error.reason == "unknown category":
+                        report.unknown[_line(row.category)] += 1
+            known = {e.external_id: e for e in Example.objects.filter(source=source, external_id__in=good)}
+            ready = []
+            makes = partial(_incoming, products, known)
+            made = workers.map(makes, good, *zip(*good.values(), strict=True)) if good else iter(())
+            for (row, _category), result in zip(good.values(), made, strict=True):
+                if isinstance(result, RowError):
+                    log.skip(row.line, row.id, result)
+                else:
+                    ready.append(result)
+            if ready:
+                report.kept.add(keep(source=source, rows=ready))
+            progress(len(batch))
+        report.created = categories.created
+    return report
+
+
+def store_photo(small: bytes) -> tuple[str, str]:
+    """Keep a small copy under its own checksum, if it isn't there yet; return its name and the checksum."""
+    digest = hashlib.sha256(small).hexdigest()
+    name, storage = f"photos/{digest}.jpg", storages["datasets"]
+    with storage_faults():
+        try:
+            is_there = storage.size(name) == len(small)  # what a killed process left may be shorter
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            storage.save(name, ContentFile(small))
+    return name, digest
+
+
+def small_copy(original: bytes) -> bytes:
+    """Decode a photo as an upload is; return its small copy. Raises RowError for what Aisle wouldn't take."""
+    try:
+        with Image.open(io.BytesIO(original), formats=pictures.FORMATS) as picture:
+            if picture.width * picture.height > settings.UPLOAD_LIMIT_PIXELS:
+                raise RowError("photo too large", f"The photo has {picture.width} x {picture.height} pixels.")
+            return pictures.copies(picture)[1]
+    except Image.DecompressionBombError as error:
+        raise RowError("photo too large", str(error)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise RowError("broken photo", f"The photo can't be decoded: {error}") from error
+
+
+def _incoming(
+    products: ProductFile, examples: Mapping[str, Example], id: str, row: SourceRow, category_id: int
+) -> Incoming | RowError:
+    known = examples.get(id)
+    try:
+        original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
+        title, description = _line(row.title)[:LONGEST_TITLE], _text(row.description)[:LONGEST_DESCRIPTION]
+        if original is None and not title and not description:
+            raise RowError("no input", "The row has no title, no description and no photo.")
+        photo = photo_digest = original_digest = ""
+        if original is not None:
+            original_digest = hashlib.sha256(original).hexdigest()
+            if known and known.original_digest == original_digest:
+                photo, photo_digest = known.photo, known.photo_digest
+            else:
+                photo, photo_digest = store_photo(small_copy(original))
+    except RowError as error:
+        return error
+    group = _line(row.group)[: Example._meta.get_field("group").max_length]
+    return Incoming(id, title, description, category_id, photo, photo_digest, original_digest, group)
+
+
+def _id(row: SourceRow, seen: set[bytes]) -> str:
+    id = _line(row.id)
+    if not id:
+        raise RowError("no id", "The id is empty.")
+    if len(id) > LONGEST_ID:
+        raise RowError("id too long", f"The id has {len(id)} characters; the limit is {LONGEST_ID}.")
+    key = hashlib.blake2b(id.encode(), digest_size=8).digest()
+    if key in seen:
+        raise RowError("duplicate id", "An earlier line has the same id.")
+    seen.add(key)
+    return id
+
+
+class _ErrorLog:
+    """The csv file of the rows that were skipped; made when there is one."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path, self._report = path, report
+        self._file: io.TextIOWrapper | None = None
+        self._writer: Any = None
+
+    def __enter__(self) -> "_ErrorLog":
+        self._path.unlink(missing_ok=True)  # what an earlier import wrote
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def skip(self, line: int, id: str, error: RowError) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("w", newline="", encoding="utf-8", buffering=1)
+            self._report.errors = self._path
+            self._writer = csv.writer(self._file)
+            self._writer.writerow(["line", "id", "reason", "detail"])
+        self._report.skipped[error.reason] += 1
+        self._writer.writerow([line, _cell(id), error.reason, str(error)])
+
+
+def _cell(text: str) -> str:
+    """Keep a spreadsheet from taking a hostile id for a formula."""
+    text = _line(text)[:200]
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _fold(name: str) -> str:
+    return _line(name).casefold()
+
+
+def _line(text: str) -> str:
+    return " ".join(_clean(text).split())
+
+
+def _text(text: str) -> str:
+    lines = _clean(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    return "\n".join(line.rstrip() for line in lines).strip()
+
+
+def _clean(text: str) -> str:
+    """Drop what the database refuses or a page can't show: control characters but line ends, lone surrogates."""
+    return unicodedata.normalize("NFC", _CONTROLS.sub(" ", text))
+
+
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")

@@ -1,0 +1,69 @@
+"""manage.py evaluate PATH: how good the live models are on labelled products."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from classifier import registry
+from classifier.pipeline import OUTAGES
+from training.importing import Categories
+from training.scoring import FIGURES, Scores, score
+from training.sources import ProductFile, SourceError
+
+
+class Command(BaseCommand):
+    help = (
+        "Score the live text model, image model and ensemble on labelled products: a csv (or .csv.gz) with photos "
+        "beside it. Nothing is stored. Rows whose category is unknown are counted and left out."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("path", type=Path, help="a csv file, or a folder with a products.csv")
+        parser.add_argument("--category-column", metavar="NAME", help="the column of the category")
+        parser.add_argument(
+            "--map", type=Path, metavar="FILE", help="a csv: the source's name, a category's slug or name"
+        )
+        parser.add_argument("--limit", type=int, metavar="N", help="take the first N rows only")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(
+        self, *, path: Path, category_column: str | None, map: Path | None, limit: int | None, **options: Any
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise CommandError("--limit must be at least 1.")
+        try:
+            products = ProductFile(path, {"category": category_column} if category_column else {})
+            total = products.rows if limit is None else min(products.rows, limit)
+            often = 0.2 if sys.stderr.isatty() else 10
+            bar = tqdm(total=total, desc=products.name, unit="row", file=sys.stderr, mininterval=often)
+            with products, bar:
+                scores = score(products, categories=Categories(map=map), limit=limit, progress=bar.update)
+        except SourceError as error:
+            raise CommandError(str(error)) from error
+        except OUTAGES as error:
+            raise CommandError(f"The models can't answer: {error}") from error
+        self.stdout.write(json.dumps(scores.to_json()) if options["json"] else _table(scores))
+
+
+def _table(scores: Scores) -> str:
+    heads = {"accuracy": "accuracy", "top5": "top 5", "macro_f1": "macro F1", "log_loss": "log-loss", "ece": "ECE"}
+    lines = [f"{'':10} {'rows':>8} " + " ".join(f"{heads[name]:>9}" for name in FIGURES)]
+    for name, figures in scores.views.items():
+        if figures is None:
+            lines.append(f"{name:10} {0:8,}  no row has what it looks at")
+            continue
+        cells = [f"{figures[f]:9.3f}" if f == "log_loss" else f"{100 * figures[f]:7.1f} %" for f in FIGURES]
+        lines.append(f"{name:10} {figures['n']:8,} " + " ".join(cells))
+    lines += [
+        "",
+        "Live: " + ", ".join(str(variant.version) for both in registry.deployed().values() for variant in both),
+    ]
+    for what, counts in (("Left out", scores.skipped), ("Photos not used", scores.without_photo)):
+        if counts:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common())
+            lines.append(f"{what}: {counts.total():,} ({reasons})")
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""manage.py make_dataset: an immutable snapshot of the examples, to train on."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from classifier.storage import StorageDown
+from training.corpus import SPLITS, CorpusError
+from training.models import Dataset
+from training.snapshots import snapshot
+
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    help = "Make an immutable snapshot of the examples and the accepted feedback. If nothing changed, say which it is."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--source", action="append", default=[], metavar="NAME", help="take this source only; may be repeated"
+        )
+
+    def handle(self, *, source: list[str], **options: Any) -> None:
+        bar = tqdm(desc="dataset", unit="row", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 10)
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            with bar:
+                dataset, is_new = snapshot(sources=source, progress=progress)
+        except (CorpusError, StorageDown) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self.stderr.write("Stopped. Nothing was kept; run the same command again.")
+            sys.exit(INTERRUPTED)
+        self.stdout.write(summary(dataset))
+        if is_new:
+            self.stdout.write(f"Dataset {dataset.pk} is made. Look at it: manage.py describe_dataset {dataset.pk}")
+        else:
+            self.stdout.write(
+                f"Nothing changed: dataset {dataset.pk} of {dataset.created_at:%Y-%m-%d %H:%M} UTC is it."
+            )
+
+
+def summary(dataset: Dataset) -> str:
+    manifest = dataset.manifest
+    lines = [
+        f"{dataset}, checksum {dataset.checksum[:12]}",
+        f"  {'':12}{'rows':>10}{'with text':>12}{'with photo':>12}",
+    ]
+    for split in SPLITS:
+        counts = manifest["splits"][split]
+        lines.append(f"  {split:12}{counts['rows']:10,}{counts['with_text']:12,}{counts['with_photo']:12,}")
+    size = sum(shard["bytes"] for shard in manifest["shards"])
+    lines.append(f"  {len(manifest['classes'])} categories, {len(manifest['shards'])} shards, {size / 1e6:,.1f} MB")
+    lines.append("  Sources: " + ", ".join(f"{name} ({count:,})" for name, count in manifest["sources"].items()))
+    lines += [f"  Left out, {reason}: {count:,}" for reason, count in manifest["exclusions"].items()]
+    lines += [f"  Mind: {warning}" for warning in manifest["warnings"]]
+    return "\n".join(lines)

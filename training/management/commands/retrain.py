@@ -1,0 +1,175 @@
+"""manage.py retrain [text|image|all]: train, prove and deploy, with progress on the terminal."""
+
+import threading
+import time
+from argparse import RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+from tqdm import tqdm
+
+from classifier import registry
+from classifier.models import Modality, ModelVersion
+from training import recipes, services
+from training.models import Dataset, TrainingRun
+
+LOOK_SECONDS = 1.0
+WELL = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED)
+
+
+class Command(BaseCommand):
+    help = (
+        "Train the text or image model (or both, side by side) on a dataset, measure it on the untouched test part, "
+        "and put it live if it passes the gate; otherwise keep the champion and say why."
+    )
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("modality", nargs="?", default="all", choices=[*Modality.values, "all"])
+        parser.add_argument("--dataset", help="number or checksum of a dataset; default: a new one of all examples")
+        parser.add_argument("--recipe", default=recipes.DEFAULT, help=f"one of {', '.join(recipes.names())}")
+        parser.add_argument("--from", dest="start", metavar="VERSION", help="go on from “champion” or a version's name")
+        parser.add_argument("--tune", type=int, default=0, metavar="N", help="let Optuna try N variations first")
+        parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes on this machine (torchrun)")
+        parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="machines; the others run join_training")
+        parser.add_argument("--master", default="", metavar="HOST:PORT", help="with --nnodes: this machine's address")
+        parser.add_argument("--no-deploy", action="store_true", help="only register a model that passes")
+        parser.add_argument("--background", action="store_true", help="leave the work to the training workers")
+        parser.add_argument("--resume", action="store_true", help="go on with runs whose process was killed")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+
+    def handle(self, **options: Any) -> None:
+        modalities = list(Modality) if options["modality"] == "all" else [Modality(options["modality"])]
+        if options["resume"]:
+            runs = self._interrupted(modalities)
+        else:
+            wanted = [self._wanted(modality, options) for modality in modalities]
+            if options["dry_run"]:
+                self._say_plan(wanted)
+                return
+            runs = self._request(wanted)
+        if options["background"]:
+            for run in runs:
+                self.stdout.write(f"{run.modality}: queued as {run.pk}")
+            return
+        self._work(runs)
+        failed = [run for run in self._report(runs) if run.state not in WELL]
+        if failed:
+            raise CommandError(", ".join(f"{run.modality}: {run.get_state_display()}" for run in failed))
+
+    def _wanted(self, modality: Modality, options: dict[str, Any]) -> dict[str, Any]:
+        try:
+            recipe = recipes.named(modality, options["recipe"])
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if options["tune"] < 0 or options["nproc"] < 1 or options["nnodes"] < 1:
+            raise CommandError("--tune must be 0 or more, --nproc and --nnodes 1 or more.")
+        return {
+            "modality": modality,
+            "recipe": recipe,
+            "dataset": self._dataset(options["dataset"]),
+            "parent": self._parent(modality, options["start"]),
+            "trials": options["tune"],
+            "processes": options["nproc"],
+            "machines": options["nnodes"],
+            "master": options["master"],
+            "deploys": not options["no_deploy"],
+        }
+
+    def _dataset(self, name: str | None) -> Dataset | None:
+        if name is None:
+            return None
+        found = (
+            Dataset.objects.filter(pk=int(name))
+            if name.isdigit()
+            else Dataset.objects.filter(checksum__startswith=name)
+        )
+        if len(found) != 1:
+            known = ", ".join(str(pk) for pk in Dataset.objects.values_list("pk", flat=True)[:20]) or "none yet"
+            raise CommandError(f"There is no single dataset {name!r}. Known: {known}.")
+        return found[0]
+
+    def _parent(self, modality: Modality, name: str | None) -> Any:
+        if name is None:
+            return None
+        try:
+            version = registry.champion(modality) if name == "champion" else registry.find(name)
+        except ModelVersion.DoesNotExist as error:
+            raise CommandError(str(error)) from error
+        if version is None:
+            raise CommandError(f"No {modality} model is live to go on from.")
+        return version
+
+    def _say_plan(self, wanted: list[dict[str, Any]]) -> None:
+        for kwargs in wanted:
+            run = TrainingRun(**{**kwargs, "recipe": kwargs["recipe"].to_json()})
+            self.stdout.write(f"{run.modality}:")
+            for name, value in services.plan(run).items():
+                self.stdout.write(f"  {name}: {value}")
+        self.stdout.write("Nothing was started.")
+
+    def _request(self, wanted: list[dict[str, Any]]) -> list[TrainingRun]:
+        runs = []
+        for kwargs in wanted:
+            try:
+                runs.append(services.request_training(**kwargs))
+            except services.Refused as refusal:
+                self.stderr.write(f"{kwargs['modality']}: {refusal}")
+        if not runs:
+            raise CommandError("Nothing was started.")
+        return runs
+
+    def _interrupted(self, modalities: list[Modality]) -> list[TrainingRun]:
+        runs = list(TrainingRun.objects.claimable().filter(modality__in=modalities))
+        if not runs:
+            raise CommandError("No interrupted run waits to be resumed.")
+        return runs
+
+    def _work(self, runs: list[TrainingRun]) -> None:
+        """Work on the runs in threads, unless a training worker was quicker; show their rows' progress."""
+        threads = [threading.Thread(target=_train, args=(run,), daemon=True) for run in runs]
+        for thread in threads:
+            thread.start()
+        bars = {run.pk: tqdm(desc=run.modality, position=i, leave=True) for i, run in enumerate(runs)}
+        try:
+            while active := list(TrainingRun.objects.active().filter(pk__in=bars)):
+                for run in active:
+                    _show(bars[run.pk], run)
+                time.sleep(LOOK_SECONDS)
+        except KeyboardInterrupt:
+            for run in runs:
+                services.cancel_training(run)
+        finally:
+            for thread in threads:
+                thread.join()
+            for bar in bars.values():
+                bar.close()
+
+    def _report(self, runs: list[TrainingRun]) -> list[TrainingRun]:
+        done = list(TrainingRun.objects.select_related("version").filter(pk__in=[run.pk for run in runs]))
+        for run in done:
+            self.stdout.write(f"{run.modality}: {run.get_state_display()}. {run.message}")
+            if run.version:
+                self.stdout.write(f"  {run.version}: manage.py models show {run.version.pk}")
+        return done
+
+
+def _train(run: TrainingRun) -> None:
+    from training import pipeline
+
+    try:
+        while (claimed := TrainingRun.objects.claim(run.pk)) is not None:
+            pipeline.train(claimed)
+    finally:
+        connection.close()
+
+
+def _show(bar: "tqdm[Any]", run: TrainingRun) -> None:
+    bar.set_description_str(f"{run.modality}: {run.stage or run.get_state_display()}", refresh=False)
+    bar.total, bar.n = run.total or None, run.step
+    figures = {"loss": run.loss and f"{run.loss:.4f}", "items/s": run.rate and f"{run.rate:.0f}"}
+    bar.set_postfix({name: value for name, value in figures.items() if value}, refresh=False)
+    bar.refresh()

@@ -1,0 +1,185 @@
+"""One training run from its claim to its end: data, fit, proof, registry, deployment."""
+
+import errno
+import json
+import logging
+import shutil
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from classifier import artifact, registry
+from classifier.models import Category, ModelVersion
+from classifier.storage import StorageDown
+from training import proof, rules, snapshots
+from training.corpus import CorpusError
+from training.models import Dataset, TrainingRun
+from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit
+from training.services import code_version, work_folder
+
+if TYPE_CHECKING:
+    from training.corpus import Corpus
+    from training.evaluate import Probabilities
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its state, a sentence, and the version that came of it, if any."""
+
+    state: TrainingRun.State
+    message: str
+    version: ModelVersion | None = None
+
+
+def train(run: TrainingRun) -> None:
+    """Do the work of a claimed run and write its outcome on it. Whatever goes wrong ends up there too."""
+    folder = work_folder(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    watch = Watch(run, folder, curve=list(run.curve), lines=run.log.splitlines())
+    if run.attempts > 1:
+        watch.say(_("Attempt %(number)d: going on from the last checkpoint.") % {"number": run.attempts})
+    try:
+        outcome = _work(run, watch)
+    except LeaseLost:
+        log.warning("Training run %s was taken over by another worker.", run.pk)
+        return
+    except Cancelled:
+        outcome = Outcome(TrainingRun.State.CANCELLED, _("Cancelled. The live model is untouched."))
+    except (FitFailed, StorageDown, DatabaseError) as error:
+        if not getattr(error, "permanent", False) and run.attempts < MOST_ATTEMPTS:
+            _try_again(run, watch, str(error))
+            return
+        outcome = _failed(str(error))
+    except (CorpusError, artifact.ArtifactError, registry.NotDeployable) as error:
+        outcome = _failed(str(error))
+    except OSError as error:
+        outcome = _failed(_("The disk is full.") if error.errno == errno.ENOSPC else str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run says so and the worker goes on
+        watch.say(traceback.format_exc())
+        outcome = _failed(f"{type(error).__name__}: {error}.")
+    _finish(run, watch, outcome)
+
+
+def _work(run: TrainingRun, watch: Watch) -> Outcome:
+    dataset, corpus = _data(run, watch)
+    labels = known_labels(corpus)
+    if gone := sorted(set(corpus.labels) - set(labels)):
+        watch.say(_("Left out, for they are no categories any more: %(labels)s") % {"labels": ", ".join(gone)})
+    write_job(run, watch.folder, corpus, labels)
+    fit(watch)
+    watch.stage(_("Measuring on the test part"))
+    fitted = proof.read(watch.folder, run.modality)
+    champion, its_answers = _champion(run, corpus, fitted)
+    metrics, card = proof.prove(fitted, corpus)
+    verdict = proof.gate(
+        fitted,
+        metrics,
+        champion=its_answers,
+        minimum_accuracy=settings.MIN_ACCURACY[run.modality],
+        max_latency_ms=settings.MAX_LATENCY_MS[run.modality],
+    )
+    for reason in verdict.reasons:
+        watch.say(reason)
+    watch.stage(_("Registering"))
+    proof.seal(fitted, metrics, card)
+    version = registry.register(
+        fitted.folder,
+        name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
+        state=ModelVersion.State.REGISTERED if verdict.passed else ModelVersion.State.REJECTED,
+        reason=" ".join(verdict.reasons),
+        parent=run.parent,
+        lineage={
+            "run": str(run.pk),
+            "dataset": dataset.checksum,
+            "dataset_number": dataset.pk,
+            "recipe": run.recipe,
+            "code": code_version(),
+        },
+    )
+    if not verdict.passed:
+        return Outcome(TrainingRun.State.REJECTED, " ".join(verdict.reasons), version)
+    watch.stage(_("Fitting the ensemble rule"))
+    rules.fit_missing(version, corpus)
+    if champion == version:
+        return Outcome(TrainingRun.State.REGISTERED, _("The champion came out again: nothing to deploy."), version)
+    if not run.deploys:
+        return Outcome(TrainingRun.State.REGISTERED, _("Passed: ready to be deployed."), version)
+    watch.tell()  # the last moment to be told to stop
+    registry.deploy(version, by=run.requested_by, note=_("Training run %(id)s") % {"id": run.pk})
+    return Outcome(TrainingRun.State.DEPLOYED, " ".join(verdict.reasons), version)
+
+
+def _data(run: TrainingRun, watch: Watch) -> tuple[Dataset, "Corpus"]:
+    """Return the run's dataset, made now if none was named, and its verified local copy."""
+    watch.stage(_("Preparing the dataset"))
+    dataset = run.dataset or snapshots.make_dataset()
+    if not TrainingRun.objects.held(run).update(dataset=dataset):
+        raise LeaseLost
+    watch.say(_("Dataset %(number)d, %(checksum)s") % {"number": dataset.pk, "checksum": dataset.checksum[:12]})
+    return dataset, snapshots.fetch(dataset)
+
+
+def _champion(
+    run: TrainingRun, corpus: "Corpus", fitted: "proof.Fitted"
+) -> "tuple[ModelVersion | None, Probabilities | None]":
+    """Return the live version and what it says of the candidate's test rows, in the candidate's labels."""
+    version = registry.champion(run.modality)
+    return version, proof.answers(version, corpus, fitted) if version else None
+
+
+def known_labels(corpus: "Corpus") -> list[str]:
+    """Return the labels to learn: those of the dataset that are still categories."""
+    known = set(Category.objects.values_list("slug", flat=True))
+    return [label for label in corpus.labels if label in known]
+
+
+def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
+    """Write what the child process reads."""
+    start = registry.fetch(run.parent.path, run.parent.checksum) if run.parent else None
+    job: dict[str, Any] = {
+        "modality": run.modality,
+        "recipe": run.recipe,
+        "corpus": str(corpus.folder),
+        "labels": list(labels),
+        "start": str(start) if start else None,
+        "trials": run.trials,
+        "storage": None,
+        "study": None,
+    }
+    (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
+
+
+def _failed(why: str) -> Outcome:
+    return Outcome(TrainingRun.State.FAILED, f"{why} {_('The live model is untouched.')}")
+
+
+def _try_again(run: TrainingRun, watch: Watch, message: str) -> None:
+    watch.say(message)
+    TrainingRun.objects.held(run).update(
+        state=TrainingRun.State.QUEUED, lease=None, log=watch.log(), message=_("Will go on: %s") % message
+    )
+
+
+def _finish(run: TrainingRun, watch: Watch, outcome: Outcome) -> None:
+    watch.say(outcome.message)
+    TrainingRun.objects.held(run).update(
+        state=outcome.state,
+        message=outcome.message,
+        version=outcome.version,
+        curve=watch.curve,
+        log=watch.log(),
+        eta_seconds=None,
+        finished_at=timezone.now(),
+    )
+    shutil.rmtree(watch.folder, ignore_errors=True)

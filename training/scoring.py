@@ -1,0 +1,125 @@
+"""The live models on labelled products: the same answers that sellers would get, measured."""
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from PIL import Image
+
+from classifier.models import Category, Prediction
+from classifier.pipeline import Answer, Question, answer_now
+from training.evaluate import Metrics, measure
+from training.importing import Categories, small_copy
+from training.sources import ProductFile, RowError, SourceRow
+
+ROWS_AT_ONCE = 64
+FIGURES = ("accuracy", "top5", "macro_f1", "log_loss", "ece")
+VIEWS = ("text", "image", "ensemble")
+
+
+@dataclass
+class _View:
+    """What one model said of the products that it could answer."""
+
+    probabilities: list[np.ndarray] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+
+    def add(self, probabilities: np.ndarray | None, target: int) -> None:
+        if probabilities is not None:
+            self.probabilities.append(probabilities.astype(np.float32))
+            self.targets.append(target)
+
+    def figures(self) -> Metrics | None:
+        if not self.targets:
+            return None
+        return measure(np.stack(self.probabilities), np.array(self.targets, np.int64))
+
+
+@dataclass
+class Scores:
+    """The figures of each view (None without a row), and for each reason how many rows were left out."""
+
+    views: dict[str, Metrics | None]
+    rows: int
+    skipped: Counter[str]
+    without_photo: Counter[str]
+
+    def to_json(self) -> dict[str, Any]:
+        views = {
+            name: figures and {figure: figures[figure] for figure in FIGURES} for name, figures in self.views.items()
+        }
+        return {"rows": self.rows, "skipped": self.skipped.total(), **views}
+
+
+def score(
+    products: ProductFile,
+    *,
+    categories: Categories,
+    limit: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Scores:
+    """Ask the live models about every row whose category is known, or the first `limit` rows, and measure them.
+
+    A photo that is missing or broken is none: the text alone answers then. Memory holds one batch of photos, and some
+    100 bytes a row for the answers. Raises one of classifier.pipeline.OUTAGES when the models can't be had.
+    """
+    views = {name: _View() for name in VIEWS}
+    skipped: Counter[str] = Counter()
+    without_photo: Counter[str] = Counter()
+    slugs = list(Category.objects.order_by("slug").values_list("pk", flat=True))
+    place = {pk: column for column, pk in enumerate(slugs)}
+    rows = islice(iter(products), limit)
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="photos") as workers:
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            known = list(_known(batch, categories, skipped))
+            photos = workers.map(lambda item: _photo(products, item[0]), known)
+            questions, targets = [], []
+            for (row, category), photo in zip(known, photos, strict=True):
+                if isinstance(photo, RowError):
+                    without_photo[photo.reason] += 1
+                    photo = None
+                prediction = Prediction(title=row.title.strip(), description=row.description.strip())
+                if photo is None and not prediction.has_text:
+                    skipped["no input"] += 1
+                    continue
+                questions.append(Question(prediction, photo))
+                targets.append(place[category])
+            if questions:
+                _add(views, answer_now(questions)[0], targets)
+            progress(len(batch))
+    figures = {name: view.figures() for name, view in views.items()}
+    return Scores(figures, len(views["ensemble"].targets), skipped, without_photo)
+
+
+def _known(
+    batch: list[SourceRow | tuple[int, RowError]], categories: Categories, skipped: Counter[str]
+) -> Iterator[tuple[SourceRow, int]]:
+    for row in batch:
+        try:
+            if not isinstance(row, SourceRow):
+                raise row[1]
+            yield row, categories.find(row.category)
+        except RowError as error:
+            skipped[error.reason] += 1
+
+
+def _photo(products: ProductFile, row: SourceRow) -> Image.Image | RowError | None:
+    """Return the small copy that an upload would leave for the models, why there is none, or None."""
+    try:
+        original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
+        return None if original is None else Image.open(io.BytesIO(small_copy(original))).convert("RGB")
+    except RowError as error:
+        return error
+
+
+def _add(views: dict[str, _View], answers: list[Answer], targets: list[int]) -> None:
+    for answer, target in zip(answers, targets, strict=True):
+        for name, probabilities in (("text", answer.text), ("image", answer.image), ("ensemble", answer.combined)):
+            views[name].add(probabilities, target)

@@ -1,0 +1,149 @@
+"""What starts, stops and follows a training run. The work itself is `training.pipeline`'s."""
+
+import subprocess
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from classifier.models import Modality, ModelVersion
+from feedback.models import MonitoringReport
+from training.models import Dataset, TrainingRun
+from training.tasks import ring_on_commit
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+    from training.recipes import Recipe
+
+
+class Refused(Exception):
+    """A run can't be started; the message says why and what to do."""
+
+
+def request_training(
+    *,
+    modality: Modality,
+    recipe: "Recipe",
+    dataset: Dataset | None = None,
+    parent: ModelVersion | None = None,
+    trials: int = 0,
+    processes: int = 1,
+    machines: int = 1,
+    master: str = "",
+    deploys: bool = True,
+    trigger: TrainingRun.Trigger = TrainingRun.Trigger.COMMAND,
+    requested_by: "AbstractBaseUser | None" = None,
+    report: MonitoringReport | None = None,
+) -> TrainingRun:
+    """Queue a run and wake the training workers.
+
+    Raises Refused while another run of the modality is active, or when the recipe or the parent is for another one.
+    """
+    if recipe.modality != modality:
+        raise Refused(_("The recipe is for %(modality)s models.") % {"modality": recipe.modality})
+    if machines > 1 and not master.rpartition(":")[2].isdigit():
+        raise Refused(_("Several machines need the first one's address as host:port."))
+    if parent and parent.modality != modality:
+        raise Refused(_("%(version)s can't be gone on from: it is another kind of model.") % {"version": parent})
+    try:
+        with transaction.atomic():
+            run = TrainingRun.objects.create(
+                modality=modality,
+                dataset=dataset,
+                recipe=recipe.to_json(),
+                parent=parent,
+                trials=trials,
+                processes=processes,
+                machines=machines,
+                master=master,
+                deploys=deploys,
+                trigger=trigger,
+                requested_by_id=requested_by.pk if requested_by else None,
+                report=report,
+            )
+    except IntegrityError as error:
+        active = TrainingRun.objects.active().filter(modality=modality).first()
+        if active is None:
+            raise
+        raise Refused(
+            _("A %(modality)s run is %(state)s since %(since)s. Wait for it, or cancel it.")
+            % {
+                "modality": modality,
+                "state": active.get_state_display().lower(),
+                "since": f"{active.created_at:%Y-%m-%d %H:%M} UTC",
+            }
+        ) from error
+    ring_on_commit()
+    return run
+
+
+def cancel_training(run: TrainingRun) -> bool:
+    """Stop a run: a queued one at once, a running one when its worker next looks. Return whether it was active."""
+    queued = TrainingRun.objects.filter(pk=run.pk, state=TrainingRun.State.QUEUED).update(
+        state=TrainingRun.State.CANCELLED,
+        is_cancelled=True,
+        message=_("Cancelled before it began."),
+        finished_at=timezone.now(),
+    )
+    running = TrainingRun.objects.filter(pk=run.pk, state=TrainingRun.State.RUNNING).update(is_cancelled=True)
+    return bool(queued or running)
+
+
+def answer_report(report: MonitoringReport) -> None:
+    """Start the runs that a report asks for, and write on it what came of that."""
+    from training import recipes
+
+    answers = []
+    for modality in [Modality(report.modality)] if report.modality else list(Modality):
+        try:
+            run = request_training(
+                modality=modality,
+                recipe=recipes.default(modality),
+                trigger=TrainingRun.Trigger.REPORT,
+                report=report,
+            )
+            answers.append(_("%(run)s started.") % {"run": run})
+        except Refused as refusal:
+            answers.append(str(refusal))
+    MonitoringReport.objects.filter(pk=report.pk).update(answered_at=timezone.now(), answer=" ".join(answers))
+
+
+def work_folder(run: TrainingRun) -> Path:
+    """Where a run keeps its checkpoints on the machine that works on it."""
+    return Path(settings.TRAINING_DIR) / "runs" / str(run.pk)
+
+
+def code_version() -> str:
+    """Return Aisle's version, with the commit where the code is a git checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=settings.BASE_DIR,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    return f"{package_version('aisle')}+{commit}" if commit else package_version("aisle")
+
+
+def plan(run: TrainingRun) -> dict[str, Any]:
+    """Return what a run would do, for a person to read before it does."""
+    from classifier import registry
+
+    champions = registry.deployed()[run.modality]
+    return {
+        "recipe": run.recipe,
+        "dataset": str(run.dataset) if run.dataset else _("made when it starts"),
+        "goes on from": str(run.parent) if run.parent else _("the pretrained backbone"),
+        "champion": ", ".join(str(variant.version) for variant in champions) or _("none"),
+        "least accuracy": settings.MIN_ACCURACY[run.modality],
+        "most latency (ms)": settings.MAX_LATENCY_MS[run.modality],
+        "deploys": run.deploys,
+    }

@@ -1,0 +1,284 @@
+"""Datasets: immutable snapshots of the examples, made here, kept in object storage, fetched and verified."""
+
+import errno
+import hashlib
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage, storages
+from django.db.models import Count, F, QuerySet, TextField, Value, Window
+from django.db.models.functions import MD5, Concat, RowNumber
+from django.utils.translation import gettext as _
+
+from classifier.storage import StorageDown, storage_faults
+from feedback.models import Feedback
+from training.corpus import MANIFEST, Corpus, CorpusError, Row, checksum, manifest_bytes, verify_shard, write_corpus
+from training.examples import Incoming, drop, keep
+from training.importing import store_photo
+from training.models import FEEDBACK, Dataset, Example, Split
+
+ROWS_AT_ONCE = 500
+OLD = 86_400  # seconds after which a half-made folder is nobody's any more
+
+Progress = Callable[[int, int], None]
+
+
+def make_dataset(*, sources: Sequence[str] = (), progress: Progress = lambda done, total: None) -> Dataset:
+    """Return a dataset of all examples, or of some sources: an earlier one if nothing changed since.
+
+    Accepted feedback comes in first, and what isn't accepted any more goes. Raises CorpusError for examples that
+    nothing can be learnt from, for no room on the disk, and for a source that there isn't; StorageDown.
+    """
+    return snapshot(sources=sources, progress=progress)[0]
+
+
+def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, total: None) -> tuple[Dataset, bool]:
+    """Do what `make_dataset` says; return the dataset and whether it is new."""
+    exclusions = absorb_feedback()
+    examples = Example.objects.all()
+    if sources:
+        known = set(Example.objects.values_list("source", flat=True).distinct())
+        if unknown := sorted(set(sources) - known):
+            raise CorpusError(
+                _("There are no examples of %(unknown)s. There are: %(known)s.")
+                % {"unknown": ", ".join(unknown), "known": ", ".join(sorted(known)) or "–"}
+            )
+        examples = examples.filter(source__in=sources)
+        if FEEDBACK not in sources:
+            exclusions.clear()
+    exclusions["alike to products of two parts"] = examples.filter(split=Split.BRIDGE).count()
+    exclusions["category switched off"] = examples.placed().filter(category__is_active=False).count()
+    usable = examples.usable()
+    rows = _without_twins(usable)
+    learnable, total = _count(rows, exclusions)
+    exclusions["the same as another example"] = usable.count() - total
+    total -= exclusions["no training row in its category"]
+    with _making() as folder:
+        manifest = write_corpus(_rows(rows, learnable, total, exclusions, progress), folder, exclusions={})
+        # Photos that are gone are found while the rows are written.
+        manifest["exclusions"] = {reason: count for reason, count in sorted(exclusions.items()) if count}
+        (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
+        found = Dataset.objects.filter(checksum=checksum(manifest)).first()
+        if found:
+            return found, False
+        dataset = Dataset(checksum=checksum(manifest), manifest=manifest)
+        _upload(folder, dataset)
+        _publish(folder, dataset)
+    return Dataset.objects.get_or_create(checksum=dataset.checksum, defaults={"manifest": manifest})
+
+
+def fetch(dataset: Dataset) -> Corpus:
+    """Return the dataset's local copy, downloaded and verified where it isn't there yet.
+
+    Raises CorpusError for a shard that is missing, damaged, or for which there is no room; StorageDown.
+    """
+    target = _local(dataset)
+    if _is_whole(target, dataset):
+        return Corpus(target)
+    storage = storages["datasets"]
+    with _making() as folder:
+        for shard in dataset.manifest["shards"]:
+            try:
+                with (
+                    storage_faults(),
+                    storage.open(f"{dataset.path}/{shard['name']}") as file,
+                    (folder / shard["name"]).open("wb") as copy,
+                ):
+                    shutil.copyfileobj(file, copy, 1 << 20)
+            except FileNotFoundError:
+                raise CorpusError(_("The shard %s is missing from the storage.") % shard["name"]) from None
+            verify_shard(folder / shard["name"], shard)
+        (folder / MANIFEST).write_bytes(manifest_bytes(dataset.manifest))
+        corpus = Corpus(folder)
+        if corpus.checksum != dataset.checksum:
+            raise CorpusError(_("The manifest of %s is damaged: its checksum is not the dataset's.") % dataset)
+        _publish(folder, dataset)
+    return Corpus(target)
+
+
+def absorb_feedback() -> Counter[str]:
+    """Make accepted feedback into examples, and drop the examples of what isn't accepted any more.
+
+    Return for each reason how many answers that name a category stay out.
+    """
+    left_out: Counter[str] = Counter()
+    ids: list[str] = []
+    trusted = Feedback.objects.trusted().select_related("prediction").defer(
+        "prediction__text_embedding", "prediction__image_embedding"
+    )  # fmt: skip
+    for feedback in trusted.order_by("pk").iterator(chunk_size=ROWS_AT_ONCE):
+        row = _incoming(feedback)
+        if row is None:
+            left_out["feedback: photo is gone"] += 1
+            continue
+        ids.append(row.external_id)
+        keep(source=FEEDBACK, rows=[row])
+    kept = set(ids)
+    gone = [
+        example
+        for example in Example.objects.filter(source=FEEDBACK).only("pk", "external_id", "title_key", "bands")
+        if example.external_id not in kept
+    ]
+    if gone:
+        drop(gone)
+    reviews = Feedback.objects.filter(category__isnull=False).exclude(review=Feedback.Review.ACCEPTED)
+    for review, count in reviews.order_by().values_list("review").annotate(Count("pk")):
+        left_out[f"feedback: {Feedback.Review(review).label.lower()}"] += count
+    return left_out
+
+
+def _incoming(feedback: Feedback) -> Incoming | None:
+    """Return the product as an example; None when its photo is gone and there is no text."""
+    prediction = feedback.prediction
+    id = str(prediction.pk)
+    assert feedback.category_id  # noqa: S101 - what `trusted` says
+    known = Example.objects.filter(source=FEEDBACK, external_id=id).first()
+    photo, digest = (known.photo, known.photo_digest) if known else ("", "")
+    # A prediction's photo never changes, so what was copied once is not read again.
+    if prediction.photo_small and not photo:
+        try:
+            with storage_faults(), default_storage.open(prediction.photo_small) as file:
+                photo, digest = store_photo(file.read())
+        except FileNotFoundError:
+            if not prediction.has_text:
+                return None
+    return Incoming(id, prediction.title, prediction.description, feedback.category_id, photo, digest, digest)
+
+
+def _without_twins(examples: QuerySet[Example]) -> QuerySet[Example]:
+    """Return the examples without those that are the same as another in everything that is learnt from.
+
+    Their order is random but stable, so that a stream of them is mixed.
+    """
+    parts = ("title", Value("\x1f"), "description", Value("\x1f"), "photo_digest")
+    content = MD5(Concat(*parts, output_field=TextField()))
+    order = MD5(Concat("source", Value("/"), "external_id", output_field=TextField()))
+    return (
+        examples.annotate(
+            twin=Window(RowNumber(), partition_by=[content, F("category")], order_by=["source", "external_id"]),
+            order=order,
+        )
+        .filter(twin=1)
+        .order_by("order", "pk")
+    )
+
+
+def _count(rows: QuerySet[Example], exclusions: Counter[str]) -> tuple[set[int], int]:
+    """Return the categories with a training row, and the number of rows; count those that can't be learnt."""
+    counts: Counter[tuple[int, str]] = Counter()
+    for category, split in rows.values_list("category_id", "split").iterator(chunk_size=10_000):
+        counts[category, split] += 1
+    learnable = {category for category, split in counts if split == Split.TRAIN}
+    exclusions["no training row in its category"] = sum(
+        count for (category, _split), count in counts.items() if category not in learnable
+    )
+    return learnable, counts.total()
+
+
+def _rows(
+    rows: QuerySet[Example], learnable: set[int], total: int, exclusions: Counter[str], progress: Progress
+) -> Iterator[Row]:
+    storage = storages["datasets"]
+    wanted = rows.select_related("category").defer("bands")
+    for done, example in enumerate(wanted.iterator(chunk_size=ROWS_AT_ONCE)):
+        if example.category_id not in learnable:
+            continue
+        photo = None
+        if example.photo:
+            try:
+                with storage_faults(), storage.open(example.photo) as file:
+                    photo = file.read()
+            except FileNotFoundError:
+                photo = None
+            if photo is not None and hashlib.sha256(photo).hexdigest() != example.photo_digest:
+                photo = None
+            if photo is None:
+                exclusions["photo is missing or damaged"] += 1
+                continue
+        yield Row(
+            source=example.source,
+            id=example.external_id,
+            title=example.title,
+            description=example.description,
+            label=example.category.slug,
+            photo=photo,
+            photo_digest=example.photo_digest,
+            split=example.split,
+        )
+        if done % 100 == 0:
+            progress(done, total)
+    progress(total, total)
+
+
+def _upload(folder: Path, dataset: Dataset) -> None:
+    """Store the shards, and the manifest last: a snapshot without one is nobody's."""
+    storage = storages["datasets"]
+    with storage_faults():
+        for shard in dataset.manifest["shards"]:
+            name = f"{dataset.path}/{shard['name']}"
+            with (folder / shard["name"]).open("rb") as file:
+                storage.save(name, File(file))
+            if storage.size(name) != shard["bytes"]:
+                raise OSError(errno.EIO, "the storage kept another size")
+        storage.save(f"{dataset.path}/{MANIFEST}", ContentFile(manifest_bytes(dataset.manifest)))
+
+
+def _local(dataset: Dataset) -> Path:
+    return Path(settings.DATASET_CACHE) / dataset.checksum
+
+
+def _is_whole(folder: Path, dataset: Dataset) -> bool:
+    """Whether a local copy, verified when it was fetched, still has all its files."""
+    try:
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    except FileNotFoundError:
+        return False
+    return MANIFEST in sizes and all(sizes.get(s["name"]) == s["bytes"] for s in dataset.manifest["shards"])
+
+
+def _publish(folder: Path, dataset: Dataset) -> None:
+    """Put a whole copy where it is looked for, unless another process was quicker."""
+    target = _local(dataset)
+    if not _is_whole(target, dataset):
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+@contextmanager
+def _making() -> Iterator[Path]:
+    """Give a folder to make something in beside where it will lie; what is left in it goes."""
+    cache = Path(settings.DATASET_CACHE)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        for left in cache.glob(".making-*"):
+            if time.time() - left.stat().st_mtime > OLD:
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, StorageDown) as error:
+        if is_full(error):
+            raise CorpusError(
+                _("There is no room for the dataset on the disk (%s) or in the storage. Make room and try again.")
+                % cache
+            ) from error
+        raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk without room is behind an error of the file system or the storage."""
+    return any(getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for e in (error, error.__cause__))

@@ -1,0 +1,54 @@
+from celery import shared_task
+from django.conf import settings
+from django.db import transaction
+
+from classifier.models import Modality
+from feedback.models import MonitoringReport
+from training.models import TrainingRun
+
+
+@shared_task(acks_late=False)
+def run_training() -> None:
+    """Work on one run that waits, or that lost its worker. The row is the queue; the message is only a bell."""
+    from training import pipeline
+
+    if run := TrainingRun.objects.claim():
+        pipeline.train(run)
+        ring.delay()
+
+
+def ring_on_commit() -> None:
+    """Wake the training workers after the commit. A bell that can't ring fails nothing: beat rings again."""
+    transaction.on_commit(run_training.delay, robust=True)
+
+
+@shared_task
+def ring() -> None:
+    """Wake a worker for every run whose bell was lost or whose worker died."""
+    for _run in range(TrainingRun.objects.claimable().count()):
+        run_training.delay()
+
+
+@shared_task
+def answer_reports() -> None:
+    """Start the runs that monitoring reports ask for; see to ensemble rules that a deployment by hand left open."""
+    from training import services
+
+    for report in MonitoringReport.objects.filter(asks_retraining=True, answered_at=None).order_by("created_at"):
+        services.answer_report(report)
+
+
+@shared_task
+def retrain_on_schedule() -> None:
+    """Start a run of each modality, as RETRAIN_SCHEDULE says; one that is active already goes on instead."""
+    from training import recipes, services
+
+    if not settings.RETRAIN_SCHEDULE:
+        return
+    for modality in Modality:
+        try:
+            services.request_training(
+                modality=modality, recipe=recipes.default(modality), trigger=TrainingRun.Trigger.SCHEDULE
+            )
+        except services.Refused:
+            continue
