@@ -38,7 +38,7 @@ docs: .venv/installed-dev  ## Write the generated docs anew: settings and the Op
 	$(BIN)/python manage.py write_docs
 
 starter: .venv/installed  ## Train the starter models anew from product data (DATA=folder)
-	$(BIN)/python manage.py train_starter $(DATA)
+	AISLE_HOME=var/starter $(BIN)/python manage.py train_starter $(DATA)
 
 bench: .venv/installed-dev  ## Measure serving speed on this machine
 	$(BIN)/python benchmarks/serving.py

@@ -38,12 +38,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What the image backbone was trained on: side in pixels, share of the short side, mean, std."""
+    """What the image backbone was trained on: side in pixels, share of the short side, mean, std.
+
+    `view` says what a model sees of a picture: "middle", that share of its middle square, or "whole", all of it,
+    squeezed into a square.
+    """
 
     size: int
     crop: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    view: str = "middle"
 
 
 def pick_device(device: str | None) -> torch.device:

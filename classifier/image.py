@@ -1,6 +1,7 @@
 """The image model: a convolutional encoder and a head over the product's photograph."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,18 @@ from classifier.backbones import (
 __all__ = ["ImageEncoder", "ImageModel", "Output", "to_rgb"]
 
 IMAGES_PER_PASS = 32
+VIEWS = ("middle", "whole")
 
 
 class ImageEncoder:
     """A frozen network that ends in average pooling."""
 
-    def __init__(self, backbone: str, device: torch.device) -> None:
-        """Raises ArtifactError when the backbone cannot be loaded."""
-        self.encoder, self.preprocess = load_image_backbone(backbone)
+    def __init__(self, backbone: str, device: torch.device, view: str = "middle") -> None:
+        """Raises ArtifactError when the backbone cannot be loaded or there is no such view."""
+        if view not in VIEWS:
+            raise ArtifactError(f"config.json: view must be one of {', '.join(VIEWS)}, not {view!r}")
+        self.encoder, preprocess = load_image_backbone(backbone)
+        self.preprocess = replace(preprocess, view=view)
         self.encoder.to(device)
         self.device = device
         shape = (1, 3, 1, 1)
@@ -71,7 +76,7 @@ class ImageModel:
             raise ArtifactError(f"config.json: a model for {config['modality']}, not for images, in {folder}")
         target = pick_device(device)
         tensors = read_tensors(folder)
-        encoder = ImageEncoder(config["backbone"], target)
+        encoder = ImageEncoder(config["backbone"], target, config.get("view", "middle"))
         load_fine_tuned(encoder.encoder, tensors)
         head = load_head(tensors, config).to(target)
         return cls(encoder, head, list(config["labels"]), float(config["temperature"]))
@@ -93,7 +98,9 @@ class ImageModel:
 
 
 def crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """Return the middle square of the image, (size, size, 3), resized as in the backbone's training."""
+    """Return what the model sees of the image, (size, size, 3): its middle square, or the whole of it."""
+    if preprocess.view == "whole":
+        return _resized(to_rgb(image), preprocess.size)
     width, height = image.size
     side = min(width, height) * preprocess.crop
     left, top = (width - side) / 2, (height - side) / 2
@@ -102,8 +109,13 @@ def crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     inner = (left - outer[0], top - outer[1], left - outer[0] + side, top - outer[1] + side)
     part = to_rgb(image.crop(outer))
     box = (max(inner[0], 0), max(inner[1], 0), min(inner[2], part.width), min(inner[3], part.height))
-    size = (preprocess.size, preprocess.size)
-    return np.asarray(part.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0), np.uint8)
+    return _resized(part, preprocess.size, box)
+
+
+def _resized(
+    image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None
+) -> npt.NDArray[np.uint8]:
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0), np.uint8)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ for name in list(os.environ):
     if name.startswith(FROM_OUTSIDE) and name != "AISLE_DATA":
         del os.environ[name]
 os.environ["AISLE_HOME"] = tempfile.mkdtemp(prefix="aisle-test-")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the processes that tests start
 os.environ["UPLOAD_RATE"] = os.environ["API_RATE"] = "100000/minute"
 atexit.register(shutil.rmtree, os.environ["AISLE_HOME"], ignore_errors=True)
 

@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier import artifact, registry
-from classifier.models import Category, ModelVersion
+from classifier.models import Category, Modality, ModelVersion
 from classifier.storage import StorageDown
 from training import proof, rules, snapshots
 from training.corpus import CorpusError
@@ -73,9 +74,12 @@ def train(run: TrainingRun) -> None:
 
 def _work(run: TrainingRun, watch: Watch) -> Outcome:
     dataset, corpus = _data(run, watch)
-    labels = known_labels(corpus)
-    if gone := sorted(set(corpus.labels) - set(labels)):
-        watch.say(_("Left out, for they are no categories any more: %(labels)s") % {"labels": ", ".join(gone)})
+    labels = labels_to_learn(run, corpus)
+    if left_out := sorted(set(corpus.labels) - set(labels)):
+        watch.say(
+            _("Left out, with too few training products or no categories any more: %(labels)s")
+            % {"labels": ", ".join(left_out)}
+        )
     write_job(run, watch.folder, corpus, labels)
     fit(watch)
     watch.stage(_("Measuring on the test part"))
@@ -138,10 +142,13 @@ def _champion(
     return version, proof.answers(version, corpus, fitted) if version else None
 
 
-def known_labels(corpus: "Corpus") -> list[str]:
-    """Return the labels to learn: those of the dataset that are still categories."""
+def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
+    """Return the dataset's labels that are still categories and have enough training products of the modality."""
+    needs = {"with_text": run.modality == Modality.TEXT, "with_photo": run.modality == Modality.IMAGE}
+    counts = Counter(corpus.split("train", columns=["label"], **needs)["label"])
     known = set(Category.objects.values_list("slug", flat=True))
-    return [label for label in corpus.labels if label in known]
+    least = int(run.recipe.get("least_rows", 1))
+    return [label for label in corpus.labels if label in known and counts[label] >= least]
 
 
 def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
@@ -154,8 +161,7 @@ def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence
         "labels": list(labels),
         "start": str(start) if start else None,
         "trials": run.trials,
-        "storage": None,
-        "study": None,
+        "study": str(run.pk),
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
 

@@ -190,6 +190,7 @@ class ImageRecipe(Recipe):
 
     modality: Modality = "image"
     backbone: str = BUNDLED_IMAGE
+    view: Literal["middle", "whole"] = "whole"  # what the model sees of a picture; see classifier.backbones.Preprocess
     augmentation: Literal["none", "crop", "strong"] = "crop"  # strong: RandAugment too
     smallest_crop: float = 0.4  # share of the picture's area
     mixup: float = 0.0  # alpha of the Beta distribution; 0: pictures are not mixed
@@ -198,6 +199,7 @@ class ImageRecipe(Recipe):
         super().__post_init__()
         if self.modality != "image":
             raise ValueError(f"modality must be image, not {self.modality!r}")
+        _among(self, "view", ("middle", "whole"))
         _among(self, "augmentation", ("none", "crop", "strong"))
         _between(self, 0.05, 1, "smallest_crop")
         _between(self, 0, 2, "mixup")
@@ -238,16 +240,62 @@ def _among(recipe: Recipe, name: str, values: tuple[str, ...]) -> None:
 _RECIPES: tuple[Recipe, ...] = (
     TextRecipe(name="head", method="head"),
     TextRecipe(name="lora", method="lora", encoder_rate=3e-4),
-    TextRecipe(name="partial", method="partial", layers=6, epochs=3, encoder_rate=5e-5),
-    TextRecipe(name="full", method="full", encoder_rate=5e-5, layer_decay=0.9),
-    ImageRecipe(name="head", method="head", hidden=192, dropout=0.7, head_decay=0.1),
-    ImageRecipe(name="partial", method="partial", layers=3, encoder_rate=1e-4, epochs=8),
-    ImageRecipe(name="full", method="full", encoder_rate=1e-4, layer_decay=0.9, epochs=10),
+    TextRecipe(name="partial", method="partial", layers=4, encoder_rate=8e-5, epochs=3, dropout=0.2, token_dropout=0.1),
+    TextRecipe(name="full", method="full", encoder_rate=5e-5, epochs=3, dropout=0.2, token_dropout=0.1),
+    ImageRecipe(name="head", method="head", head_rate=1e-3, dropout=0.5, head_decay=0.1),
+    ImageRecipe(
+        name="partial",
+        method="partial",
+        layers=3,
+        encoder_rate=2e-4,
+        joint_head_rate=5e-4,
+        epochs=6,
+        dropout=0.3,
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        smallest_crop=0.45,
+    ),
+    # What comes with Aisle has to stay small.
+    TextRecipe(
+        name="starter",
+        method="partial",
+        layers=4,
+        encoder_rate=8e-5,
+        joint_head_rate=1e-3,
+        epochs=2,
+        dropout=0.2,
+        token_dropout=0.1,
+        max_tokens=64,
+        lexical_rows=120_000,
+    ),
+    ImageRecipe(
+        name="starter",
+        method="partial",
+        layers=3,
+        encoder_rate=2e-4,
+        joint_head_rate=5e-4,
+        epochs=4,
+        dropout=0.3,
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        smallest_crop=0.45,
+    ),
+    ImageRecipe(
+        name="full",
+        method="full",
+        encoder_rate=2e-4,
+        layer_decay=0.8,
+        epochs=8,
+        dropout=0.3,
+        weight_decay=0.02,
+        label_smoothing=0.05,
+    ),
 )
 NAMED: dict[tuple[str, str], Recipe] = {(recipe.modality, recipe.name): recipe for recipe in _RECIPES}
 
 # The name that stands for each modality's best recipe for its cost.
 DEFAULT = "default"
+STARTER = "starter"
 DEFAULTS: dict[str, str] = {"text": "partial", "image": "partial"}
 
 

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
+from training import tuning
 from training.models import TrainingRun
 
 LOOK_SECONDS = 0.5
@@ -121,7 +122,7 @@ def fit(watch: Watch) -> None:
         child = subprocess.Popen(
             command(watch.run, folder),
             cwd=settings.BASE_DIR,
-            env=child_environment(),
+            env=child_environment(watch.run),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -147,12 +148,15 @@ def fit(watch: Watch) -> None:
     raise FitFailed(_("The training process ended by itself; its log says more."), permanent=False)
 
 
-def child_environment() -> dict[str, str]:
+def child_environment(run: TrainingRun) -> dict[str, str]:
     """Return the environment of a process that fits a model; it ends when this process is gone.
 
     Threads that wait for each other by spinning make torch ten times slower as soon as another process is busy too.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "AISLE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    own = {"AISLE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    if run.trials:
+        own[tuning.VARIABLE] = tuning.storage_url()
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}
 
 
 def command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[str]:

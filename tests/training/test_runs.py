@@ -1,12 +1,15 @@
 """Asking for runs: services, tasks, the command and the admin's pages. What a run does: test_pipeline."""
 
 import io
+import socket
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -16,7 +19,7 @@ from classifier.models import Modality
 from feedback.models import MonitoringReport
 from portal.models import User
 from tests.training.runs import import_folder, quick, write_products
-from training import services, tasks
+from training import pipeline, services, tasks
 from training.models import TrainingRun
 
 pytestmark = pytest.mark.django_db
@@ -126,6 +129,50 @@ def test_the_command_trains_both_models_side_by_side(
     call_command("retrain", "all", recipe="head", stdout=output)
     assert output.getvalue().count("Deployed") == 2, output.getvalue()
     assert {run.state for run in TrainingRun.objects.all()} == {TrainingRun.State.DEPLOYED}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_tuning_keeps_its_trials_in_the_database_and_another_process_can_take_some(
+    committed_db: None, tmp_path: Path, settings: LazySettings
+) -> None:
+    settings.MIN_ACCURACY, settings.MAX_LATENCY_MS = {"text": 0.6, "image": 0.1}, {"text": 60_000, "image": 60_000}
+    import_folder(write_products(tmp_path / "shop", count=150))
+    output = io.StringIO()
+    call_command("retrain", "text", recipe="head", tune=2, stdout=output)
+    run = TrainingRun.objects.get()
+    assert run.state == TrainingRun.State.DEPLOYED, run.log
+    assert f"join_training {run.pk}" in output.getvalue()
+    assert "Best of 2 trials" in run.log
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM optuna.trials WHERE state = 'COMPLETE'")
+        assert cursor.fetchone()[0] >= 1
+    with pytest.raises(CommandError, match="no such run at work"):
+        call_command("join_training", str(run.pk))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_machines_make_one_model(committed_db: None, tmp_path: Path, settings: LazySettings) -> None:
+    settings.MIN_ACCURACY, settings.MAX_LATENCY_MS = {"text": 0.6, "image": 0.1}, {"text": 60_000, "image": 60_000}
+    import_folder(write_products(tmp_path / "shop", count=150))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        master = f"127.0.0.1:{probe.getsockname()[1]}"
+    run = services.request_training(modality=Modality.TEXT, recipe=quick(), machines=2, master=master)
+    joined = threading.Thread(target=_join, args=(run,))
+    joined.start()
+    claimed = TrainingRun.objects.claim(run.pk)
+    assert claimed is not None
+    pipeline.train(claimed)
+    joined.join()
+    run.refresh_from_db()
+    assert run.state == TrainingRun.State.DEPLOYED, run.log
+
+
+def _join(run: TrainingRun) -> None:
+    try:
+        call_command("join_training", str(run.pk), node_rank=1)
+    finally:
+        connection.close()
 
 
 def test_a_scientist_starts_and_cancels_a_run_in_the_admin(client: Client, scientist: User) -> None:

@@ -12,7 +12,7 @@ from classifier import artifact
 from classifier.backbones import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
 from classifier.lexical import Pool
 from training.fit.stages import replace_bytes, write_json
-from training.recipes import Recipe, TextRecipe
+from training.recipes import ImageRecipe, Recipe, TextRecipe
 
 # Singular values below this share of the largest are rounding errors of a sum of low-rank differences.
 NOISE = 1e-4
@@ -66,6 +66,8 @@ def write(
     }
     if isinstance(recipe, TextRecipe):
         config["max_tokens"] = recipe.max_tokens
+    if isinstance(recipe, ImageRecipe):
+        config["view"] = recipe.view
     state = {HEAD + name: value.half().contiguous() for name, value in head.state_dict().items()}
     tensors = {**state, **encoder, **lexical}
     replace_bytes(folder / artifact.WEIGHTS, save(tensors))

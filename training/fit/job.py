@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Job:
                 labels=tuple(content["labels"]),
                 start=Path(content["start"]) if content.get("start") else None,
                 trials=int(content.get("trials") or 0),
-                storage=content.get("storage"),
+                storage=content.get("storage") or os.environ.get("AISLE_TUNING_STORAGE"),
                 study=content.get("study"),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:

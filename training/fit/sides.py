@@ -98,7 +98,8 @@ class TextSide:
 class ImageSide:
     def __init__(self, job: Job, tables: dict[str, Table], start: ImageModel | None, progress: Progress) -> None:
         self.job, self.tables, self.recipe, self.progress = job, tables, job.recipe, progress
-        self.reader = ImageEncoder(job.recipe.backbone, pick_device(None))
+        view = job.recipe.view if isinstance(job.recipe, ImageRecipe) else "middle"
+        self.reader = ImageEncoder(job.recipe.backbone, pick_device(None), view)
         if start:
             self.reader.encoder.load_state_dict(start.encoder.encoder.state_dict())
         self.encoder = self.reader.encoder
@@ -107,7 +108,7 @@ class ImageSide:
         return load_image_backbone(self.recipe.backbone)[0].state_dict()
 
     def embeddings(self, split: str) -> Floats:
-        stage = _cache(self.job, f"embeddings-{split}", self.recipe.backbone)
+        stage = _cache(self.job, f"embeddings-{split}", self.recipe.backbone, self.reader.preprocess.view)
         return features.embed_images(self.tables[split], self.reader, stage, self.progress)
 
     def rows(self, split: str, goals: Goals, recipe: Recipe) -> PhotoRows:

@@ -1,6 +1,10 @@
-"""manage.py join_training RUN --node-rank N: lend this machine to a run that another machine leads."""
+"""manage.py join_training RUN [--node-rank N]: lend this machine to a run that another process leads."""
 
+import os
+import shutil
 import subprocess
+import sys
+import time
 from typing import Any
 from uuid import UUID
 
@@ -8,34 +12,51 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from training import pipeline, snapshots
-from training.models import TrainingRun
+from training.models import Dataset, TrainingRun
 from training.runner import child_environment, command
 from training.services import work_folder
 
+LOOK_SECONDS = 1.0
+
 
 class Command(BaseCommand):
-    help = "Take part in a run that was started with --nnodes on another machine; ends when the run's fit ends."
+    help = (
+        "Take part in a run that was started with --nnodes (say which machine this is: --node-rank) or take trials of "
+        "one that tunes. Ends when there is nothing left to do."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("run", type=UUID, help="the run's id, as retrain --nnodes printed it")
+        parser.add_argument("run", type=UUID, help="the run's id, as retrain printed it")
         parser.add_argument(
-            "--node-rank", type=int, required=True, help="1 for the second machine, 2 for the third ..."
+            "--node-rank", type=int, help="with --nnodes: 1 for the second machine, 2 for the third ..."
         )
 
-    def handle(self, *, run: UUID, node_rank: int, **options: Any) -> None:
-        found = TrainingRun.objects.select_related("dataset", "parent").filter(pk=run).first()
-        if found is None or found.dataset is None or not found.is_active:
-            raise CommandError("There is no such run at work, or its dataset isn't made yet: name one with --dataset.")
-        if not 0 < node_rank < found.machines:
-            raise CommandError(
-                f"The run has {found.machines} machines: --node-rank lies between 1 and {found.machines - 1}."
-            )
-        folder = work_folder(found) / f"node-{node_rank}"
+    def handle(self, *, run: UUID, node_rank: int | None, **options: Any) -> None:
+        found, dataset = _with_dataset(run)
+        if node_rank is None and not found.trials:
+            raise CommandError("The run doesn't tune: say with --node-rank which machine this is.")
+        if node_rank is not None and not 0 < node_rank < found.machines:
+            raise CommandError(f"The run has {found.machines} machines: --node-rank is at least 1 and less than that.")
+        folder = work_folder(found) / (f"trials-{os.getpid()}" if node_rank is None else f"node-{node_rank}")
         folder.mkdir(parents=True, exist_ok=True)
-        corpus = snapshots.fetch(found.dataset)
-        pipeline.write_job(found, folder, corpus, pipeline.known_labels(corpus))
-        ended = subprocess.run(
-            command(found, folder, node_rank=node_rank), cwd=settings.BASE_DIR, env=child_environment(), check=False
-        )
+        corpus = snapshots.fetch(dataset)
+        pipeline.write_job(found, folder, corpus, pipeline.labels_to_learn(found, corpus))
+        if node_rank is None:
+            work = [sys.executable, "-m", "training.fit.tune", str(folder)]
+        else:
+            work = command(found, folder, node_rank=node_rank)
+        ended = subprocess.run(work, cwd=settings.BASE_DIR, env=child_environment(found), check=False)
+        shutil.rmtree(folder, ignore_errors=True)
         if ended.returncode:
-            raise CommandError(f"The training process ended with {ended.returncode}; the run's page says more.")
+            raise CommandError(f"The process ended with {ended.returncode}; the run's page says more.")
+
+
+def _with_dataset(pk: UUID) -> tuple[TrainingRun, Dataset]:
+    """Return the run and its dataset as soon as that is made."""
+    while True:
+        run = TrainingRun.objects.select_related("dataset", "parent").filter(pk=pk).first()
+        if run is None or not run.is_active:
+            raise CommandError("There is no such run at work.")
+        if run.dataset:
+            return run, run.dataset
+        time.sleep(LOOK_SECONDS)

@@ -15,6 +15,7 @@ from training import recipes, services
 from training.models import Dataset, TrainingRun
 
 LOOK_SECONDS = 1.0
+BAR = "{desc}: {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt}{postfix}"
 WELL = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED)
 
 
@@ -115,7 +116,12 @@ class Command(BaseCommand):
         runs = []
         for kwargs in wanted:
             try:
-                runs.append(services.request_training(**kwargs))
+                run = services.request_training(**kwargs)
+                runs.append(run)
+                if run.machines > 1:
+                    self.stdout.write(f"On the other machines: manage.py join_training {run.pk} --node-rank 1 (2, ...)")
+                elif run.trials:
+                    self.stdout.write(f"Others may take trials too: manage.py join_training {run.pk}")
             except services.Refused as refusal:
                 self.stderr.write(f"{kwargs['modality']}: {refusal}")
         if not runs:
@@ -133,7 +139,7 @@ class Command(BaseCommand):
         threads = [threading.Thread(target=_train, args=(run,), daemon=True) for run in runs]
         for thread in threads:
             thread.start()
-        bars = {run.pk: tqdm(desc=run.modality, position=i, leave=True) for i, run in enumerate(runs)}
+        bars = {run.pk: tqdm(desc=run.modality, position=i, leave=True, bar_format=BAR) for i, run in enumerate(runs)}
         try:
             while active := list(TrainingRun.objects.active().filter(pk__in=bars)):
                 for run in active:
@@ -168,8 +174,15 @@ def _train(run: TrainingRun) -> None:
 
 
 def _show(bar: "tqdm[Any]", run: TrainingRun) -> None:
-    bar.set_description_str(f"{run.modality}: {run.stage or run.get_state_display()}", refresh=False)
+    name = f"{run.modality}: {run.stage or run.get_state_display()}"
+    if name != bar.desc:  # a stage of its own has a rate and an end of its own
+        bar.reset(run.total or None)
+        bar.set_description_str(name, refresh=False)
     bar.total, bar.n = run.total or None, run.step
-    figures = {"loss": run.loss and f"{run.loss:.4f}", "items/s": run.rate and f"{run.rate:.0f}"}
+    figures = {
+        "loss": run.loss and f"{run.loss:.4f}",
+        "items/s": run.rate and f"{run.rate:.0f}",
+        "left": run.eta_seconds and tqdm.format_interval(run.eta_seconds),
+    }
     bar.set_postfix({name: value for name, value in figures.items() if value}, refresh=False)
     bar.refresh()

@@ -1,34 +1,48 @@
-"""manage.py train_starter DATA [--out DIR] [--cache DIR]: train the starter models anew."""
+"""manage.py train_starter DATA: make the starter models that come with Aisle anew, by the ways every user has."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-ROOT = Path(__file__).resolve().parents[3]
+from classifier import registry
+from classifier.models import EnsembleRule, Modality
+from classifier.services import STARTER, load_categories
+from training import recipes
 
 
 class Command(BaseCommand):
-    help = "Train the starter text and image models on folders of labelled products; print every figure."
-    requires_system_checks: list[str] = []
-    requires_migrations_checks = False
+    help = (
+        "Import every folder under DATA by its column mapped18, retrain both models and put them where the starters "
+        "lie. Give it an AISLE_HOME of its own: it trains on everything that is imported there."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("data", type=Path, help="folder with one folder a data set (products.csv, zips)")
-        parser.add_argument("--out", type=Path, default=ROOT / "classifier" / "starter")
-        parser.add_argument("--cache", type=Path, default=ROOT / "var" / "embeddings")
+        parser.add_argument("data", type=Path, help="a folder with one folder a data set (products.csv, zips)")
+        parser.add_argument("--out", type=Path, default=STARTER)
+        parser.add_argument("--column", default="mapped18", help="the column of the category")
+        parser.add_argument("--recipe", default=recipes.STARTER)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        # Here, not above: "manage.py help" should not wait for torch.
-        from training.starter import train_starter
-
-        try:
-            figures = train_starter(options["data"], options["out"], cache=options["cache"], progress=self.report)
-        except FileNotFoundError as error:
-            raise CommandError(str(error)) from error
-        self.stderr.write("")
-        self.stdout.write(figures)
-
-    def report(self, what: str, done: int, total: int) -> None:
-        self.stderr.write(f"\r{what}: {done} of {total}      ", ending="")
-        self.stderr.flush()
+    def handle(self, *, data: Path, out: Path, column: str, recipe: str, **options: Any) -> None:
+        folders = sorted(path.parent for path in data.glob("*/products.csv*"))
+        if not folders:
+            raise CommandError(f"{data} holds no folder with a products.csv.")
+        call_command("migrate", verbosity=0)
+        load_categories()
+        call_command("import_products", *map(str, folders), category_column=column, stdout=self.stdout)
+        call_command("retrain", "all", recipe=recipe, stdout=self.stdout)
+        versions = {modality: registry.champion(modality) for modality in Modality.values}
+        for modality, version in versions.items():
+            if version is None:
+                raise CommandError(f"No {modality} model came of it.")
+            shutil.rmtree(out / modality, ignore_errors=True)
+            shutil.copytree(registry.fetch(version.path, version.checksum), out / modality)
+        rule = EnsembleRule.objects.get(text_version=versions["text"], image_version=versions["image"])
+        content = {modality: version.checksum for modality, version in versions.items() if version}
+        content |= {"kind": rule.kind, "parameters": rule.parameters, "metrics": rule.metrics}
+        (out / "ensemble.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        self.stdout.write(f"The starters lie in {out}: {size / 1e6:.1f} MB.")
