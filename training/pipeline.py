@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
         minimum_accuracy=settings.MIN_ACCURACY[run.modality],
         max_latency_ms=settings.MAX_LATENCY_MS[run.modality],
     )
-    for reason in verdict.reasons:
+    reasons = verdict.reasons + _unknown(fitted.labels)
+    for reason in reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
     proof.seal(fitted, metrics, card)
@@ -101,7 +103,7 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
         state=ModelVersion.State.REGISTERED if verdict.passed else ModelVersion.State.REJECTED,
-        reason=" ".join(verdict.reasons),
+        reason=" ".join(reasons),
         parent=run.parent,
         lineage={
             "run": str(run.pk),
@@ -112,7 +114,7 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
         },
     )
     if not verdict.passed:
-        return Outcome(TrainingRun.State.REJECTED, " ".join(verdict.reasons), version)
+        return Outcome(TrainingRun.State.REJECTED, " ".join(reasons), version)
     watch.stage(_("Fitting the ensemble rule"))
     rules.fit_missing(version, corpus)
     if champion == version:
@@ -121,7 +123,7 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed: ready to be deployed."), version)
     watch.tell()  # the last moment to be told to stop
     registry.deploy(version, by=run.requested_by, note=_("Training run %(id)s") % {"id": run.pk})
-    return Outcome(TrainingRun.State.DEPLOYED, " ".join(verdict.reasons), version)
+    return Outcome(TrainingRun.State.DEPLOYED, " ".join(reasons), version)
 
 
 def _data(run: TrainingRun, watch: Watch) -> tuple[Dataset, "Corpus"]:
@@ -164,6 +166,17 @@ def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence
         "study": str(run.pk),
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
+
+
+def _unknown(labels: Sequence[str]) -> list[str]:
+    """Return a sentence on the categories that sellers are offered and the model can't suggest, if there are any."""
+    names = list(Category.objects.active().exclude(slug__in=labels).values_list("name", flat=True))
+    if not names:
+        return []
+    shown = ", ".join(names[:MOST_NAMED]) + (" …" if len(names) > MOST_NAMED else "")
+    return [
+        _("It never suggests %(count)d of the categories on offer: %(names)s.") % {"count": len(names), "names": shown}
+    ]
 
 
 def _failed(why: str) -> Outcome:

@@ -237,5 +237,6 @@ def test_the_page_of_a_run_shows_its_progress_and_its_curves(client: Client, sci
         page = client.get(reverse(address, args=[run.pk])).content.decode()
         assert "text head" in page
         assert "20 of 80" in page
+        assert "0:01:15" in page
         assert "<svg" in page
         assert "it goes well" in page

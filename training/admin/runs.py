@@ -48,10 +48,12 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             {
                 "fields": [
                     "modality", "dataset", "parent", "trials", "processes", "deploys", "trigger", "requested_by",
-                    "report", "created_at", "started_at", "finished_at", "attempts", "pretty_recipe",
-                ]
+                    "report", "created_at", "started_at", "finished_at", "attempts",
+                ],
+                "classes": ["tab"],
             },
         ),
+        (_("Recipe"), {"fields": ["pretty_recipe"], "classes": ["tab"]}),
     ]  # fmt: skip
     readonly_fields = ["pretty_recipe"]
 
@@ -103,7 +105,9 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(TrainingRun.objects.select_related("dataset", "version", "parent"), pk=pk)
-        return TemplateResponse(request, "admin/training/progress.html", self._shown(request, run))
+        return TemplateResponse(
+            request, "admin/training/progress.html", self._shown(request, run) | {"is_fragment": True}
+        )
 
     def cancel(self, request: HttpRequest, pk: Any) -> HttpResponse:
         if not self.has_start_permission(request):
@@ -120,6 +124,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             "run": run,
             "colour": STATE_COLOURS[run.state],
             "percent": round(100 * run.share),
+            "left": None if run.eta_seconds is None else clock(run.eta_seconds),
             "charts": [charts.line(**chart) for chart in loss_curves(run.curve)],
             "may_cancel": run.is_active and self.has_start_permission(request),
             "progress_url": reverse("admin:training_trainingrun_progress", args=[run.pk]),
@@ -145,8 +150,13 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     def took(self, run: TrainingRun) -> str:
         if not (run.started_at and run.finished_at):
             return "–"
-        seconds = int((run.finished_at - run.started_at).total_seconds())
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        return clock((run.finished_at - run.started_at).total_seconds())
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as hours:minutes:seconds."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def loss_curves(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
