@@ -237,59 +237,33 @@ def _among(recipe: Recipe, name: str, values: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(values)}, not {getattr(recipe, name)!r}")
 
 
+_TEXT = TextRecipe(
+    name="full", method="full", encoder_rate=5e-5, joint_head_rate=5e-4, epochs=3, dropout=0.2, token_dropout=0.1
+)
+_PARTIAL_TEXT = _TEXT.but(name="partial", method="partial", layers=4, encoder_rate=8e-5)
+_IMAGE = ImageRecipe(
+    name="partial",
+    method="partial",
+    layers=3,
+    encoder_rate=2e-4,
+    joint_head_rate=5e-4,
+    epochs=6,
+    dropout=0.3,
+    weight_decay=0.02,
+    label_smoothing=0.05,
+    smallest_crop=0.45,
+)
 _RECIPES: tuple[Recipe, ...] = (
     TextRecipe(name="head", method="head"),
     TextRecipe(name="lora", method="lora", encoder_rate=3e-4),
-    TextRecipe(name="partial", method="partial", layers=4, encoder_rate=8e-5, epochs=3, dropout=0.2, token_dropout=0.1),
-    TextRecipe(name="full", method="full", encoder_rate=5e-5, epochs=3, dropout=0.2, token_dropout=0.1),
+    _PARTIAL_TEXT,
+    _TEXT,
     ImageRecipe(name="head", method="head", head_rate=1e-3, dropout=0.5, head_decay=0.1),
-    ImageRecipe(
-        name="partial",
-        method="partial",
-        layers=3,
-        encoder_rate=2e-4,
-        joint_head_rate=5e-4,
-        epochs=6,
-        dropout=0.3,
-        weight_decay=0.02,
-        label_smoothing=0.05,
-        smallest_crop=0.45,
-    ),
+    _IMAGE,
+    _IMAGE.but(name="full", method="full", layer_decay=0.8, epochs=8),
     # What comes with Aisle has to stay small.
-    TextRecipe(
-        name="starter",
-        method="partial",
-        layers=4,
-        encoder_rate=8e-5,
-        joint_head_rate=1e-3,
-        epochs=2,
-        dropout=0.2,
-        token_dropout=0.1,
-        max_tokens=64,
-        lexical_rows=120_000,
-    ),
-    ImageRecipe(
-        name="starter",
-        method="partial",
-        layers=3,
-        encoder_rate=2e-4,
-        joint_head_rate=5e-4,
-        epochs=4,
-        dropout=0.3,
-        weight_decay=0.02,
-        label_smoothing=0.05,
-        smallest_crop=0.45,
-    ),
-    ImageRecipe(
-        name="full",
-        method="full",
-        encoder_rate=2e-4,
-        layer_decay=0.8,
-        epochs=8,
-        dropout=0.3,
-        weight_decay=0.02,
-        label_smoothing=0.05,
-    ),
+    _PARTIAL_TEXT.but(name="starter", joint_head_rate=1e-3, epochs=2, max_tokens=64, lexical_rows=120_000),
+    _IMAGE.but(name="starter", epochs=4),
 )
 NAMED: dict[tuple[str, str], Recipe] = {(recipe.modality, recipe.name): recipe for recipe in _RECIPES}
 
