@@ -158,6 +158,7 @@ class Environment(BaseSettings):
     LEASE_SECONDS: PositiveInt = Field(60, description="How long a claimed prediction waits for a silent worker.")
     MAX_ATTEMPTS: PositiveInt = Field(4, description="Tries at one prediction before it counts as failed.")
     MODEL_DEVICE: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models run.")
+    TRAINING_LEASE_SECONDS: PositiveInt = Field(60, description="How long a training run waits for a silent worker.")
     TEXT_MIN_ACCURACY: float = Field(0.75, ge=0, le=1, description="The gate: least test accuracy of a text model.")
     IMAGE_MIN_ACCURACY: float = Field(0.2, ge=0, le=1, description="The gate: least test accuracy of an image model.")
     TEXT_MAX_LATENCY_MS: float = Field(

@@ -2,6 +2,7 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from allauth.account.models import EmailAddress
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
 from knox.models import AuthToken
+from moto.server import ThreadedMotoServer
 from PIL import Image, ImageDraw
 from rest_framework.test import APIClient
 
@@ -139,3 +141,28 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("real product data is not at hand: set AISLE_DATA")
     return folder
+
+
+@pytest.fixture
+def bucket(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
+    """All storages on a real S3 server."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="aisle")
+    options = {"bucket_name": "aisle", "endpoint_url": address, "region_name": "us-east-1", "file_overwrite": True}
+    s3 = {
+        alias: {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "location": room}}
+        for alias, room in (
+            ("default", "photos"),
+            ("archive", "archive"),
+            ("models", "models"),
+            ("datasets", "datasets"),
+        )
+    }
+    settings.STORAGES = {**settings.STORAGES, **s3}  # type: ignore[attr-defined]
+    yield server
+    server.stop()

@@ -22,7 +22,7 @@ from classifier.storage import StorageDown
 from training import proof, rules, snapshots
 from training.corpus import CorpusError
 from training.models import Dataset, TrainingRun
-from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit
+from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat
 from training.services import code_version, work_folder
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def train(run: TrainingRun) -> None:
     if run.attempts > 1:
         watch.say(_("Attempt %(number)d: going on from the last checkpoint.") % {"number": run.attempts})
     try:
-        outcome = _work(run, watch)
+        with heartbeat(run):
+            outcome = _work(run, watch)
     except LeaseLost:
         log.warning("Training run %s was taken over by another worker.", run.pk)
         return

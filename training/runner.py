@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from django.conf import settings
+from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -42,6 +44,28 @@ class FitFailed(Exception):
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+@contextmanager
+def heartbeat(run: TrainingRun) -> Iterator[None]:
+    """Say again and again that the run's worker lives, whatever it is busy with."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not ended.wait(settings.TRAINING_LEASE_SECONDS / 4):
+                with suppress(DatabaseError):  # one that is away is noticed by the work itself
+                    TrainingRun.objects.held(run).update(heartbeat_at=Now())
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of {run.pk}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass

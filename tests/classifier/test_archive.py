@@ -1,9 +1,7 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
-import boto3
-import pytest
 from botocore.config import Config
 from django.core.files.storage import storages
 from django.utils import timezone
@@ -19,26 +17,6 @@ from portal.models import Product, User
 
 MakeProduct = Callable[..., Product]
 QUICK = Config(connect_timeout=1, retries={"max_attempts": 1})
-
-
-@pytest.fixture
-def bucket(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
-    """All storages on a real S3 server."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="aisle")
-    options = {"bucket_name": "aisle", "endpoint_url": address, "region_name": "us-east-1", "file_overwrite": True}
-    s3 = {
-        alias: {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "location": room}}
-        for alias, room in (("default", "photos"), ("archive", "archive"), ("models", "models"))
-    }
-    settings.STORAGES = {**settings.STORAGES, **s3}  # type: ignore[attr-defined]
-    yield server
-    server.stop()
 
 
 def read(prediction: Prediction, name: str) -> dict[str, object]:

@@ -4,12 +4,15 @@ import threading
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 from django.conf import LazySettings
+from moto.server import ThreadedMotoServer
 
 from classifier import registry
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.pipeline import predict_now
+from classifier.services import register_starters
 from tests.training.runs import import_folder, quick, write_products
 from training import pipeline, rules, runner, services, snapshots
 from training.models import TrainingRun
@@ -61,6 +64,19 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     assert categories[int(answer.combined.argmax())].slug == "toys-games"
     registry.roll_back(Modality.TEXT)
     assert registry.champion(Modality.TEXT) == champion
+
+
+def test_data_and_models_may_live_in_s3(bucket: ThreadedMotoServer, tmp_path: Path, settings: LazySettings) -> None:
+    settings.DATASET_CACHE, settings.MODEL_CACHE = tmp_path / "datasets", tmp_path / "models"
+    register_starters()
+    import_folder(write_products(tmp_path / "shop", count=150, photos=12))
+    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
+    keys = boto3.resource("s3", endpoint_url="http://{}:{}".format(*bucket.get_host_and_port())).Bucket("aisle").objects
+    names = [item.key for item in keys.all()]
+    assert sum(name.startswith("datasets/photos/") for name in names) == 12
+    assert any(name.startswith("datasets/snapshots/") and name.endswith(".parquet") for name in names)
+    assert f"models/{run.version.path}/manifest.json" in names  # type: ignore[union-attr]
 
 
 def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(

@@ -1,0 +1,45 @@
+"""A training worker is really killed in the middle of a run."""
+
+from pathlib import Path
+
+import psutil
+
+from tests.system.stack import Stack, wait_until
+from tests.training.runs import write_products
+
+RUN = "SELECT state, message, log FROM training_trainingrun"
+
+
+def fits(stack: Stack) -> list[psutil.Process]:
+    """The processes that fit a model for this installation."""
+    folder = str(stack.home)
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "training.fit" in (line := process.info["cmdline"] or []) and any(folder in word for word in line)
+    ]
+
+
+def test_a_run_survives_its_worker_and_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:
+    stack.environment |= {"TRAINING_LEASE_SECONDS": "8", "TEXT_MIN_ACCURACY": "0.5", "TEXT_MAX_LATENCY_MS": "60000"}
+    stack.manage("import_products", str(write_products(tmp_path / "shop", count=300)), "--source", "made-up")
+    stack.start_worker("training", "training")
+    wait_until(lambda: "ready" in stack.log("training"), "the training worker")
+    stack.manage("retrain", "text", "--recipe", "head", "--background")
+    fit = wait_until(lambda: fits(stack), "a process that fits")
+    worker = psutil.Process(stack.processes["training"].pid)
+    for process in [worker, *worker.children(recursive=True)]:
+        if process not in fit:
+            process.kill()
+    stack.processes.pop("training").wait()
+    wait_until(lambda: not fits(stack), "the orphan's end")
+    assert stack.query(RUN)[0][0] == "running"
+    silent = "SELECT heartbeat_at < now() - interval '8 seconds' FROM training_trainingrun"
+    wait_until(lambda: stack.query(silent)[0][0], "the end of the lease")
+    output = stack.manage("retrain", "text", "--resume")
+    assert "Deployed" in output
+    state, message, log = stack.query(RUN)[0]
+    assert state == "deployed", log
+    assert "Attempt 2" in log
+    assert "Accuracy" in message
+    assert not fits(stack)
