@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
@@ -96,11 +97,18 @@ def register(
     return version
 
 
-def deploy(version: ModelVersion, *, by: "AbstractBaseUser | None" = None, note: str = "") -> Variant:
+def deploy(
+    version: ModelVersion,
+    *,
+    by: "AbstractBaseUser | None" = None,
+    note: str = "",
+    in_place_of: ModelVersion | EllipsisType | None = ...,
+) -> Variant:
     """Give all traffic of the version's modality to it, after hashing its stored files again.
 
-    Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version, ArtifactError for
-    one whose stored artifact is corrupt or incomplete, and StorageDown; what serves goes on serving then.
+    Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version and when another
+    than `in_place_of` serves by now, ArtifactError for one whose stored artifact is corrupt or incomplete, and
+    StorageDown; what serves goes on serving then.
     """
     if version.state == ModelVersion.State.REJECTED:
         raise NotDeployable(
@@ -108,21 +116,24 @@ def deploy(version: ModelVersion, *, by: "AbstractBaseUser | None" = None, note:
             % {"version": version, "reason": version.reason}
         )
     verify_stored(version)
-    return _switch(version, by=by, note=note, is_rollback=False)
+    return _switch(version, by=by, note=note, is_rollback=False, in_place_of=in_place_of)
 
 
-def roll_back(modality: str, *, by: "AbstractBaseUser | None" = None) -> Variant:
+def roll_back(
+    modality: str, *, by: "AbstractBaseUser | None" = None, in_place_of: ModelVersion | EllipsisType | None = ...
+) -> Variant:
     """Deploy again what served before the present version; once more goes one further back.
 
     Raises NothingToRollBack when there is nothing before it, and what `deploy` raises.
     """
+    serving = champion(modality) if in_place_of is ... else in_place_of
     before = previous(modality)
     if before is None:
         raise NothingToRollBack(
             _("There is nothing to go back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
         )
     verify_stored(before)
-    return _switch(before, by=by, note="", is_rollback=True)
+    return _switch(before, by=by, note="", is_rollback=True, in_place_of=serving)
 
 
 def previous(modality: str) -> ModelVersion | None:
@@ -202,6 +213,14 @@ def rules() -> dict[tuple[int, int], ensemble.Rule]:
         except ValueError as error:
             log.error("The rule of %s is unusable: %s", row, error)
     return usable
+
+
+def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
+    """Return the deployed pairs (text, image) that answer by the plain mean, for no rule was fitted for them."""
+    known = rules()
+    variants = deployed()
+    pairs = [(text.version, image.version) for text in variants["text"] for image in variants["image"]]
+    return [(text, image) for text, image in pairs if (text.pk, image.pk) not in known]
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
@@ -334,13 +353,26 @@ def _loaded(kind: Any, path: str, checksum: str) -> Any:
 
 
 @transaction.atomic
-def _switch(version: ModelVersion, *, by: "AbstractBaseUser | None", note: str, is_rollback: bool) -> Variant:
+def _switch(
+    version: ModelVersion,
+    *,
+    by: "AbstractBaseUser | None",
+    note: str,
+    is_rollback: bool,
+    in_place_of: ModelVersion | EllipsisType | None,
+) -> Variant:
     # The modality's versions are the lock: of two deployments at once the second comes after the first.
     list(ModelVersion.objects.select_for_update().filter(modality=version.modality).order_by("pk").values_list("pk"))
     serving = list(Variant.objects.filter(version__modality=version.modality).order_by("-weight", "pk"))
     if [variant.version_id for variant in serving] == [version.pk]:
         Variant.objects.filter(pk=serving[0].pk).update(weight=100)
         return serving[0]
+    expected = in_place_of.pk if isinstance(in_place_of, ModelVersion) else None
+    if in_place_of is not ... and expected != (serving[0].version_id if serving else None):
+        raise NotDeployable(
+            _("Another version was deployed meanwhile: %(version)s. Look again.")
+            % {"version": serving[0].version if serving else _("none")}
+        )
     others = [variant for variant in serving if variant.version_id != version.pk]
     Variant.objects.filter(version__modality=version.modality).delete()
     Deployment.objects.create(

@@ -1,12 +1,16 @@
+from datetime import datetime
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from unfold.decorators import action, display
+from unfold.forms import ActionForm
 
 from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.models import Feedback
@@ -15,12 +19,23 @@ from feedback.services import review_feedback
 REVIEW_COLOURS = {"open": "info", "accepted": "success", "rejected": "danger", "flagged": "warning"}
 
 
+class ReviewForm(ActionForm):
+    """The list's actions, and when the list was made: a reviewer judges the answers as they stood then."""
+
+    seen = forms.CharField(label="", required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["seen"].initial = timezone.now().isoformat()
+
+
 @admin.register(Feedback)
 class FeedbackAdmin(SellersAdmin):
     list_display = ["picture", "title", "guess", "verdict", "category", "review_badge", "seller", "answered_at"]
     list_display_links = ["picture", "title"]
     list_filter = ["review", "verdict", "category", "rank", "answered_at"]
     actions = ["accept", "reject", "flag"]
+    action_form = ReviewForm
     search_help_text = _("A prediction's whole id or a seller's whole e-mail address")
     search_id = "prediction"
     list_select_related = ["prediction", "category", "seller"]
@@ -52,12 +67,23 @@ class FeedbackAdmin(SellersAdmin):
     def _review(self, request: HttpRequest, queryset: QuerySet[Feedback], review: Feedback.Review) -> None:
         assert request.user.is_authenticated  # noqa: S101 - the admin's own check
         ids = list(queryset.values_list("pk", flat=True))
-        changed = review_feedback(ids=ids, review=review, reviewer=request.user)
+        seen = _seen(request)
+        changed = review_feedback(ids=ids, review=review, reviewer=request.user, seen=seen)
         messages.success(
             request,
             ngettext("%(count)d answer is now: %(review)s", "%(count)d answers are now: %(review)s", changed)
             % {"count": changed, "review": review.label},
         )
+        if later := Feedback.objects.filter(pk__in=ids, answered_at__gt=seen).count():
+            messages.warning(
+                request,
+                ngettext(
+                    "%(count)d answer was changed by its seller after this list was shown. Look at it again.",
+                    "%(count)d answers were changed by their sellers after this list was shown. Look at them again.",
+                    later,
+                )
+                % {"count": later},
+            )
 
     @display(description=_("review"), label=REVIEW_COLOURS)
     def review_badge(self, feedback: Feedback) -> tuple[str, str]:
@@ -83,3 +109,12 @@ class FeedbackAdmin(SellersAdmin):
     @admin.display(description=_("five likeliest"))
     def five_bars(self, feedback: Feedback) -> SafeString:
         return bars(feedback.prediction.top5)
+
+
+def _seen(request: HttpRequest) -> datetime:
+    """Return when the list that an action was chosen from was made; now, where the form doesn't say."""
+    try:
+        seen = datetime.fromisoformat(request.POST.get("seen", ""))
+    except ValueError:
+        return timezone.now()
+    return seen if timezone.is_aware(seen) else timezone.make_aware(seen)

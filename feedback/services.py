@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -52,12 +53,15 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
     return feedback
 
 
-def review_feedback(*, ids: Sequence[UUID], review: Feedback.Review, reviewer: "AbstractBaseUser") -> int:
+def review_feedback(
+    *, ids: Sequence[UUID], review: Feedback.Review, reviewer: "AbstractBaseUser", seen: datetime | None = None
+) -> int:
     """Accept answers, so that models learn from them, or keep them out; return how many changed.
 
-    What was accepted and isn't any more leaves the examples with the next dataset.
+    Answers given after `seen`, when the reviewer's page was made (default: now), stay as they are. What was accepted
+    and isn't any more leaves the examples with the next dataset.
     """
-    rows = Feedback.objects.filter(pk__in=ids).exclude(review=review)
+    rows = Feedback.objects.filter(pk__in=ids, answered_at__lte=seen or timezone.now()).exclude(review=review)
     return rows.update(review=review, reviewed_by=reviewer, reviewed_at=timezone.now())
 
 

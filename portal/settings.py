@@ -135,6 +135,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "classifier.tasks.classify_pending": {"queue": "predict"},
     "training.tasks.run_training": {"queue": "training"},
+    "training.tasks.fit_rules": {"queue": "training"},
 }
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -158,6 +159,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 15.0},
     },
     "ring the training workers": {"task": "training.tasks.ring", "schedule": 30.0, "options": {"expires": 30.0}},
+    "fit ensemble rules that are missing": {
+        "task": "training.tasks.fit_rules",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
     "answer reports that ask for retraining": {"task": "training.tasks.answer_reports", "schedule": 60.0},
     "delete expired sessions": {"task": "portal.tasks.clear_sessions", "schedule": 86_400.0},
     "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},

@@ -5,7 +5,9 @@ import hashlib
 import io
 import os
 import re
+import struct
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +36,14 @@ LONGEST_ID = 120
 LONGEST_NAME = 80
 LONGEST_TITLE, LONGEST_DESCRIPTION = 1_000, 20_000  # characters; what is longer is cut
 LEFT_OUT = "left out by the map"
+MOST_UNKNOWN = 1_000  # names; what more there are is counted as OTHERS
+LONGEST_UNKNOWN = 120  # characters
+OTHERS = "others"
+# What Pillow raises for files that were made to break it, among others by metadata of another type than it expects.
+BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error, LookupError, TypeError,
+    AttributeError, ArithmeticError,
+)  # fmt: skip
 
 
 @dataclass
@@ -50,6 +60,11 @@ class Report:
     @property
     def rows(self) -> int:
         return self.kept.added.total() + self.kept.updated + self.kept.unchanged + self.skipped.total()
+
+    def count_unknown(self, name: str) -> None:
+        """Count a category's name that is unknown; a hostile file has a new one, and a long one, in every row."""
+        name = _line(name)[:LONGEST_UNKNOWN]
+        self.unknown[name if name in self.unknown or len(self.unknown) < MOST_UNKNOWN else OTHERS] += 1
 
 
 class Categories:
@@ -154,7 +169,7 @@ def import_products(
                 except RowError as error:
                     log.skip(row.line, row.id, error)
                     if error.reason == "unknown category":
-                        report.unknown[_line(row.category)] += 1
+                        report.count_unknown(row.category)
             known = {e.external_id: e for e in Example.objects.filter(source=source, external_id__in=good)}
             ready = []
             makes = partial(_incoming, products, known)
@@ -194,7 +209,7 @@ def small_copy(original: bytes) -> bytes:
             return pictures.copies(picture)[1]
     except Image.DecompressionBombError as error:
         raise RowError("photo too large", str(error)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except BROKEN as error:
         raise RowError("broken photo", f"The photo can't be decoded: {error}") from error
 
 

@@ -104,12 +104,14 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
     def active(self) -> Self:
         return self.filter(state__in=TrainingRun.ACTIVE)
 
+    def silent(self) -> Self:
+        """Running ones whose worker has given no sign of life for a lease."""
+        since = Now() - timedelta(seconds=settings.TRAINING_LEASE_SECONDS)
+        return self.filter(state=TrainingRun.State.RUNNING, heartbeat_at__lte=since)
+
     def claimable(self) -> Self:
-        """Queued runs, and running ones whose worker has been silent for a lease."""
-        silent = Now() - timedelta(seconds=settings.TRAINING_LEASE_SECONDS)
-        return self.filter(
-            Q(state=TrainingRun.State.QUEUED) | Q(state=TrainingRun.State.RUNNING, heartbeat_at__lte=silent)
-        )
+        """Queued runs that are due, and silent ones."""
+        return self.filter(state=TrainingRun.State.QUEUED, due_at__lte=Now()) | self.silent()
 
     def claim(self, pk: uuid.UUID | None = None) -> "TrainingRun | None":
         """Lease the oldest claimable run (or the one with `pk`) to the caller; return it, or None."""
@@ -193,6 +195,7 @@ class TrainingRun(models.Model):
     log = models.TextField(_("log"), blank=True)
     is_cancelled = models.BooleanField(_("cancel asked for"), default=False)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    due_at = models.DateTimeField(_("due"), db_default=Now(), help_text=_("When a worker may take it up."))
     lease = models.UUIDField(null=True, editable=False)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True)
     version = models.ForeignKey(

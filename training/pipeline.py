@@ -8,11 +8,13 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import DatabaseError
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -22,7 +24,7 @@ from classifier.storage import StorageDown
 from training import proof, rules, snapshots
 from training.corpus import CorpusError
 from training.models import Dataset, TrainingRun
-from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat
+from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
 from training.services import code_version, work_folder
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 MOST_NAMED = 8
+KEPT_DATASETS = 3
+PAUSE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,15 @@ class Outcome:
 
 def train(run: TrainingRun) -> None:
     """Do the work of a claimed run and write its outcome on it. Whatever goes wrong ends up there too."""
-    folder = work_folder(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    watch = Watch(run, folder, curve=list(run.curve), lines=run.log.splitlines())
+    watch = Watch(run, work_folder(run), curve=list(run.curve), lines=run.log.splitlines())
     if run.attempts > 1:
         watch.say(_("Attempt %(number)d: going on from the last checkpoint.") % {"number": run.attempts})
     try:
+        if run.attempts > MOST_ATTEMPTS:
+            raise FitFailed(_("Its worker was killed again and again, probably for memory."), permanent=True)
         with heartbeat(run):
+            _tidy()
+            watch.folder.mkdir(parents=True, exist_ok=True)
             outcome = _work(run, watch)
     except LeaseLost:
         log.warning("Training run %s was taken over by another worker.", run.pk)
@@ -76,6 +82,17 @@ def train(run: TrainingRun) -> None:
 
 def _work(run: TrainingRun, watch: Watch) -> Outcome:
     dataset, corpus = _data(run, watch)
+    # An earlier attempt may have come this far.
+    version = ModelVersion.objects.filter(lineage__run=str(run.pk)).first() or _make(run, watch, dataset, corpus)
+    if not TrainingRun.objects.held(run).update(version=version):
+        raise LeaseLost
+    if version.state == ModelVersion.State.REJECTED:
+        return Outcome(TrainingRun.State.REJECTED, version.reason, version)
+    return _go_live(run, watch, version, corpus)
+
+
+def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") -> ModelVersion:
+    """Fit, measure, and register what passes the gate or is rejected by it."""
     labels = labels_to_learn(run, corpus)
     if left_out := sorted(set(corpus.labels) - set(labels)):
         watch.say(
@@ -100,7 +117,7 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
         watch.say(reason)
     watch.stage(_("Registering"))
     proof.seal(fitted, metrics, card)
-    version = registry.register(
+    return registry.register(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
         state=ModelVersion.State.REGISTERED if verdict.passed else ModelVersion.State.REJECTED,
@@ -112,25 +129,48 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
             "dataset_number": dataset.pk,
             "recipe": run.recipe,
             "code": code_version(),
+            "compared_with": champion.pk if champion else None,
         },
     )
-    if not verdict.passed:
-        return Outcome(TrainingRun.State.REJECTED, " ".join(reasons), version)
+
+
+def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Corpus") -> Outcome:
+    """Fit the rule with the live partner, then deploy, unless something else serves than what it was compared with."""
     watch.stage(_("Fitting the ensemble rule"))
     rules.fit_missing(version, corpus)
+    champion = registry.champion(run.modality)
     if champion == version:
+        if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt
+            return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
         return Outcome(TrainingRun.State.REGISTERED, _("The champion came out again: nothing to deploy."), version)
     if not run.deploys:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed: ready to be deployed."), version)
     watch.tell()  # the last moment to be told to stop
-    registry.deploy(version, by=run.requested_by, note=_("Training run %(id)s") % {"id": run.pk})
-    return Outcome(TrainingRun.State.DEPLOYED, " ".join(reasons), version)
+    compared_with = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
+    note = _("Training run %(id)s") % {"id": run.pk}
+    try:
+        registry.deploy(version, by=run.requested_by, note=note, in_place_of=compared_with)
+    except registry.NotDeployable as refusal:
+        return Outcome(TrainingRun.State.REGISTERED, _("Passed, but was not deployed. %s") % refusal, version)
+    return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
+
+
+def _tidy() -> None:
+    """Remove what ended runs and old datasets left on this machine."""
+    active = TrainingRun.objects.active()
+    runs = {str(pk) for pk in active.values_list("pk", flat=True)}
+    latest = Dataset.objects.order_by("-pk").values_list("checksum", flat=True)[:KEPT_DATASETS]
+    datasets = {*latest, *active.exclude(dataset=None).values_list("dataset__checksum", flat=True)}
+    for folder, kept in ((Path(settings.TRAINING_DIR) / "runs", runs), (Path(settings.DATASET_CACHE), datasets)):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_dir() and path.name not in kept and not path.name.startswith("."):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _data(run: TrainingRun, watch: Watch) -> tuple[Dataset, "Corpus"]:
     """Return the run's dataset, made now if none was named, and its verified local copy."""
     watch.stage(_("Preparing the dataset"))
-    dataset = run.dataset or snapshots.make_dataset()
+    dataset = run.dataset or snapshots.make_dataset(progress=watch.count)
     if not TrainingRun.objects.held(run).update(dataset=dataset):
         raise LeaseLost
     watch.say(_("Dataset %(number)d, %(checksum)s") % {"number": dataset.pk, "checksum": dataset.checksum[:12]})
@@ -186,13 +226,19 @@ def _failed(why: str) -> Outcome:
 
 def _try_again(run: TrainingRun, watch: Watch, message: str) -> None:
     watch.say(message)
+    renew_connection()  # the database may be what was away
     TrainingRun.objects.held(run).update(
-        state=TrainingRun.State.QUEUED, lease=None, log=watch.log(), message=_("Will go on: %s") % message
+        state=TrainingRun.State.QUEUED,
+        lease=None,
+        due_at=Now() + PAUSE * run.attempts,
+        log=watch.log(),
+        message=_("Will go on: %s") % message,
     )
 
 
 def _finish(run: TrainingRun, watch: Watch, outcome: Outcome) -> None:
     watch.say(outcome.message)
+    renew_connection()
     TrainingRun.objects.held(run).update(
         state=outcome.state,
         message=outcome.message,

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from django.utils.translation import gettext as _
 
 from training import tuning
 from training.models import TrainingRun
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 SAVE_SECONDS = 2.0
@@ -46,6 +49,12 @@ class FitFailed(Exception):
         self.permanent = permanent
 
 
+def renew_connection() -> None:
+    """Let go of a database connection that is broken, so that the next query makes a new one."""
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+
+
 @contextmanager
 def heartbeat(run: TrainingRun) -> Iterator[None]:
     """Say again and again that the run's worker lives, whatever it is busy with."""
@@ -54,8 +63,11 @@ def heartbeat(run: TrainingRun) -> Iterator[None]:
     def beat() -> None:
         try:
             while not ended.wait(settings.TRAINING_LEASE_SECONDS / 4):
-                with suppress(DatabaseError):  # one that is away is noticed by the work itself
+                try:
+                    renew_connection()
                     TrainingRun.objects.held(run).update(heartbeat_at=Now())
+                except DatabaseError as error:
+                    log.warning("The heartbeat of training run %s was not written: %s", run.pk, type(error).__name__)
         finally:
             connection.close()
 
@@ -78,9 +90,11 @@ class Watch:
     curve: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
+    said: float = 0.0
 
     def tell(self) -> None:
         """Write to the row. Raises LeaseLost when it isn't ours any more, Cancelled when the run is to stop."""
+        self.said = time.monotonic()
         held = TrainingRun.objects.held(self.run)
         written = held.update(
             heartbeat_at=Now(),
@@ -96,6 +110,12 @@ class Watch:
             raise LeaseLost
         if TrainingRun.objects.filter(pk=self.run.pk, is_cancelled=True).exists():
             raise Cancelled
+
+    def count(self, done: int, total: int) -> None:
+        """Say how far a stage of our own is. Raises as `tell`."""
+        self.progress |= {"step": done, "total": total}
+        if time.monotonic() - self.said > SAVE_SECONDS:
+            self.tell()
 
     def stage(self, name: str, step: int = 0, total: int = 0) -> None:
         """Begin or go on with a stage of our own. Raises as `tell`."""
@@ -197,15 +217,14 @@ def command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[str]:
 
 
 def _follow(child: "subprocess.Popen[bytes]", watch: Watch) -> None:
-    path, said = watch.folder / "progress.jsonl", 0.0
+    path = watch.folder / "progress.jsonl"
     with _tailed(path) as lines:
         while child.poll() is None:
             time.sleep(LOOK_SECONDS)
             for line in lines():
                 watch.read(line)
-            if time.monotonic() - said > SAVE_SECONDS:
+            if time.monotonic() - watch.said > SAVE_SECONDS:
                 watch.tell()
-                said = time.monotonic()
         for line in lines():
             watch.read(line)
     watch.tell()

@@ -83,11 +83,15 @@ def request_training(
 
 
 def cancel_training(run: TrainingRun) -> bool:
-    """Stop a run: a queued one at once, a running one when its worker next looks. Return whether it was active."""
-    queued = TrainingRun.objects.filter(pk=run.pk, state=TrainingRun.State.QUEUED).update(
+    """Stop a run: one that nobody works on at once, a running one when its worker next looks.
+
+    Return whether it was active.
+    """
+    runs = TrainingRun.objects.filter(pk=run.pk)
+    queued = (runs.filter(state=TrainingRun.State.QUEUED) | runs.silent()).update(
         state=TrainingRun.State.CANCELLED,
         is_cancelled=True,
-        message=_("Cancelled before it began."),
+        message=_("Cancelled while nobody worked on it. The live model is untouched."),
         finished_at=timezone.now(),
     )
     running = TrainingRun.objects.filter(pk=run.pk, state=TrainingRun.State.RUNNING).update(is_cancelled=True)
@@ -110,7 +114,9 @@ def answer_report(report: MonitoringReport) -> None:
             answers.append(_("%(run)s started.") % {"run": run})
         except Refused as refusal:
             answers.append(str(refusal))
-    MonitoringReport.objects.filter(pk=report.pk).update(answered_at=timezone.now(), answer=" ".join(answers))
+    MonitoringReport.objects.filter(pk=report.pk, answered_at=None).update(
+        answered_at=timezone.now(), answer=" ".join(answers)
+    )
 
 
 def work_folder(run: TrainingRun) -> Path:

@@ -7,15 +7,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from django.conf import settings
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
-from django.db.models import Count, F, QuerySet, TextField, Value, Window
-from django.db.models.functions import MD5, Concat, RowNumber
+from django.db import Error, connection
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, TextField, Value, Window
+from django.db.models.functions import MD5, Cast, Concat, RowNumber
 from django.utils.translation import gettext as _
 
 from classifier.storage import StorageDown, storage_faults
@@ -26,6 +28,7 @@ from training.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split
 
 ROWS_AT_ONCE = 500
+LOCK = 2026_1123  # one process absorbs feedback at a time
 OLD = 86_400  # seconds after which a half-made folder is nobody's any more
 
 Progress = Callable[[int, int], None]
@@ -109,39 +112,56 @@ def absorb_feedback() -> Counter[str]:
 
     Return for each reason how many answers that name a category stay out.
     """
+    with _alone():
+        return _absorb()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process absorbs feedback. A session's lock, for photos are copied meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    try:
+        yield
+    finally:
+        # Where the connection is lost, its lock went with it.
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+def _absorb() -> Counter[str]:
     left_out: Counter[str] = Counter()
-    ids: list[str] = []
     trusted = Feedback.objects.trusted().select_related("prediction").defer(
         "prediction__text_embedding", "prediction__image_embedding"
     )  # fmt: skip
-    for feedback in trusted.order_by("pk").iterator(chunk_size=ROWS_AT_ONCE):
-        row = _incoming(feedback)
-        if row is None:
-            left_out["feedback: photo is gone"] += 1
-            continue
-        ids.append(row.external_id)
-        keep(source=FEEDBACK, rows=[row])
-    kept = set(ids)
-    gone = [
-        example
-        for example in Example.objects.filter(source=FEEDBACK).only("pk", "external_id", "title_key", "bands")
-        if example.external_id not in kept
-    ]
-    if gone:
-        drop(gone)
+    answers = trusted.order_by("pk").iterator(chunk_size=ROWS_AT_ONCE)
+    while batch := list(islice(answers, ROWS_AT_ONCE)):
+        photos = _photos(batch)
+        found = [_incoming(feedback, *photos.get(str(feedback.prediction_id), ("", ""))) for feedback in batch]
+        if rows := [row for row in found if row]:
+            keep(source=FEEDBACK, rows=rows)
+        left_out["feedback: photo is gone"] += len(found) - len(rows)
+    answered = Feedback.objects.trusted().annotate(key=Cast("prediction_id", TextField()))
+    gone = Example.objects.filter(~Exists(answered.filter(key=OuterRef("external_id"))), source=FEEDBACK)
+    while some := list(gone.only("pk", "external_id", "title_key", "bands")[:ROWS_AT_ONCE]):
+        drop(some)
     reviews = Feedback.objects.filter(category__isnull=False).exclude(review=Feedback.Review.ACCEPTED)
     for review, count in reviews.order_by().values_list("review").annotate(Count("pk")):
         left_out[f"feedback: {Feedback.Review(review).label.lower()}"] += count
     return left_out
 
 
-def _incoming(feedback: Feedback) -> Incoming | None:
+def _photos(batch: Sequence[Feedback]) -> dict[str, tuple[str, str]]:
+    """Return name and checksum of the photos that were copied earlier, by the examples' ids."""
+    known = Example.objects.filter(source=FEEDBACK, external_id__in=[str(answer.prediction_id) for answer in batch])
+    return {id: (photo, digest) for id, photo, digest in known.values_list("external_id", "photo", "photo_digest")}
+
+
+def _incoming(feedback: Feedback, photo: str, digest: str) -> Incoming | None:
     """Return the product as an example; None when its photo is gone and there is no text."""
     prediction = feedback.prediction
     id = str(prediction.pk)
     assert feedback.category_id  # noqa: S101 - what `trusted` says
-    known = Example.objects.filter(source=FEEDBACK, external_id=id).first()
-    photo, digest = (known.photo, known.photo_digest) if known else ("", "")
     # A prediction's photo never changes, so what was copied once is not read again.
     if prediction.photo_small and not photo:
         try:

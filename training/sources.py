@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import lzma
 import os
 import stat
 import zipfile
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
@@ -32,6 +34,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "group": ("group", "subcategory", "sub_category"),
 }
 LONGEST_FIELD = 1_000_000  # characters
+LONGEST_ROW = 4_000_000  # characters; beyond, the file is no table
 DEEPEST_FOLDER = 3
 
 
@@ -89,12 +92,12 @@ class ProductFile:
             header = lines.readline(LONGEST_FIELD)
             self._delimiter = max(",;\t|", key=header.count)
             lines.seek(0)
-            reader = csv.reader(lines, delimiter=self._delimiter)
-            names = next(_whole_lines(reader), [])
+            rows = _Rows(lines, self.table, self._delimiter)
+            names = next(rows, [])
             if isinstance(names, RowError) or not any(name.strip() for name in names):
                 raise SourceError(f"{self.table} is empty: it has no line with the names of its columns.")
             self._header = [name.strip() for name in names]
-            self.rows = sum(1 for row in _whole_lines(reader) if row)
+            self.rows = sum(1 for row in rows if row)
         self.columns = _columns(self.table, self._header, columns or {})
         self._photos = _Photos(self.table.parent)
 
@@ -114,20 +117,19 @@ class ProductFile:
             if (name := getattr(self.columns, field.name))
         }
         with self._lines() as lines:
-            reader = csv.reader(lines, delimiter=self._delimiter)
-            rows = _whole_lines(reader)
+            rows = _Rows(lines, self.table, self._delimiter)
             next(rows, None)
             for cells in rows:
                 if not cells:
                     continue
                 if isinstance(cells, RowError):
-                    yield reader.line_num, cells
+                    yield rows.line, cells
                 elif len(cells) > len(self._header):
                     message = f"{len(cells)} cells under {len(self._header)} columns: is a quotation mark missing?"
-                    yield reader.line_num, RowError("unreadable line", message)
+                    yield rows.line, RowError("unreadable line", message)
                 else:
                     values = {name: cells[place] if place < len(cells) else "" for name, place in places.items()}
-                    yield SourceRow(reader.line_num, **{field: values.get(field, "") for field in _FIELDS})
+                    yield SourceRow(rows.line, **{field: values.get(field, "") for field in _FIELDS})
 
     @property
     def has_photos(self) -> bool:
@@ -153,6 +155,12 @@ class ProductFile:
 _FIELDS = tuple(field.name for field in fields(Columns))
 
 
+# What zipfile raises for a member. RuntimeError: it is encrypted, or compressed in a way that nobody here knows.
+_UNREADABLE = (
+    OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError, MemoryError,
+)  # fmt: skip
+
+
 class _Photos:
     """The photos beside a table: in its folder, in folders under it, and in zip archives."""
 
@@ -165,7 +173,7 @@ class _Photos:
         self._members: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] | None = None
         self._shards = sorted(path for path in self._root.glob("*.zip") if path.is_file() and not path.is_symlink())
 
-    @property
+    @cached_property
     def are_there(self) -> bool:
         return bool(self._shards) or any(
             entry.name.lower().endswith(PHOTO_ENDINGS) for folder in self._folders for entry in os.scandir(folder)
@@ -236,8 +244,7 @@ class _Photos:
         try:
             with archive.open(info) as file:
                 return _within(file.read(limit + 1), limit, info.filename)  # its directory may lie about its size
-        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError) as error:
-            # RuntimeError: it is encrypted, or compressed in a way that nobody here knows.
+        except _UNREADABLE as error:
             raise RowError("broken photo", f"{info.filename!r} in its archive: {error}") from error
 
 
@@ -295,35 +302,64 @@ def _name(table: Path) -> str:
 
 def _encoding(table: Path) -> str:
     """Look through the file once; return utf-8-sig, utf-16, or latin-1 for what is neither."""
-    decoder = None
+    encoding, decoder = "utf-8-sig", None
     try:
         with gzip.open(table) if table.suffix == ".gz" else table.open("rb") as file:
             while chunk := file.read(1 << 20):
                 if decoder is None:
                     if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                        return "utf-16"
-                    decoder = codecs.getincrementaldecoder("utf-8")()
+                        encoding = "utf-16"
+                    decoder = codecs.getincrementaldecoder(encoding)()
                 decoder.decode(chunk)
             if decoder:
                 decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if encoding == "utf-16":
+            raise SourceError(f"{table} begins as UTF-16 but isn't: {error.reason}. Save it as UTF-8.") from error
         return "latin-1"
     except EOFError as error:
         raise SourceError(f"{table} ends in the middle: it was not copied whole. Copy it again.") from error
     except (OSError, zlib.error) as error:
         raise SourceError(f"{table} can't be read: {error}") from error
-    return "utf-8-sig"
+    return encoding
 
 
-def _whole_lines(reader: "csv._reader") -> Iterator["list[str] | RowError"]:  # type: ignore[name-defined]
-    csv.field_size_limit(LONGEST_FIELD)
-    while True:
+class _Rows:
+    """The rows of a table, a RowError for each that is none.
+
+    csv reads a line, and all lines of a row, before it looks at their length; so a row is measured here, while it
+    comes in. Raises SourceError for one that has no end.
+    """
+
+    def __init__(self, lines: IO[str], table: Path, delimiter: str) -> None:
+        csv.field_size_limit(LONGEST_FIELD)
+        self._lines, self._table = lines, table
+        self._left = LONGEST_ROW
+        self._reader = csv.reader(self._measured(), delimiter=delimiter)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[str] | RowError:
+        self._left = LONGEST_ROW
         try:
-            yield next(reader)
-        except StopIteration:
-            return
+            return next(self._reader)
         except csv.Error as error:
-            yield RowError("unreadable line", str(error))
+            return RowError("unreadable line", str(error))
+
+    @property
+    def line(self) -> int:
+        return self._reader.line_num
+
+    def _measured(self) -> Iterator[str]:
+        while line := self._lines.readline(self._left + 1):
+            self._left -= len(line)
+            if self._left < 0:
+                raise SourceError(
+                    f"{self._table} is no table: the row that ends after line {self.line} or later has more than "
+                    f"{LONGEST_ROW:,} characters. Is a line end or a quotation mark missing?"
+                )
+            yield line
 
 
 def _columns(table: Path, header: list[str], given: Mapping[str, str]) -> Columns:

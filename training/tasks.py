@@ -1,10 +1,14 @@
 from celery import shared_task
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 
+from classifier import registry
 from classifier.models import Modality
 from feedback.models import MonitoringReport
-from training.models import TrainingRun
+from training.models import Dataset, TrainingRun
+
+RULE_TRIED_SECONDS = 6 * 3600
 
 
 @shared_task(acks_late=False)
@@ -14,7 +18,6 @@ def run_training() -> None:
 
     if run := TrainingRun.objects.claim():
         pipeline.train(run)
-        ring.delay()
 
 
 def ring_on_commit() -> None:
@@ -31,11 +34,25 @@ def ring() -> None:
 
 @shared_task
 def answer_reports() -> None:
-    """Start the runs that monitoring reports ask for; see to ensemble rules that a deployment by hand left open."""
+    """Start the runs that monitoring reports ask for."""
     from training import services
 
     for report in MonitoringReport.objects.filter(asks_retraining=True, answered_at=None).order_by("created_at"):
         services.answer_report(report)
+
+
+@shared_task(acks_late=False)
+def fit_rules() -> None:
+    """Fit the ensemble rules that a deployment or a roll-back by hand left open, on the latest dataset."""
+    from training import rules, snapshots
+
+    dataset = Dataset.objects.first()
+    if dataset is None:
+        return
+    for text, image in registry.pairs_without_rule():
+        # Tried once a dataset: what lacks the products for a rule would lack them again in a minute.
+        if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
+            rules.fit_missing(text, snapshots.fetch(dataset))
 
 
 @shared_task

@@ -1,6 +1,7 @@
 """Model versions: what is known of each, and which one serves."""
 
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -93,7 +94,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         }
 
         def act() -> Variant:
-            return registry.deploy(version, by=request.user, note=request.POST.get("note", "")[:200])  # type: ignore[arg-type]
+            note = request.POST.get("note", "")[:200]
+            return registry.deploy(version, by=request.user, note=note, in_place_of=_seen(request))  # type: ignore[arg-type]
 
         return self._confirm(request, version, question, act)
 
@@ -115,7 +117,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             request,
             before or after,
             question,
-            lambda: registry.roll_back(modality, by=request.user),  # type: ignore[arg-type]
+            lambda: registry.roll_back(modality, by=request.user, in_place_of=_seen(request)),  # type: ignore[arg-type]
         )
 
     def _confirm(
@@ -269,3 +271,11 @@ def _chosen(key: str | None) -> ModelVersion | None:
 
 def _names() -> dict[str, str]:
     return dict(Category.objects.values_list("slug", "name"))
+
+
+def _seen(request: HttpRequest) -> "ModelVersion | EllipsisType | None":
+    """Return the version that served when the person was asked; another one by now changes the question."""
+    posted = request.POST.get("serving")
+    if posted is None:
+        return ...
+    return ModelVersion.objects.filter(pk=posted).first() if posted.isdigit() else None

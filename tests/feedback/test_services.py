@@ -1,4 +1,5 @@
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -111,6 +112,34 @@ def test_data_scientists_review_answers_in_the_admin(
     feedback.refresh_from_db()
     assert (feedback.review, feedback.reviewed_by) == (review, scientist)
     assert client.get(f"/admin/feedback/feedback/{feedback.pk}/change/").status_code == 200
+
+
+def test_an_answer_that_changed_after_the_list_was_shown_is_not_accepted(
+    client: Client, seller: User, scientist: User, make_product: MakeProduct
+) -> None:
+    first, second = Category.objects.all()[:2]
+    changed, same = (
+        record_feedback(prediction=make_product(seller).prediction, category=first) for _number in range(2)
+    )
+    client.force_login(scientist)
+    page = client.get("/admin/feedback/feedback/").content.decode()
+    (seen,) = set(re.findall(r'name="seen" value="([^"]+)"', page))
+    record_feedback(prediction=changed.prediction, category=second)
+    form = {"action": "accept", "_selected_action": [str(changed.pk), str(same.pk)], "seen": seen}
+    answer = client.post("/admin/feedback/feedback/", form, follow=True).content.decode()
+    assert [row.pk for row in Feedback.objects.trusted()] == [same.pk]
+    assert "1 answer is now: Accepted" in answer and "1 answer was changed by its seller" in answer
+
+
+@pytest.mark.parametrize("seen", ["", "yesterday", "2026-01-01"])
+def test_a_form_that_does_not_say_when_it_was_made_breaks_nothing(
+    client: Client, seller: User, scientist: User, make_product: MakeProduct, seen: str
+) -> None:
+    feedback = record_feedback(prediction=make_product(seller).prediction, category=Category.objects.first())
+    client.force_login(scientist)
+    form = {"action": "accept", "_selected_action": [str(feedback.pk)], "seen": seen}
+    assert client.post("/admin/feedback/feedback/", form).status_code == 302
+    assert Feedback.objects.trusted().exists() == (seen != "2026-01-01")
 
 
 def test_who_may_only_look_reviews_nothing(

@@ -1,4 +1,5 @@
 import csv
+import io
 import random
 from collections import defaultdict
 from pathlib import Path
@@ -6,13 +7,15 @@ from pathlib import Path
 import pytest
 from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
+from PIL import Image
 
 from classifier.models import Category
 from tests.conftest import picture
 from tests.training.products import jpeg, take_in, write_table, write_zip
 from training.examples import words
+from training.importing import small_copy
 from training.models import Example, Split
-from training.sources import SourceError
+from training.sources import RowError, SourceError
 from training.splits import are_near
 
 pytestmark = pytest.mark.django_db
@@ -109,6 +112,32 @@ def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
     assert len(listed) == 8
     assert ("3", "1", "duplicate id") in {(row["line"], row["id"], row["reason"]) for row in listed}
     assert "'=cmd()" in {row["id"] for row in listed}
+
+
+def test_names_of_no_category_are_cut_and_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training import importing
+
+    monkeypatch.setattr(importing, "MOST_UNKNOWN", 2)
+    names = ["y" * 500, "cutlery", "cutlery", "china", "glass", "cutlery"]
+    report = take_in(write_table(tmp_path / "shop", [(n, "Mug", "", name, "") for n, name in enumerate(names)]))
+    assert report.unknown == {"y" * 120: 1, "cutlery": 3, "others": 2}
+    assert report.skipped == {"unknown category": 6}
+
+
+@pytest.mark.parametrize(
+    "entry", [b"\x01\x01\x00\x05", b"\x01\x1a\x00\x01", b"\x01\x32\x00\x05"], ids=["height", "resolution", "date"]
+)
+def test_a_photo_whose_metadata_break_the_decoder_is_a_broken_photo(entry: bytes) -> None:
+    exif = Image.Exif()
+    exif.endian = ">"
+    exif[0x112], exif[0x11A] = 6, 72.0  # turned; dots per inch, a ratio
+    metadata = exif.tobytes().replace(b"\x01\x1a\x00\x05", entry)  # another tag, or another type
+    assert entry in metadata
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP", exif=metadata)
+    with pytest.raises(RowError) as refusal:
+        small_copy(file.getvalue())
+    assert refusal.value.reason == "broken photo"
 
 
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, settings: object) -> None:

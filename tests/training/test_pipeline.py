@@ -2,17 +2,21 @@ import os
 import signal
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 from django.conf import LazySettings
+from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
 from classifier import registry
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.pipeline import predict_now
 from classifier.services import register_starters
+from classifier.storage import StorageDown
 from tests.training.runs import import_folder, quick, write_products
 from training import pipeline, rules, runner, services, snapshots
 from training.models import TrainingRun
@@ -32,6 +36,7 @@ def products(tmp_path: Path) -> None:
 
 
 def work(run: TrainingRun) -> TrainingRun:
+    TrainingRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(seconds=1))
     claimed = TrainingRun.objects.claim(run.pk)
     assert claimed is not None
     pipeline.train(claimed)
@@ -119,16 +124,65 @@ def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
     assert work(run).state == TrainingRun.State.DEPLOYED
 
 
-def test_a_running_fit_is_cancelled(products: None) -> None:
+def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
     champion = registry.champion(Modality.TEXT)
-    run = services.request_training(modality=Modality.TEXT, recipe=quick(epochs=10_000, patience=10_000))
-    claimed = TrainingRun.objects.claim(run.pk)
-    assert claimed is not None
-    services.cancel_training(run)
-    pipeline.train(claimed)
-    run.refresh_from_db()
-    assert run.state == TrainingRun.State.CANCELLED, run.log
+    run = services.request_training(modality=Modality.TEXT, recipe=quick(head_epochs=10_000, head_patience=10_000))
+    tell, child = runner.Watch.tell, []
+
+    def cancel_when_a_loss_is_told(watch: runner.Watch) -> None:
+        if watch.curve and not child:
+            child.append(psutil.Process(int((watch.folder / "pid").read_text())))
+            services.cancel_training(run)
+        tell(watch)
+
+    monkeypatch.setattr(runner.Watch, "tell", cancel_when_a_loss_is_told)
+    assert work(run).state == TrainingRun.State.CANCELLED
+    assert child
+    assert not child[0].is_running()
     assert registry.champion(Modality.TEXT) == champion
+
+
+def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
+    products: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    fit_missing = rules.fit_missing
+    monkeypatch.setattr(rules, "fit_missing", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
+    interrupted = work(run)
+    assert interrupted.state == TrainingRun.State.QUEUED
+    assert interrupted.version is not None
+    assert interrupted.due_at > timezone.now()  # it rests first
+    monkeypatch.setattr(rules, "fit_missing", fit_missing)
+    again = work(run)
+    assert again.state == TrainingRun.State.DEPLOYED, again.log
+    assert again.version == interrupted.version == registry.champion(Modality.TEXT)
+    assert ModelVersion.objects.filter(modality="text").count() == 2
+
+
+def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
+    products: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
+    assert first.version is not None
+    fit_missing = rules.fit_missing
+
+    def meanwhile(*arguments: object) -> object:
+        registry.deploy(first.version)  # type: ignore[arg-type]
+        return fit_missing(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rules, "fit_missing", meanwhile)
+    second = work(services.request_training(modality=Modality.TEXT, recipe=quick(seed=5)))
+    assert second.state == TrainingRun.State.REGISTERED, second.log
+    assert "deployed meanwhile" in second.message
+    assert registry.champion(Modality.TEXT) == first.version
+
+
+def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None) -> None:
+    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    TrainingRun.objects.filter(pk=run.pk).update(attempts=pipeline.MOST_ATTEMPTS)
+    ended = work(run)
+    assert ended.state == TrainingRun.State.FAILED
+    assert "killed again and again" in ended.message
 
 
 def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:

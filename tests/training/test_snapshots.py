@@ -1,4 +1,6 @@
 import errno
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,17 +9,20 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import ProtectedError
+from django.test import Client
 
-from classifier.models import Category
+from classifier.models import Category, Prediction
 from feedback.models import Feedback
 from feedback.services import record_feedback, review_feedback
 from portal.models import Product, User
 from tests.training.products import jpeg, take_in, write_table
 from training import snapshots
+from training.admin.data import _suspect
 from training.corpus import MANIFEST, CorpusError
 from training.models import FEEDBACK, Dataset, Example
-from training.snapshots import fetch, make_dataset, snapshot
+from training.snapshots import absorb_feedback, fetch, make_dataset, snapshot
 
 pytestmark = pytest.mark.django_db
 
@@ -196,3 +201,84 @@ def test_the_command_says_what_it_made(shop: Path, capsys: pytest.CaptureFixture
     assert "shop (60)" in capsys.readouterr().out
     call_command("make_dataset", source=["shop"])
     assert "Nothing changed" in capsys.readouterr().out
+
+
+def accepted(prediction: Prediction, reviewer: User) -> Feedback:
+    feedback = record_feedback(prediction=prediction, category=Category.objects.get(name="Beauty"))
+    review_feedback(ids=[feedback.pk], review=Review.ACCEPTED, reviewer=reviewer)
+    return feedback
+
+
+def test_feedback_comes_and_goes_in_batches_and_other_sources_stay(
+    seller: User,
+    scientist: User,
+    make_product: Callable[..., Product],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshots, "ROWS_AT_ONCE", 2)
+    take_in(write_table(tmp_path / "shop", [("1", "Garden rake", "", "Beauty", "")]))
+    answers = [accepted(make_product(seller, photo=number == 0).prediction, scientist) for number in range(5)]
+    absorb_feedback()
+    assert Example.objects.filter(source=FEEDBACK).count() == 5
+    photo = Example.objects.get(external_id=str(answers[0].prediction_id)).photo
+    review_feedback(ids=[answer.pk for answer in answers[2:]], review=Review.REJECTED, reviewer=scientist)
+    assert absorb_feedback() == {"feedback: rejected": 3, "feedback: photo is gone": 0}
+    left = Example.objects.filter(source=FEEDBACK)
+    assert {example.external_id for example in left} == {str(answer.prediction_id) for answer in answers[:2]}
+    assert photo and Example.objects.get(external_id=str(answers[0].prediction_id)).photo == photo
+    assert Example.objects.filter(source="shop").exists()
+
+
+def test_one_process_absorbs_feedback_at_a_time(
+    committed_db: None, seller: User, scientist: User, make_product: Callable[..., Product]
+) -> None:
+    accepted(make_product(seller).prediction, scientist)
+
+    def absorb() -> None:
+        absorb_feedback()
+        connection.close()
+
+    other = threading.Thread(target=absorb)
+    with snapshots._alone():
+        other.start()
+        until = time.monotonic() + 20
+        while not waits_for_a_lock():
+            assert time.monotonic() < until and other.is_alive()
+            time.sleep(0.01)
+        assert not Example.objects.exists()
+    other.join(20)
+    assert Example.objects.get().source == FEEDBACK
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s), pg_advisory_unlock(%s)", [snapshots.LOCK] * 2)
+        assert cursor.fetchone() == (True, True)
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted)",
+            [snapshots.LOCK],
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_the_list_of_datasets_reads_no_description(shop: Path, client: Client, scientist: User) -> None:
+    dataset = make_dataset()
+    client.force_login(scientist)
+    for description in (None, {}):
+        Dataset.objects.update(description=description)
+        page = client.get("/admin/training/dataset/")
+        (listed,) = page.context["cl"].result_list
+        assert listed == dataset and listed.get_deferred_fields() == {"description"}
+        assert listed.has_description == (description is not None)
+
+
+def test_a_suspect_with_a_strange_id_is_linked(shop: Path, client: Client, scientist: User) -> None:
+    id = "a&source=x#1 +%"
+    write_table(shop, [(id, "strange thing", "", "Beauty", "")])
+    take_in(shop, source="odd")
+    suspect = {"key": f"odd/{id}", "digest": "", "given": "beauty", "suggested": "beauty"}
+    link = _suspect(suspect, {})["link"]
+    client.force_login(scientist)
+    assert "strange thing" in client.get(link).content.decode()

@@ -1,10 +1,12 @@
+import codecs
+import gzip
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.training.products import jpeg, write_table, write_zip
-from training.sources import ProductFile, RowError, SourceError, SourceRow
+from training.sources import LONGEST_ROW, ProductFile, RowError, SourceError, SourceRow
 
 LIMIT = 100_000
 
@@ -149,3 +151,44 @@ def test_a_row_without_an_image_has_none_and_one_that_is_not_there_is_missing(tm
     assert photo(tmp_path, 0) is None
     with pytest.raises(RowError, match=r"2\.jpg"):
         photo(tmp_path, 1)
+
+
+@pytest.mark.parametrize("repeated", ["x", "x,", '","\n'], ids=["a cell", "a line", "a row of short lines"])
+def test_a_table_that_inflates_to_a_row_without_an_end_is_refused(tmp_path: Path, repeated: str) -> None:
+    content = 'id,category,title\n1,x,"' + repeated * (LONGEST_ROW // len(repeated) + 1)
+    (tmp_path / "products.csv.gz").write_bytes(gzip.compress(content.encode()))
+    with pytest.raises(SourceError, match="no table"):
+        ProductFile(tmp_path)
+
+
+def test_long_rows_in_a_row_are_read(tmp_path: Path) -> None:
+    write_table(tmp_path, [(number, "x" * 900_000, "y" * 900_000, "c", "") for number in range(4)])
+    assert [len(row.title) for row in rows(tmp_path)] == [900_000] * 4
+
+
+@pytest.mark.parametrize("body", [b"a", b"\x00\xd8\x00\x00"], ids=["half a letter", "half a pair"])
+def test_a_utf_16_table_that_is_broken_says_so(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "products.csv").write_bytes(codecs.BOM_UTF16_LE + "id,category\n1,".encode("utf-16-le") + body)
+    with pytest.raises(SourceError, match="UTF-16"):
+        ProductFile(tmp_path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_broken_member_fails_its_row_only(tmp_path: Path, compression: int) -> None:
+    write_table(tmp_path, [("1", "", "", "x", "1.jpg")])
+    write_zip(tmp_path / "images.zip", {"1.jpg": jpeg(side=64)}, compression)
+    archive = tmp_path / "images.zip"
+    content = bytearray(archive.read_bytes())
+    start = 30 + len("1.jpg")  # behind the member's header
+    content[start : start + 40] = b"\xff" * 40
+    archive.write_bytes(content)
+    assert why_no_photo(tmp_path) == "broken photo"
+
+
+def test_a_table_without_an_image_column_looks_once_for_photos(tmp_path: Path) -> None:
+    write_table(tmp_path, [("1", "a", "", "x")], columns=("id", "title", "description", "category"))
+    with ProductFile(tmp_path) as products:
+        (row,) = [row for row in products if isinstance(row, SourceRow)]
+        assert products.photo(row, limit=LIMIT) is None
+        (tmp_path / "1.jpg").write_bytes(jpeg())
+        assert products.photo(row, limit=LIMIT) is None

@@ -1,8 +1,10 @@
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.files.storage import storages
+from django.db.models import Q
 from django.http import FileResponse, Http404, HttpRequest
 from django.urls import path, reverse
 from django.utils.html import format_html
@@ -111,6 +113,11 @@ class DatasetAdmin(ReadOnlyAdmin):
     change_form_outer_before_template = "admin/training/dataset.html"
     fields = ["checksum", "created_at"]
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        # A description holds hundreds of suspects; only the dataset's own page shows them.
+        rows = super().get_queryset(request).defer("description")
+        return rows.annotate(has_description=Q(description__isnull=False))
+
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         return queryset.filter(checksum__startswith=search_term.strip().lower()), False
 
@@ -143,8 +150,8 @@ class DatasetAdmin(ReadOnlyAdmin):
         return ", ".join(names[:3]) + (f" + {len(names) - 3}" if len(names) > 3 else "")
 
     @admin.display(description=_("described"), boolean=True)
-    def is_described(self, dataset: Dataset) -> bool:
-        return dataset.description is not None
+    def is_described(self, dataset: Any) -> bool:
+        return bool(dataset.has_description)
 
 
 def shown(dataset: Dataset) -> dict[str, Any]:
@@ -238,5 +245,5 @@ def _suspect(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         "photo": photo_tag(row["digest"], "small") if row["digest"] else "",
         "given": names.get(row["given"], row["given"]),
         "suggested": names.get(row["suggested"], row["suggested"]),
-        "link": f"{reverse('admin:training_example_changelist')}?q={id}&source={source}",
+        "link": f"{reverse('admin:training_example_changelist')}?{urlencode({'q': id, 'source': source})}",
     }

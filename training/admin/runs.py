@@ -4,6 +4,7 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -56,6 +57,10 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         (_("Recipe"), {"fields": ["pretty_recipe"], "classes": ["tab"]}),
     ]  # fmt: skip
     readonly_fields = ["pretty_recipe"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingRun]:
+        heavy = ("log", "curve", "dataset__manifest", "dataset__description", "version__metrics")
+        return super().get_queryset(request).defer(*heavy)  # type: ignore[no-any-return]
 
     def get_urls(self) -> list[Any]:
         wrap = self.admin_site.admin_view

@@ -142,6 +142,8 @@ class Command(BaseCommand):
         bars = {run.pk: tqdm(desc=run.modality, position=i, leave=True, bar_format=BAR) for i, run in enumerate(runs)}
         try:
             while active := list(TrainingRun.objects.active().filter(pk__in=bars)):
+                if not any(thread.is_alive() for thread in threads):
+                    raise CommandError("The work ended by an error, which is above. Go on with: retrain --resume")
                 for run in active:
                     _show(bars[run.pk], run)
                 time.sleep(LOOK_SECONDS)
@@ -167,8 +169,11 @@ def _train(run: TrainingRun) -> None:
     from training import pipeline
 
     try:
-        while (claimed := TrainingRun.objects.claim(run.pk)) is not None:
-            pipeline.train(claimed)
+        while TrainingRun.objects.active().filter(pk=run.pk).exists():
+            if claimed := TrainingRun.objects.claim(run.pk):
+                pipeline.train(claimed)
+            else:  # it rests after a fault, or a training worker was quicker
+                time.sleep(LOOK_SECONDS)
     finally:
         connection.close()
 
