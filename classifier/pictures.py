@@ -1,8 +1,16 @@
 """What an uploaded picture becomes before anybody sees it: plain JPEG copies with nothing of the original's."""
 
 import io
+import struct
+import zlib
 
 from PIL import Image, ImageOps
+
+# What Pillow raises for files that were made to break it, among others by metadata of another type than it expects.
+BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error, LookupError, TypeError,
+    AttributeError, ArithmeticError,
+)  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 LARGE_SIDE = 1600  # the long side of the copy for people

@@ -78,8 +78,8 @@ class FeedbackAdmin(SellersAdmin):
             messages.warning(
                 request,
                 ngettext(
-                    "%(count)d answer was changed by its seller after this list was shown. Look at it again.",
-                    "%(count)d answers were changed by their sellers after this list was shown. Look at them again.",
+                    "%(count)d answer stays as it is: it changed after this list was shown. Look at it again.",
+                    "%(count)d answers stay as they are: they changed after this list was shown. Look at them again.",
                     later,
                 )
                 % {"count": later},

@@ -101,7 +101,7 @@ def _copies(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:
         ) from error
     except Image.DecompressionBombError as error:
         raise _too_many_pixels() from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except pictures.BROKEN as error:
         raise PhotoError(
             _("This photo is damaged or incomplete. Upload it again, or take a new one."), code="broken_photo"
         ) from error

@@ -5,9 +5,7 @@ import hashlib
 import io
 import os
 import re
-import struct
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -39,11 +37,6 @@ LEFT_OUT = "left out by the map"
 MOST_UNKNOWN = 1_000  # names; what more there are is counted as OTHERS
 LONGEST_UNKNOWN = 120  # characters
 OTHERS = "others"
-# What Pillow raises for files that were made to break it, among others by metadata of another type than it expects.
-BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error, LookupError, TypeError,
-    AttributeError, ArithmeticError,
-)  # fmt: skip
 
 
 @dataclass
@@ -209,7 +202,7 @@ def small_copy(original: bytes) -> bytes:
             return pictures.copies(picture)[1]
     except Image.DecompressionBombError as error:
         raise RowError("photo too large", str(error)) from error
-    except BROKEN as error:
+    except pictures.BROKEN as error:
         raise RowError("broken photo", f"The photo can't be decoded: {error}") from error
 
 

@@ -310,8 +310,14 @@ def _encoding(table: Path) -> str:
                     if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                         encoding = "utf-16"
                     decoder = codecs.getincrementaldecoder(encoding)()
-                decoder.decode(chunk)
-            if decoder:
+                if encoding != "latin-1":
+                    try:
+                        decoder.decode(chunk)
+                    except UnicodeDecodeError:
+                        if encoding == "utf-16":
+                            raise
+                        encoding = "latin-1"
+            if decoder and encoding != "latin-1":
                 decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         if encoding == "utf-16":
@@ -356,8 +362,8 @@ class _Rows:
             self._left -= len(line)
             if self._left < 0:
                 raise SourceError(
-                    f"{self._table} is no table: the row that ends after line {self.line} or later has more than "
-                    f"{LONGEST_ROW:,} characters. Is a line end or a quotation mark missing?"
+                    f"{self._table} is no table: the row at line {self.line + 1} has more than {LONGEST_ROW:,} "
+                    "characters. Is a line end or a quotation mark missing?"
                 )
             yield line
 

@@ -106,6 +106,17 @@ def test_garbage_inside_a_file_never_escapes_as_another_error(format: str) -> No
             clean_photo(upload(bytes(broken)))
 
 
+@pytest.mark.parametrize("entry", [b"\x01\x01\x00\x05", b"\x01\x1a\x00\x01", b"\x01\x32\x00\x05"])
+def test_metadata_made_to_break_the_decoder_are_a_broken_photo(entry: bytes) -> None:
+    exif = Image.Exif()
+    exif.endian = ">"
+    exif[0x112], exif[0x11A] = 6, 72.0  # turned; dots per inch, a ratio
+    metadata = exif.tobytes().replace(b"\x01\x1a\x00\x05", entry)  # another tag, or another type
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP", exif=metadata)
+    assert refused(file.getvalue()).code == "broken_photo"
+
+
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 def test_an_animated_picture_is_refused(format: str) -> None:
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]

@@ -92,8 +92,10 @@ def test_texts_survive_their_encoding(tmp_path: Path, encoding: str) -> None:
     assert (ProductFile(tmp_path).encoding == "latin-1") == (encoding == "latin-1")
 
 
-def test_a_gzip_that_was_cut_off_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    write_table(tmp_path, [(str(i), "x" * 50, "", "c", "") for i in range(500)], name="products.csv.gz")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_a_gzip_that_was_cut_off_is_refused_before_anything_is_read(tmp_path: Path, encoding: str) -> None:
+    products = [(str(i), "é" * 50, "", "c", "") for i in range(500)]
+    write_table(tmp_path, products, name="products.csv.gz", encoding=encoding)
     table = tmp_path / "products.csv.gz"
     table.write_bytes(table.read_bytes()[:-20])
     with pytest.raises(SourceError, match="whole"):

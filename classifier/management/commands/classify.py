@@ -56,7 +56,7 @@ def _open(path: Path) -> Image.Image:
         return Image.open(io.BytesIO(small))
     except FileNotFoundError as error:
         raise CommandError(f"There is no file {path}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (*pictures.BROKEN, Image.DecompressionBombError) as error:
         raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture.") from error
 
 
