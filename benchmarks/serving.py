@@ -153,11 +153,11 @@ class Bare:
     """The same models in one process, with no portal round them."""
 
     def __init__(self) -> None:
-        from classifier import registry
+        from classifier import loading, registry
 
         variants = registry.deployed()
-        self.text = registry.load_text(variants["text"][0].version)
-        self.image = registry.load_image(variants["image"][0].version)
+        self.text = loading.load_text(variants["text"][0].version)
+        self.image = loading.load_image(variants["image"][0].version)
 
     def one(self, item: Item) -> float:
         """Return the milliseconds to decode the upload and to run both models."""

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from PIL import Image, UnidentifiedImageError
 
-from classifier import bell, ensemble, registry
+from classifier import bell, ensemble, loading, registry
 from classifier.artifact import ArtifactError
 from classifier.models import Category, ModelVersion, Prediction, Variant
 from classifier.storage import StorageDown, storage_faults
@@ -163,7 +163,7 @@ def _answer(questions: Sequence[Question], categories: Sequence[Category]) -> li
     answers = [Answer() for _question in questions]
 
     for version, rows in _group(questions, variants["text"], lambda question: question.prediction.has_text).items():
-        model = registry.load_text(version)
+        model = loading.load_text(version)
         asked = [questions[i].prediction for i in rows]
         output = model.predict([p.title for p in asked], [p.description for p in asked])
         probabilities = ensemble.align(output.probabilities, model.labels, slugs)
@@ -171,7 +171,7 @@ def _answer(questions: Sequence[Question], categories: Sequence[Category]) -> li
             answers[row].text_version, answers[row].text, answers[row].text_embedding = version, p, embedding
 
     for version, rows in _group(questions, variants["image"], lambda question: question.photo is not None).items():
-        looking = registry.load_image(version)
+        looking = loading.load_image(version)
         output = looking.predict([photo for i in rows if (photo := questions[i].photo) is not None])
         probabilities = ensemble.align(output.probabilities, looking.labels, slugs)
         for row, p, embedding in zip(rows, probabilities, output.embeddings, strict=True):
@@ -217,7 +217,7 @@ def _group(
             chosen[registry.choose_variant(variants, question.prediction.pk)].append(i)
     groups: dict[ModelVersion, list[int]] = defaultdict(list)
     for version, rows in chosen.items():
-        groups[registry.standing(version)] += rows
+        groups[loading.standing(version)] += rows
     return groups
 
 

@@ -1,44 +1,23 @@
-"""Model versions: register an artifact, deploy it, take that back, choose one for a prediction, load it once."""
+"""Model versions: register an artifact, deploy it, take that back, choose one for a prediction."""
 
-import hashlib
-import json
 import logging
-import shutil
-import tempfile
-import threading
-import time
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.core.files.base import ContentFile, File
-from django.core.files.storage import Storage, storages
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier import artifact, ensemble
-from classifier.artifact import ArtifactError
+from classifier import artifact, ensemble, published
 from classifier.models import Deployment, EnsembleRule, Modality, ModelVersion, Variant
-from classifier.storage import StorageDown, storage_faults
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
-    from classifier.image import ImageModel
-    from classifier.text import TextModel
 
 log = logging.getLogger(__name__)
-
-CHUNK = 1 << 20
-MODELS_IN_MEMORY = 4
-BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried again
-_loading = threading.Lock()
-_broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
 class NothingDeployed(Exception):
@@ -85,7 +64,7 @@ def register(
         parent=parent,
         lineage=lineage or {},
     )
-    _publish(folder, version)
+    published.publish(folder, version)
     try:
         with transaction.atomic():
             version.save()
@@ -115,7 +94,7 @@ def deploy(
             _("%(version)s was rejected and can't be deployed. %(reason)s")
             % {"version": version, "reason": version.reason}
         )
-    verify_stored(version)
+    published.verify_stored(version)
     return _switch(version, by=by, note=note, is_rollback=False, in_place_of=in_place_of)
 
 
@@ -132,7 +111,7 @@ def roll_back(
         raise NothingToRollBack(
             _("There is nothing to go back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
         )
-    verify_stored(before)
+    published.verify_stored(before)
     return _switch(before, by=by, note="", is_rollback=True, in_place_of=serving)
 
 
@@ -153,18 +132,6 @@ def replaced_by(version: ModelVersion) -> ModelVersion | None:
     """Return the version that this one replaced when it was deployed last."""
     deployment = Deployment.objects.filter(version=version).select_related("replaced").first()
     return deployment.replaced if deployment else None
-
-
-def verify_stored(version: ModelVersion) -> None:
-    """Hash the version's files in the storage. Raises ArtifactError when one is missing or changed, and StorageDown."""
-    storage = storages["models"]
-    manifest = _stored(storage, f"{version.path}/{artifact.MANIFEST}")
-    if manifest is None or hashlib.sha256(manifest).hexdigest() != version.checksum:
-        raise ArtifactError(f"{artifact.MANIFEST}: missing or changed in the storage of {version}")
-    files: dict[str, str] = json.loads(manifest)["files"]
-    for name, digest in files.items():
-        if _stored_digest(storage, f"{version.path}/{name}") != digest:
-            raise ArtifactError(f"{name}: missing or changed in the storage of {version}")
 
 
 def champion(modality: str) -> ModelVersion | None:
@@ -239,119 +206,6 @@ def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
     raise AssertionError("the weights cover every point")
 
 
-def load_text(version: ModelVersion) -> "TextModel":
-    """Return the version's model. Raises ArtifactError when it can't be used and StorageDown when it can't be had."""
-    with _loading:
-        return _load_text(version.path, version.checksum)
-
-
-def load_image(version: ModelVersion) -> "ImageModel":
-    """Return the version's model. Raises ArtifactError when it can't be used and StorageDown when it can't be had."""
-    with _loading:
-        return _load_image(version.path, version.checksum)
-
-
-def standing(version: ModelVersion) -> ModelVersion:
-    """Return the version if it can be loaded, else the nearest one that it replaced and that can be.
-
-    A version that went bad after its deployment must not keep sellers waiting. It is tried again every half minute.
-    Raises what the version itself raises when no predecessor can be loaded either.
-    """
-    candidate, reason, seen = version, None, set()
-    while candidate.pk not in seen:
-        seen.add(candidate.pk)
-        try:
-            _try(candidate)
-            return candidate
-        except (ArtifactError, StorageDown) as error:
-            reason = reason or error
-            candidate = replaced_by(candidate) or version
-    raise reason or NothingDeployed(str(version))
-
-
-def load_deployed() -> None:
-    """Load what is deployed, so that nobody waits for it. What can't be loaded now is tried when it is needed."""
-    try:
-        for variants in deployed().values():
-            for variant in variants:
-                standing(variant.version)
-    except (ArtifactError, StorageDown, OSError, DatabaseError) as error:
-        log.warning("The deployed models could not be loaded yet: %s", type(error).__name__)
-
-
-def fetch(path: str, checksum: str) -> Path:
-    """Return a verified local copy of the artifact at `path` in the storage "models".
-
-    A copy that went bad is fetched anew. Raises ArtifactError when the stored one is bad or missing, and StorageDown
-    when it can't be had.
-    """
-    folder = settings.MODEL_CACHE / path
-    try:
-        artifact.verify(folder, checksum)
-        return Path(folder)
-    except ArtifactError:
-        shutil.rmtree(folder, ignore_errors=True)
-    storage = storages["models"]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
-        fresh = Path(temporary) / "artifact"
-        fresh.mkdir()
-        try:
-            with storage_faults():
-                for name in storage.listdir(path)[1]:
-                    with storage.open(f"{path}/{name}") as stored, (fresh / Path(name).name).open("wb") as file:
-                        shutil.copyfileobj(stored, file, CHUNK)
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{path}: missing from the storage") from error
-        artifact.verify(fresh, checksum)
-        try:
-            fresh.rename(folder)
-        except OSError:  # another process was quicker; its copy must be as good
-            artifact.verify(folder, checksum)
-    return Path(folder)
-
-
-def _try(version: ModelVersion) -> None:
-    """Load the version, or raise why not; what failed a moment ago fails at once."""
-    if _broken.get(version.checksum, 0.0) > time.monotonic():
-        raise ArtifactError(f"{version} could not be loaded a moment ago")
-    try:
-        (load_text if version.modality == Modality.TEXT else load_image)(version)
-    except (ArtifactError, StorageDown) as error:
-        before = replaced_by(version)
-        if before:  # with nobody to answer in its place, it is tried again at once
-            log.error("%s is deployed but can't be loaded (%s); trying %s in its place.", version, error, before)
-            _broken[version.checksum] = time.monotonic() + BROKEN_FOR
-        raise
-    _broken.pop(version.checksum, None)
-
-
-def _device() -> str | None:
-    return None if settings.MODEL_DEVICE == "auto" else str(settings.MODEL_DEVICE)
-
-
-@lru_cache(maxsize=MODELS_IN_MEMORY)
-def _load_text(path: str, checksum: str) -> "TextModel":
-    from classifier.text import TextModel
-
-    return cast(TextModel, _loaded(TextModel, path, checksum))
-
-
-@lru_cache(maxsize=MODELS_IN_MEMORY)
-def _load_image(path: str, checksum: str) -> "ImageModel":
-    from classifier.image import ImageModel
-
-    return cast(ImageModel, _loaded(ImageModel, path, checksum))
-
-
-def _loaded(kind: Any, path: str, checksum: str) -> Any:
-    folder = fetch(path, checksum)
-    try:
-        return kind.load(folder, device=_device())
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # weights that don't fit their config, say
-        raise ArtifactError(f"{path} can't be loaded: {type(error).__name__}: {error}") from error
-
-
 @transaction.atomic
 def _switch(
     version: ModelVersion,
@@ -384,56 +238,3 @@ def _switch(
         note=note,
     )
     return Variant.objects.create(version=version, weight=100)
-
-
-def _publish(folder: Path, version: ModelVersion) -> None:
-    """Write the folder's files to the storage, the manifest last; raise ArtifactError when one comes back changed."""
-    storage = storages["models"]
-    manifest = (folder / artifact.MANIFEST).read_bytes()
-    files: dict[str, str] = json.loads(manifest)["files"]
-    _delete_others(storage, version.path, {*files, artifact.MANIFEST})
-    for name, digest in files.items():
-        path = f"{version.path}/{name}"
-        # What is there already may be read by others: it is content-addressed, so it is left as it is.
-        if _stored_digest(storage, path) != digest:
-            with (folder / name).open("rb") as file:
-                _save(storage, path, File(file))
-        if _stored_digest(storage, path) != digest:
-            raise ArtifactError(f"{name}: the storage gives back something else than was written")
-    path = f"{version.path}/{artifact.MANIFEST}"
-    if _stored(storage, path) != manifest:
-        _save(storage, path, ContentFile(manifest))
-    verify_stored(version)
-
-
-def _save(storage: Storage, path: str, content: "File[bytes]") -> None:
-    with storage_faults():
-        if storage.save(path, content) != path:  # a storage that never overwrites made up another name
-            raise ArtifactError(f"{path}: the storage holds a leftover that it does not overwrite")
-
-
-def _delete_others(storage: Storage, path: str, names: set[str]) -> None:
-    with suppress(FileNotFoundError), storage_faults():
-        for name in storage.listdir(path)[1]:
-            if name not in names:
-                storage.delete(f"{path}/{name}")
-
-
-def _stored(storage: Storage, path: str) -> bytes | None:
-    try:
-        with storage_faults(), storage.open(path) as file:
-            return bytes(file.read())
-    except FileNotFoundError:
-        return None
-
-
-def _stored_digest(storage: Storage, path: str) -> str | None:
-    """Return the SHA-256 of a stored file, read in pieces, or None when there is none."""
-    digest = hashlib.sha256()
-    try:
-        with storage_faults(), storage.open(path) as file:
-            for chunk in file.chunks(CHUNK):
-                digest.update(chunk)
-    except FileNotFoundError:
-        return None
-    return digest.hexdigest()

@@ -15,6 +15,6 @@ app.autodiscover_tasks()
 def load_models(**_: Any) -> None:
     """Load the deployed models before the first seller waits for them."""
     if "predict" in app.amqp.queues.consume_from:
-        from classifier import registry
+        from classifier import loading
 
-        registry.load_deployed()
+        loading.load_deployed()

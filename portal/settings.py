@@ -14,7 +14,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from portal import embedded
+from portal import embedded, sidebar
 from portal.environment import email_settings, read_environment
 
 BASE_DIR = Path(__file__).parent.parent
@@ -261,17 +261,6 @@ MFA_TOTP_ISSUER = "Aisle"
 STAFF_MFA_REQUIRED = PRODUCTION
 
 
-def _link(title: object, icon: str, model: str) -> dict[str, object]:
-    """A line of the admin's side bar, for those who may see it."""
-    app, _separator, name = model.rpartition("_")
-    return {
-        "title": title,
-        "icon": icon,
-        "link": reverse_lazy(f"admin:{model}_changelist"),
-        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
-    }
-
-
 # Mail
 DEFAULT_FROM_EMAIL = env.DEFAULT_FROM_EMAIL
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
@@ -336,40 +325,7 @@ UNFOLD = {
     "STYLES": [lambda request: static("aisle/admin.css")],
     "SIDEBAR": {
         "show_search": False,
-        "navigation": [
-            {
-                "title": _("Products"),
-                "items": [
-                    _link(_("Predictions"), "query_stats", "classifier_prediction"),
-                    _link(_("Feedback"), "rate_review", "feedback_feedback"),
-                    _link(_("Products"), "inventory_2", "portal_product"),
-                    _link(_("Categories"), "shelves", "classifier_category"),
-                ],
-            },
-            {
-                "title": _("Models"),
-                "items": [
-                    _link(_("Model versions"), "model_training", "classifier_modelversion"),
-                    _link(_("Ensemble rules"), "merge", "classifier_ensemblerule"),
-                    _link(_("Variants"), "alt_route", "classifier_variant"),
-                    _link(_("Deployments"), "history", "classifier_deployment"),
-                    _link(_("Training runs"), "exercise", "training_trainingrun"),
-                    _link(_("Datasets"), "dataset", "training_dataset"),
-                    _link(_("Examples"), "label", "training_example"),
-                ],
-            },
-            {
-                "title": _("People"),
-                "items": [
-                    _link(_("Users"), "person", "portal_user"),
-                    _link(_("Groups"), "groups", "auth_group"),
-                ],
-            },
-            {
-                "title": _("Operations"),
-                "items": [_link(_("Schedules"), "schedule", "django_celery_beat_periodictask")],
-            },
-        ],
+        "navigation": sidebar.NAVIGATION,
     },
 }
 

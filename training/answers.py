@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import registry
+from classifier import loading
 from classifier.ensemble import align
 from classifier.models import Modality, ModelVersion
 from training.corpus import row_key
@@ -26,9 +26,9 @@ def answers(
 ) -> Probabilities:
     """Return the version's probabilities of the named rows, (n, labels) float32, in their order.
 
-    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `registry.load_text` does.
+    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `loading.load_text` does.
     """
-    model = registry.load_text(version) if version.modality == Modality.TEXT else registry.load_image(version)
+    model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
     parts = [
         align(ask(model, version.modality, batch), model.labels, labels)
         for batch in _batches(corpus, split, keys, version.modality)

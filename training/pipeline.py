@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import artifact, registry
+from classifier import artifact, published, registry
 from classifier.models import Category, Modality, ModelVersion
 from classifier.storage import StorageDown
 from training import proof, rules, snapshots
@@ -196,7 +196,7 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
 
 def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
     """Write what the child process reads."""
-    start = registry.fetch(run.parent.path, run.parent.checksum) if run.parent else None
+    start = published.fetch(run.parent.path, run.parent.checksum) if run.parent else None
     job: dict[str, Any] = {
         "modality": run.modality,
         "recipe": run.recipe,

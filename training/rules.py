@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from classifier import registry
+from classifier import loading, registry
 from classifier.artifact import ArtifactError
 from classifier.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
@@ -109,7 +109,7 @@ def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
 
 
 def _fit_pair(text: ModelVersion, image: ModelVersion, corpus: "Corpus") -> EnsembleRule | None:
-    labels = sorted({*registry.load_text(text).labels, *registry.load_image(image).labels})
+    labels = sorted({*loading.load_text(text).labels, *loading.load_image(image).labels})
     validation = _pairs(text, image, corpus, "validation", labels)
     fitted = fit_rules(
         validation.text,

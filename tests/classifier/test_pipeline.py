@@ -12,7 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
-from classifier import registry
+from classifier import loading, registry
 from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.pipeline import classify
 from classifier.tasks import classify_pending, ring
@@ -206,14 +206,14 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
     seller: User, storage_is_down: None, settings: Any, tmp_path: Path
 ) -> None:
     settings.MODEL_CACHE = tmp_path
-    registry._load_text.cache_clear()
+    loading._load_text.cache_clear()
     (row,) = queue(seller)
     for _round in range(6):
         classify_pending()
         expire(row)
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.QUEUED, 0)
-    registry.load_deployed()
+    loading.load_deployed()
 
 
 def test_nothing_deployed_costs_no_row_a_try(seller: User) -> None:

@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier import artifact, registry
+from classifier import artifact, loading, published, registry
 from classifier.models import Deployment, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.services import STARTER, load_categories, register_starters
 from classifier.tasks import classify_pending
@@ -99,9 +99,9 @@ def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> N
 
 def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
     version = registry.register(folder, name="candidate")
-    local = registry.fetch(version.path, version.checksum)
+    local = published.fetch(version.path, version.checksum)
     (local / "model.safetensors").write_bytes(b"rotten")
-    assert artifact.verify(registry.fetch(version.path, version.checksum)) == version.checksum
+    assert artifact.verify(published.fetch(version.path, version.checksum)) == version.checksum
     assert local.is_relative_to(settings.MODEL_CACHE)
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     with pytest.raises(artifact.ArtifactError):
-        registry.load_text(version)
+        loading.load_text(version)
 
 
 def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path
     for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
         storage.save(f"text/{checksum}/{name}", ContentFile(content))
     version = registry.register(folder, name="candidate")
-    registry.verify_stored(version)
+    published.verify_stored(version)
     assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
 
 
@@ -215,7 +215,7 @@ def damage(version: ModelVersion) -> None:
     """Break the version's artifact everywhere, as a fault after its deployment would."""
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
-    registry._load_text.cache_clear()
+    loading._load_text.cache_clear()
 
 
 def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
@@ -238,23 +238,23 @@ def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: 
     version = registry.register(folder, name="candidate")
     registry.deploy(version)
     damage(version)
-    assert registry.standing(version) != version
+    assert loading.standing(version) != version
     storages["models"].save(
         f"{version.path}/model.safetensors", ContentFile((folder / "model.safetensors").read_bytes())
     )
-    registry._broken.clear()  # half a minute later
-    assert registry.standing(version) == version
+    loading._broken.clear()  # half a minute later
+    assert loading.standing(version) == version
 
 
 def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
     version = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     with pytest.raises(artifact.ArtifactError):
-        registry.load_text(version)
+        loading.load_text(version)
 
 
 def test_a_model_is_loaded_once_per_process(db: None) -> None:
     version = Variant.objects.get(version__modality="text").version
-    assert registry.load_text(version) is registry.load_text(version)
+    assert loading.load_text(version) is loading.load_text(version)
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
         EnsembleRule.objects.create(text_version=version, image_version=image, parameters={"temperature": 1.0})
     expected = {}
     for name, version in versions.items():
-        output = registry.load_text(version).predict([title], [""])
+        output = loading.load_text(version).predict([title], [""])
         expected[version.pk] = float(output.probabilities.max())
         assert name
     assert abs(expected[versions["cool"].pk] - expected[versions["warm"].pk]) > 0.1

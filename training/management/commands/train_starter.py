@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import registry
+from classifier import published, registry
 from classifier.models import EnsembleRule, Modality
 from classifier.services import STARTER, load_categories
 from training import recipes
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             if version is None:
                 raise CommandError(f"No {modality} model came of it.")
             shutil.rmtree(out / modality, ignore_errors=True)
-            shutil.copytree(registry.fetch(version.path, version.checksum), out / modality)
+            shutil.copytree(published.fetch(version.path, version.checksum), out / modality)
         rule = EnsembleRule.objects.get(text_version=versions["text"], image_version=versions["image"])
         content = {modality: version.checksum for modality, version in versions.items() if version}
         content |= {"kind": rule.kind, "parameters": rule.parameters, "metrics": rule.metrics}

@@ -1,0 +1,116 @@
+"""Artifacts in the storage "models": publish a folder, verify what is stored, fetch a verified local copy."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import Storage, storages
+
+from classifier import artifact
+from classifier.artifact import ArtifactError
+from classifier.models import ModelVersion
+from classifier.storage import storage_faults
+
+CHUNK = 1 << 20
+
+
+def publish(folder: Path, version: ModelVersion) -> None:
+    """Write the folder's files to the storage, the manifest last; raise ArtifactError when one comes back changed."""
+    storage = storages["models"]
+    manifest = (folder / artifact.MANIFEST).read_bytes()
+    files: dict[str, str] = json.loads(manifest)["files"]
+    _delete_others(storage, version.path, {*files, artifact.MANIFEST})
+    for name, digest in files.items():
+        path = f"{version.path}/{name}"
+        # What is there already may be read by others: it is content-addressed, so it is left as it is.
+        if _stored_digest(storage, path) != digest:
+            with (folder / name).open("rb") as file:
+                _save(storage, path, File(file))
+        if _stored_digest(storage, path) != digest:
+            raise ArtifactError(f"{name}: the storage gives back something else than was written")
+    path = f"{version.path}/{artifact.MANIFEST}"
+    if _stored(storage, path) != manifest:
+        _save(storage, path, ContentFile(manifest))
+    verify_stored(version)
+
+
+def verify_stored(version: ModelVersion) -> None:
+    """Hash the version's files in the storage. Raises ArtifactError when one is missing or changed, and StorageDown."""
+    storage = storages["models"]
+    manifest = _stored(storage, f"{version.path}/{artifact.MANIFEST}")
+    if manifest is None or hashlib.sha256(manifest).hexdigest() != version.checksum:
+        raise ArtifactError(f"{artifact.MANIFEST}: missing or changed in the storage of {version}")
+    files: dict[str, str] = json.loads(manifest)["files"]
+    for name, digest in files.items():
+        if _stored_digest(storage, f"{version.path}/{name}") != digest:
+            raise ArtifactError(f"{name}: missing or changed in the storage of {version}")
+
+
+def fetch(path: str, checksum: str) -> Path:
+    """Return a verified local copy of the artifact at `path` in the storage "models".
+
+    A copy that went bad is fetched anew. Raises ArtifactError when the stored one is bad or missing, and StorageDown
+    when it can't be had.
+    """
+    folder = settings.MODEL_CACHE / path
+    try:
+        artifact.verify(folder, checksum)
+        return Path(folder)
+    except ArtifactError:
+        shutil.rmtree(folder, ignore_errors=True)
+    storage = storages["models"]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
+        fresh = Path(temporary) / "artifact"
+        fresh.mkdir()
+        try:
+            with storage_faults():
+                for name in storage.listdir(path)[1]:
+                    with storage.open(f"{path}/{name}") as stored, (fresh / Path(name).name).open("wb") as file:
+                        shutil.copyfileobj(stored, file, CHUNK)
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{path}: missing from the storage") from error
+        artifact.verify(fresh, checksum)
+        try:
+            fresh.rename(folder)
+        except OSError:  # another process was quicker; its copy must be as good
+            artifact.verify(folder, checksum)
+    return Path(folder)
+
+
+def _save(storage: Storage, path: str, content: "File[bytes]") -> None:
+    with storage_faults():
+        if storage.save(path, content) != path:  # a storage that never overwrites made up another name
+            raise ArtifactError(f"{path}: the storage holds a leftover that it does not overwrite")
+
+
+def _delete_others(storage: Storage, path: str, names: set[str]) -> None:
+    with suppress(FileNotFoundError), storage_faults():
+        for name in storage.listdir(path)[1]:
+            if name not in names:
+                storage.delete(f"{path}/{name}")
+
+
+def _stored(storage: Storage, path: str) -> bytes | None:
+    try:
+        with storage_faults(), storage.open(path) as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def _stored_digest(storage: Storage, path: str) -> str | None:
+    """Return the SHA-256 of a stored file, read in pieces, or None when there is none."""
+    digest = hashlib.sha256()
+    try:
+        with storage_faults(), storage.open(path) as file:
+            for chunk in file.chunks(CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError:
+        return None
+    return digest.hexdigest()
