@@ -66,7 +66,7 @@ def build_head(dim: int, hidden: int, classes: int, dropout: float = 0.0) -> nn.
 def load_text_backbone(name: str) -> tuple[Any, nn.Module]:
     """Return (tokenizer, encoder in eval mode). Raises ArtifactError when the name cannot be loaded."""
     _stay_offline()
-    with _quiet_transformers():
+    with quiet_transformers():
         from transformers import AutoModel, AutoTokenizer
 
         source = _bundled_text() if name == BUNDLED_TEXT else name
@@ -193,7 +193,7 @@ def _bundled_image() -> tuple[nn.Module, Preprocess]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bar and load report out of a worker's log; restore its settings after."""
     from transformers.utils import logging as untyped
 

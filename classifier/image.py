@@ -1,7 +1,9 @@
 """The image model: a convolutional encoder and a head over the product's photograph."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,41 +24,74 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
+from classifier.engines import Batch, Engine, TorchEngine, pool
 
-__all__ = ["ImageEncoder", "ImageModel", "Output", "to_rgb"]
+__all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "Output", "to_rgb"]
 
 IMAGES_PER_PASS = 32
+SAMPLES = (1, 3, 8)  # pictures of each sample batch
 VIEWS = ("middle", "whole")
 
 
+class ImageNetwork(nn.Module):
+    """A network that ends in average pooling, over bytes."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return unit embeddings (n, dim) float32 of pixels (n, height, width, 3) uint8."""
+        # Permuted they are channels_last already, the layout in which the network is fastest.
+        scaled = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        return normalize(self.encoder(scaled).float(), dim=1)
+
+
 class ImageEncoder:
-    """A frozen network that ends in average pooling."""
+    """A frozen network that ends in average pooling, and what computes it."""
+
+    inputs = ("pixels",)
 
     def __init__(self, backbone: str, device: torch.device, view: str = "middle") -> None:
         """Raises ArtifactError when the backbone cannot be loaded or there is no such view."""
         if view not in VIEWS:
             raise ArtifactError(f"config.json: view must be one of {', '.join(VIEWS)}, not {view!r}")
-        self.encoder, preprocess = load_image_backbone(backbone)
+        encoder, preprocess = load_image_backbone(backbone)
         self.preprocess = replace(preprocess, view=view)
-        self.encoder.to(device)
+        self.network = ImageNetwork(encoder, self.preprocess)
+        self.engine: Engine = TorchEngine(self.network, device, rows=IMAGES_PER_PASS)
         self.device = device
-        shape = (1, 3, 1, 1)
-        self.mean = torch.tensor(self.preprocess.mean, device=device).view(shape) * 255
-        self.std = torch.tensor(self.preprocess.std, device=device).view(shape) * 255
 
-    @torch.inference_mode()
+    @property
+    def encoder(self) -> nn.Module:
+        return self.network.encoder
+
+    def use(self, engine: Engine) -> None:
+        self.engine = engine
+        del self.network
+
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """Return unit embeddings (n, dim) float32. Raises ValueError for an empty batch."""
         if not images:
             raise ValueError("the batch is empty")
-        starts = range(0, len(images), IMAGES_PER_PASS)
-        return torch.cat([self._embed(images[start : start + IMAGES_PER_PASS]) for start in starts])
+        cut = pool().map(lambda image: crop(image, self.preprocess), images)
+        # Each stream gets its share of a small batch too.
+        most = min(self.engine.rows, math.ceil(len(images) / self.engine.streams))
+        return torch.cat(self.engine.run(_batches(cut, most)))
 
-    def _embed(self, images: Sequence[Image.Image]) -> Tensor:
-        pixels = np.stack([crop(image, self.preprocess) for image in images])
-        # (n, height, width, 3) permuted is channels_last already, the layout in which the network is fastest.
-        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        return normalize(self.encoder((batch.float() - self.mean) / self.std).float(), dim=1)
+    def samples(self) -> list[Batch]:
+        """Return soft spots of colour, as photographs have them."""
+        rng = np.random.default_rng(7)
+        side = self.preprocess.size
+        coarse = rng.integers(0, 256, (sum(SAMPLES), 6, 6, 3)).astype(np.uint8)
+        pictures = [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in coarse]
+        rows = iter(pictures)
+        return [next(_batches(rows, count)) for count in SAMPLES]
 
 
 class ImageModel:
@@ -67,6 +102,11 @@ class ImageModel:
         self.head = head
         self.labels = labels
         self.temperature = temperature
+
+    @property
+    def engine(self) -> str:
+        """What computes the encoder: library, precision and device."""
+        return self.encoder.engine.name
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> "ImageModel":
@@ -95,6 +135,11 @@ class ImageModel:
         """Return logits (n, classes), before the temperature, and unit embeddings (n, dim). Raises as `predict`."""
         embeddings = self.encoder.encode(images)
         return self.head(embeddings), embeddings
+
+
+def _batches(pictures: Iterator[npt.NDArray[np.uint8]], rows: int) -> Iterator[Batch]:
+    while some := list(islice(pictures, rows)):
+        yield (torch.from_numpy(np.stack(some)),)
 
 
 def crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
@@ -11,7 +10,7 @@ from django.db import DatabaseError
 
 from classifier import published, registry
 from classifier.artifact import ArtifactError
-from classifier.models import Modality, ModelVersion
+from classifier.models import Modality, ModelVersion, Variant
 from classifier.storage import StorageDown
 
 if TYPE_CHECKING:
@@ -20,22 +19,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODELS_IN_MEMORY = 4
+SPARE = 1  # models of each modality that stay loaded beside the deployed ones: for a roll-back, say
 BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried again
 _loading = threading.Lock()
+_models: dict[tuple[str, str, tuple[str, ...]], Any] = {}  # (path, checksum, engines) -> model, as loaded
 _broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
 def load_text(version: ModelVersion) -> "TextModel":
     """Return the version's model. Raises ArtifactError when it can't be used and StorageDown when it can't be had."""
-    with _loading:
-        return _load_text(version.path, version.checksum)
+    return cast("TextModel", _load(version))
 
 
 def load_image(version: ModelVersion) -> "ImageModel":
     """Return the version's model. Raises ArtifactError when it can't be used and StorageDown when it can't be had."""
+    return cast("ImageModel", _load(version))
+
+
+def unload_all() -> None:
+    """Forget every model."""
     with _loading:
-        return _load_image(version.path, version.checksum)
+        _models.clear()
 
 
 def standing(version: ModelVersion) -> ModelVersion:
@@ -62,6 +66,7 @@ def load_deployed() -> None:
         for variants in registry.deployed().values():
             for variant in variants:
                 standing(variant.version)
+        _limit_torch()
     except (ArtifactError, StorageDown, OSError, DatabaseError) as error:
         log.warning("The deployed models could not be loaded yet: %s", type(error).__name__)
 
@@ -81,27 +86,69 @@ def _try(version: ModelVersion) -> None:
     _broken.pop(version.checksum, None)
 
 
-def _device() -> str | None:
-    return None if settings.MODEL_DEVICE == "auto" else str(settings.MODEL_DEVICE)
+def _load(version: ModelVersion) -> Any:
+    """Return the version's model; what was measured of its engines, in the row, says which of them may compute it."""
+    from classifier import engines
+    from classifier.backbones import pick_device
+
+    device = pick_device(device_name())
+    names = engines.candidates(settings.ENGINE, settings.ENGINE_PRECISION, device, version.engines)
+    key = (version.path, version.checksum, names)
+    model = _models.get(key)
+    if model is None:
+        with _loading:
+            if key not in _models:
+                _models[key] = load_fresh(version, names)
+                _unload_unused(version.modality, key)
+            model = _models[key]
+    return model
 
 
-@lru_cache(maxsize=MODELS_IN_MEMORY)
-def _load_text(path: str, checksum: str) -> "TextModel":
+def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
+    """Return the version's model anew, computed by the first of the named engines that can be had, else the reference.
+
+    Raises ArtifactError and StorageDown.
+    """
+    from classifier import engines
+    from classifier.image import ImageModel
     from classifier.text import TextModel
 
-    return cast(TextModel, _loaded(TextModel, path, checksum))
-
-
-@lru_cache(maxsize=MODELS_IN_MEMORY)
-def _load_image(path: str, checksum: str) -> "ImageModel":
-    from classifier.image import ImageModel
-
-    return cast(ImageModel, _loaded(ImageModel, path, checksum))
-
-
-def _loaded(kind: Any, path: str, checksum: str) -> Any:
-    folder = published.fetch(path, checksum)
+    folder = published.fetch(version.path, version.checksum)
+    kind: Any = TextModel if version.modality == Modality.TEXT else ImageModel
     try:
-        return kind.load(folder, device=_device())
+        model = kind.load(folder, device=device_name())
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # weights that don't fit their config, say
-        raise ArtifactError(f"{path} can't be loaded: {type(error).__name__}: {error}") from error
+        raise ArtifactError(f"{version.path} can't be loaded: {type(error).__name__}: {error}") from error
+    engines.speed_up(model.encoder, names, threads=_threads(), cache=settings.MODEL_CACHE / "engines")
+    log.info("%s is computed by %s.", version, model.engine)
+    return model
+
+
+def _unload_unused(modality: str, newest: tuple[str, str, tuple[str, ...]]) -> None:
+    """Keep what is deployed, and of the rest what was loaded last."""
+    deployed = set(Variant.objects.filter(version__modality=modality).values_list("version__checksum", flat=True))
+    loaded = [key for key in _models if key[0].startswith(f"{modality}/")]
+    stale = [key for key in loaded if key[1] == newest[1] and key != newest]  # the same version by another engine
+    spare = [key for key in loaded if key[1] not in deployed and key not in stale]
+    for key in [*stale, *spare[:-SPARE]]:
+        del _models[key]
+
+
+def device_name() -> str | None:
+    """Return where models are loaded; None is the GPU if there is one."""
+    if settings.MODEL_DEVICE == "auto":
+        return "cpu" if settings.ENGINE == "openvino" else None
+    return str(settings.MODEL_DEVICE)
+
+
+def _threads() -> int:
+    from classifier.engines import cores
+
+    return int(settings.ENGINE_THREADS) or cores()
+
+
+def _limit_torch() -> None:
+    """Keep torch from splitting over all cores what is too small for it, or what another worker's cores are for."""
+    import torch
+
+    torch.set_num_threads(_threads() if any(model.engine.startswith("torch") for model in _models.values()) else 1)

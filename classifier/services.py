@@ -9,6 +9,8 @@ from classifier.models import Category, CategoryAlias, EnsembleRule, Modality, M
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
 STARTER_NAME = "starter"
+# What `manage.py check_engine` found of each starter's engines, by its checksum.
+STARTER_ENGINES = HERE / "starter_engines.json"
 
 
 @transaction.atomic
@@ -48,4 +50,9 @@ def register_starters() -> list[Variant]:
 
 def _register_starter(folder: Path) -> ModelVersion:
     checksum = artifact.verify(folder)
-    return registry.register(folder, name=f"{STARTER_NAME} {checksum[:8]}")
+    version = registry.register(folder, name=f"{STARTER_NAME} {checksum[:8]}")
+    checks = json.loads(STARTER_ENGINES.read_text()).get(checksum)
+    if checks and not version.engines:
+        version.engines = checks
+        version.save(update_fields=["engines"])
+    return version

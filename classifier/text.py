@@ -1,10 +1,13 @@
 """The text model: a sentence encoder with a head and, pooled with it, a lexical part over title and description."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from threading import Lock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -19,49 +22,98 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
+from classifier.engines import Batch, Engine, TorchEngine
+from classifier.engines import pool as inputs_pool
 from classifier.lexical import Lexical, Pool
 
-__all__ = ["Output", "Parts", "TextEncoder", "TextModel", "join_text"]
+__all__ = ["Output", "Parts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
 
 # Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the
 # tokenizer.
 TITLE_CHARACTERS = 400
 DESCRIPTION_CHARACTERS = 2_000
 
-# Padded tokens per forward pass: keeps the activations of a batch near 100 MB.
+# Padded tokens and texts per forward pass of the reference: keeps the activations of a batch near 100 MB.
 TOKENS_PER_PASS = 8_192
+TEXTS_PER_PASS = 512
+
+SAMPLES = ((1, 3), (3, 12), (8, 40), (4, 150))  # texts of each sample batch, and their words
+WORDS = "blue red cotton steel 12 V for women and men baby phone guitar organic tea, 500 g (new) with case & battery"
+
+
+class TextNetwork(nn.Module):
+    """A transformer with mean pooling."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return unit embeddings (n, dim) float32 of token ids (n, length) whose mask is 1, int64."""
+        states: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return normalize(mean.float(), dim=1)
 
 
 class TextEncoder:
-    """A frozen transformer with mean pooling."""
+    """A frozen transformer with mean pooling, and what computes it."""
+
+    inputs = ("input_ids", "attention_mask")
 
     def __init__(self, backbone: str, max_tokens: int, device: torch.device) -> None:
         """Raises ArtifactError when the backbone cannot be loaded."""
-        self.tokenizer, self.encoder = load_text_backbone(backbone)
-        self.encoder.to(device)
+        self.tokenizer, encoder = load_text_backbone(backbone)
+        self.network = TextNetwork(encoder)
+        self.engine: Engine = TorchEngine(self.network, device, rows=TEXTS_PER_PASS)
         self.max_tokens = max_tokens
         self.device = device
+        self._tokenizing = Lock()  # a tokenizer refuses to be used by two threads at once
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.network.encoder
+
+    def use(self, engine: Engine) -> None:
+        self.engine = engine
+        del self.network
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return unit embeddings (n, dim) float32 in the given order. Raises ValueError for none."""
         if not texts:
             raise ValueError("the batch is empty")
-        tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)
-        lengths = [len(ids) for ids in tokens["input_ids"]]
-        order = sorted(range(len(texts)), key=lambda row: (lengths[row], row))
-        parts = [self._embed(tokens, rows) for rows in _passes(order, lengths)]
+        ids = self._tokens(texts)
+        order = sorted(range(len(texts)), key=lambda row: (len(ids[row]), row))
+        # Each stream gets its share of a small batch too.
+        most = min(self.engine.rows, math.ceil(len(texts) / self.engine.streams))
+        passes = _passes(order, [len(row) for row in ids], most)
+        embeddings = self.engine.run(self._batch([ids[row] for row in rows]) for rows in passes)
         # Rows ran from short to long; argsort of that order puts them back.
-        return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
+        return torch.cat(embeddings)[torch.tensor(order, device=self.device).argsort()]
 
-    def _embed(self, tokens: Any, rows: list[int]) -> Tensor:
-        batch = self.tokenizer.pad(
-            {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
-        ).to(self.device)
-        states: Tensor = self.encoder(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
-        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return normalize(mean.float(), dim=1)
+    def samples(self) -> list[Batch]:
+        words = cycle(WORDS.split())
+        texts = [[" ".join(islice(words, length)) for _ in range(count)] for count, length in SAMPLES]
+        return [self._batch(self._tokens(some)) for some in texts]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        with self._tokenizing:
+            ids: list[list[int]] = self.tokenizer(
+                list(texts), truncation=True, max_length=self.max_tokens, padding=False
+            )["input_ids"]
+        return ids
+
+    def _batch(self, ids: Sequence[list[int]]) -> Batch:
+        """Return ids and mask, (n, length) int64, padded at the end."""
+        longest, step = max(map(len, ids)), self.engine.step
+        length = max(longest, min(math.ceil(longest / step) * step, self.max_tokens))
+        tokens = np.full((len(ids), length), self.tokenizer.pad_token_id or 0, np.int64)
+        mask = np.zeros((len(ids), length), np.int64)
+        for row, text in enumerate(ids):
+            tokens[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
 @dataclass(frozen=True)
@@ -95,6 +147,11 @@ class TextModel:
         self.lexical = lexical
         self.pool = pool
 
+    @property
+    def engine(self) -> str:
+        """What computes the encoder: library, precision and device."""
+        return self.encoder.engine.name
+
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> "TextModel":
         """Return the model in `folder`, on the GPU if there is one. Raises ArtifactError if unusable."""
@@ -125,9 +182,9 @@ class TextModel:
         """Return what each part says, before the pool and the temperature. Raises as `predict`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
+        counted = inputs_pool().submit(self.lexical.logits, titles, descriptions) if self.lexical else None
         embeddings = self.encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)])
-        lexical = self.lexical.logits(titles, descriptions) if self.lexical else None
-        return Parts(self.head(embeddings), embeddings, lexical)
+        return Parts(self.head(embeddings), embeddings, counted.result() if counted else None)
 
     def combine(self, parts: Parts) -> Tensor:
         """Return logits (n, classes) before the temperature."""
@@ -146,11 +203,11 @@ def join_text(title: str, description: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _passes(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield rows, already sorted by length, in groups whose padded size stays under the budget."""
+def _passes(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Yield rows, already sorted by length, in groups of at most `most` whose padded size stays under the budget."""
     rows: list[int] = []
     for row in order:
-        if rows and lengths[row] * (len(rows) + 1) > TOKENS_PER_PASS:
+        if rows and (len(rows) == most or lengths[row] * (len(rows) + 1) > TOKENS_PER_PASS):
             yield rows
             rows = []
         rows.append(row)

@@ -1,0 +1,88 @@
+"""Which engine an encoder gets: the first of its candidates that can be built and agrees with the reference."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from classifier.engines import openvino_cpu
+from classifier.engines.base import Encoder, Engine, EngineError
+from classifier.engines.converted import converted
+from classifier.engines.reference import TorchEngine
+
+log = logging.getLogger(__name__)
+
+# The least cosine between an engine's embedding of a sample and the reference's: far below what rounding does, far
+# above what a broken conversion does. How often answers agree is measured by `manage.py check_engine`.
+LEAST_COSINE = {"f32": 0.9999, "bf16": 0.95}
+
+
+def candidates(engine: str, precision: str, device: torch.device, checks: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the engines to try, best first; the last is the reference.
+
+    `engine` is auto, torch or openvino; `precision` auto, f32 or bf16. `checks` holds what was measured of a version's
+    engines (from `manage.py check_engine`). Whoever failed is left out. Only one that passed rounds to bf16 by itself.
+    """
+    kind = "openvino" if device.type == "cpu" and engine != "torch" else "torch"
+    names = [
+        f"{kind} {wanted} {device.type}"
+        for wanted in precisions(kind, device)
+        if precision in ("auto", wanted) and (wanted != "bf16" or precision == "bf16" or _passed(checks, kind, device))
+    ]
+    reference = f"torch f32 {device.type}"
+    names = [name for name in names if name != reference and _known(checks, name).get("passed", True)]
+    return (*names, reference)
+
+
+def precisions(kind: str, device: torch.device) -> tuple[str, ...]:
+    """Return the precisions that the device computes quickly, the quickest first."""
+    has_bf16 = openvino_cpu.has_bf16() if kind == "openvino" else device.type == "cuda"
+    return ("bf16", "f32") if has_bf16 else ("f32",)
+
+
+def library(name: str) -> str:
+    """Return the version of the library behind an engine's name: what was measured of another one says nothing."""
+    return openvino_cpu.version() if name.startswith("openvino") else str(torch.__version__)
+
+
+def speed_up(encoder: Encoder, names: Sequence[str], *, threads: int, cache: Path) -> None:
+    """Let the encoder, loaded with the reference, compute with the first engine that can be built and agrees with it.
+
+    What stands against an engine goes to the log: the next one, at last the reference, answers in its place.
+    """
+    for name in names:
+        if name == encoder.engine.name:
+            return
+        try:
+            encoder.use(_build(encoder, name, threads, cache))
+            return
+        except EngineError as error:
+            log.error("%s can't be used: %s", name, error)
+
+
+def _build(encoder: Encoder, name: str, threads: int, cache: Path) -> Engine:
+    kind, precision, device = name.split()
+    if kind == "torch":
+        return TorchEngine(encoder.network, torch.device(device), encoder.engine.rows, precision)
+    try:
+        source = converted(encoder, cache)
+        engine = openvino_cpu.OpenVinoEngine(source.model, precision, threads)
+        found = np.concatenate([embeddings.numpy() for embeddings in engine.run(encoder.samples())])
+    except Exception as error:  # tracing runs foreign code: whatever it raises, the reference answers
+        raise EngineError(f"{type(error).__name__}: {error}") from error
+    cosines = (found * source.reference).sum(axis=1)
+    if not cosines.min() >= LEAST_COSINE[precision]:
+        raise EngineError(f"its embeddings are not the reference's (least cosine {cosines.min():.4f})")
+    return engine
+
+
+def _passed(checks: Mapping[str, Any], kind: str, device: torch.device) -> bool:
+    return bool(_known(checks, f"{kind} bf16 {device.type}").get("passed"))
+
+
+def _known(checks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    check = checks.get(name, {})
+    return check if check.get("library") == library(name) else {}

@@ -1,0 +1,113 @@
+"""Converted networks on disk, named by what they were made from: read back when whole, else made anew.
+
+Versions whose encoders are the same, such as heads on one backbone, share one.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from classifier.engines import openvino_cpu
+from classifier.engines.base import Batch, Encoder
+from classifier.engines.reference import TorchEngine
+
+if TYPE_CHECKING:
+    import openvino
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+NETWORK, REFERENCE, SEAL = "network.xml", "reference.npy", "seal.json"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted network, and what the reference says of the encoder's samples: embeddings (rows, dim)."""
+
+    model: "openvino.Model"
+    reference: npt.NDArray[np.float32]
+
+
+def converted(encoder: Encoder, cache: Path) -> Converted:
+    """Return the encoder's network converted, from the folder `cache` if it is there.
+
+    Raises whatever the conversion raises. A cache that can't be written is done without.
+    """
+    samples = encoder.samples()
+    fingerprint = _fingerprint(encoder.network, samples)
+    folder = cache / f"{fingerprint}-openvino-{openvino_cpu.version()}-{FORMAT}"
+    known = _read(folder)
+    if known:
+        return known
+    reference = TorchEngine(encoder.network, next(encoder.network.parameters()).device, rows=0).run(samples)
+    made = Converted(
+        openvino_cpu.convert(encoder.network, encoder.inputs, samples[0]),
+        np.concatenate([embeddings.numpy() for embeddings in reference]),
+    )
+    try:
+        _write(made, folder)
+    except OSError as error:
+        log.warning("The converted network could not be kept (%s); the next process converts it again.", error)
+    return made
+
+
+def _read(folder: Path) -> Converted | None:
+    """Return what lies in the folder, or None when it is missing or not what was written."""
+    try:
+        digests: dict[str, str] = json.loads((folder / SEAL).read_bytes())
+        if {path.name for path in folder.iterdir()} != {*digests, SEAL}:
+            raise ValueError("a file is missing or added")
+        if any(_digest(folder / name) != digest for name, digest in digests.items()):
+            raise ValueError("a file has changed")
+        return Converted(openvino_cpu.core().read_model(folder / NETWORK), np.load(folder / REFERENCE))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        log.warning("A converted network is damaged (%s) and is made anew: %s", error, folder.name)
+        return None
+
+
+def _write(made: Converted, folder: Path) -> None:
+    """Put the files there as a whole, in the place of damaged ones and of what another library made of the weights."""
+    import openvino
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
+        fresh = Path(temporary) / "network"
+        fresh.mkdir()
+        openvino.save_model(made.model, fresh / NETWORK, compress_to_fp16=False)
+        np.save(fresh / REFERENCE, made.reference)
+        digests = {path.name: _digest(path) for path in fresh.iterdir()}
+        (fresh / SEAL).write_text(json.dumps(digests, indent=1))
+        for old in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
+            if old != folder or _read(folder) is None:
+                shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # another process was quicker
+            fresh.rename(folder)
+
+
+def _fingerprint(network: nn.Module, samples: Sequence[Batch]) -> str:
+    """Return what tells this network, with its weights and the shape of its inputs, from any other."""
+    digest = hashlib.blake2b(digest_size=16)
+    configs = [str(module.config) for module in network.modules() if hasattr(module, "config")]
+    digest.update(repr((network, configs[:1], [tensor.shape for batch in samples for tensor in batch])).encode())
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

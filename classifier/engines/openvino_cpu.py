@@ -1,0 +1,102 @@
+"""The network converted to OpenVINO, for CPUs."""
+
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from classifier.engines.base import Batch
+
+if TYPE_CHECKING:
+    import openvino
+
+ROWS = 8
+
+
+class OpenVinoEngine:
+    """As many streams as threads, each with one thread.
+
+    A batch stays on one thread, so no thread ever waits for a slower one: a busy neighbour costs its share only.
+    """
+
+    rows = ROWS
+    step = 8
+
+    def __init__(self, model: "openvino.Model", precision: str, threads: int) -> None:
+        """Raises RuntimeError when the model can't be compiled."""
+        self.name = f"openvino {precision} cpu"
+        self.streams = threads
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "EXECUTION_MODE_HINT": "PERFORMANCE",
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            # Two workers would bind their threads to the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled: Any = core().compile_model(model, "CPU", settings)
+        self._own = threading.local()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="openvino")
+
+    def run(self, batches: Iterable[Batch]) -> list[Tensor]:
+        return list(self._threads.map(self._embed, batches))
+
+    def _embed(self, batch: Batch) -> Tensor:
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        results = self._own.request.infer([tensor.numpy() for tensor in batch], share_inputs=True)
+        return torch.from_numpy(results[0])
+
+
+@cache
+def core() -> "openvino.Core":
+    return _openvino().Core()
+
+
+@cache
+def version() -> str:
+    return str(_openvino().__version__).split("-")[0]
+
+
+@cache
+def has_bf16() -> bool:
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def convert(network: nn.Module, inputs: Sequence[str], example: Batch) -> "openvino.Model":
+    """Return the network with any number of rows, and any length where the example has two dimensions.
+
+    Raises RuntimeError and what tracing the network raises.
+    """
+    ov = _openvino()
+    shapes = {name: [-1, *([-1] if t.dim() == 2 else t.shape[1:])] for name, t in zip(inputs, example, strict=True)}
+    with torch.inference_mode(), warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # tracing names each branch that it takes
+        return ov.convert_model(
+            network, input=list(shapes.items()), example_input=dict(zip(inputs, example, strict=True))
+        )
+
+
+@cache
+def _openvino() -> Any:
+    """Return the library, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _quiet() -> Any:
+    """Keep transformers' remarks about a traced network out of a worker's log."""
+    if "transformers" not in sys.modules:
+        return nullcontext()
+    from classifier.backbones import quiet_transformers
+
+    return quiet_transformers()

@@ -1,0 +1,26 @@
+"""How many cores there are for this process, and the threads that read and cut while engines compute."""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> int:
+    """Return how many cores this process may use: those that it may run on, or its container's share if less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = QUOTA.read_text().split()
+        if quota != "max":
+            count = min(count, math.ceil(int(quota) / int(period)))
+    return max(count, 1)
+
+
+@cache
+def pool() -> ThreadPoolExecutor:
+    """Return this process's threads for tokenizing and pictures."""
+    return ThreadPoolExecutor(cores(), thread_name_prefix="inputs")

@@ -1,0 +1,98 @@
+"""manage.py check_engine: whether the engines of this machine answer as the reference does."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from classifier import registry
+from classifier.artifact import ArtifactError
+from classifier.models import ModelVersion, Variant
+from classifier.storage import StorageDown
+from training import equivalence
+from training.equivalence import LEAST_ROWS, Check, Product
+from training.importing import Categories
+from training.sources import ProductFile, SourceError
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare the engines of this machine with torch in float32 on labelled products, and keep the result with the "
+        "model version: one that fails no longer answers, and bf16 answers only where it passed."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: whatever is deployed)")
+        parser.add_argument(
+            "--data",
+            type=Path,
+            nargs="+",
+            metavar="PATH",
+            help="csv files or folders as `import_products` reads them (default: the examples that were imported)",
+        )
+        parser.add_argument("--category-column", metavar="NAME", help="the column of the category")
+        parser.add_argument("--limit", type=int, default=LEAST_ROWS, metavar="N", help="products to compare on")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(
+        self,
+        *,
+        version: list[str],
+        data: list[Path] | None,
+        category_column: str | None,
+        limit: int,
+        **options: Any,
+    ) -> None:
+        if limit < 1:
+            raise CommandError("--limit must be at least 1.")
+        try:
+            versions = [registry.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            with ExitStack() as open_files:
+                columns = {"category": category_column} if category_column else {}
+                files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]
+                # More than are wanted: some have no text, no photo, or none that can be read.
+                products = equivalence.sample(_products(files), 10 * limit)
+                checks = {each: _compare(each, products, limit) for each in versions}
+        except (SourceError, ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
+            raise CommandError(str(error)) from error
+        for each, found in checks.items():
+            for name, check in found.items():
+                if check.n >= LEAST_ROWS:
+                    equivalence.record(each, name, check)
+        content = {str(v): {name: vars(c) | {"passed": c.passed} for name, c in f.items()} for v, f in checks.items()}
+        self.stdout.write(json.dumps(content) if options["json"] else _table(checks))
+
+
+def _products(files: list[ProductFile]) -> Iterator[Product]:
+    if not files:
+        yield from equivalence.stored_products()
+    categories = Categories()
+    for file in files:
+        yield from equivalence.products_of(file, categories)
+
+
+def _compare(version: ModelVersion, products: list[Product], limit: int) -> dict[str, Check]:
+    often = 0.2 if sys.stderr.isatty() else 10
+    with tqdm(total=limit, desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
+        return equivalence.compare(version, products, least=limit, progress=bar.update)
+
+
+def _table(checks: dict[ModelVersion, dict[str, Check]]) -> str:
+    lines = [f"{'version':30} {'engine':18} {'rows':>7} {'agreement':>10} {'accuracy':>9} {'reference':>9}"]
+    for version, found in checks.items():
+        for name, check in found.items():
+            verdict = "passed" if check.passed else "failed"
+            if check.n < LEAST_ROWS:
+                verdict = f"not kept: needs {LEAST_ROWS:,} products"
+            lines.append(
+                f"{version!s:30} {name:18} {check.n:7,} {100 * check.agreement:8.2f} % {100 * check.accuracy:7.2f} % "
+                f"{100 * check.reference_accuracy:7.2f} %  {verdict}"
+            )
+        if not found:
+            lines.append(f"{version!s:30} nothing to compare, or no product that it can look at")
+    return "\n".join(lines)
