@@ -1,9 +1,12 @@
 from collections.abc import Callable
+from typing import Any
 
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django_redis import get_redis_connection
+
+from classifier import queue
 
 
 @never_cache
@@ -13,12 +16,27 @@ def live(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 def ready(request: HttpRequest) -> JsonResponse:
-    """Whether the database and the cache answer."""
+    """Whether the database and the cache answer, and how long the queue is: a long one is no reason not to be ready."""
     parts = {
         "database": _answers(connection.ensure_connection),
         "cache": _answers(lambda: get_redis_connection().ping()),
     }
-    return JsonResponse(parts, status=200 if all(parts.values()) else 503)
+    waiting = _queue() if parts["database"] else None
+    return JsonResponse({**parts, "queue": waiting}, status=200 if all(parts.values()) else 503)
+
+
+def _queue() -> dict[str, Any] | None:
+    try:
+        load = queue.load()
+    except DatabaseError:
+        return None
+    return {
+        "waiting": load.waiting,
+        "interactive": load.interactive.waiting,
+        "bulk": load.bulk.waiting,
+        "oldest_seconds": round(load.oldest_seconds, 1),
+        "per_second": load.per_second and round(load.per_second, 1),
+    }
 
 
 def _answers(ask: Callable[[], object]) -> bool:

@@ -2,7 +2,6 @@ import errno
 import io
 import os
 import shlex
-import signal
 import socket
 import sys
 from contextlib import suppress
@@ -12,12 +11,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from honcho.manager import Manager
 
+from portal import supervisor
 from portal.demo import demo_accounts
 
 BIN = Path(sys.executable).parent
-INTERRUPTED = 128 + signal.SIGINT
 LOCAL = ("127.0.0.1", "localhost")
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 ELSEWHERE = "192.0.2.1"  # an address for documentation: nothing is sent to it
@@ -40,13 +38,16 @@ class Command(BaseCommand):
         hosts = ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, *names]))
         # Predictions and training share the cores: threads that wait by spinning would slow each other tenfold.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "ALLOWED_HOSTS": hosts}
-        manager = Manager()
-        for name, command in _processes(host, port).items():
-            manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
-        manager.loop()
-        if manager.returncode not in (None, 0, INTERRUPTED):
-            self.stderr.write("A process ended by itself, so all were stopped. Nothing is lost: start Aisle again.")
-            sys.exit(manager.returncode)
+        status = supervisor.run(
+            _processes(host, port),
+            vital="web",
+            silence=settings.STALL_SECONDS,
+            environment=environment,
+            folder=settings.BASE_DIR,
+        )
+        if status:
+            self.stderr.write("The web process could not start, so all were stopped. What it said is above.")
+            sys.exit(status)
 
     def _say_where_to_click(self, host: str, port: int, names: list[str]) -> None:
         address = f"http://{'localhost' if host in (*LOCAL, EVERYWHERE) else host}:{port}"

@@ -1,0 +1,80 @@
+"""Old predictions without their heavy columns: what those held lies in the archive, under the prediction's UUID."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.files.storage import storages
+from django.db.models import QuerySet
+
+from classifier import archive
+from classifier.models import Prediction
+from classifier.storage import storage_faults
+
+BATCH = 200
+THREADS = 8
+VECTORS = "vectors.json"
+WITNESS = "ensemble.json"  # what archive.archive writes last
+# An answered prediction must have probabilities; none of them says that they were moved.
+MOVED: dict[str, Any] = {
+    "probabilities": {},
+    "text_probabilities": None,
+    "image_probabilities": None,
+    "text_embedding": None,
+    "image_embedding": None,
+}
+
+
+@dataclass
+class Outcome:
+    """How many predictions were moved, and how many were not, as their archive is missing."""
+
+    moved: int = 0
+    missing: int = 0
+
+
+def movable(before: datetime) -> QuerySet[Prediction]:
+    """Answered and archived predictions from before that moment that still have their heavy columns."""
+    done = Prediction.objects.filter(state=Prediction.State.DONE, archived_at__isnull=False, created_at__lt=before)
+    return done.exclude(probabilities={}).order_by("created_at")
+
+
+def move(*, before: datetime, progress: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
+    """Archive the vectors of what is movable, then empty its heavy columns, batch by batch, the oldest first.
+
+    The row stays, with the five likeliest, the versions and the answer to it. A run that was stopped is gone on with by
+    running it again. Raises StorageDown; what was moved until then stays moved.
+    """
+    outcome = Outcome()
+    seen: set[Any] = set()
+    start: datetime | None = None
+    with ThreadPoolExecutor(THREADS) as threads:
+        while batch := _next(before, start, seen):
+            kept = [row.pk for row, is_safe in zip(batch, threads.map(_keep, batch), strict=True) if is_safe]
+            outcome.moved += movable(before).filter(pk__in=kept).order_by().update(**MOVED)
+            outcome.missing += len(batch) - len(kept)
+            start, seen = batch[-1].created_at, {row.pk for row in batch}
+            progress(outcome)
+    return outcome
+
+
+def _next(before: datetime, start: datetime | None, seen: set[Any]) -> list[Prediction]:
+    """Return the next rows in order of time; of those of one moment, those not seen in the last batch."""
+    rows = movable(before).exclude(pk__in=seen)
+    if start:
+        rows = rows.filter(created_at__gte=start)
+    return list(rows.only("pk", "created_at", "text_embedding", "image_embedding")[:BATCH])
+
+
+def _keep(prediction: Prediction) -> bool:
+    """Write the vectors, which the archive has not yet; return whether the rest is there."""
+    with storage_faults():
+        if not storages["archive"].exists(archive.path(prediction.pk, WITNESS)):
+            return False
+    vectors = {"text": prediction.text_embedding, "image": prediction.image_embedding}
+    if any(vector is not None for vector in vectors.values()):
+        content = {kind: None if vector is None else list(map(float, vector)) for kind, vector in vectors.items()}
+        archive.write(prediction.pk, VECTORS, content)
+    return True

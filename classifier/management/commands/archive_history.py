@@ -1,0 +1,37 @@
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from classifier import history
+from classifier.storage import StorageDown
+
+MONTH = timedelta(days=365 / 12)
+
+
+class Command(BaseCommand):
+    help = "Empty the heavy columns of old predictions, whose content is in the archive. Run it again to go on."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--older-than", type=int, required=True, metavar="MONTHS")
+        parser.add_argument("--dry-run", action="store_true", help="only count")
+
+    def handle(self, *, older_than: int, dry_run: bool, **options: Any) -> None:
+        if older_than < 1:
+            raise CommandError("--older-than takes whole months, from 1 on.")
+        before = timezone.now() - older_than * MONTH
+        total = history.movable(before).count()
+        if dry_run:
+            self.stdout.write(f"{total} predictions from before {before:%Y-%m-%d} could be moved.")
+            return
+        try:
+            outcome = history.move(before=before, progress=lambda so_far: self._show(so_far, total))
+        except StorageDown as error:
+            raise CommandError(f"The archive does not answer ({error}). Nothing is lost: run it again.") from error
+        self.stdout.write(f"Moved {outcome.moved} predictions from before {before:%Y-%m-%d}.")
+        if outcome.missing:
+            self.stdout.write(f"Left {outcome.missing} as they are: the archive does not have them.")
+
+    def _show(self, outcome: history.Outcome, total: int) -> None:
+        self.stderr.write(f"{outcome.moved + outcome.missing} of {total}")

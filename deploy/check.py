@@ -1,0 +1,101 @@
+"""Render every overlay with kustomize and check it against the schemas of Kubernetes and KEDA, without a cluster.
+
+And docker-compose.yml: that services can be scaled, as nothing in it is there only once by name or port.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pydantic
+import yaml
+from cloudcoil.models.keda import v1alpha1
+
+HERE = Path(__file__).parent
+KUBECTL = Path(sys.executable).with_name("kubectl")
+KUBERNETES = "1.32"  # the oldest release that still gets fixes somewhere; newer ones know the same fields
+SCALED_IN_COMPOSE = ("predict", "default")
+
+
+def main() -> None:
+    problems: list[str] = []
+    for overlay in sorted((HERE / "kubernetes" / "overlays").iterdir()):
+        documents = render(overlay)
+        problems += [f"{overlay.name}: {problem}" for document in documents for problem in wrong(document)]
+        problems += [f"{overlay.name}: {problem}" for problem in loose_ends(documents)]
+        print(f"{overlay.name}: {len(documents)} objects")
+    problems += compose_problems(yaml.safe_load((HERE.parent / "docker-compose.yml").read_text()))
+    sys.exit("\n".join(problems) or None)
+
+
+def render(overlay: Path) -> list[dict[str, Any]]:
+    text = subprocess.run([KUBECTL, "kustomize", overlay], check=True, capture_output=True, text=True).stdout
+    return list(yaml.safe_load_all(text))
+
+
+def wrong(document: dict[str, Any]) -> list[str]:
+    """Return what a document's schema says against it."""
+    name = f"{document['kind']} {document['metadata']['name']}"
+    try:
+        if document["apiVersion"].startswith("keda.sh/"):
+            known: Any = getattr(v1alpha1, document["kind"])
+            unknown = lost(document, known.model_validate(document).model_dump(by_alias=True))
+            return [f"{name}: no such field: {field}" for field in unknown]
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    except (pydantic.ValidationError, kubernetes_validate.ValidationError) as error:
+        return [f"{name}: {error}"]
+    return []
+
+
+def lost(given: Any, understood: Any, path: str = "") -> list[str]:
+    """Return the paths of fields that a model read over."""
+    if isinstance(given, dict):
+        if not isinstance(understood, dict):
+            return [path]
+        return [
+            field
+            for key, value in given.items()
+            for field in (lost(value, understood[key], f"{path}.{key}") if key in understood else [f"{path}.{key}"])
+        ]
+    if isinstance(given, list) and isinstance(understood, list):
+        return [f for one, other in zip(given, understood, strict=True) for f in lost(one, other, path)]
+    return []
+
+
+def loose_ends(documents: list[dict[str, Any]]) -> list[str]:
+    """Return what names something that isn't there, and what would be scaled by two hands."""
+    names = {(document["kind"], document["metadata"]["name"]) for document in documents}
+    problems = []
+    for document in documents:
+        kind, spec = document["kind"], document.get("spec", {})
+        if kind == "HorizontalPodAutoscaler":
+            problems.append("a HorizontalPodAutoscaler fights the one that KEDA makes")
+        if kind == "ScaledObject":
+            target = spec["scaleTargetRef"]["name"]
+            if ("Deployment", target) not in names:
+                problems.append(f"ScaledObject for {target}, which isn't there")
+            problems += [
+                f"{other['metadata']['name']} sets replicas, and so does KEDA"
+                for other in documents
+                if other["kind"] == "Deployment" and other["metadata"]["name"] == target and "replicas" in other["spec"]
+            ]
+        if kind == "PodDisruptionBudget" and not any(
+            other["kind"] == "Deployment" and other["spec"]["selector"] == spec["selector"] for other in documents
+        ):
+            problems.append(f"PodDisruptionBudget {document['metadata']['name']} guards nothing")
+    return problems
+
+
+def compose_problems(compose: dict[str, Any]) -> list[str]:
+    return [
+        f"docker-compose.yml: {name} can't be scaled because of {key}"
+        for name in SCALED_IN_COMPOSE
+        for key in ("container_name", "ports", "hostname")
+        if key in compose["services"][name]
+    ]
+
+
+if __name__ == "__main__":
+    main()

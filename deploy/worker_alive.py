@@ -1,0 +1,11 @@
+"""Exit 0 when the worker of this container touched its file in the last minute: see portal/watchdog.py."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LONGEST_SILENCE = 60
+
+touched = max((file.stat().st_mtime for file in Path(tempfile.gettempdir()).glob("aisle-worker-*")), default=0.0)
+sys.exit(time.time() - touched > LONGEST_SILENCE)

@@ -1,0 +1,120 @@
+"""A predict worker that lives and takes no work ends itself, and its supervisor starts it anew.
+
+Every worker says that it is alive by touching a file. A predict worker is also judged: while predictions are due and
+it takes none for STALL_SECONDS, not even when a bell is rung for it, or while one task runs for so long, it is stuck.
+"""
+
+import atexit
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import redis
+from celery.worker import state
+from django.conf import settings
+from django.db import DatabaseError, connection
+from kombu.exceptions import OperationalError
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 5.0
+
+
+def sign_of_life(pid: int) -> Path:
+    """The file that a worker touches: its age tells a supervisor or a probe whether the process is alive."""
+    return Path(tempfile.gettempdir()) / f"aisle-worker-{os.getuid()}-{pid}"
+
+
+class Watchdog:
+    """Judges one worker process, from a thread of its own.
+
+    `taken` counts the tasks that the worker has taken, `busy` says whether it has one in hand, `work` whether there
+    is any to take; `ring` asks for somebody to take it. `work` and `ring` raise when they can't tell: nobody is
+    judged while the database or the broker is away.
+    """
+
+    def __init__(
+        self,
+        *,
+        taken: Callable[[], int],
+        busy: Callable[[], bool],
+        work: Callable[[], bool],
+        ring: Callable[[], object],
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._taken, self._busy, self._work, self._ring = taken, busy, work, ring
+        self._patience, self._clock = patience, clock
+        self._seen, self._since, self._rang = -1, clock(), False
+
+    def is_stuck(self) -> bool:
+        """Look once; say whether the worker has had work and done none of it for longer than it may."""
+        if self._moved():
+            self._seen, self._since, self._rang = self._taken(), self._clock(), False
+        waited = self._clock() - self._since
+        if waited > self._patience / 2 and not self._rang:
+            self._ring()
+            self._rang = True
+        return waited > self._patience
+
+    def _moved(self) -> bool:
+        return self._taken() != self._seen or not (self._busy() or self._work())
+
+    def forgive(self) -> None:
+        self._since, self._rang = self._clock(), False
+
+
+def watch(queues: Sequence[str]) -> None:
+    """Start the thread that touches this worker's file and, for a predict worker, judges it."""
+    judge = _predict_watchdog() if "predict" in queues else None
+    atexit.register(sign_of_life(os.getpid()).unlink, missing_ok=True)
+    threading.Thread(target=_keep_looking, args=[judge], name="watchdog", daemon=True).start()
+
+
+def _keep_looking(judge: Watchdog | None) -> None:
+    file = sign_of_life(os.getpid())
+    while True:
+        file.touch()
+        if judge and _stuck(judge):
+            log.critical("This worker took no work for %d s although there was some. It ends.", settings.STALL_SECONDS)
+            file.unlink(missing_ok=True)
+            os.kill(os.getpid(), signal.SIGKILL)  # its pool dies with it; a stuck process heeds nothing gentler
+        time.sleep(LOOK_EVERY)
+
+
+def _stuck(judge: Watchdog) -> bool:
+    try:
+        return judge.is_stuck()
+    except (DatabaseError, redis.RedisError, OperationalError):
+        judge.forgive()
+        return False
+    finally:
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's wrapper; a forked child must not share it
+
+
+def _predict_watchdog() -> Watchdog:
+    from classifier.models import Prediction
+    from classifier.tasks import classify_pending
+
+    broker = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=2)
+
+    def work() -> bool:
+        broker.ping()
+        return Prediction.objects.due().exists()
+
+    def busy() -> bool:
+        return bool(state.active_requests) and bool(broker.ping())
+
+    return Watchdog(
+        taken=lambda: state.all_total_count[0],
+        busy=busy,
+        work=work,
+        ring=classify_pending.delay,
+        patience=settings.STALL_SECONDS,
+    )

@@ -1,0 +1,100 @@
+"""Old predictions lose their heavy columns and nothing else, and only when the archive has them."""
+
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.core.files.storage import storages
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from moto.server import ThreadedMotoServer
+
+from classifier import archive, history, storage
+from classifier.models import Prediction
+from classifier.tasks import archive_pending
+from portal.models import Product, User
+
+
+def age(*predictions: Prediction, days: int = 200) -> None:
+    ids = [prediction.pk for prediction in predictions]
+    Prediction.objects.filter(pk__in=ids).update(created_at=timezone.now() - timedelta(days=days))
+
+
+def run(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("archive_history", "--older-than", "6", *arguments, stdout=output, stderr=io.StringIO())
+    return output.getvalue()
+
+
+@pytest.fixture
+def old(seller: User, make_product: Callable[..., Product]) -> Product:
+    product = make_product(seller, photo=True)
+    archive_pending()
+    age(product.prediction)
+    return product
+
+
+def test_vectors_and_probabilities_move_and_the_pages_say_so(old: Product, browser: Client) -> None:
+    before = Prediction.objects.get(pk=old.prediction_id)
+    assert "1 predictions" in run("--dry-run")
+    assert "Moved 1 " in run()
+    after = Prediction.objects.get(pk=old.prediction_id)
+    assert after.text_embedding is after.image_embedding is after.text_probabilities is None
+    assert after.probabilities == {} and after.top5 == before.top5 and after.text_version == before.text_version
+
+    stored = storages["archive"]
+    vectors = json.load(stored.open(archive.path(old.prediction_id, history.VECTORS)))
+    assert vectors["text"] == list(before.text_embedding)
+    assert vectors["image"] == list(before.image_embedding)
+    assert json.load(stored.open(archive.path(old.prediction_id, "ensemble.json")))["probabilities"] == (
+        before.probabilities
+    )
+    page = browser.get(reverse("product", args=[old.pk])).content.decode()
+    assert "moved to the archive" in page and before.best["category"] in page
+    answer = browser.get(f"/api/v1/predictions/{old.prediction_id}").json()
+    assert answer["state"] == "done" and answer["text"] is None and len(answer["top5"]) == 5
+    assert "Moved 0 " in run()
+
+
+def test_what_is_young_waiting_or_not_archived_stays(seller: User, make_product: Callable[..., Product]) -> None:
+    young, unarchived, waiting = (make_product(seller, answered=answered) for answered in (True, True, False))
+    archive_pending()
+    age(waiting.prediction, unarchived.prediction)
+    Prediction.objects.filter(pk=unarchived.prediction_id).update(archived_at=None)
+    assert "Moved 0 " in run()
+    assert Prediction.objects.get(pk=young.prediction_id).probabilities
+
+
+def test_a_row_that_the_archive_has_lost_stays(old: Product) -> None:
+    storages["archive"].delete(archive.path(old.prediction_id, history.WITNESS))
+    said = run()
+    assert "Moved 0 " in said and "Left 1 as" in said
+    assert Prediction.objects.get(pk=old.prediction_id).probabilities
+
+
+def test_a_run_that_the_storage_stopped_goes_on_later(
+    seller: User, bucket: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch, make_product: Callable[..., Product]
+) -> None:
+    monkeypatch.setattr(history, "BATCH", 2)
+    products = [make_product(seller) for _ in range(5)]
+    archive_pending()
+    for number, product in enumerate(products):
+        age(product.prediction, days=300 - number)
+    keep, calls = history._keep, []
+
+    def fail_after_two(prediction: Prediction) -> bool:
+        calls.append(prediction.pk)
+        if len(calls) > 2:
+            raise storage.StorageDown("stopped")
+        return keep(prediction)
+
+    monkeypatch.setattr(history, "_keep", fail_after_two)
+    with pytest.raises(CommandError, match="run it again"):
+        run()
+    assert Prediction.objects.filter(probabilities={}).count() == 2
+    monkeypatch.setattr(history, "_keep", keep)
+    assert "Moved 3 " in run()
