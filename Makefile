@@ -21,7 +21,7 @@ run: .venv/installed  ## Set up, start everything and say where to click (PORT=8
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
 	$(BIN)/python -m pytest
 
-check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deployment check, docs
+check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deployment check, docs, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -29,6 +29,7 @@ check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deploy
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check_production
 	$(BIN)/python manage.py write_docs --check
+	$(BIN)/python deploy/check.py
 
 format: .venv/installed-dev  ## Format the code
 	$(BIN)/ruff format .

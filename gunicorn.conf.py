@@ -1,8 +1,8 @@
-"""One process with threads: a request that waits for its result costs a thread, not a process."""
+"""One process with threads: a request that waits for its result costs a sleeping thread, not a process."""
 
 workers = 1
 worker_class = "gthread"
-threads = 32
+threads = 384  # at most 320 wait for results: see classifier/bell.py
 timeout = 60
 graceful_timeout = 10
 loglevel = "warning"

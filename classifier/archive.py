@@ -41,9 +41,9 @@ def archive(prediction: Prediction) -> None:
         else:
             write(key, "image.jpg", photo)
     if prediction.text_version:
-        write(key, "text.json", _model_view(prediction.text_version, prediction.text_probabilities))
+        write(key, "text.json", _model_view(prediction, prediction.text_version, prediction.text_probabilities))
     if prediction.image_version:
-        write(key, "image.json", _model_view(prediction.image_version, prediction.image_probabilities))
+        write(key, "image.json", _model_view(prediction, prediction.image_version, prediction.image_probabilities))
     write(key, "ensemble.json", _ensemble(prediction))
 
 
@@ -58,11 +58,16 @@ def _input(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _model_view(version: ModelVersion, probabilities: dict[str, float] | None) -> dict[str, Any]:
+def _model_view(
+    prediction: Prediction, version: ModelVersion, probabilities: dict[str, float] | None
+) -> dict[str, Any]:
+    how = (prediction.passes or {}).get(version.modality, {})
     return {
         "version": version.name,
         "checksum": version.checksum,
         "accuracy": version.accuracy,
+        "engine": how.get("engine"),
+        "milliseconds": how.get("ms"),
         "probabilities": probabilities,
     }
 

@@ -3,7 +3,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
-from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
@@ -95,6 +94,7 @@ class ModelVersion(models.Model):
         "self", models.PROTECT, null=True, blank=True, related_name="children", verbose_name=_("trained on from")
     )
     lineage = models.JSONField(_("lineage"), default=dict, help_text=_("Dataset, recipe, run and code version."))
+    engines = models.JSONField(_("engines"), default=dict, help_text=_("How engines compare with the reference."))
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
     class Meta:
@@ -144,12 +144,22 @@ class EnsembleRule(models.Model):
 class Deployment(models.Model):
     """One change of what serves a modality: kept for ever, so that it can be taken back."""
 
+    class Kind(models.TextChoices):
+        DEPLOYMENT = "deployment", _("Deployment")
+        ROLLBACK = "rollback", _("Roll-back")
+        TEST = "test", _("Test started")
+        WEIGHTS = "weights", _("Shares changed")
+        SHADOW = "shadow", _("Shadow started")
+        STOP = "stop", _("Stopped")
+        PROMOTION = "promotion", _("Promoted")
+
     modality = models.CharField(_("modality"), max_length=8, choices=Modality)
     version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="deployments", verbose_name=_("version"))
     replaced = models.ForeignKey(
         ModelVersion, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("replaced")
     )
-    is_rollback = models.BooleanField(_("rollback"), default=False)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.DEPLOYMENT)
+    shares = models.JSONField(_("shares"), default=dict, help_text=_("Each live version's share of traffic after it."))
     deployed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("by")
     )
@@ -166,23 +176,38 @@ class Deployment(models.Model):
 
 
 class Variant(models.Model):
-    """A model version that takes a share of its modality's traffic."""
+    """A model version at work: live, with a share of its modality's traffic, or as a shadow that nobody sees.
+
+    The live shares of a modality sum to 100; the database refuses anything else at the end of a transaction.
+    """
+
+    class Role(models.TextChoices):
+        LIVE = "live", _("Live")
+        SHADOW = "shadow", _("Shadow")
 
     version = models.OneToOneField(ModelVersion, models.PROTECT, verbose_name=_("version"))
+    role = models.CharField(_("role"), max_length=6, choices=Role, default=Role.LIVE)
     weight = models.PositiveSmallIntegerField(
-        _("share of traffic (%)"), default=100, validators=[MinValueValidator(1), MaxValueValidator(100)]
+        _("share of traffic (%)"), default=100, help_text=_("1 to 100; a shadow has 0.")
     )
-    deployed_at = models.DateTimeField(_("deployed"), auto_now_add=True)
+    deployed_at = models.DateTimeField(_("since"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("variant")
         verbose_name_plural = _("variants")
         constraints = [
-            models.CheckConstraint(condition=Q(weight__gte=1, weight__lte=100), name="weight_is_a_percentage")
+            models.CheckConstraint(
+                condition=Q(role="live", weight__range=(1, 100)) | Q(role="shadow", weight=0),
+                name="weight_is_a_percentage",
+            )
         ]
 
     def __str__(self) -> str:
-        return f"{self.version} ({self.weight} %)"
+        return f"{self.version} ({self.weight} %)" if self.is_live else f"{self.version} ({self.get_role_display()})"
+
+    @property
+    def is_live(self) -> bool:
+        return self.role == Variant.Role.LIVE
 
 
 class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
@@ -200,6 +225,7 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
     def claim(self, *, limit: int) -> "list[Prediction]":
         """Lease up to `limit` due rows to the caller, interactive first, then oldest; return them.
 
+        Rows of one claim have one priority: a seller who waits doesn't wait for a batch filled up with bulk.
         The lease lasts LEASE_SECONDS and is proven by the token in `lease`: results are stored only with it, so
         a worker that comes back late can't overwrite another's work. A row that was tried twice may be what kills
         its workers, so it is handed out alone when its turn comes.
@@ -210,11 +236,11 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
                 self.due()
                 .order_by("priority", "due_at")
                 .select_for_update(skip_locked=True, of=("self",))
-                .values_list("pk", "attempts")[:limit]
+                .only("pk", "attempts", "priority")[:limit]
             )
-            ids = [pk for pk, attempts in rows if attempts < TRIES_IN_COMPANY]
-            if rows and rows[0][1] >= TRIES_IN_COMPANY:
-                ids = [rows[0][0]]
+            ids = [row.pk for row in rows if row.attempts < TRIES_IN_COMPANY and row.priority == rows[0].priority]
+            if rows and rows[0].attempts >= TRIES_IN_COMPANY:
+                ids = [rows[0].pk]
             self.filter(pk__in=ids).update(
                 state=Prediction.State.RUNNING,
                 lease=lease,
@@ -255,6 +281,9 @@ class Prediction(Archivable):
     description = models.TextField(_("description"), blank=True)
     photo_large = models.CharField(_("photo"), max_length=120, blank=True, help_text=_("For people to look at."))
     photo_small = models.CharField(_("model's photo"), max_length=120, blank=True)
+    variant_key = models.UUIDField(
+        _("variant key"), null=True, editable=False, help_text=_("The product: the same variants answer it each time.")
+    )
 
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED)
     priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority, default=Priority.INTERACTIVE)
@@ -277,6 +306,9 @@ class Prediction(Archivable):
     top5 = models.JSONField(_("five likeliest"), null=True)
     text_embedding = HalfVectorField(null=True, editable=False)
     image_embedding = HalfVectorField(null=True, editable=False)
+    passes = models.JSONField(
+        _("engines"), null=True, help_text=_("Of each model: the engine, its milliseconds a row and its batch's rows.")
+    )
     milliseconds = models.FloatField(_("compute time (ms)"), null=True, help_text=_("Share of its batch's time."))
 
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
@@ -291,6 +323,10 @@ class Prediction(Archivable):
         indexes = [
             models.Index(fields=["seller", "-created_at"], name="prediction_of_seller"),
             models.Index(fields=["-created_at"], name="prediction_newest"),
+            models.Index(fields=["-created_at"], name="prediction_failed", condition=Q(state="failed")),
+            models.Index(
+                fields=["-finished_at"], name="prediction_finished", condition=Q(state__in=["done", "failed"])
+            ),
             models.Index(
                 fields=["priority", "due_at"],
                 name="prediction_due",
@@ -328,3 +364,47 @@ class Prediction(Archivable):
     def best(self) -> "dict[str, Any] | None":
         """The likeliest category as {"category", "slug", "probability"}."""
         return self.top5[0] if self.top5 else None
+
+
+class Fault(models.Model):
+    """A live version that could not answer rows of a batch; another one answered them, or they were tried again."""
+
+    version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="faults", verbose_name=_("version"))
+    rows = models.PositiveIntegerField(_("rows"))
+    error = models.CharField(_("error"), max_length=200)
+    created_at = models.DateTimeField(_("when"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("fault")
+        verbose_name_plural = _("faults")
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["version", "-created_at"], name="fault_of_version")]
+
+    def __str__(self) -> str:
+        return f"{self.version}: {self.error}"
+
+
+class ShadowAnswer(models.Model):
+    """What a shadow said of a prediction's input, or why it could not. No seller ever sees it."""
+
+    prediction = models.ForeignKey(Prediction, models.CASCADE, related_name="shadows", verbose_name=_("prediction"))
+    version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))
+    probabilities = models.JSONField(_("probabilities"), null=True)
+    best = models.CharField(_("likeliest"), max_length=80, blank=True, help_text=_("Its slug."))
+    agrees = models.BooleanField(
+        _("agrees"), null=True, help_text=_("Whether the live model of its kind found the same category likeliest.")
+    )
+    engine = models.CharField(_("engine"), max_length=60, blank=True)
+    milliseconds = models.FloatField(_("compute time (ms)"), null=True)
+    error = models.CharField(_("error"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("when"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("shadow's answer")
+        verbose_name_plural = _("shadows' answers")
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["version", "-created_at"], name="shadow_answer_of_version")]
+        constraints = [models.UniqueConstraint("prediction", "version", name="one_answer_of_a_shadow")]
+
+    def __str__(self) -> str:
+        return f"{self.version}: {self.best or self.error}"

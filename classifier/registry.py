@@ -1,6 +1,8 @@
 """Model versions: register an artifact, deploy it, take that back, choose one for a prediction."""
 
+import hashlib
 import logging
+import math
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+# The changes that give one version all traffic: those that a roll-back takes back.
+WHOLE = (Deployment.Kind.DEPLOYMENT, Deployment.Kind.PROMOTION, Deployment.Kind.ROLLBACK)
 
 
 class NothingDeployed(Exception):
@@ -83,25 +88,34 @@ def deploy(
     note: str = "",
     in_place_of: ModelVersion | EllipsisType | None = ...,
 ) -> Variant:
-    """Give all traffic of the version's modality to it, after hashing its stored files again.
+    """Give all traffic of the version's modality to it, after hashing its stored files again; a test ends.
 
     Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version and when another
     than `in_place_of` serves by now, ArtifactError for one whose stored artifact is corrupt or incomplete, and
     StorageDown; what serves goes on serving then.
     """
+    refuse_rejected(version)
+    published.verify_stored(version)
+    return _switch(version, by=by, note=note, kind=Deployment.Kind.DEPLOYMENT, in_place_of=in_place_of)
+
+
+def refuse_rejected(version: ModelVersion) -> None:
+    """Raise NotDeployable for a version that the gate rejected."""
     if version.state == ModelVersion.State.REJECTED:
         raise NotDeployable(
             _("%(version)s was rejected and can't be deployed. %(reason)s")
             % {"version": version, "reason": version.reason}
         )
-    published.verify_stored(version)
-    return _switch(version, by=by, note=note, is_rollback=False, in_place_of=in_place_of)
 
 
 def roll_back(
-    modality: str, *, by: "AbstractBaseUser | None" = None, in_place_of: ModelVersion | EllipsisType | None = ...
+    modality: str,
+    *,
+    by: "AbstractBaseUser | None" = None,
+    note: str = "",
+    in_place_of: ModelVersion | EllipsisType | None = ...,
 ) -> Variant:
-    """Deploy again what served before the present version; once more goes one further back.
+    """Deploy again what had all traffic before the present version; once more goes one further back. A test ends.
 
     Raises NothingToRollBack when there is nothing before it, and what `deploy` raises.
     """
@@ -112,32 +126,53 @@ def roll_back(
             _("There is nothing to go back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
         )
     published.verify_stored(before)
-    return _switch(before, by=by, note="", is_rollback=True, in_place_of=serving)
+    return _switch(before, by=by, note=note, kind=Deployment.Kind.ROLLBACK, in_place_of=serving)
 
 
 def previous(modality: str) -> ModelVersion | None:
     """Return the version that a roll-back would deploy."""
-    stack: list[int] = []
-    for version, is_rollback in (
-        Deployment.objects.filter(modality=modality).order_by("pk").values_list("version", "is_rollback")
-    ):
-        if is_rollback and stack:
-            stack.pop()
-        if not stack or stack[-1] != version:
-            stack.append(version)
+    stack = _whole(modality)
+    serving = champion(modality)
+    if stack and serving and stack[-1] != serving.pk:  # a version under test has most of the traffic
+        return ModelVersion.objects.get(pk=stack[-1])
     return ModelVersion.objects.get(pk=stack[-2]) if len(stack) > 1 else None
 
 
+def last_whole(modality: str) -> ModelVersion | None:
+    """Return the version that had all of the modality's traffic last."""
+    stack = _whole(modality)
+    return ModelVersion.objects.get(pk=stack[-1]) if stack else None
+
+
+def _whole(modality: str) -> list[int]:
+    """Return the versions that had all traffic, in their order, without what was rolled back."""
+    stack: list[int] = []
+    changes = Deployment.objects.filter(modality=modality, kind__in=WHOLE).order_by("pk")
+    for version, kind in changes.values_list("version", "kind"):
+        if kind == Deployment.Kind.ROLLBACK and stack:
+            stack.pop()
+        if not stack or stack[-1] != version:
+            stack.append(version)
+    return stack
+
+
 def replaced_by(version: ModelVersion) -> ModelVersion | None:
-    """Return the version that this one replaced when it was deployed last."""
-    deployment = Deployment.objects.filter(version=version).select_related("replaced").first()
+    """Return the version that this one replaced when it was deployed or tested last."""
+    replacing = Deployment.objects.filter(version=version, kind__in=[*WHOLE, Deployment.Kind.TEST])
+    deployment = replacing.select_related("replaced").first()
     return deployment.replaced if deployment else None
 
 
 def champion(modality: str) -> ModelVersion | None:
     """Return the version that answers most of the modality's traffic."""
-    variant = Variant.objects.filter(version__modality=modality).order_by("-weight", "pk").first()
-    return variant.version if variant else None
+    variants = live(modality)
+    return variants[0].version if variants else None
+
+
+def live(modality: str) -> list[Variant]:
+    """Return the modality's live variants, the one with most traffic first."""
+    variants = Variant.objects.filter(version__modality=modality, role=Variant.Role.LIVE)
+    return list(variants.select_related("version").order_by("-weight", "pk"))
 
 
 def find(name: str) -> ModelVersion:
@@ -162,9 +197,19 @@ def find(name: str) -> ModelVersion:
 
 
 def deployed() -> dict[str, list[Variant]]:
-    """Return the variants of each modality, in a stable order."""
+    """Return the live variants of each modality, the one with most traffic first."""
+    return _at_work(Variant.Role.LIVE)
+
+
+def shadows() -> dict[str, list[Variant]]:
+    """Return the shadows of each modality, the oldest first."""
+    return _at_work(Variant.Role.SHADOW)
+
+
+def _at_work(role: str) -> dict[str, list[Variant]]:
     variants: dict[str, list[Variant]] = {modality: [] for modality in Modality.values}
-    for variant in Variant.objects.select_related("version").defer("version__metrics").order_by("pk"):
+    rows = Variant.objects.filter(role=role).select_related("version").defer("version__metrics")
+    for variant in rows.order_by("-weight", "pk"):
         variants[variant.version.modality].append(variant)
     return variants
 
@@ -191,19 +236,29 @@ def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
-    """Return the version that serves `key`: by weight, and always the same one for the same key.
+    """Return the version that serves `key`: by weight, and always the same one for the same key and weights.
+
+    Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights as in Schindelhauer and Schomaker 2005): each
+    variant draws an exponential number from the key and its own checksum, and the least wins. A change of weights
+    moves only keys that a variant gains or loses, and tests of different modalities fall independently.
 
     Raises NothingDeployed when there is none.
     """
-    candidates = list(variants)
-    if not candidates:
+    chosen = min(variants, key=lambda variant: -math.log(_draw(key, variant.version)) / variant.weight, default=None)
+    if chosen is None:
         raise NothingDeployed("No model version is deployed; run `manage.py prepare`.")
-    point = key.int % sum(variant.weight for variant in candidates)
-    for variant in candidates:
-        if point < variant.weight:
-            return variant.version
-        point -= variant.weight
-    raise AssertionError("the weights cover every point")
+    return chosen.version
+
+
+def _draw(key: uuid.UUID, version: ModelVersion) -> float:
+    """Return a number between 0 and 1, neither of them, that is always the same for the key and the version."""
+    digest = hashlib.blake2b(key.bytes + version.checksum.encode(), digest_size=6).digest()
+    return (int.from_bytes(digest) + 0.5) / 2**48
+
+
+def lock(modality: str) -> None:
+    """Make changes of what serves a modality come one after the other; needs a transaction."""
+    list(ModelVersion.objects.select_for_update().filter(modality=modality).order_by("pk").values_list("pk"))
 
 
 @transaction.atomic
@@ -212,14 +267,12 @@ def _switch(
     *,
     by: "AbstractBaseUser | None",
     note: str,
-    is_rollback: bool,
+    kind: str,
     in_place_of: ModelVersion | EllipsisType | None,
 ) -> Variant:
-    # The modality's versions are the lock: of two deployments at once the second comes after the first.
-    list(ModelVersion.objects.select_for_update().filter(modality=version.modality).order_by("pk").values_list("pk"))
-    serving = list(Variant.objects.filter(version__modality=version.modality).order_by("-weight", "pk"))
+    lock(version.modality)
+    serving = live(version.modality)
     if [variant.version_id for variant in serving] == [version.pk]:
-        Variant.objects.filter(pk=serving[0].pk).update(weight=100)
         return serving[0]
     expected = in_place_of.pk if isinstance(in_place_of, ModelVersion) else None
     if in_place_of is not ... and expected != (serving[0].version_id if serving else None):
@@ -228,13 +281,28 @@ def _switch(
             % {"version": serving[0].version if serving else _("none")}
         )
     others = [variant for variant in serving if variant.version_id != version.pk]
-    Variant.objects.filter(version__modality=version.modality).delete()
+    Variant.objects.filter(pk__in=[variant.pk for variant in others]).delete()
+    Variant.objects.filter(version=version).delete()
+    variant = Variant.objects.create(version=version, weight=100)
+    note_change(version, kind=kind, by=by, note=note, replaced=others[0].version if others else None)
+    return variant
+
+
+def note_change(
+    version: ModelVersion,
+    *,
+    kind: str,
+    by: "AbstractBaseUser | None",
+    note: str,
+    replaced: ModelVersion | None = None,
+) -> None:
+    """Write down a change that was just made, with the shares that it led to."""
     Deployment.objects.create(
         modality=version.modality,
         version=version,
-        replaced_id=others[0].version_id if others else None,
-        is_rollback=is_rollback,
+        replaced=replaced,
+        kind=kind,
+        shares={variant.version.name: variant.weight for variant in live(version.modality)},
         deployed_by_id=by.pk if by else None,
-        note=note,
+        note=note[:200],
     )
-    return Variant.objects.create(version=version, weight=100)

@@ -5,7 +5,7 @@ from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
-from classifier import archive
+from classifier import archive, watch
 from classifier.archivable import archive_due
 from classifier.models import Prediction
 from classifier.pipeline import classify
@@ -50,3 +50,9 @@ def ring() -> None:
 def archive_pending() -> None:
     """Archive finished predictions; those that the storage refuses are tried again later."""
     archive_due(Prediction.objects.finished().select_related("text_version", "image_version"), archive.archive)
+
+
+@shared_task(expires=60)
+def guard_versions() -> None:
+    """Stop new versions that fail or are slow beyond their budget."""
+    watch.check()

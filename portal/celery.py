@@ -2,7 +2,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
@@ -18,3 +18,11 @@ def load_models(**_: Any) -> None:
         from classifier import loading
 
         loading.load_deployed()
+
+
+@worker_ready.connect
+def be_watched(sender: Any, **_: Any) -> None:
+    """Say that this worker is alive, and end it when it is stuck."""
+    from portal import watchdog
+
+    watchdog.watch(list(sender.app.amqp.queues.consume_from))

@@ -156,8 +156,30 @@ class Environment(BaseSettings):
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
     BATCH_SIZE: PositiveInt = Field(32, description="The most predictions that a worker claims at once.")
     LEASE_SECONDS: PositiveInt = Field(60, description="How long a claimed prediction waits for a silent worker.")
+    STALL_SECONDS: PositiveInt = Field(
+        180,
+        description="A predict worker that takes no work for so long, while there is some, ends itself for its "
+        "supervisor to start it anew. Longer than `LEASE_SECONDS`.",
+    )
+    MAX_QUEUE_SECONDS: PositiveInt = Field(
+        600, description="The API takes no more uploads once those that wait need longer than this to be answered."
+    )
     MAX_ATTEMPTS: PositiveInt = Field(4, description="Tries at one prediction before it counts as failed.")
     MODEL_DEVICE: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models run.")
+    ENGINE: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What computes the models: `auto` is OpenVINO on a CPU and torch on a GPU."
+    )
+    ENGINE_PRECISION: Literal["auto", "f32", "bf16"] = Field(
+        "auto",
+        description="How the engine rounds: `auto` is bf16 where the processor has it and `manage.py check_engine` "
+        "found a version's answers the same, else f32.",
+    )
+    ENGINE_THREADS: int = Field(
+        0,
+        ge=0,
+        description="How many cores a predict worker computes on.",
+        json_schema_extra={"shown_default": "all that its process or container may use"},
+    )
     TRAINING_LEASE_SECONDS: PositiveInt = Field(60, description="How long a training run waits for a silent worker.")
     TEXT_MIN_ACCURACY: float = Field(0.75, ge=0, le=1, description="The gate: least test accuracy of a text model.")
     IMAGE_MIN_ACCURACY: float = Field(0.2, ge=0, le=1, description="The gate: least test accuracy of an image model.")
@@ -171,6 +193,15 @@ class Environment(BaseSettings):
         "",
         description="When to retrain both models, as five cron fields in UTC: `0 3 * * 0` is Sundays at three.",
         json_schema_extra={"shown_default": "never by itself"},
+    )
+    CANARY_MAX_ERROR_RATE: float = Field(
+        0.05, gt=0, lt=1, description="The share of rows that a new version may fail before it is stopped."
+    )
+    CANARY_MAX_LATENCY_RATIO: float = Field(
+        2.0, gt=1, description="How many times as slow as the others a version under test may be before it is stopped."
+    )
+    CANARY_LEAST_PREDICTIONS: PositiveInt = Field(
+        50, description="How many predictions a new version has answered or failed before it is judged."
     )
     RESULT_WAIT_SECONDS: float = Field(
         2.0, ge=0, le=30, description="How long a page waits for its result before it polls."
@@ -186,6 +217,8 @@ class Environment(BaseSettings):
     def production_is_complete(self) -> Self:
         if self.LIKELY >= self.VERY_LIKELY:
             raise ValueError("LIKELY must be smaller than VERY_LIKELY")
+        if self.STALL_SECONDS <= self.LEASE_SECONDS:
+            raise ValueError("STALL_SECONDS must be longer than LEASE_SECONDS")
         if self.AISLE_PRODUCTION:
             missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not getattr(self, name)]
             if len(self.SECRET_KEY.get_secret_value()) < 50:

@@ -14,6 +14,7 @@ STAFF_MAY_SEE = (
     "classifier.view_variant",
     "classifier.view_prediction",
     "classifier.view_deployment",
+    "classifier.view_fault",
     "feedback.view_feedback",
     "feedback.view_monitoringreport",
     "portal.view_product",

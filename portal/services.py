@@ -1,12 +1,15 @@
+import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
 
+from classifier import queue
 from classifier.models import Category, Prediction
 from classifier.storage import StorageDown
 from classifier.tasks import ring_on_commit
@@ -17,6 +20,26 @@ from portal.models import PhotoDraft, Product, User
 from portal.photos import Photo
 
 DRAFTS_LIVE = timedelta(days=1)
+SHORTEST_PAUSE, LONGEST_PAUSE = 5, 600
+Priority = Prediction.Priority
+
+
+class QueueFull(Exception):
+    """What waits already needs longer than MAX_QUEUE_SECONDS. `seconds`: when to try again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"try again in {seconds} s")
+        self.seconds = seconds
+
+
+def check_queue(*, priority: Priority) -> None:
+    """Raise QueueFull when a new prediction of this priority could not be answered in time.
+
+    Bulk rows don't count for an interactive one, so that they never use up its share.
+    """
+    over = queue.load().seconds(priority) - settings.MAX_QUEUE_SECONDS
+    if over > 0:
+        raise QueueFull(round(min(max(over, SHORTEST_PAUSE), LONGEST_PAUSE)))
 
 
 def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
@@ -27,15 +50,23 @@ def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
 
 @transaction.atomic
 def submit_product(
-    *, seller: User, title: str = "", description: str = "", sku: str = "", draft: PhotoDraft | None = None
+    *,
+    seller: User,
+    title: str = "",
+    description: str = "",
+    sku: str = "",
+    draft: PhotoDraft | None = None,
+    priority: Priority = Priority.INTERACTIVE,
 ) -> Product:
     """List a product and ask the models about it; at least a title or a photo is needed.
 
     Raises PhotoDraft.DoesNotExist when another product took the photo meanwhile.
     """
     photo = _take(draft)
-    prediction = _ask(seller=seller, title=title, description=description, photo=photo)
+    key = uuid.uuid4()
+    prediction = _ask(product=key, seller=seller, title=title, description=description, photo=photo, priority=priority)
     return Product.objects.create(
+        pk=key,
         seller=seller,
         title=title,
         description=description,
@@ -69,7 +100,9 @@ def edit_product(
     product.title, product.description, product.sku = title, description, sku
     product.photo_large, product.photo_small = photo.large, photo.small
     if seen != (title, description, photo.small):
-        product.prediction = _ask(seller=product.seller, title=title, description=description, photo=photo)
+        product.prediction = _ask(
+            product=product.pk, seller=product.seller, title=title, description=description, photo=photo
+        )
         product.category = None
     product.save(
         update_fields=[
@@ -89,7 +122,11 @@ def ask_again(*, product: Product) -> Product:
     if product.prediction.state == Prediction.State.FAILED:
         photo = Photo(product.photo_large, product.photo_small)
         product.prediction = _ask(
-            seller=product.seller, title=product.title, description=product.description, photo=photo
+            product=product.pk,
+            seller=product.seller,
+            title=product.title,
+            description=product.description,
+            photo=photo,
         )
         product.save(update_fields=["prediction", "updated_at"])
     return product
@@ -129,7 +166,22 @@ def _take(draft: PhotoDraft | None) -> Photo:
     return photo
 
 
-def _ask(*, seller: User, title: str, description: str, photo: Photo) -> Prediction:
-    prediction = Prediction.objects.create(seller=seller, title=title, description=description, **photo.as_fields())
+def _ask(
+    *,
+    product: uuid.UUID,
+    seller: User,
+    title: str,
+    description: str,
+    photo: Photo,
+    priority: Priority = Priority.INTERACTIVE,
+) -> Prediction:
+    prediction = Prediction.objects.create(
+        seller=seller,
+        title=title,
+        description=description,
+        priority=priority,
+        variant_key=product,
+        **photo.as_fields(),
+    )
     ring_on_commit()
     return prediction

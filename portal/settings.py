@@ -158,6 +158,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "stop new versions that fail": {
+        "task": "classifier.tasks.guard_versions",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
     "ring the training workers": {"task": "training.tasks.ring", "schedule": 30.0, "options": {"expires": 30.0}},
     "fit ensemble rules that are missing": {
         "task": "training.tasks.fit_rules",
@@ -177,11 +182,19 @@ RETRAIN_SCHEDULE = env.RETRAIN_SCHEDULE
 CELERY_TIMEZONE = "UTC"
 BATCH_SIZE = env.BATCH_SIZE
 LEASE_SECONDS = env.LEASE_SECONDS
+STALL_SECONDS = env.STALL_SECONDS
+MAX_QUEUE_SECONDS = env.MAX_QUEUE_SECONDS
 MAX_ATTEMPTS = env.MAX_ATTEMPTS
 MODEL_DEVICE = env.MODEL_DEVICE
+ENGINE = env.ENGINE
+ENGINE_PRECISION = env.ENGINE_PRECISION
+ENGINE_THREADS = env.ENGINE_THREADS
 TRAINING_LEASE_SECONDS = env.TRAINING_LEASE_SECONDS
 MIN_ACCURACY = {"text": env.TEXT_MIN_ACCURACY, "image": env.IMAGE_MIN_ACCURACY}
 MAX_LATENCY_MS = {"text": env.TEXT_MAX_LATENCY_MS, "image": env.IMAGE_MAX_LATENCY_MS}
+CANARY_MAX_ERROR_RATE = env.CANARY_MAX_ERROR_RATE
+CANARY_MAX_LATENCY_RATIO = env.CANARY_MAX_LATENCY_RATIO
+CANARY_LEAST_PREDICTIONS = env.CANARY_LEAST_PREDICTIONS
 RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
 
 # Files: photos of products, the archive of predictions, the artifacts of model versions

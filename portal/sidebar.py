@@ -29,8 +29,12 @@ NAVIGATION = [
         "items": [
             _link(_("Model versions"), "model_training", "classifier_modelversion"),
             _link(_("Ensemble rules"), "merge", "classifier_ensemblerule"),
-            _link(_("Variants"), "alt_route", "classifier_variant"),
+            {
+                **_link(_("Experiments"), "alt_route", "classifier_variant"),
+                "link": reverse_lazy("experiments"),
+            },
             _link(_("Deployments"), "history", "classifier_deployment"),
+            _link(_("Faults"), "error", "classifier_fault"),
             _link(_("Training runs"), "exercise", "training_trainingrun"),
             _link(_("Datasets"), "dataset", "training_dataset"),
             _link(_("Examples"), "label", "training_example"),

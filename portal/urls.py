@@ -4,6 +4,7 @@ from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
 
+from feedback import pages
 from portal import account, health, views
 
 admin.autodiscover()
@@ -27,6 +28,8 @@ urlpatterns = [
     path("account/tokens/<str:pk>/revoke/", account.token_revoke, name="token_revoke"),
     path("accounts/", include("allauth.urls")),
     path("api/", include("portal.api.urls")),
+    path("admin/experiments/", admin.site.admin_view(pages.experiment), name="experiments"),
+    path("admin/experiments/<slug:modality>/", admin.site.admin_view(pages.experiment), name="experiment"),
     path("admin/", admin.site.urls),
     path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),
     path("health/live/", health.live, name="live"),

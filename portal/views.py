@@ -1,3 +1,4 @@
+import math
 import uuid
 from collections.abc import Callable
 from functools import wraps
@@ -15,7 +16,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import push_url
 
-from classifier import bell
+from classifier import bell, queue
 from classifier.models import Category, Prediction
 from classifier.storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
@@ -27,6 +28,7 @@ from portal.models import PhotoDraft, Product, User
 PAGE_SIZE = 25
 MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
+WORTH_SAYING = 20  # seconds of waiting from which on a page says how long it will take
 
 
 def _gone_is_not_found(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -240,7 +242,18 @@ def _result_context(product: Product) -> dict[str, Any]:
         "feedback": getattr(prediction, "feedback", None),
         "categories": categories,
         "views": _model_views(prediction, categories),
+        "is_moved": prediction.state == Prediction.State.DONE and not prediction.probabilities,
+        "wait": _wait_in_words(prediction) if product.state == Product.State.WAITING else "",
     }
+
+
+def _wait_in_words(prediction: Prediction) -> str:
+    """Say how long it will take, if that is worth saying."""
+    seconds = queue.load().seconds(prediction.priority)
+    if seconds < WORTH_SAYING:
+        return ""
+    minutes = math.ceil(seconds / 60)
+    return ngettext("about %d minute", "about %d minutes", minutes) % minutes
 
 
 def _model_views(prediction: Prediction, categories: list[Category]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image, ImageDraw
 from rest_framework.test import APIClient
 
+from classifier import storage
 from classifier.models import Prediction
 from classifier.tasks import classify_pending
 from portal.models import Product, User
@@ -54,6 +55,7 @@ def committed_db(transactional_db: None) -> None:
 def empty_cache() -> Iterator[None]:
     yield
     cache.clear()
+    storage.breaker.close()
 
 
 def make_user(email: str, role: Role = Role.SELLER) -> User:

@@ -13,8 +13,9 @@ import numpy as np
 from django.conf import settings
 from PIL import Image
 
+from classifier.answers import Answer, Question
 from classifier.models import Category, Prediction
-from classifier.pipeline import Answer, Question, answer_now
+from classifier.pipeline import answer_now
 from training.evaluate import Metrics, measure
 from training.importing import Categories, small_copy
 from training.sources import ProductFile, RowError, SourceRow
@@ -31,10 +32,9 @@ class _View:
     probabilities: list[np.ndarray] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
-    def add(self, probabilities: np.ndarray | None, target: int) -> None:
-        if probabilities is not None:
-            self.probabilities.append(probabilities.astype(np.float32))
-            self.targets.append(target)
+    def add(self, probabilities: np.ndarray, target: int) -> None:
+        self.probabilities.append(probabilities.astype(np.float32))
+        self.targets.append(target)
 
     def figures(self) -> Metrics | None:
         if not self.targets:
@@ -68,7 +68,7 @@ def score(
     """Ask the live models about every row whose category is known, or the first `limit` rows, and measure them.
 
     A photo that is missing or broken is none: the text alone answers then. Memory holds one batch of photos, and some
-    100 bytes a row for the answers. Raises one of classifier.pipeline.OUTAGES when the models can't be had.
+    100 bytes a row for the answers. Raises one of classifier.answers.OUTAGES when the models can't be had.
     """
     views = {name: _View() for name in VIEWS}
     skipped: Counter[str] = Counter()
@@ -121,5 +121,7 @@ def _photo(products: ProductFile, row: SourceRow) -> Image.Image | RowError | No
 
 def _add(views: dict[str, _View], answers: list[Answer], targets: list[int]) -> None:
     for answer, target in zip(answers, targets, strict=True):
-        for name, probabilities in (("text", answer.text), ("image", answer.image), ("ensemble", answer.combined)):
-            views[name].add(probabilities, target)
+        for said in (answer.text, answer.image):
+            if said:
+                views[said.version.modality].add(said.probabilities, target)
+        views["ensemble"].add(answer.combined, target)

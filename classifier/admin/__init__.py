@@ -3,13 +3,15 @@
 from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, bars, likeliest, photo_tag
 from classifier.admin.categories import CategoryAdmin
 from classifier.admin.predictions import PredictionAdmin
-from classifier.admin.rules import DeploymentAdmin, EnsembleRuleAdmin, VariantAdmin
+from classifier.admin.rules import EnsembleRuleAdmin
+from classifier.admin.variants import DeploymentAdmin, FaultAdmin, VariantAdmin
 from classifier.admin.versions import ModelVersionAdmin
 
 __all__ = [
     "CategoryAdmin",
     "DeploymentAdmin",
     "EnsembleRuleAdmin",
+    "FaultAdmin",
     "ModelVersionAdmin",
     "PredictionAdmin",
     "ReadOnlyAdmin",

@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
@@ -43,8 +44,8 @@ class PredictionAdmin(SellersAdmin):
     fieldsets = [
         (None, {"fields": ["id", "large_picture", "title", "description", "seller"]}),
         (_("Answer"), {"fields": ["state", "five_bars", "combination", "error"]}),
-        (_("Text model alone"), {"fields": ["text_version", "text_bars"], "classes": ["tab"]}),
-        (_("Image model alone"), {"fields": ["image_version", "image_bars"], "classes": ["tab"]}),
+        (_("Text model alone"), {"fields": ["text_version", "text_engine", "text_bars"], "classes": ["tab"]}),
+        (_("Image model alone"), {"fields": ["image_version", "image_engine", "image_bars"], "classes": ["tab"]}),
         (
             _("Work"),
             {
@@ -61,7 +62,10 @@ class PredictionAdmin(SellersAdmin):
             },
         ),
     ]
-    readonly_fields = ["large_picture", "five_bars", "combination", "text_bars", "image_bars", "waited", "files"]
+    readonly_fields = [
+        "large_picture", "five_bars", "combination", "text_engine", "text_bars", "image_engine", "image_bars", "waited",
+        "files",
+    ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Prediction]:
         return super().get_queryset(request).defer("text_embedding", "image_embedding")  # type: ignore[no-any-return]
@@ -143,6 +147,14 @@ class PredictionAdmin(SellersAdmin):
         words = [f"{name} {value:.3f}" if isinstance(value, float) else str(value) for name, value in parts.items()]
         return ", ".join(words if calibrated else [*words, str(_("not calibrated"))]) or "–"
 
+    @admin.display(description=_("engine"))
+    def text_engine(self, prediction: Prediction) -> str:
+        return _how(prediction, "text")
+
+    @admin.display(description=_("engine"))
+    def image_engine(self, prediction: Prediction) -> str:
+        return _how(prediction, "image")
+
     @admin.display(description=_("five likeliest"))
     def text_bars(self, prediction: Prediction) -> SafeString:
         return bars(likeliest(prediction.text_probabilities))
@@ -159,3 +171,14 @@ class PredictionAdmin(SellersAdmin):
             (reverse("admin:classifier_prediction_archived", args=[prediction.pk, name]), name) for name in ARCHIVED
         ]
         return SafeString(render_to_string("admin/links.html", {"links": links}))
+
+
+def _how(prediction: Prediction, modality: str) -> str:
+    """Return which engine answered and how long it took."""
+    how = (prediction.passes or {}).get(modality)
+    if not how:
+        return "–"
+    together = {**how, "ms": f"{how['ms']:.1f}"}
+    if how["rows"] == 1:
+        return _now("%(engine)s, %(ms)s ms") % together
+    return _now("%(engine)s, %(ms)s ms a product, %(rows)d at once") % together

@@ -1,4 +1,4 @@
-"""How two models answer together, what serves, and what served when."""
+"""How two models answer together."""
 
 import json
 from typing import Any
@@ -9,11 +9,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
 
 from classifier import reports
 from classifier.admin.base import ReadOnlyAdmin
-from classifier.models import Deployment, EnsembleRule, Variant
+from classifier.models import EnsembleRule
 
 PAIR = ["text_version", "image_version"]
 KEYS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
@@ -47,23 +46,6 @@ class EnsembleRuleAdmin(ReadOnlyAdmin):
     @admin.display(description=_("parameters"))
     def pretty_parameters(self, rule: EnsembleRule) -> SafeString:
         return format_html('<pre class="aisle-pre">{}</pre>', json.dumps(rule.parameters, indent=1))
-
-
-@admin.register(Variant)
-class VariantAdmin(ReadOnlyAdmin):
-    list_display = ["version", "weight", "deployed_at"]
-    list_select_related = ["version"]
-
-
-@admin.register(Deployment)
-class DeploymentAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "version", "replaced", "kind", "deployed_by", "note"]
-    list_filter = ["modality", "is_rollback"]
-    list_select_related = ["version", "replaced", "deployed_by"]
-
-    @display(description=_("kind"), label={"deployment": "success", "rollback": "warning"})
-    def kind(self, deployment: Deployment) -> tuple[str, str]:
-        return ("rollback", _now("Roll-back")) if deployment.is_rollback else ("deployment", _now("Deployment"))
 
 
 def tables(rule: EnsembleRule) -> list[dict[str, Any]]:

@@ -19,12 +19,11 @@ from unfold.decorators import display
 
 from classifier import artifact, charts, registry, reports
 from classifier.admin.base import ReadOnlyAdmin
+from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.storage import StorageDown, storage_faults
 
-DEPLOY = "classifier.deploy_modelversion"
-REFUSALS = (artifact.ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack)
-STATE_COLOURS = {"deployed": "success", "registered": "info", "rejected": "danger"}
+STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "rejected": "danger"}
 SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source of products
 
 
@@ -85,16 +84,14 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to deploy the version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        question = {
+        question = self._question(registry.champion(version.modality), version) | {
             "title": _now("Deploy %(version)s?") % {"version": version},
-            "after": version,
-            "before": registry.champion(version.modality),
             "verb": _now("Deploy"),
             "with_note": True,
         }
 
         def act() -> Variant:
-            note = request.POST.get("note", "")[:200]
+            note = request.POST.get("note", "")
             return registry.deploy(version, by=request.user, note=note, in_place_of=_seen(request))  # type: ignore[arg-type]
 
         return self._confirm(request, version, question, act)
@@ -107,43 +104,43 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         if after is None:
             messages.error(request, _now("There is nothing to go back to: no earlier version was deployed."))
             return redirect("admin:classifier_modelversion_changelist")
-        question = {
+        question = self._question(before, after) | {
             "title": _now("Roll back to %(version)s?") % {"version": after},
-            "after": after,
-            "before": before,
             "verb": _now("Roll back"),
         }
-        return self._confirm(
-            request,
-            before or after,
-            question,
-            lambda: registry.roll_back(modality, by=request.user, in_place_of=_seen(request)),  # type: ignore[arg-type]
-        )
+
+        def act() -> Variant:
+            return registry.roll_back(modality, by=request.user, in_place_of=_seen(request))  # type: ignore[arg-type]
+
+        return self._confirm(request, before or after, question, act)
+
+    def _question(self, before: ModelVersion | None, after: ModelVersion) -> dict[str, Any]:
+        return {
+            "facts": [(_now("Serves now"), described(before)), (_now("Will serve"), described(after))],
+            "serving": before.pk if before else "",
+            "hint": _now(
+                "Its stored files are verified first. If one is damaged, nothing changes. A test of its kind ends. "
+                "Sellers notice no interruption."
+            ),
+        }
 
     def _confirm(
         self, request: HttpRequest, version: ModelVersion, question: dict[str, Any], act: Callable[[], Variant]
     ) -> HttpResponse:
-        if not request.user.has_perm(DEPLOY):
-            raise PermissionDenied
+        def deploy() -> tuple[str, str]:
+            now = act().version
+            words = _now("%(version)s serves now. Workers take it up with their next batch.") % {"version": now}
+            return words, reverse("admin:classifier_modelversion_change", args=[now.pk])
+
         back = reverse("admin:classifier_modelversion_change", args=[version.pk])
-        if request.method == "POST":
-            try:
-                now = act().version
-            except REFUSALS as error:
-                messages.error(request, _now("Nothing was changed. %(why)s") % {"why": error})
-                return redirect(back)
-            messages.success(
-                request, _now("%(version)s serves now. Workers take it up with their next batch.") % {"version": now}
-            )
-            return redirect("admin:classifier_modelversion_change", now.pk)
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "back": back, **question}
-        return TemplateResponse(request, "admin/classifier/confirm.html", context)
+        return confirm(self, request, question, deploy, back=back)
 
     def _report(self, request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
         names, metrics = _names(), version.metrics
         champion = registry.champion(version.modality)
         previous = registry.previous(version.modality)
-        is_live = Variant.objects.filter(version=version).exists()
+        variant = Variant.objects.filter(version=version).first()
+        is_live = variant is not None and variant.is_live
         may_deploy = request.user.has_perm(DEPLOY)
         sources: dict[str, Any] = next((metrics[name] for name in SOURCES if metrics.get(name)), {})
         own = EnsembleRule.objects.select_related("text_version", "image_version")
@@ -162,6 +159,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "champion": champion if champion != version else None,
             "is_live": is_live,
             "may_deploy": may_deploy and not is_live and version.state != ModelVersion.State.REJECTED,
+            "may_shadow": may_deploy and variant is None,
+            "experiment_url": experiment_url(version.modality) if variant else "",
             "may_roll_back": may_deploy and is_live and previous is not None,
             "previous": previous,
             "titles": {
@@ -172,6 +171,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
                 "sources": _now("Sources of test products"),
                 "card": _now("Model card"),
             },
+            "test_url": reverse("admin:classifier_variant_test", args=[version.pk]),
+            "shadow_url": reverse("admin:classifier_variant_shadow", args=[version.pk]),
             "deploy_url": reverse("admin:classifier_modelversion_deploy", args=[version.pk]),
             "rollback_url": reverse("admin:classifier_modelversion_rollback", args=[version.modality]),
             "compare_url": champion and _compare_url(champion, version),
@@ -236,12 +237,14 @@ def _address(name: str, key: Any) -> str:
 
 
 def _state(version: ModelVersion) -> str:
-    return "deployed" if hasattr(version, "variant") else str(version.state)
+    return version.variant.role if hasattr(version, "variant") else str(version.state)
 
 
 def _state_word(version: ModelVersion) -> str:
     if not hasattr(version, "variant"):
         return str(version.get_state_display())
+    if not version.variant.is_live:
+        return version.variant.get_role_display()
     weight = version.variant.weight
     return _now("Deployed") if weight == 100 else _now("Deployed, %(weight)d %%") % {"weight": weight}
 

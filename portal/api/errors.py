@@ -5,6 +5,7 @@ from django.http import UnreadablePostError
 from django.utils.translation import gettext_lazy as _
 from drf_standardized_errors.handler import ExceptionHandler as BaseExceptionHandler
 from rest_framework import exceptions, status
+from rest_framework.response import Response
 
 
 class TooLarge(exceptions.APIException):
@@ -26,3 +27,8 @@ class ExceptionHandler(BaseExceptionHandler):
         if isinstance(exc, SuspiciousOperation | UnreadablePostError):
             return exceptions.ParseError()
         return super().convert_known_exceptions(exc)
+
+    def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
+        """503 is an answer that was meant, "come back later": no traceback, and nobody to be alarmed."""
+        if exc.status_code != status.HTTP_503_SERVICE_UNAVAILABLE:
+            super().report_exception(exc, response)

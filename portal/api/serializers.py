@@ -104,6 +104,11 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     sku = serializers.CharField(
         required=False, allow_blank=True, default="", help_text=f"At most {rules.SKU_LENGTH} characters."
     )
+    bulk = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="One of many that nobody waits for: it is answered after all that somebody waits for.",
+    )
 
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()

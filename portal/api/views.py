@@ -33,6 +33,7 @@ from portal.api.serializers import (
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
 from portal.photos import PhotoError
+from portal.services import QueueFull
 
 LONGEST_WAIT = 10
 WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
@@ -49,6 +50,17 @@ class RefusedPhoto(exceptions.APIException):
 class NotYet(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
     default_code = "no_result_yet"
+
+
+class QueueIsFull(exceptions.APIException):
+    """A QueueFull as an answer of the API, with Retry-After."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "queue_full"
+
+    def __init__(self, error: QueueFull) -> None:
+        super().__init__(_("Too many products are waiting. Please try again in %d seconds.") % error.seconds)
+        self.wait = error.seconds
 
 
 PREFER = OpenApiParameter(
@@ -82,6 +94,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
             202: OpenApiResponse(PredictionSerializer, "Taken; fetch the result from `Location`."),
             413: OpenApiResponse(ProblemsSerializer, "The photo or the words are too large."),
             415: OpenApiResponse(ProblemsSerializer, "Not multipart, or the photo is not a JPEG, PNG or WebP."),
+            503: OpenApiResponse(ProblemsSerializer, "Too much waits already: `Retry-After` says when to try again."),
         },
     )
     def create(self, request: Request) -> Response:
@@ -90,12 +103,16 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         form.is_valid(raise_exception=True)
         values = form.validated_data
         seller = cast(User, request.user)
+        priority = Prediction.Priority.BULK if values.pop("bulk") else Prediction.Priority.INTERACTIVE
         try:
+            services.check_queue(priority=priority)
             upload = values.pop("image", None)
             draft = services.keep_photo(seller=seller, upload=upload) if upload is not None else None
+        except QueueFull as error:
+            raise QueueIsFull(error) from error
         except PhotoError as error:
             raise RefusedPhoto(error) from error
-        product = services.submit_product(seller=seller, draft=draft, **values)
+        product = services.submit_product(seller=seller, draft=draft, priority=priority, **values)
         wait = _preferred_wait(request)
         is_there = wait is not None and bell.wait_for(product.prediction_id, seconds=wait)
         return self._answer(product.prediction_id, is_there, wait)

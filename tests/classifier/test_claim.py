@@ -90,3 +90,16 @@ def test_claiming_takes_the_same_few_queries_however_many_rows(
     queue(seller, count)
     with django_assert_num_queries(5):  # type: ignore[operator]  # select, update, read; savepoint and its release
         assert len(Prediction.objects.claim(limit=count)) == count
+
+
+def test_an_interactive_row_overtakes_10000_bulk_rows_at_once_and_alone(seller: User) -> None:
+    """Who waits is claimed next, without bulk rows in the batch, and found by the index."""
+    queue(seller, 10_000, priority=Priority.BULK, due_at=timezone.now() - timedelta(hours=1))
+    assert len(Prediction.objects.claim(limit=32)) == 32  # a worker is busy with a batch of them
+    (lone,) = queue(seller, 1, priority=Priority.INTERACTIVE)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE classifier_prediction")
+    plan = Prediction.objects.due().order_by("priority", "due_at")[:32].explain()
+    assert "prediction_due" in plan and "Sort" not in plan, plan
+    assert Prediction.objects.claim(limit=32) == [lone]
+    assert len(Prediction.objects.claim(limit=32)) == 32

@@ -206,7 +206,7 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
     seller: User, storage_is_down: None, settings: Any, tmp_path: Path
 ) -> None:
     settings.MODEL_CACHE = tmp_path
-    loading._load_text.cache_clear()
+    loading.unload_all()
     (row,) = queue(seller)
     for _round in range(6):
         classify_pending()
@@ -232,7 +232,7 @@ def test_a_category_that_is_switched_off_is_not_suggested(seller: User, make_pro
 
 
 def test_traffic_is_shared_by_weight_and_sticky(db: None) -> None:
-    first, second = ModelVersion(name="a"), ModelVersion(name="b")
+    first, second = ModelVersion(name="a", checksum="a"), ModelVersion(name="b", checksum="b")
     variants = [Variant(version=first, weight=80), Variant(version=second, weight=20)]
     keys = [uuid.uuid4() for _ in range(5000)]
     chosen = [registry.choose_variant(variants, key) for key in keys]

@@ -208,14 +208,14 @@ def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
     with pytest.raises(registry.NothingToRollBack, match="nothing to go back to"):
         registry.roll_back("text")
     assert serving() == starter
-    assert Deployment.objects.filter(is_rollback=True).count() == 4
+    assert Deployment.objects.filter(kind="rollback").count() == 4
 
 
 def damage(version: ModelVersion) -> None:
     """Break the version's artifact everywhere, as a fault after its deployment would."""
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
-    loading._load_text.cache_clear()
+    loading.unload_all()
 
 
 def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(

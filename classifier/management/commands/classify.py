@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from PIL import Image
 
 from classifier import pictures
-from classifier.pipeline import OUTAGES, Answer, five_likeliest, predict_now, shown
+from classifier.answers import OUTAGES, Answer, Said, five_likeliest, shown
+from classifier.pipeline import predict_now
 
 BAR = 30
 
@@ -36,8 +37,8 @@ class Command(BaseCommand):
         top5 = five_likeliest(answer.combined, categories)
         if options["json"]:
             views = {
-                "text": _view(answer.text_version, answer.text, categories),
-                "image": _view(answer.image_version, answer.image, categories),
+                "text": _view(answer.text, categories),
+                "image": _view(answer.image, categories),
             }
             result = {"top5": top5, **views, "ensemble": answer.ensemble, "milliseconds": milliseconds}
             self.stdout.write(json.dumps(result, ensure_ascii=False))
@@ -60,13 +61,16 @@ def _open(path: Path) -> Image.Image:
         raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture.") from error
 
 
-def _view(version: Any, probabilities: Any, categories: Any) -> dict[str, Any] | None:
-    return version and {
-        "version": version.name,
-        "accuracy": version.accuracy,
-        "probabilities": shown(probabilities, categories),
+def _view(said: Said | None, categories: Any) -> dict[str, Any] | None:
+    if said is None:
+        return None
+    return {
+        "version": said.version.name,
+        "accuracy": said.version.accuracy,
+        "engine": said.engine,
+        "probabilities": shown(said.probabilities, categories),
     }
 
 
 def _versions(answer: Answer) -> str:
-    return " + ".join(str(version) for version in (answer.text_version, answer.image_version) if version)
+    return " + ".join(str(said.version) for said in (answer.text, answer.image) if said)

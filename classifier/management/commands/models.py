@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import registry, reports
+from classifier import registry, reports, variants
 from classifier.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.storage import StorageDown
@@ -13,7 +13,7 @@ REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.Nothing
 
 
 class Command(BaseCommand):
-    help = "Look at the model versions, deploy one, or take a deployment back."
+    help = "Look at the model versions, deploy or test one, or take that back."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -26,6 +26,17 @@ class Command(BaseCommand):
         deploy.add_argument("--note", default="", help="why, for the list of deployments")
         rollback = verbs.add_parser("rollback", help="deploy what served before")
         rollback.add_argument("modality", choices=Modality.values)
+        test = verbs.add_parser("test", help="give a version a share of its modality's traffic")
+        test.add_argument("--share", type=int, default=10, help="in per cent (default: 10)")
+        share = verbs.add_parser("share", help="share a modality's traffic anew among its live versions")
+        share.add_argument("shares", nargs="+", metavar="VERSION=SHARE", help="each live version with its per cent")
+        shadow = verbs.add_parser("shadow", help="let a version answer everything too, unseen by sellers")
+        stop = verbs.add_parser("stop", help="end a test or a shadow")
+        promote = verbs.add_parser("promote", help="give a version under test all traffic")
+        for verb in (test, shadow, stop, promote):
+            verb.add_argument("version", help="its id, its name, or the beginning of its checksum")
+        for verb in (test, share, shadow, stop, promote):
+            verb.add_argument("--note", default="", help="why, for the list of deployments")
         compare = verbs.add_parser("compare", help="the figures of two versions side by side")
         compare.add_argument("first")
         compare.add_argument("second")
@@ -35,6 +46,7 @@ class Command(BaseCommand):
     def handle(self, *, verb: str, **options: Any) -> None:
         answers: dict[str, Callable[..., str]] = {
             "list": _list, "show": _show, "deploy": _deploy, "rollback": _rollback, "compare": _compare,
+            "test": _test, "share": _set_shares, "shadow": _shadow, "stop": _stop, "promote": _promote,
         }  # fmt: skip
         try:
             self.stdout.write(answers[verb](options))
@@ -108,6 +120,46 @@ def _rollback(options: dict[str, Any]) -> str:
     return f"Rolled back from {before} to {variant.version}. Workers take it up with their next batch."
 
 
+def _test(options: dict[str, Any]) -> str:
+    version = registry.find(options["version"])
+    variants.start_test(version, weight=options["share"], note=options["note"])
+    return f"{version} is under test. {_live(version.modality)}"
+
+
+def _set_shares(options: dict[str, Any]) -> str:
+    weights = {}
+    for part in options["shares"]:
+        name, _separator, share = part.rpartition("=")
+        if not share.isdecimal():
+            raise CommandError(f"Write VERSION=SHARE, not {part}.")
+        weights[registry.find(name)] = int(share)
+    live = variants.set_weights(weights, note=options["note"])
+    return _live(live[0].version.modality)
+
+
+def _shadow(options: dict[str, Any]) -> str:
+    version = registry.find(options["version"])
+    variants.start_shadow(version, note=options["note"])
+    return f"{version} looks on. {_live(version.modality)}"
+
+
+def _stop(options: dict[str, Any]) -> str:
+    version = registry.find(options["version"])
+    variants.stop(version, note=options["note"])
+    return f"{version} was stopped. {_live(version.modality)}"
+
+
+def _promote(options: dict[str, Any]) -> str:
+    version = registry.find(options["version"])
+    variants.promote(version, note=options["note"])
+    return f"{version} serves alone. {_live(version.modality)}"
+
+
+def _live(modality: str) -> str:
+    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in registry.live(modality))
+    return f"Live: {shares}. Workers take it up with their next batch."
+
+
 def _compare(options: dict[str, Any]) -> str:
     first, second = (registry.find(options[name]) for name in ("first", "second"))
     try:
@@ -155,8 +207,10 @@ def _brief(version: ModelVersion) -> dict[str, Any]:
 
 
 def _state(version: ModelVersion) -> str:
-    weight = _weight(version)
-    return f"deployed, {weight} %" if weight else str(version.get_state_display()).lower()
+    variant = getattr(version, "variant", None)
+    if variant is None:
+        return str(version.get_state_display()).lower()
+    return f"deployed, {variant.weight} %" if variant.is_live else "shadow"
 
 
 def _weight(version: ModelVersion) -> int:

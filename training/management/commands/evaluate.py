@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from classifier import registry
-from classifier.pipeline import OUTAGES
+from classifier.answers import OUTAGES
 from training.importing import Categories
 from training.scoring import FIGURES, Scores, score
 from training.sources import ProductFile, SourceError

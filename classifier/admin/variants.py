@@ -1,0 +1,159 @@
+"""What serves and what looks on: start a test or a shadow, stop it, promote it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import path
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from classifier import registry, variants
+from classifier.admin.base import ReadOnlyAdmin
+from classifier.admin.confirming import confirm, described, experiment_url
+from classifier.models import Deployment, Fault, ModelVersion, Variant
+
+FIRST_SHARE = 10
+KIND_COLOURS = {"deployment": "success", "promotion": "success", "rollback": "warning", "stop": "warning"}
+
+
+@admin.register(Variant)
+class VariantAdmin(ReadOnlyAdmin):
+    list_display = ["version", "role", "weight", "deployed_at"]
+    list_select_related = ["version"]
+
+    def get_urls(self) -> list[Any]:
+        views: dict[str, Callable[..., HttpResponse]] = {
+            "test": self.test, "shadow": self.shadow, "stop": self.stop, "promote": self.promote,
+        }  # fmt: skip
+        own = [
+            path(f"<int:pk>/{verb}/", self.admin_site.admin_view(view), name=f"classifier_variant_{verb}")
+            for verb, view in views.items()
+        ]
+        return own + super().get_urls()  # type: ignore[no-any-return]
+
+    def test(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask with what share to test a version; do it."""
+        version = get_object_or_404(ModelVersion, pk=pk)
+        question = {
+            "title": _now("Test %(version)s?") % {"version": version},
+            "facts": [*_serving(version), (_now("Under test"), described(version))],
+            "hint": _now(
+                "The same products go to the same version each time. One that fails or is slow beyond its budget is "
+                "stopped by itself."
+            ),
+            "verb": _now("Start the test"),
+            "with_note": True,
+            "with_share": FIRST_SHARE,
+        }
+
+        def act(how: dict[str, Any]) -> str:
+            variants.start_test(version, weight=_share(request), **how)
+            return _now("%(version)s is under test.") % {"version": version}
+
+        return self._confirm(request, version, question, act)
+
+    def shadow(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask whether a version shall look on; let it."""
+        version = get_object_or_404(ModelVersion, pk=pk)
+        question = {
+            "title": _now("Run %(version)s as a shadow?") % {"version": version},
+            "facts": [*_serving(version), (_now("Will look on"), described(version))],
+            "hint": _now(
+                "It answers every question too, after the seller has the result. Its answers are stored, never shown. "
+                "Workers have that much more to do."
+            ),
+            "verb": _now("Start the shadow"),
+            "with_note": True,
+        }
+
+        def act(how: dict[str, Any]) -> str:
+            variants.start_shadow(version, **how)
+            return _now("%(version)s looks on now.") % {"version": version}
+
+        return self._confirm(request, version, question, act)
+
+    def stop(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask whether to end a test or a shadow; do it."""
+        version = get_object_or_404(ModelVersion, pk=pk)
+        question = {
+            "title": _now("Stop %(version)s?") % {"version": version},
+            "facts": _serving(version),
+            "hint": _now("The other live versions get its share. What it answered stays."),
+            "verb": _now("Stop"),
+            "with_note": True,
+        }
+
+        def act(how: dict[str, Any]) -> str:
+            variants.stop(version, **how)
+            return _now("%(version)s was stopped.") % {"version": version}
+
+        return self._confirm(request, version, question, act)
+
+    def promote(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask whether to give a version under test all traffic; do it."""
+        version = get_object_or_404(ModelVersion, pk=pk)
+        question = {
+            "title": _now("Promote %(version)s?") % {"version": version},
+            "facts": [*_serving(version), (_now("Will serve alone"), described(version))],
+            "hint": _now("It gets all traffic, and the others stop. A roll-back brings back what served before."),
+            "verb": _now("Promote"),
+            "with_note": True,
+        }
+
+        def act(how: dict[str, Any]) -> str:
+            variants.promote(version, **how)
+            return _now("%(version)s serves alone now.") % {"version": version}
+
+        return self._confirm(request, version, question, act)
+
+    def _confirm(
+        self,
+        request: HttpRequest,
+        version: ModelVersion,
+        question: dict[str, Any],
+        act: Callable[[dict[str, Any]], str],
+    ) -> HttpResponse:
+        question |= {"seen": variants.at_work(version.modality)}
+        back = experiment_url(version.modality)
+        how = {"by": request.user, "note": request.POST.get("note", ""), "seen": request.POST.get("seen")}
+        words = _now("Workers take it up with their next batch.")
+        return confirm(self, request, question, lambda: (f"{act(how)} {words}", back), back=back)
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(ReadOnlyAdmin):
+    list_display = ["created_at", "version", "kind_badge", "shares_after", "replaced", "deployed_by", "note"]
+    list_filter = ["modality", "kind"]
+    list_select_related = ["version", "replaced", "deployed_by"]
+
+    @display(description=_("kind"), label=KIND_COLOURS)
+    def kind_badge(self, deployment: Deployment) -> tuple[str, str]:
+        return deployment.kind, deployment.get_kind_display()
+
+    @admin.display(description=_("live after it"))
+    def shares_after(self, deployment: Deployment) -> str:
+        return ", ".join(f"{name} {weight} %" for name, weight in deployment.shares.items()) or "–"
+
+
+@admin.register(Fault)
+class FaultAdmin(ReadOnlyAdmin):
+    list_display = ["created_at", "version", "rows", "error"]
+    list_filter = ["version"]
+    list_select_related = ["version"]
+
+
+def _serving(version: ModelVersion) -> list[tuple[str, str]]:
+    live = registry.live(version.modality)
+    if len(live) < 2:
+        return [(_now("Serves now"), described(live[0].version if live else None))]
+    return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, described(each.version)) for each in live]
+
+
+def _share(request: HttpRequest) -> int:
+    """Return the share that was asked for; 0, which is refused in words, for what is no number."""
+    posted = request.POST.get("share", "")
+    return int(posted) if posted.isdecimal() and len(posted) < 4 else 0

@@ -1,0 +1,195 @@
+"""The staff's page on which versions at work are compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _later
+
+from classifier import charts, registry
+from classifier.admin.confirming import DEPLOY
+from classifier.models import Deployment, Modality, ModelVersion, Variant
+from feedback.experiments import LEAST, Share
+from feedback.tallies import Tally, first_over_time, tally_live, tally_shadows
+
+PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
+WITHOUT_TEST = 7
+LEAST_AT_A_POINT = 20
+LATEST = 6
+
+
+@dataclass(frozen=True)
+class Column:
+    """One version on the page."""
+
+    version: ModelVersion
+    variant: Variant | None
+    tally: Tally
+
+    @property
+    def state(self) -> str:
+        if self.variant is None:
+            return _("Stopped")
+        return _("Live, %(weight)d %%") % {"weight": self.variant.weight} if self.variant.is_live else _("Shadow")
+
+    @property
+    def colour(self) -> str:
+        if self.variant is None:
+            return "info"
+        return "success" if self.variant.is_live else "warning"
+
+
+def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpResponse:
+    """A modality's versions side by side, by what sellers and reviewers said; ?days= chooses the period."""
+    if modality not in Modality.values:
+        raise Http404
+    if not request.user.has_perm("classifier.view_variant"):
+        raise PermissionDenied
+    variants = _variants(modality)
+    since, days = _since(request.GET.get("days", ""), variants)
+    live = _columns(tally_live(modality, since), [variant for variant in variants if variant.is_live])
+    shadows = _columns(tally_shadows(modality, since), [variant for variant in variants if not variant.is_live])
+    baseline = live[0] if live else None
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Experiments: %(modality)s") % {"modality": Modality(modality).label.lower()},
+        "modality": modality,
+        "modalities": Modality.choices,
+        "periods": PERIODS.items(),
+        "days": days,
+        "since": since,
+        "variants": variants,
+        "live": live,
+        "live_rows": _live_rows(live),
+        "chances": _chances(baseline, live[1:]) if baseline else [],
+        "shadows": shadows,
+        "shadow_rows": _shadow_rows(shadows),
+        "chart": _chart(modality, since, live),
+        "least": LEAST,
+        "may_deploy": request.user.has_perm(DEPLOY),
+        "is_test": sum(variant.is_live for variant in variants) > 1,
+        "previous": registry.previous(modality),
+        "changes": Deployment.objects.filter(modality=modality).select_related("version", "deployed_by")[:LATEST],
+        "titles": {"live": _("Live versions"), "shadows": _("Shadows"), "changes": _("Latest changes")},
+    }
+    return TemplateResponse(request, "admin/feedback/experiment.html", context)
+
+
+def _variants(modality: str) -> list[Variant]:
+    """Return what is at work: live before shadows, the oldest first."""
+    rows = Variant.objects.filter(version__modality=modality).select_related("version").defer("version__metrics")
+    return list(rows.order_by("role", "deployed_at", "pk"))
+
+
+def _since(days: str, variants: Sequence[Variant]) -> tuple[datetime, int]:
+    """Return when the period begins, and its days: 0 for the time since the newest live version is there."""
+    live = [variant for variant in variants if variant.is_live]
+    if days.isdecimal() and len(days) < 4 and int(days) in PERIODS:
+        chosen = int(days)
+    elif len(live) > 1:
+        return max(variant.deployed_at for variant in live), 0
+    else:
+        chosen = WITHOUT_TEST
+    return timezone.now() - timedelta(days=chosen), chosen
+
+
+def _columns(tallies: dict[int, Tally], variants: Sequence[Variant]) -> list[Column]:
+    """Return the variants first, then versions that answered in the period and were stopped since."""
+    own = [Column(variant.version, variant, tallies.pop(variant.version_id, Tally())) for variant in variants]
+    left = ModelVersion.objects.filter(pk__in=tallies).defer("metrics").order_by("-pk")
+    return own + [Column(version, None, tallies[version.pk]) for version in left]
+
+
+def _live_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    tallies = [column.tally for column in columns]
+    return [
+        {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
+        {"name": _("Seller chose the first"), "cells": [_share(tally.first) for tally in tallies]},
+        {"name": _("Seller chose one of the five"), "cells": [_share(tally.five) for tally in tallies]},
+        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.right) for tally in tallies]},
+        *_times(tallies),
+        {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
+    ]
+
+
+def _shadow_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    tallies = [column.tally for column in columns]
+    return [
+        {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
+        {"name": _("Agrees with the live model"), "cells": [_share(tally.agrees) for tally in tallies]},
+        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.right) for tally in tallies]},
+        *_times(tallies),
+        {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
+    ]
+
+
+def _times(tallies: Sequence[Tally]) -> list[dict[str, Any]]:
+    return [
+        {"name": _("Time, median"), "cells": [_time(tally.p50) for tally in tallies]},
+        {"name": _("Time, 95th percentile"), "cells": [_time(tally.p95) for tally in tallies]},
+    ]
+
+
+def _chances(baseline: Column, others: Sequence[Column]) -> list[dict[str, Any]]:
+    """Return in words how sure it is that each other version is better than the one that was there first."""
+    rows = []
+    for other in others:
+        for name, of in (
+            (
+                _("sellers choose its first suggestion more often"),
+                other.tally.first.chance_to_beat(baseline.tally.first),
+            ),
+            (_("it is right more often by itself"), other.tally.right.chance_to_beat(baseline.tally.right)),
+        ):
+            rows.append({"version": other.version, "baseline": baseline.version, "name": name, "chance": _chance(of)})
+    return rows
+
+
+def _chart(modality: str, since: datetime, columns: Sequence[Column]) -> str:
+    now = timezone.now()
+    names = {column.version.pk: column.version.name for column in columns}
+    in_days = now - since > timedelta(days=2)
+    unit = timedelta(days=1) if in_days else timedelta(hours=1)
+    series = []
+    for pk, points in first_over_time(modality, since, now).items():
+        drawn = [
+            ((at - now) / unit, round(100 * share.value, 1)) for at, share in points if share.total >= LEAST_AT_A_POINT
+        ]
+        series.append({"name": names.get(pk, str(pk)), "points": drawn})
+    return charts.line(
+        title=_("Seller chose the first, over time"),
+        x_label=_("days; 0 is now") if in_days else _("hours; 0 is now"),
+        y_label=_("%% of answers; points of at least %(least)d answers") % {"least": LEAST_AT_A_POINT},
+        series=series,
+    )
+
+
+def _count(count: int) -> dict[str, str]:
+    return {"value": f"{count:,}"}
+
+
+def _share(share: Share, digits: int = 1) -> dict[str, str]:
+    if not share.is_enough:
+        return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": LEAST}}
+    low, high = share.interval()
+    interval = f"{100 * low:.{digits}f} – {100 * high:.{digits}f} %"
+    return {"value": f"{100 * share.value:.{digits}f} %", "note": _("%(interval)s, n %(total)s") % {
+        "interval": interval, "total": f"{share.total:,}",
+    }}  # fmt: skip
+
+
+def _time(milliseconds: float | None) -> dict[str, str]:
+    return {"note": "–"} if milliseconds is None else {"value": f"{milliseconds:.1f} ms"}
+
+
+def _chance(chance: float | None) -> str:
+    if chance is None:
+        return ""
+    return _("over 99 %") if chance > 0.99 else _("under 1 %") if chance < 0.01 else f"{100 * chance:.0f} %"
