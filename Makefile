@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 INSTALL_FAILED = echo "The packages could not be installed: the reason is above. Where a package has to be built, it needs a compiler (Debian: build-essential)."
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test check format starter docs bench
+.PHONY: help install install-dev run test test-slow check format starter docs bench
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ run: .venv/installed  ## Set up, start everything and say where to click (PORT=8
 
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
 	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev  ## Run the tests of whole training runs, which take minutes
+	$(BIN)/python -m pytest -m slow
 
 check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deployment check, docs, manifests
 	$(BIN)/ruff format --check .

@@ -27,7 +27,9 @@ def main() -> None:
         say(f"{name}: importing, training, measuring")
         results[name] = in_own_process(name, options) if len(options.sets) > 1 else measure_set(name, options)
     if options.json:
-        print(json.dumps({"sets": results, "recipe": options.recipe} | machine()))
+        print(
+            json.dumps({"sets": results, "recipe": options.recipe, "from_starters": options.from_starters} | machine())
+        )
     else:
         print(table(results))
 
@@ -38,8 +40,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("AISLE_DATA", "../shared/data")))
     parser.add_argument("--category-column", default="category")
     parser.add_argument("--recipe", default="default", help="as for manage.py retrain")
+    parser.add_argument("--from-starters", action="store_true", help="go on from the models that come with Aisle")
     parser.add_argument("--modality", default="", choices=["", "text", "image"], help="default: what the set has")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows a set, heads only: about a minute")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows of a set, heads only: about a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return parser.parse_args()
 
@@ -52,6 +55,7 @@ def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, name, "--data", str(options.data), "--category-column",
                options.category_column, "--recipe", options.recipe, "--json"]  # fmt: skip
     command += ["--quick"] if options.quick else []
+    command += ["--from-starters"] if options.from_starters else []
     command += ["--modality", options.modality] if options.modality else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["sets"][name]
@@ -72,7 +76,9 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
     from training import snapshots
 
     call_command("migrate", verbosity=0)
-    folder = first_rows(options.data / name) if options.quick else options.data / name
+    if options.from_starters:
+        call_command("prepare", stdout=io.StringIO())
+    folder = some_rows(options.data / name, QUICK_ROWS) if options.quick else options.data / name
     call_command(
         "import_products", str(folder), category_column=options.category_column, create_categories=True,
         source=name, stdout=io.StringIO(),
@@ -85,17 +91,18 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
         wanted = [options.modality]
     result: dict[str, Any] = {"rows": {split: part["rows"] for split, part in corpus.manifest["splits"].items()}}
     for modality in wanted:
-        start = time.monotonic()
+        began = time.monotonic()
         recipe = "head" if options.quick else options.recipe
-        call_command("retrain", modality, dataset=str(dataset.pk), recipe=recipe, stdout=io.StringIO())
-        version = ModelVersion.objects.get(modality=modality)
+        start = "champion" if options.from_starters else None
+        call_command("retrain", modality, dataset=str(dataset.pk), recipe=recipe, start=start, stdout=io.StringIO())
+        version = ModelVersion.objects.filter(modality=modality).latest("created_at")
         result[modality] = {figure: version.metrics[figure] for figure in FIGURES} | {
-            "seconds": round(time.monotonic() - start), "size_mb": round(version.metrics["size_bytes"] / 1e6, 1),
+            "seconds": round(time.monotonic() - began), "size_mb": round(version.metrics["size_bytes"] / 1e6, 1),
             "latency_ms": round(version.metrics["latency_ms"], 1),
         }  # fmt: skip
         if modality == "text":
             result["yardstick"] = yardstick(corpus)
-    if rule := EnsembleRule.objects.first():
+    if rule := EnsembleRule.objects.order_by("created_at").last():
         result |= {f"ensemble: {kind}": figures for kind, figures in rule.metrics["test"].items()}
         result["rule"] = rule.kind
     return result
@@ -119,10 +126,11 @@ def yardstick(corpus: Any) -> dict[str, float]:
     return measure(predict(part("train"), part("validation"), test, len(labels)), targets)
 
 
-def first_rows(folder: Path) -> Path:
-    """Return a folder with the set's first rows only, its pictures linked."""
+def some_rows(folder: Path, count: int) -> Path:
+    """Return a folder with `count` of the set's rows, evenly spread, and its pictures."""
     import csv
     import gzip
+    import shutil
     import tempfile
 
     quick = Path(tempfile.mkdtemp(prefix="aisle-quick-"))
@@ -132,11 +140,14 @@ def first_rows(folder: Path) -> Path:
         open_text(table, "rt", encoding="utf-8") as source,
         (quick / "products.csv").open("w", newline="", encoding="utf-8") as target,
     ):
-        rows = csv.reader(source)
-        csv.writer(target).writerows(row for number, row in enumerate(rows) if number <= QUICK_ROWS)
-    for path in folder.iterdir():
-        if path.suffix == ".zip" or path.is_dir():
-            (quick / path.name).symlink_to(path.resolve())
+        header, *rows = csv.reader(source)
+        step = max(len(rows) / count, 1)
+        picked = [rows[int(number * step)] for number in range(min(count, len(rows)))]
+        csv.writer(target).writerows([header, *picked])
+    for path in folder.glob("*.zip"):
+        shutil.copy(path, quick)
+    for path in filter(Path.is_dir, folder.iterdir()):
+        shutil.copytree(path, quick / path.name)
     return quick
 
 

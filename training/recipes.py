@@ -270,7 +270,7 @@ NAMED: dict[tuple[str, str], Recipe] = {(recipe.modality, recipe.name): recipe f
 # The name that stands for each modality's best recipe for its cost.
 DEFAULT = "default"
 STARTER = "starter"
-DEFAULTS: dict[str, str] = {"text": "partial", "image": "partial"}
+DEFAULTS: dict[str, str] = {"text": "full", "image": "partial"}
 
 
 def named(modality: str, name: str) -> Recipe:

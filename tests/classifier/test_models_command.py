@@ -29,10 +29,12 @@ def test_the_list_shows_what_serves(db: None, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_version_is_shown_with_what_is_known_and_what_is_not(db: None, capsys: pytest.CaptureFixture[str]) -> None:
-    text = run(capsys, "show", serving())
-    for words in ("81.9 %", "not recorded", "Musical Instruments", "checksum"):
-        assert words in text
     version = ModelVersion.objects.get(modality="text")
+    text = run(capsys, "show", serving())
+    for words in (f"{100 * version.accuracy:.1f} %", "Musical Instruments", "checksum"):
+        assert words in text
+    ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.8})
+    assert "not recorded" in run(capsys, "show", serving())
     for name in (str(version.pk), version.name, f"text {version.name}", version.checksum[:12]):
         assert json.loads(run(capsys, "show", name, "--json"))["id"] == version.pk
 

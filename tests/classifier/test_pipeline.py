@@ -26,10 +26,11 @@ QUICK = Config(connect_timeout=1, retries={"total_max_attempts": 1})
 
 
 def test_text_and_photo_are_combined_by_the_registered_accuracies(seller: User, make_product: MakeProduct) -> None:
+    temperature = 0.6
+    EnsembleRule.objects.update(kind="accuracy-weighted", parameters={"temperature": temperature})
     prediction = make_product(seller, photo=True).prediction
     versions = {version.modality: version for version in ModelVersion.objects.all()}
     weights = {modality: version.accuracy for modality, version in versions.items()}
-    temperature = EnsembleRule.objects.get().parameters["temperature"]
     assert prediction.ensemble == {
         "rule": "accuracy-weighted",
         **weights,

@@ -68,10 +68,12 @@ def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, can
     assert page.count("<svg") >= 2
 
 
-def test_a_starter_says_what_was_not_recorded(scientist: User) -> None:
-    page = staff(scientist).get(address("change", ModelVersion.objects.get(modality="text").pk)).content.decode()
+def test_a_version_without_figures_says_what_was_not_recorded(scientist: User) -> None:
+    version = ModelVersion.objects.get(modality="text")
+    ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.819})
+    page = staff(scientist).get(address("change", version.pk)).content.decode()
     assert "81.9 %" in page
-    assert page.count("Not recorded for this version.") == 2
+    assert page.count("Not recorded for this version.") == 3
     assert "not recorded" in page
 
 
@@ -138,7 +140,7 @@ def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersi
     assert "candidate" in client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
     rule = EnsembleRule.objects.get()
     page = client.get(reverse("admin:classifier_ensemblerule_change", args=[rule.pk])).content.decode()
-    assert "87.5 %" in page
+    assert f"{100 * rule.metrics['test'][rule.kind]['accuracy']:.1f} %" in page
     figures = {"n": 9, "accuracy": 0.9, "top5": 1.0, "macro_f1": 0.8, "log_loss": 0.4, "ece": 0.02}
     metrics = {"validation": {"log-pool": figures, "accuracy-weighted": figures}, "test": {"text": figures}}
     EnsembleRule.objects.update(kind="log-pool", metrics=metrics)

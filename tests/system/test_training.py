@@ -20,6 +20,7 @@ def fits(stack: Stack) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_survives_its_worker_and_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:
     stack.environment |= {"TRAINING_LEASE_SECONDS": "8", "TEXT_MIN_ACCURACY": "0.5", "TEXT_MAX_LATENCY_MS": "60000"}
     stack.manage("import_products", str(write_products(tmp_path / "shop", count=300)), "--source", "made-up")

@@ -71,6 +71,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     assert registry.champion(Modality.TEXT) == champion
 
 
+@pytest.mark.slow
 def test_data_and_models_may_live_in_s3(bucket: ThreadedMotoServer, tmp_path: Path, settings: LazySettings) -> None:
     settings.DATASET_CACHE, settings.MODEL_CACHE = tmp_path / "datasets", tmp_path / "models"
     register_starters()
@@ -98,6 +99,7 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
     assert registry.champion(Modality.TEXT) == champion
 
 
+@pytest.mark.slow
 def test_no_deploy_registers_only(products: None) -> None:
     champion = registry.champion(Modality.TEXT)
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
@@ -117,6 +119,7 @@ def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -
     assert ModelVersion.objects.count() == 2  # the starters
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick())
     with KillsChild(services.work_folder(run)):
@@ -159,6 +162,7 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
     assert ModelVersion.objects.filter(modality="text").count() == 2
 
 
+@pytest.mark.slow
 def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
     products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +221,7 @@ def test_a_dataset_with_too_little_fails_with_a_sentence(
     assert ModelVersion.objects.count() == 2
 
 
+@pytest.mark.slow
 def test_a_category_that_was_deleted_meanwhile_is_left_out(products: None) -> None:
     from classifier.models import Category
     from training.models import Example

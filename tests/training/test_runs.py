@@ -119,6 +119,7 @@ def test_the_command_refuses_what_it_can_not_do_with_a_sentence(arguments: list[
     assert not TrainingRun.objects.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_the_command_trains_both_models_side_by_side(
     committed_db: None, tmp_path: Path, settings: LazySettings
@@ -131,6 +132,7 @@ def test_the_command_trains_both_models_side_by_side(
     assert {run.state for run in TrainingRun.objects.all()} == {TrainingRun.State.DEPLOYED}
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_tuning_keeps_its_trials_in_the_database_and_another_process_can_take_some(
     committed_db: None, tmp_path: Path, settings: LazySettings
@@ -150,6 +152,7 @@ def test_tuning_keeps_its_trials_in_the_database_and_another_process_can_take_so
         call_command("join_training", str(run.pk))
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_two_machines_make_one_model(committed_db: None, tmp_path: Path, settings: LazySettings) -> None:
     settings.MIN_ACCURACY, settings.MAX_LATENCY_MS = {"text": 0.6, "image": 0.1}, {"text": 60_000, "image": 60_000}

@@ -1,5 +1,6 @@
 """manage.py retrain [text|image|all]: train, prove and deploy, with progress on the terminal."""
 
+import sys
 import threading
 import time
 from argparse import RawDescriptionHelpFormatter
@@ -180,7 +181,8 @@ def _train(run: TrainingRun) -> None:
 
 def _show(bar: "tqdm[Any]", run: TrainingRun) -> None:
     name = f"{run.modality}: {run.stage or run.get_state_display()}"
-    if name != bar.desc:  # a stage of its own has a rate and an end of its own
+    is_new = name != bar.desc
+    if is_new:  # a stage of its own has a rate and an end of its own
         bar.reset(run.total or None)
         bar.set_description_str(name, refresh=False)
     bar.total, bar.n = run.total or None, run.step
@@ -190,4 +192,5 @@ def _show(bar: "tqdm[Any]", run: TrainingRun) -> None:
         "left": run.eta_seconds and tqdm.format_interval(run.eta_seconds),
     }
     bar.set_postfix({name: value for name, value in figures.items() if value}, refresh=False)
-    bar.refresh()
+    if is_new or sys.stderr.isatty():  # a log wants a line a stage
+        bar.refresh()
