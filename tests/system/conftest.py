@@ -1,14 +1,36 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from django.conf import settings
 
+from classifier import engines
+from classifier.image import ImageModel
+from classifier.services import STARTER
+from classifier.text import TextModel
 from tests.system.stack import Stack
 
 
+@pytest.fixture(scope="session")
+def converted() -> Path:
+    """The starters' converted networks, made once: each installation would take seconds for its own."""
+    folder = Path(settings.MODEL_CACHE) / "engines"
+    names = engines.candidates("auto", "f32", torch.device("cpu"), {})
+    for model in (TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")):
+        engines.speed_up(model.encoder, names, threads=1, cache=folder)
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("aisle")
+def home(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Path:
+    return with_networks(tmp_path_factory.mktemp("aisle"), converted)
+
+
+def with_networks(home: Path, converted: Path) -> Path:
+    shutil.copytree(converted, home / "models" / "engines")
+    return home
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.conftest import PASSWORD, picture
 from tests.system.browser import CHROMIUM_FLAGS, chromium
+from tests.system.conftest import with_networks
 from tests.system.stack import Stack, wait_until
 
 expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
@@ -17,8 +18,8 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("aisle"))
+def stack(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Iterator[Stack]:
+    stack = Stack(with_networks(tmp_path_factory.mktemp("aisle"), converted))
     try:
         stack.start_all(pages=True)
         wait_until(lambda: "ready" in stack.log("predict"), "the predict worker")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.system.stack import Stack, wait_until
 from tests.training.runs import write_products
