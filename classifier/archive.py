@@ -29,7 +29,12 @@ def write(prediction: uuid.UUID, name: str, content: Any) -> None:
 
 
 def archive(prediction: Prediction) -> None:
-    """Write all that is known of a finished prediction. Raises StorageDown."""
+    """Write all that is known of a finished prediction. Raises StorageDown.
+
+    One whose details were moved here keeps what lies here.
+    """
+    if prediction.probabilities == {}:
+        return
     key = prediction.pk
     write(key, "input.json", _input(prediction))
     if prediction.photo_small:

@@ -19,6 +19,19 @@ from feedback.services import review_feedback
 REVIEW_COLOURS = {"open": "info", "accepted": "success", "rejected": "danger", "flagged": "warning"}
 
 
+class RankFilter(admin.SimpleListFilter):
+    """The five ranks there are: asking the rows which ones they hold would read them all."""
+
+    title = _("rank among the five")
+    parameter_name = "rank"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(rank, rank) for rank in "12345"]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> QuerySet[Feedback]:
+        return queryset.filter(rank=self.value()) if self.value() else queryset
+
+
 class ReviewForm(ActionForm):
     """The list's actions, and when the list was made: a reviewer judges the answers as they stood then."""
 
@@ -33,7 +46,7 @@ class ReviewForm(ActionForm):
 class FeedbackAdmin(SellersAdmin):
     list_display = ["picture", "title", "guess", "verdict", "category", "review_badge", "seller", "answered_at"]
     list_display_links = ["picture", "title"]
-    list_filter = ["review", "verdict", "category", "rank", "answered_at"]
+    list_filter = ["review", "verdict", "category", RankFilter, "answered_at"]
     actions = ["accept", "reject", "flag"]
     action_form = ReviewForm
     search_help_text = _("A prediction's whole id or a seller's whole e-mail address")

@@ -22,6 +22,7 @@ ARCHIVED = {
     "text.json": "application/json",
     "image.json": "application/json",
     "ensemble.json": "application/json",
+    "vectors.json": "application/json",
     "feedback.json": "application/json",
 }
 STATE_COLOURS = {"queued": "info", "running": "info", "done": "success", "failed": "danger"}
