@@ -21,7 +21,7 @@ run: .venv/installed  ## Set up, start everything and say where to click (PORT=8
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
 	$(BIN)/python -m pytest
 
-test-slow: .venv/installed-dev  ## Run the tests of whole training runs, which take minutes
+test-slow: .venv/installed-dev  ## Run the tests of whole runs, which take minutes
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deployment check, docs, manifests

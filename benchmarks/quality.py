@@ -74,6 +74,7 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
     from classifier.models import EnsembleRule, ModelVersion
     from training import snapshots
+    from training.models import TrainingRun
 
     call_command("migrate", verbosity=0)
     if options.from_starters:
@@ -102,7 +103,9 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
         }  # fmt: skip
         if modality == "text":
             result["yardstick"] = yardstick(corpus)
-    if rule := EnsembleRule.objects.order_by("created_at").last():
+    trained = dict(TrainingRun.objects.values_list("modality", "version"))
+    rules = EnsembleRule.objects.filter(text_version=trained.get("text"), image_version=trained.get("image"))
+    if rule := rules.first():
         result |= {f"ensemble: {kind}": figures for kind, figures in rule.metrics["test"].items()}
         result["rule"] = rule.kind
     return result

@@ -57,6 +57,7 @@ def test_a_worker_that_is_told_to_stop_finishes_its_batch_and_keeps_nothing(stac
     wait_until(lambda: stack.count("state = 'done'") == 24, "the rest")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_stuck_worker_is_noticed_and_replaced_and_so_is_a_killed_one(machine: Stack) -> None:
     uploader = Uploader(machine)
