@@ -1,7 +1,7 @@
-"""How fast Aisle answers: one seller on an idle system, and a full queue beside a bare loop over the same models.
+"""How fast Aisle answers: one seller on an idle system, a full queue beside bare loops, two workers beside one.
 
 Starts a whole Aisle of its own (`manage.py start`) with embedded servers in a temporary folder, asks it over HTTP,
-and stops it. See benchmarks/README.md.
+and stops it; then workers alone, each on a core of its own. See benchmarks/README.md.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from items import Item, gather
 from machine import machine
 from PIL import Image
 from progress import say, track
-from stack import PATIENCE, ROOT, running_stack, set_up_home, until
+from stack import PATIENCE, ROOT, running_stack, running_workers, set_up_home, until
 
 
 def main() -> None:
@@ -36,7 +36,8 @@ def main() -> None:
     items, source = gather(options.data, options.rows)
     set_up_home()
     with running_stack() as port:
-        figures = measure(items, port, samples=options.samples, rounds=options.rounds)
+        figures, queue = measure(items, port, samples=options.samples, rounds=options.rounds)
+    figures |= measure_workers(queue, rounds=options.rounds)
     figures |= machine() | {"load_at_start": round(load, 2), "items": source, "rows": len(items)}
     report(figures, as_json=options.json)
 
@@ -45,14 +46,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: about a minute")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--rows", type=int, default=200, help="length of the queue (default: 200)")
+    parser.add_argument("--rows", type=int, help="length of the queue (default: 2000)")
     parser.add_argument(
         "--data",
         type=Path,
         help="folder of product data, one folder a set (default: ../shared/data if it exists, else made-up products)",
     )
     options = parser.parse_args()
-    options.samples, options.rounds = (15, 2) if options.quick else (100, 5)
+    options.samples, options.rounds = (15, 2) if options.quick else (100, 3)
+    options.rows = options.rows or (100 if options.quick else 2_000)
     shared = ROOT.parent / "shared" / "data"
     if options.data is None and shared.is_dir():
         options.data = shared
@@ -62,12 +64,12 @@ def parse() -> argparse.Namespace:
 # The measurements
 
 
-def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> dict[str, Any]:
+def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> tuple[dict[str, Any], "Queue"]:
     import django
 
     django.setup()
     say("Loading the models into this process, for the bare loop")
-    bare = Bare()
+    bare, eager = Bare(), Eager()
     queue = Queue(items)
     seller = Seller(port, queue.token)
     seller.ask(items[0])  # the workers load their models
@@ -77,25 +79,56 @@ def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> d
     queue.settle()
     singles = [bare.one(item) for item in track(list(islice(cycle(items), samples)), "The bare models, one by one")]
 
-    queued, alone = [], []
+    queued, alone, eagerly = [], [], []
     bare.many(queue.stored[:32])
+    few = queue.stored[: max(len(queue.stored) // 4, 32)]  # the slow loop's speed hangs on no number of rows
     for _ in track(range(rounds), f"{len(items)} rows, bare and queued"):
         alone.append(bare.many(queue.stored))
+        eagerly.append(eager.many(few) * len(queue.stored) / len(few))
         queued.append(queue.drain())
         queue.settle()
     seller.close()
     per_second = len(items) / statistics.median(queued)
     bare_per_second = len(items) / statistics.median(alone)
-    return {
+    eager_per_second = len(items) / statistics.median(eagerly)
+    figures = {
         "interactive_p50_ms": round(float(np.percentile(waits, 50)), 1),
         "interactive_p95_ms": round(float(np.percentile(waits, 95)), 1),
+        "interactive_p99_ms": round(float(np.percentile(waits, 99)), 1),
         "bare_single_ms": round(statistics.median(singles), 1),
         "queue_per_second": round(per_second, 1),
         "bare_per_second": round(bare_per_second, 1),
+        "torch_eager_per_second": round(eager_per_second, 1),
         "queue_vs_bare": round(per_second / bare_per_second, 3),
+        "queue_vs_torch_eager": round(per_second / eager_per_second, 3),
+        "engines": {"text": bare.text.engine, "image": bare.image.engine},
         "queue_per_second_rounds": [round(len(items) / seconds, 1) for seconds in queued],
         "bare_per_second_rounds": [round(len(items) / seconds, 1) for seconds in alone],
         "samples": samples,
+    }
+    return figures, queue
+
+
+def measure_workers(queue: "Queue", *, rounds: int) -> dict[str, Any]:
+    """Return how much faster two workers are than one, each on one core with one thread."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return {"two_workers_vs_one": None}
+    say("One worker on one core, two on two")
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for count, times in seconds.items():
+            with running_workers(cores[:count]):
+                queue.drain(warm=True)
+                queue.forget_archive()
+                times.append(queue.drain())
+                queue.forget_archive()
+    one, two = (statistics.median(times) for times in seconds.values())
+    rows = len(queue.stored)
+    return {
+        "one_worker_per_second": round(rows / one, 1),
+        "two_workers_per_second": round(rows / two, 1),
+        "two_workers_vs_one": round(one / two, 3),
     }
 
 
@@ -160,11 +193,14 @@ class Bare:
         self.image = loading.load_image(variants["image"][0].version)
 
     def one(self, item: Item) -> float:
-        """Return the milliseconds to decode the upload and to run both models."""
+        """Return the milliseconds to decode the upload, to make its two clean copies and to run both models."""
+        from classifier import pictures
+
         start = time.perf_counter()
-        photo = Image.open(io.BytesIO(item.photo)).convert("RGB")
+        with Image.open(io.BytesIO(item.photo)) as picture:
+            small = pictures.copies(picture)[1]
         self.text.predict([item.title], [item.description])
-        self.image.predict([photo])
+        self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
         return (time.perf_counter() - start) * 1000
 
     def many(self, rows: Sequence[Stored]) -> float:
@@ -181,6 +217,18 @@ class Bare:
             self.text.predict([row.title for row in batch], [row.description for row in batch])
             self.image.predict(photos)
         return time.perf_counter() - start
+
+
+class Eager(Bare):
+    """The same with torch eager in float32, channels_last: what anyone would write first."""
+
+    def __init__(self) -> None:
+        from classifier import loading, registry
+
+        variants = registry.deployed()
+        names = ("torch f32 cpu",)
+        self.text = loading.load_fresh(variants["text"][0].version, names)
+        self.image = loading.load_fresh(variants["image"][0].version, names)
 
 
 class Queue:
@@ -202,8 +250,8 @@ class Queue:
             for item in track(items, "Storing photographs")
         ]
 
-    def drain(self) -> float:
-        """Queue all rows at one instant; return the seconds until the last result is stored."""
+    def drain(self, *, warm: bool = False) -> float:
+        """Queue all rows (`warm`: a few) at one instant; return the seconds until the last result is stored."""
         from django.db import transaction
         from django.utils import timezone
 
@@ -212,6 +260,7 @@ class Queue:
         from portal.services import submit_product
 
         committed = []
+        rows = self.stored[:64] if warm else self.stored
         with transaction.atomic():
             transaction.on_commit(lambda: committed.append(timezone.now()))
             products = [
@@ -221,13 +270,21 @@ class Queue:
                     description=row.description,
                     draft=PhotoDraft.objects.create(seller=self.seller, **vars(row.photo)),
                 )
-                for row in self.stored
+                for row in rows
             ]
         mine = Prediction.objects.filter(pk__in=[product.prediction_id for product in products])
         until(lambda: not mine.waiting().exists(), "The queue did not empty.")
         finished = [end for state, end in mine.values_list("state", "finished_at") if state == "done" and end]
-        assert len(finished) == len(self.stored), "some predictions failed"
+        assert len(finished) == len(rows), "some predictions failed"
         return (max(finished) - committed[0]).total_seconds()
+
+    def forget_archive(self) -> None:
+        """Where only predict workers run, nobody archives."""
+        from django.utils import timezone
+
+        from classifier.models import Prediction
+
+        Prediction.objects.filter(archived_at=None).update(archived_at=timezone.now())
 
     def settle(self) -> None:
         """Wait until nothing is left to predict or to archive."""
@@ -246,10 +303,12 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
     rows = [
         ("One seller, POST to result, median", f"{figures['interactive_p50_ms']} ms"),
         ("One seller, POST to result, 95th percentile", f"{figures['interactive_p95_ms']} ms"),
-        ("Bare models, one product, median", f"{figures['bare_single_ms']} ms"),
+        ("Decode, copies and models of one product, bare", f"{figures['bare_single_ms']} ms"),
         (f"Queue of {figures['rows']}", f"{figures['queue_per_second']} predictions/s"),
         ("Bare loop, batches of 32", f"{figures['bare_per_second']} predictions/s"),
         ("Queue / bare loop", f"{figures['queue_vs_bare']:.2f}"),
+        ("Queue / torch eager float32", f"{figures['queue_vs_torch_eager']:.2f}"),
+        ("Two workers / one, a core each", f"{figures['two_workers_vs_one'] or float('nan'):.2f}"),
     ]
     for name, value in rows:
         print(f"{name:46} {value:>20}")

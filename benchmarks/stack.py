@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -58,6 +59,26 @@ def running_stack() -> Iterator[int]:
         yield port
     finally:
         stop(stack)
+
+
+@contextmanager
+def running_workers(cores: Sequence[int]) -> Iterator[None]:
+    """Run a predict worker on each of the cores, with one thread; stop them."""
+    workers = []
+    command = [str(Path(sys.executable).parent / "celery"), "-A", "portal", "worker", "-Q", "predict", "-c", "1"]
+    environment = os.environ | {"ENGINE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        for core in cores:
+            worker = psutil.Popen(
+                [*command, "-n", f"bench{core}@localhost", "--without-gossip", "--without-mingle", "-l", "ERROR"],
+                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                preexec_fn=partial(os.sched_setaffinity, 0, {core}),
+            )  # fmt: skip
+            workers.append(worker)
+        yield
+    finally:
+        for worker in workers:
+            stop(worker)
 
 
 def stop(stack: psutil.Popen) -> None:
