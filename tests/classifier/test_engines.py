@@ -190,7 +190,7 @@ def test_engines_are_chosen_by_setting_device_and_what_was_measured(monkeypatch:
 
 def test_the_setting_and_a_failed_check_decide_what_a_worker_loads(db: None, settings: Any) -> None:
     version = Variant.objects.get(version__modality="image").version
-    assert loading.load_image(version).engine == "openvino f32 cpu"
+    assert loading.load_image(version).engine.startswith("openvino ")
     settings.ENGINE = "torch"
     assert loading.load_image(version).engine == "torch f32 cpu"
     settings.ENGINE = "auto"
