@@ -104,7 +104,7 @@ def _names(host: str) -> list[str]:
 
 
 def _processes(host: str, port: int) -> dict[str, str]:
-    celery = f"{shlex.quote(str(BIN / 'celery'))} -A portal"
+    celery = f"{shlex.quote(str(BIN / 'celery'))} -q -A portal"
     return {
         "web": f"{shlex.quote(str(BIN / 'gunicorn'))} portal.wsgi --bind {shlex.quote(host)}:{port}",
         "predict": f"{celery} worker -Q predict -c 1 -n predict@%h --without-gossip --without-mingle -l WARNING",
