@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any, Self
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Lower, Now
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
 from classifier.archivable import Archivable, ArchivableQuerySet
+from classifier.categories import Category as Category
+from classifier.categories import CategoryAlias as CategoryAlias
 from classifier.ensemble import Rule
 
 if TYPE_CHECKING:
@@ -18,55 +20,6 @@ if TYPE_CHECKING:
 
 
 TRIES_IN_COMPANY = 2
-
-
-class CategoryQuerySet(models.QuerySet["Category"]):
-    def active(self) -> Self:
-        return self.filter(is_active=True)
-
-    def offered_for(self, prediction: "Prediction") -> Self:
-        """What a seller may choose for a prediction: the active ones, and any that was suggested."""
-        return self.filter(Q(is_active=True) | Q(slug__in=[row["slug"] for row in prediction.top5 or []]))
-
-    def named(self, name: str) -> "Category | None":
-        """Return the category with this name or alias, whatever the case."""
-        return self.filter(Q(name__iexact=name) | Q(aliases__name__iexact=name)).distinct().first()
-
-
-class Category(models.Model):
-    """A shelf. Its slug is what models are trained on, so it never changes."""
-
-    slug = models.SlugField(_("slug"), max_length=80, unique=True, help_text=_("Never changes once it is used."))
-    name = models.CharField(_("name"), max_length=80, unique=True)
-    is_active = models.BooleanField(
-        _("offered to sellers"), default=True, help_text=_("Switch off instead of deleting.")
-    )
-
-    objects = CategoryQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("category")
-        verbose_name_plural = _("categories")
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class CategoryAlias(models.Model):
-    """Another name under which product data knows a category."""
-
-    category = models.ForeignKey(Category, models.CASCADE, related_name="aliases", verbose_name=_("category"))
-    name = models.CharField(_("name"), max_length=120)
-
-    class Meta:
-        verbose_name = _("alias")
-        verbose_name_plural = _("aliases")
-        ordering = ["name"]
-        constraints = [models.UniqueConstraint(Lower("name"), name="alias_name_is_unique")]
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class Modality(models.TextChoices):
