@@ -1,0 +1,98 @@
+"""How soon a reviewer meets the wrong labels: 10 % of a real set's labels flipped, and several orders of review.
+
+Average precision of each order, the mean of several draws. Labels that were wrong before count as right, so no order
+can reach 1. See benchmarks/README.md.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from machine import machine
+from predicted import UNSEEN, Predicted, load, parser
+from progress import say
+from sklearn.metrics import average_precision_score
+
+from feedback.quality import labels
+
+FLIPPED = 0.1
+DRAWS, QUICK_DRAWS = 10, 3
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    data = load(options)
+    figures = measure(data, QUICK_DRAWS if options.quick else DRAWS)
+    if options.json:
+        print(json.dumps(figures | {"data": data.kind} | machine()))
+        return
+    for noise in ("uniform", "confusable"):
+        print(
+            f"\n### {noise} flips, {figures['rows']} {data.kind} products\n\n| order | average precision |\n|---|---:|"
+        )
+        for name, value in sorted(figures[noise].items(), key=lambda item: item[1]):
+            print(f"| {name} | {value:.3f} |")
+        print(f"\nfound: precision {figures[f'{noise}_precision']:.3f}, recall {figures[f'{noise}_recall']:.3f}")
+
+
+def measure(data: Predicted, draws: int) -> dict[str, Any]:
+    """Return {noise: {order: average precision}}, and precision and recall of what is counted as an error."""
+    rows = np.flatnonzero(data.targets != UNSEEN)
+    true, text, image = data.targets[rows], data.text.probabilities[rows], data.image.probabilities[rows]
+    both = data.ensemble[rows]
+    figures: dict[str, Any] = {"rows": len(rows), "flipped": FLIPPED, "draws": draws}
+    for noise in ("uniform", "confusable"):
+        say(f"{noise} flips")
+        found: dict[str, list[float]] = {}
+        counts = np.zeros(3)
+        for draw in range(draws):
+            rng = np.random.default_rng(draw)
+            given = flip(true, both, noise, rng)
+            wrong = given != true
+            errors = labels.label_errors({"text": text, "image": image}, given)
+            place = np.arange(len(rows))
+            orders = {
+                "random": rng.random(len(rows)),
+                "confidence, lowest first": 1 - both.max(axis=1),
+                "text alone: probability of the label": -np.nan_to_num(text[place, given], nan=1.0),
+                "confident learning over both models": errors.suspicion,
+                "confident learning over the ensemble": labels.label_errors({"all": both}, given).suspicion,
+                "confident learning over all three": labels.label_errors(
+                    {"text": text, "image": image, "ensemble": both}, given
+                ).suspicion,
+                "cleanlab, self-confidence, ensemble": cleanlab(given, both, "self_confidence"),
+                "cleanlab, normalized margin, ensemble": cleanlab(given, both, "normalized_margin"),
+                "found errors first, then the margin": errors.suspicion + 1e3 * errors.found,
+            }
+            for name, score in orders.items():
+                found.setdefault(name, []).append(float(average_precision_score(wrong, score)))
+            counts += [np.sum(errors.found & wrong), errors.found.sum(), wrong.sum()]
+        figures[noise] = {name: float(np.mean(values)) for name, values in found.items()}
+        figures[f"{noise}_precision"], figures[f"{noise}_recall"] = counts[0] / counts[1], counts[0] / counts[2]
+    return figures
+
+
+def flip(true: Any, said: Any, noise: str, rng: np.random.Generator) -> Any:
+    """Return the labels with a tenth replaced: by any other category, or by one that it is really mixed up with.
+
+    Mixed up: by how often the ensemble gives the one for the other over the whole set, plus one.
+    """
+    given, classes = true.copy(), said.shape[1]
+    mixed = np.ones((classes, classes))
+    if noise == "confusable":
+        np.add.at(mixed, (true, said.argmax(axis=1)), 20.0)
+    np.fill_diagonal(mixed, 0)
+    for row in rng.choice(len(true), round(FLIPPED * len(true)), replace=False):
+        chances = mixed[true[row]] / mixed[true[row]].sum()
+        given[row] = rng.choice(classes, p=chances)
+    return given
+
+
+def cleanlab(given: Any, said: Any, method: str) -> Any:
+    from cleanlab.rank import get_label_quality_scores
+
+    return -get_label_quality_scores(given, said.astype(np.float64), method=method)
+
+
+if __name__ == "__main__":
+    main()

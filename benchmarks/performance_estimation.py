@@ -1,0 +1,107 @@
+"""How near the accuracy that is estimated without labels comes to the true one, over windows of real products.
+
+Each window is drawn with its own reference of labelled products, on which the calibrator is fitted. See
+benchmarks/README.md.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from machine import machine
+from predicted import UNSEEN, Predicted, load, parser, together
+
+from feedback.quality.estimated import Calibrator, expected_accuracy
+
+REFERENCE, WINDOW = 3_000, 1_000
+WINDOWS, QUICK_WINDOWS = 100, 20
+SHARE = 0.5  # of a window that a shift changes
+SHIFTS = ("none", "category mix", "source mix", "photographs only", "blurred photos", "new language", "unseen type")
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    data = load(options)
+    figures = {shift: found for shift in SHIFTS if (found := measure(data, shift, options))}
+    if options.json:
+        print(json.dumps({"shifts": figures, "data": data.kind} | machine()))
+        return
+    print("| shift | windows | true accuracy | estimated | mean absolute error | bare confidence | interval covers |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for shift, found in figures.items():
+        cells = [f"{found[name]:.3f}" for name in ("true", "estimated", "mae", "mae_bare")]
+        print(f"| {shift} | {found['windows']} | {' | '.join(cells)} | {found['covered']:.0%} |")
+
+
+def measure(data: Predicted, shift: str, options: Any) -> dict[str, float] | None:
+    """Return the figures of one shift; None where the data has nothing to make it of."""
+    pool = np.flatnonzero((data.targets != UNSEEN) & [product.language == "en" for product in data.products])
+    reference = min(REFERENCE, len(pool) // 2)
+    size = min(WINDOW, len(pool) - reference)
+    errors, bare, truths, estimates, covered = [], [], [], [], 0
+    for turn in range(QUICK_WINDOWS if options.quick else WINDOWS):
+        rng = np.random.default_rng(turn)
+        order = rng.permutation(pool)
+        known, rest = order[:reference], order[reference:]
+        calibrator = Calibrator.fit(data.ensemble[known].max(axis=1), right(data.ensemble[known], data.targets[known]))
+        try:
+            answers, targets = window(data, shift, rest, size, rng)
+        except LookupError:
+            return None
+        assert calibrator
+        expected = expected_accuracy(answers.max(axis=1), calibrator)
+        assert expected
+        true = float(right(answers, targets).mean())
+        truths.append(true)
+        estimates.append(expected.accuracy)
+        errors.append(abs(expected.accuracy - true))
+        bare.append(abs(float(answers.max(axis=1).mean()) - true))
+        covered += expected.low <= true <= expected.high
+    means = {"true": truths, "estimated": estimates, "mae": errors, "mae_bare": bare}
+    figures = {name: float(np.mean(values)) for name, values in means.items()}
+    return figures | {"windows": len(errors), "covered": covered / len(errors), "rows": size, "reference": reference}
+
+
+def right(answers: Any, targets: Any) -> Any:
+    return answers.argmax(axis=1) == targets
+
+
+def window(data: Predicted, shift: str, rest: Any, size: int, rng: np.random.Generator) -> tuple[Any, Any]:
+    """Return a window's answers and true categories; half of it has shifted, drawn with replacement if need be."""
+    if shift == "none":
+        rows = rest[:size]
+        return data.ensemble[rows], data.targets[rows]
+    answers = data.ensemble
+    everything = np.arange(len(data))
+    foreign = np.array([product.language != "en" for product in data.products])
+    sources = np.array([product.source for product in data.products])
+    unseen = data.targets == UNSEEN
+    if shift == "category mix":
+        some = rest[data.targets[rest] == rng.choice(data.targets[rest])]
+    elif shift == "source mix":
+        some = rest[sources[rest] == rng.choice(np.unique(sources[rest]))]
+    elif shift == "photographs only":
+        some = rest[data.has_photo[rest]]
+        answers = np.where(data.has_photo[:, None], data.image.probabilities, answers)
+    elif shift == "blurred photos":
+        sharp = np.isfinite(data.blurred.energies)
+        some = rest[sharp[rest]]
+        answers = together(
+            data.text.probabilities,
+            np.where(sharp[:, None], data.blurred.probabilities, data.image.probabilities),
+            data.labels,
+        )
+    elif shift == "new language":
+        some = everything[foreign & ~unseen]
+    else:
+        some = everything[unseen & ~foreign]
+    if not len(some):
+        raise LookupError(shift)
+    count = round(SHARE * size)
+    usual, moved = rest[: size - count], rng.choice(some, count, replace=len(some) < count)
+    both = np.concatenate([data.ensemble[usual], answers[moved]])
+    return both, data.targets[np.concatenate([usual, moved])]
+
+
+if __name__ == "__main__":
+    main()

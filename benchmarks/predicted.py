@@ -1,0 +1,350 @@
+"""What the starter models say of real products that they were not trained with, computed once and kept in a folder.
+
+The starters were trained with the products that `training.splits` puts into the training part. Held back are therefore
+products that fall to the test part and are alike to none that doesn't, and those that belong to none of the starters'
+categories. Without data, made-up products stand in for them.
+"""
+
+import argparse
+import csv
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import os
+import sys
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from items import made_items
+from PIL import Image, ImageFilter
+from progress import say, track
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from classifier import pictures  # noqa: E402
+from classifier.ensemble import Rule, combine  # noqa: E402
+from feedback.drift import looks  # noqa: E402
+from training import splits  # noqa: E402
+
+Array = npt.NDArray[np.float32]
+
+VERSION = 1  # of what is kept: count it up when this file chooses or computes otherwise
+BATCH = 32
+MOST_OF_A_SET = 1_500
+QUICK_OF_A_SET = 120
+MADE = 360
+BLUR = 3.0  # pixels, of a picture whose short side has 256: a phone that didn't focus
+MOST_BLURRED = 600
+SEED = 18
+STARTER = ROOT / "classifier" / "starter"
+UNSEEN = -1  # as a target: none of the starters' categories
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product: its own set's category, the starters' category ("" for none), its texts and its language."""
+
+    source: str
+    title: str
+    description: str
+    category: str
+    slug: str
+    language: str
+    photo: tuple[str, str] | None = None  # the zip file and the name in it
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers: rows of NaN for products that it can't answer."""
+
+    probabilities: Array  # (n, labels)
+    embeddings: Array  # (n, dim)
+    energies: Array  # (n,): -logsumexp of the logits
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Answers":
+        return Answers(self.probabilities[rows], self.embeddings[rows], self.energies[rows])
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Products, what they are, and what the models say; everything has one row a product, in the same order."""
+
+    kind: str  # "real" or "made up"
+    labels: list[str]
+    products: list[Product]
+    targets: npt.NDArray[np.int64]  # column of the true category, or UNSEEN
+    text: Answers
+    image: Answers
+    looks: Array  # (n, 4): width, height, brightness, sharpness; NaN without a photograph
+    blurred: Answers  # the image model on the first photographs, blurred; NaN for the others
+    blurred_looks: Array
+    ensemble: Array = field(init=False)  # (n, labels): what a seller is shown
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ensemble", together(self.text.probabilities, self.image.probabilities, self.labels))
+
+    def __len__(self) -> int:
+        return len(self.products)
+
+    @property
+    def has_text(self) -> npt.NDArray[np.bool_]:
+        return np.isfinite(self.text.energies)
+
+    @property
+    def has_photo(self) -> npt.NDArray[np.bool_]:
+        return np.isfinite(self.image.energies)
+
+
+def together(text: Array, image: Array, labels: Sequence[str]) -> Array:
+    """Return both models combined by the starters' rule; a row of NaN stands for a model that can't answer."""
+    content = json.loads((STARTER / "ensemble.json").read_text())
+    rule = Rule.from_json(content["kind"], content["parameters"], text=1.0, image=1.0)
+    answer = np.where(np.isnan(text), image, text)
+    both = np.isfinite(text[:, 0]) & np.isfinite(image[:, 0])
+    if both.any():
+        answer[both] = combine(text[both], image[both], rule, labels)
+    return answer
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return what the benchmarks over these products are asked with."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", type=Path, help="folder of product data (default: ../shared/data, else made up)")
+    made.add_argument("--cache", type=Path, help="where the starters' answers are kept (default: var/benchmarks)")
+    made.add_argument("--quick", action="store_true", help="fewer products and repetitions: some minutes")
+    made.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    return made
+
+
+def load(options: argparse.Namespace) -> Predicted:
+    data = options.data or Path(os.environ.get("AISLE_DATA", ROOT.parent / "shared" / "data"))
+    cache = options.cache or Path(os.environ.get("AISLE_HOME", ROOT / "var")) / "benchmarks"
+    return predicted(data if data.is_dir() else None, cache, quick=options.quick)
+
+
+def predicted(data: Path | None, cache: Path, *, quick: bool = False) -> Predicted:
+    """Return the held-back products of `data`, or made-up ones, with the starters' answers, from the cache if there."""
+    folder = cache / f"predicted-{_name(data, quick)}"
+    if not (folder / "products.json").is_file():
+        _compute(data, folder, quick=quick)
+    return _read(folder)
+
+
+def _name(data: Path | None, quick: bool) -> str:
+    """Return what the answers depend on, as a name."""
+    digest = hashlib.sha256()
+    digest.update(str(VERSION).encode())
+    for path in [*sorted(STARTER.glob("*/manifest.json")), STARTER / "ensemble.json"]:
+        digest.update(path.read_bytes())
+    for table in _tables(data) if data else ():
+        digest.update(f"{table} {table.stat().st_size}".encode())
+    return f"{digest.hexdigest()[:12]}{'-quick' if quick else ''}"
+
+
+def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
+    import torch
+
+    from classifier.image import ImageModel
+    from classifier.text import TextModel
+
+    texts, images = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")
+    assert texts.labels == images.labels
+    if data:
+        chosen = _choose(data, texts.labels, QUICK_OF_A_SET if quick else MOST_OF_A_SET)
+        photos = _photos(data, chosen)
+    else:
+        chosen, photos = _made(texts.labels)
+    count, classes = len(chosen), len(texts.labels)
+
+    def say_of(model: Any, rows: list[int], inputs: Iterable[Any], what: str, dim: int) -> Answers:
+        answers = Answers(*(np.full((count, *shape), np.nan, np.float32) for shape in ((classes,), (dim,), ())))
+        source = iter(inputs)
+        for batch in track([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)], what):
+            some = list(itertools.islice(source, len(batch)))
+            with torch.inference_mode():
+                if isinstance(model, TextModel):
+                    parts = model.parts([title for title, _ in some], [words for _, words in some])
+                    logits, embeddings = model.combine(parts), parts.embeddings
+                else:
+                    logits, embeddings = model.parts(some)
+            answers.probabilities[batch] = (logits.double() / model.temperature).softmax(dim=1).float().numpy()
+            answers.embeddings[batch] = embeddings.float().numpy()
+            answers.energies[batch] = -torch.logsumexp(logits.double(), dim=1).float().numpy()
+        return answers
+
+    with_text = [row for row, product in enumerate(chosen) if product.title or product.description]
+    pairs = ((chosen[row].title, chosen[row].description) for row in with_text)
+    text = say_of(texts, with_text, pairs, "Texts", 384)
+    with_photo = [row for row, product in enumerate(chosen) if product.photo]
+    image = say_of(images, with_photo, map(photos, with_photo), "Photographs", 1280)
+    blurry = with_photo[:MOST_BLURRED]
+    blurred = say_of(images, blurry, map(_blur, map(photos, blurry)), "Blurred photographs", 1280)
+    seen, unsharp = (np.full((count, 4), np.nan, np.float32) for _ in range(2))
+    for row in with_photo:
+        seen[row] = list(asdict(looks.look(photos(row))).values())
+    for row in blurry:
+        unsharp[row] = list(asdict(looks.look(_blur(photos(row)))).values())
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"looks": seen, "blurred_looks": unsharp}
+    for name, answers in (("text", text), ("image", image), ("blurred", blurred)):
+        arrays |= {f"{name}.{part.name}": getattr(answers, part.name) for part in fields(Answers)}
+    np.savez(folder / "answers.npz", **arrays)
+    about = {"kind": "real" if data else "made up", "labels": texts.labels, "products": [asdict(p) for p in chosen]}
+    (folder / "products.json").write_text(json.dumps(about))
+
+
+def _read(folder: Path) -> Predicted:
+    about = json.loads((folder / "products.json").read_text())
+    with np.load(folder / "answers.npz") as arrays:
+        parts = {
+            name: Answers(*(arrays[f"{name}.{part.name}"] for part in fields(Answers)))
+            for name in ("text", "image", "blurred")
+        }
+        seen, unsharp = arrays["looks"], arrays["blurred_looks"]
+    products = [Product(**{**row, "photo": row["photo"] and tuple(row["photo"])}) for row in about["products"]]
+    place = {label: column for column, label in enumerate(about["labels"])}
+    targets = np.array([place.get(product.slug, UNSEEN) for product in products], np.int64)
+    return Predicted(
+        about["kind"],
+        about["labels"],
+        products,
+        targets,
+        parts["text"],
+        parts["image"],
+        seen,
+        parts["blurred"],
+        unsharp,
+    )
+
+
+def _choose(data: Path, labels: Sequence[str], most: int) -> list[Product]:
+    """Return up to `most` held-back products of each set, and a fifth as many of no category, in a random order."""
+    rng = np.random.default_rng(SEED)
+    products = list(_products(data, labels))
+    say(f"{len(products)} products; looking for those that were held back")
+    groups: dict[tuple[str, bool], list[Product]] = defaultdict(list)
+    for product in _held_back(products):
+        groups[product.source, not product.slug].append(product)
+    chosen = []
+    for (_source, unseen), found in sorted(groups.items()):
+        order = rng.permutation(len(found))[: most // 5 if unseen else most]
+        chosen += [found[place] for place in order]
+    return [chosen[place] for place in rng.permutation(len(chosen))]
+
+
+def _held_back(products: Sequence[Product]) -> Iterator[Product]:
+    """Yield those of no category, and those of the test part whose kin, however far, is all of the test part.
+
+    Kin are the products that `training.splits` keeps in one part: of the same words, near words or the same picture.
+    A product without words goes with its set and group, which `category` holds then.
+    """
+    parents = list(range(len(products)))
+
+    def find(row: int) -> int:
+        while parents[row] != row:
+            parents[row] = row = parents[parents[row]]
+        return row
+
+    words = [splits.title_words(product.title) for product in products]
+    first: dict[object, int] = {}
+    buckets: dict[int, list[int]] = defaultdict(list)
+    for row, product in enumerate(products):
+        if not product.slug:
+            continue
+        for key in filter(None, (splits.title_key(words[row]), product.photo and (product.source, *product.photo))):
+            parents[find(row)] = find(first.setdefault(key, row))
+        kin = set()
+        for key in splits.bands(words[row]):
+            kin.update(buckets[key])
+            buckets[key].append(row)
+        for other in kin:
+            if find(other) != find(row) and splits.are_near(words[row], words[other]):
+                parents[find(other)] = find(row)
+    tainted = set()
+    for row, product in enumerate(products):
+        if product.slug:
+            key = splits.part_key(
+                words[row], source=product.source, group=product.category, photo_digest="", external_id=""
+            )
+            if splits.part(key) != splits.TEST:
+                tainted.add(find(row))
+    for row, product in enumerate(products):
+        if not product.slug or find(row) not in tainted:
+            yield product
+
+
+def _products(data: Path, labels: Sequence[str]) -> Iterator[Product]:
+    """Yield every product of every set but those whose part depends on the bytes of their picture."""
+    slugs = {_fold(json_name): slug for slug, json_name in _names().items()}
+    for table in _tables(data):
+        open_text = gzip.open if table.suffix == ".gz" else open
+        with open_text(table, "rt", encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                title, description = row["title"].strip()[:300], row["description"].strip()[:5000]
+                group = row.get("subcategory", "")
+                if not splits.title_words(title) and not group:
+                    continue
+                slug = slugs.get(_fold(row["mapped18"]), "")
+                assert not row["mapped18"] or slug in labels
+                photo = (f"{table.parent.name}/{row['shard']}", row["image"]) if row.get("shard") else None
+                language = row.get("language") or "en"
+                category = row["category"] if title else group
+                yield Product(table.parent.name, title, description, category, slug, language, photo)
+
+
+def _tables(data: Path) -> list[Path]:
+    return sorted(path for path in data.glob("*/products.csv*") if path.suffix in (".csv", ".gz"))
+
+
+def _names() -> dict[str, str]:
+    content = json.loads((ROOT / "classifier" / "categories.json").read_text())
+    return {slug: about["name"] for slug, about in content.items()}
+
+
+def _fold(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _photos(data: Path, products: Sequence[Product]) -> Any:
+    archives: dict[str, zipfile.ZipFile] = {}
+
+    def photo(row: int) -> Image.Image:
+        shard, name = products[row].photo or ("", "")
+        archive = archives.setdefault(shard, zipfile.ZipFile(data / shard))
+        with Image.open(io.BytesIO(archive.read(name))) as original:
+            return _small(original)
+
+    return photo
+
+
+def _small(original: Image.Image) -> Image.Image:
+    """Return the copy that the models see of an upload."""
+    return Image.open(io.BytesIO(pictures.copies(original)[1])).convert("RGB")
+
+
+def _blur(photo: Image.Image) -> Image.Image:
+    return photo.filter(ImageFilter.GaussianBlur(BLUR * min(photo.size) / pictures.SMALL_SIDE))
+
+
+def _made(labels: Sequence[str]) -> tuple[list[Product], Any]:
+    """Return made-up products: two of each category in turn, as items.PRODUCTS lists them."""
+    made = made_items(MADE)
+    photos: dict[bytes, Image.Image] = {}
+    for item in made:
+        if item.photo not in photos:
+            with Image.open(io.BytesIO(item.photo)) as original:
+                photos[item.photo] = _small(original)
+    products = []
+    for row, item in enumerate(made):
+        slug = labels[row // 2 % len(labels)]
+        products.append(Product("made up", item.title, item.description, slug, slug, "en", ("", str(row))))
+    return products, lambda row: photos[made[row].photo]

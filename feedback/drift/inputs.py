@@ -1,0 +1,82 @@
+"""The columns that drift looks at, from what is known of a batch of predictions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from feedback.drift.looks import Look, language
+from feedback.drift.summary import Rows
+
+Array = npt.NDArray[np.float32]
+
+DIMENSIONS = 32
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The reference's principal axes: an embedding (dim,) becomes its place along the `axes` (k, dim)."""
+
+    mean: Array
+    axes: Array
+
+    @classmethod
+    def fit(cls, embeddings: Array, dimensions: int = DIMENSIONS) -> Self:
+        """Return the axes of embeddings (n, dim); rows of NaN are left out. Raises ValueError without a row."""
+        known = embeddings[np.isfinite(embeddings).all(axis=1)].astype(np.float64)
+        if not len(known):
+            raise ValueError("no embedding to fit a projection to")
+        mean = known.mean(axis=0)
+        _values, vectors = np.linalg.eigh(np.cov(known - mean, rowvar=False, bias=True))
+        return cls(mean.astype(np.float32), vectors[:, ::-1][:, :dimensions].T.astype(np.float32))
+
+    def apply(self, embeddings: Array) -> Array:
+        """Return (n, k); rows of NaN stay so."""
+        return np.asarray((embeddings - self.mean) @ self.axes.T)
+
+    def arrays(self) -> dict[str, Array]:
+        return {"mean": self.mean, "axes": self.axes}
+
+
+def gather(
+    ids: Sequence[str],
+    *,
+    texts: Sequence[tuple[str, str]],
+    looks: Sequence[Look | None],
+    predicted: Sequence[str],
+    confidence: Array,
+    embeddings: Mapping[str, Array],
+    projections: Mapping[str, Projection],
+    chosen: Sequence[str | None] | None = None,
+) -> Rows:
+    """Return the columns of a batch of n predictions.
+
+    `texts` are titles and descriptions, `looks` None without a photograph; `predicted` and `confidence` the ensemble's
+    likeliest category and its probability; `embeddings` {"text", "image"} (n, dim) with rows of NaN where there is
+    none; `chosen` the categories that sellers or reviewers gave, None where nobody has.
+    """
+    lengths = np.array([len(title) + len(words) for title, words in texts], np.float64)
+    with_text = lengths > 0
+    photos = np.array(
+        [(x.width * x.height, x.brightness, x.sharpness) if x else (np.nan,) * 3 for x in looks], np.float64
+    ).reshape(-1, 3)
+    kinds = {(True, True): "text and photo", (True, False): "text", (False, True): "photo", (False, False): "nothing"}
+    categories: dict[str, Sequence[str | None]] = {
+        "inputs": [kinds[bool(text), look is not None] for text, look in zip(with_text, looks, strict=True)],
+        "language": [language(f"{title} {words}") if title or words else None for title, words in texts],
+        "prediction": list(predicted),
+    }
+    if chosen is not None:
+        categories["label"] = list(chosen)
+    numbers: dict[str, npt.NDArray[np.floating[Any]]] = {
+        # Lengths and areas span decades; their logarithms don't let one novel outweigh a day.
+        "text length": np.log(np.where(with_text, lengths, np.nan)),
+        "photo size": np.log(photos[:, 0]),
+        "photo brightness": photos[:, 1],
+        "photo sharpness": photos[:, 2],
+        "confidence": np.asarray(confidence, np.float64),
+    }
+    vectors = {f"{name} embedding": projections[name].apply(some) for name, some in embeddings.items()}
+    return Rows(ids, numbers, categories, vectors)

@@ -1,0 +1,229 @@
+"""What a stretch of time leaves behind for drift: counts that add up, and a random sample of its rows.
+
+An hour's summary is a few hundred kilobytes of JSON however many rows it had; hours merge into the day that one pass
+over all its rows would have given.
+"""
+
+import base64
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float16]
+
+BINS = 64
+SAMPLE = 1_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch of rows, column by column. What a row lacks is NaN (in every dimension of a vector) or None.
+
+    `numbers` hold (n,), `vectors` (n, dim), `categories` n names each. `ids` tell rows apart for good: they decide who
+    is in the sample. Raises ValueError when a column has another length.
+    """
+
+    ids: Sequence[str]
+    numbers: Mapping[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
+    categories: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    vectors: Mapping[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for columns in (self.numbers, self.categories, self.vectors):
+            for name, column in columns.items():
+                if len(column) != len(self.ids):
+                    raise ValueError(f"{name} has {len(column)} rows, not {len(self.ids)}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the bins of each number begin and end, and how many rows a sample keeps. Summaries that merge share it."""
+
+    edges: Mapping[str, tuple[float, ...]]
+    keep: int = SAMPLE
+
+    @classmethod
+    def of(cls, rows: Rows, *, bins: int = BINS, keep: int = SAMPLE) -> Self:
+        """Return a layout whose bins hold about equally many of the rows, the reference's."""
+        edges = {}
+        for name, column in rows.numbers.items():
+            known = _finite(column)
+            cuts = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1))) if len(known) else np.empty(0)
+            edges[name] = tuple(float(cut) for cut in cuts)
+        return cls(edges, keep)
+
+    def place(self, name: str, values: Values) -> npt.NDArray[np.intp]:
+        """Return each value's bin: 0 below the first edge, the last one above the last edge."""
+        return np.searchsorted(np.array(self.edges[name]), values, side="left")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A number's values by bin: how many and their sum; and the sum of all their squares."""
+
+    counts: npt.NDArray[np.int64]
+    sums: Values
+    squares: float
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def means(self) -> Values:
+        """The mean of each bin; 0 where it is empty."""
+        return np.asarray(self.sums / np.maximum(self.counts, 1))
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of all values; 0 without any."""
+        if not self.total:
+            return 0.0
+        mean = float(self.sums.sum()) / self.total
+        return math.sqrt(max(self.squares / self.total - mean**2, 0.0))
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        return Histogram(self.counts + other.counts, self.sums + other.sums, self.squares + other.squares)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows with the lowest keys, in their order: a key is a hash of the id, so whoever counts keeps the same rows.
+
+    This is bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): uniform without
+    replacement, and mergeable.
+    """
+
+    ids: list[str]
+    numbers: dict[str, Values]
+    categories: dict[str, list[str | None]]
+    vectors: dict[str, Vectors]
+
+    def merge(self, other: "Sample", keep: int) -> "Sample":
+        ids = [*self.ids, *other.ids]
+        order = np.argsort(_keys(ids), kind="stable")[:keep]
+        return Sample(
+            [ids[row] for row in order],
+            {name: np.concatenate([mine, other.numbers[name]])[order] for name, mine in self.numbers.items()},
+            {name: [(mine + other.categories[name])[r] for r in order] for name, mine in self.categories.items()},
+            {name: np.concatenate([mine, other.vectors[name]])[order] for name, mine in self.vectors.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    layout: Layout
+    rows: int
+    numbers: dict[str, Histogram]
+    categories: dict[str, Counter[str]]
+    sample: Sample
+
+    @classmethod
+    def of(cls, rows: Rows, layout: Layout) -> Self:
+        """Summarise a batch. Raises KeyError for a number that the layout doesn't know."""
+        order = np.argsort(_keys(rows.ids), kind="stable")[: layout.keep]
+        sample = Sample(
+            [str(rows.ids[row]) for row in order],
+            {name: np.asarray(column, np.float64)[order] for name, column in rows.numbers.items()},
+            {name: [column[row] for row in order] for name, column in rows.categories.items()},
+            {name: np.asarray(column)[order].astype(np.float16) for name, column in rows.vectors.items()},
+        )
+        return cls(
+            layout,
+            len(rows.ids),
+            {name: _histogram(layout, name, column) for name, column in rows.numbers.items()},
+            {name: Counter(x for x in column if x is not None) for name, column in rows.categories.items()},
+            sample,
+        )
+
+    def merge(self, other: "Summary") -> "Summary":
+        """Return the summary of both stretches. Raises ValueError when they count other columns or other bins."""
+        if (self.layout, _names(self)) != (other.layout, _names(other)):
+            raise ValueError("summaries of different columns or bins can't be merged")
+        return Summary(
+            self.layout,
+            self.rows + other.rows,
+            {name: mine + other.numbers[name] for name, mine in self.numbers.items()},
+            {name: mine + other.categories[name] for name, mine in self.categories.items()},
+            self.sample.merge(other.sample, self.layout.keep),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads: plain types, NaN as None, vectors as base64 of float16."""
+        sample = self.sample
+        return {
+            "keep": self.layout.keep,
+            "edges": {name: list(edges) for name, edges in self.layout.edges.items()},
+            "rows": self.rows,
+            "numbers": {
+                name: {"counts": h.counts.tolist(), "sums": h.sums.tolist(), "squares": h.squares}
+                for name, h in self.numbers.items()
+            },
+            "categories": {name: dict(counts) for name, counts in self.categories.items()},
+            "sample": {
+                "ids": sample.ids,
+                "numbers": {
+                    name: [value if math.isfinite(value) else None for value in column.tolist()]
+                    for name, column in sample.numbers.items()
+                },
+                "categories": sample.categories,
+                "vectors": {
+                    name: {"dim": column.shape[1], "float16": base64.b64encode(column.tobytes()).decode()}
+                    for name, column in sample.vectors.items()
+                },
+            },
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        kept = content["sample"]
+        layout = Layout({name: tuple(edges) for name, edges in content["edges"].items()}, content["keep"])
+        return cls(
+            layout,
+            content["rows"],
+            {
+                name: Histogram(np.array(h["counts"], np.int64), np.array(h["sums"], np.float64), h["squares"])
+                for name, h in content["numbers"].items()
+            },
+            {name: Counter(counts) for name, counts in content["categories"].items()},
+            Sample(
+                list(kept["ids"]),
+                {name: np.array(column, np.float64) for name, column in kept["numbers"].items()},
+                {name: list(column) for name, column in kept["categories"].items()},
+                {
+                    name: np.frombuffer(base64.b64decode(column["float16"]), np.float16).reshape(-1, column["dim"])
+                    for name, column in kept["vectors"].items()
+                },
+            ),
+        )
+
+
+def _names(summary: Summary) -> tuple[set[str], set[str], set[str]]:
+    return set(summary.numbers), set(summary.categories), set(summary.sample.vectors)
+
+
+def _keys(ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    digests = b"".join(hashlib.blake2b(str(id).encode(), digest_size=8).digest() for id in ids)
+    return np.frombuffer(digests, np.uint64)
+
+
+def _finite(column: npt.NDArray[np.floating[Any]]) -> Values:
+    values = np.asarray(column, np.float64)
+    return values[np.isfinite(values)]
+
+
+def _histogram(layout: Layout, name: str, column: npt.NDArray[np.floating[Any]]) -> Histogram:
+    values = _finite(column)
+    bins, count = layout.place(name, values), len(layout.edges[name]) + 1
+    return Histogram(
+        np.bincount(bins, minlength=count).astype(np.int64),
+        np.bincount(bins, weights=values, minlength=count).astype(np.float64),
+        float(values @ values),
+    )

@@ -1,0 +1,94 @@
+"""Accuracy without labels: confidence-based performance estimation.
+
+As NannyML describes it ("Confidence-based Performance Estimation (CBPE)"): where probabilities are calibrated, the mean
+of the top probability is the accuracy to expect. It holds while the relation between confidence and being right does;
+a shift that the models are confidently wrong about stays unseen, which is what drift and unusual inputs are for.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from feedback.quality.accuracy import CONFIDENCE, LEAST
+
+Array = npt.NDArray[np.floating[Any]]
+
+GROUP = 50  # rows of the reference that share a step, so that no step is 0 or 1 by luck
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """How often the likeliest category is right, by its probability: knots with straight lines between them."""
+
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    rows: tuple[int, ...]
+
+    @classmethod
+    def fit(cls, confidence: Array, right: npt.NDArray[np.bool_]) -> Self | None:
+        """Fit to the reference: labelled products (n,) that the models were not trained with; None with too few.
+
+        Isotonic regression (Zadrozny and Elkan 2002) over groups of at least 50 neighbours in confidence.
+        """
+        known = np.isfinite(confidence)
+        confidence, right = np.asarray(confidence, np.float64)[known], np.asarray(right, bool)[known]
+        if len(right) < LEAST:
+            return None
+        order = np.argsort(confidence, kind="stable")
+        groups = np.array_split(order, max(len(order) // GROUP, 1))
+        sizes = np.array([len(group) for group in groups])
+        shares = [float(right[group].mean()) for group in groups]
+        rising = optimize.isotonic_regression(shares, weights=sizes).x
+        knots = tuple(float(confidence[group].mean()) for group in groups)
+        return cls(knots, tuple(float(x) for x in rising), tuple(int(size) for size in sizes))
+
+    def apply(self, confidence: Array) -> npt.NDArray[np.float64]:
+        """Return the chance (n,) that each likeliest category is right."""
+        return np.asarray(np.interp(np.asarray(confidence, np.float64), self.confidence, self.accuracy))
+
+    def variance(self, confidence: Array) -> float:
+        """Return the variance that a mean over these rows has because the knots were measured themselves."""
+        knots = len(self.confidence)
+        shares = np.array([np.interp(confidence, self.confidence, row).mean() for row in np.eye(knots)])
+        sizes = np.array(self.rows)
+        smoothed = (np.array(self.accuracy) * sizes + 1) / (sizes + 2)  # a step that was always right can err too
+        return float(np.sum(shares**2 * smoothed * (1 - smoothed) / sizes))
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {"confidence": [*self.confidence], "accuracy": [*self.accuracy], "rows": [*self.rows]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Sequence[float]]) -> Self:
+        rows = tuple(int(size) for size in content["rows"])
+        return cls(tuple(content["confidence"]), tuple(content["accuracy"]), rows)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The accuracy to expect of these rows, and the interval in which the true one lies if nothing else changed."""
+
+    accuracy: float
+    low: float
+    high: float
+    rows: int
+
+
+def expected_accuracy(confidence: Array, calibrator: Calibrator) -> Expected | None:
+    """Return the expected accuracy of a window of top probabilities (n,), NaN left out; None with too few rows.
+
+    The interval adds up the chance of the window itself, the mean of p (1 - p) over n, and that of the calibrator.
+    """
+    known = np.asarray(confidence, np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) < LEAST:
+        return None
+    chances = calibrator.apply(known)
+    mean = float(chances.mean())
+    variance = float(np.mean(chances * (1 - chances))) / len(known) + calibrator.variance(known)
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(known))
