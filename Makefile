@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 INSTALL_FAILED = echo "The packages could not be installed: the reason is above. Where a package has to be built, it needs a compiler (Debian: build-essential)."
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-slow check format starter docs bench
+.PHONY: help install install-dev run test test-slow check format starter docs bench soak
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ starter: .venv/installed  ## Train the starter models anew from product data (DA
 
 bench: .venv/installed-dev  ## Measure serving speed on this machine
 	$(BIN)/python benchmarks/serving.py
+
+soak: .venv/installed-dev  ## Half an hour of load while workers are killed and servers restart
+	$(BIN)/python benchmarks/soak.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aisle needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }

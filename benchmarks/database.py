@@ -56,6 +56,7 @@ def questions() -> dict[str, Callable[[], object]]:
     from classifier.models import ModelVersion, Prediction
     from feedback.models import Feedback
     from portal.models import Product, User
+    from portal.paging import PAGE_SIZE
 
     largest = User.objects.get(
         pk=Product.objects.values("seller").annotate(n=Count("*")).order_by("-n").values_list("seller", flat=True)[0]
@@ -78,11 +79,24 @@ def questions() -> dict[str, Callable[[], object]]:
 
     return {
         "product list": page(seller, "/products/"),
-        "product list, last page": page(seller, f"/products/?page={total // 25}"),
+        "product list, last page": page(seller, f"/products/?page={total // PAGE_SIZE}"),
+        "product list, last by title": page(seller, f"/products/?sort=title&page={total // PAGE_SIZE}"),
         "product list, open ones": page(seller, "/products/?state=open"),
-        "product list, by words": page(seller, "/products/?q=blue+steel"),
+        "product list, open, last page": page(seller, "/products/?state=open&page=9999"),
+        "product list, failed ones": page(seller, "/products/?state=failed"),
+        "product list, waiting ones": page(seller, "/products/?state=waiting"),
+        "product list, shelved ones": page(seller, "/products/?state=shelved"),
+        "product list, none fits": page(seller, "/products/?state=homeless"),
+        "product list, by two words": page(seller, "/products/?q=blue+steel"),
+        "product list, by one word": page(seller, "/products/?q=blue"),
+        "product list, by a word in all": page(seller, "/products/?q=product"),
+        "product list, that, last page": page(seller, "/products/?q=product&page=9999"),
+        "product list, by a number": page(seller, "/products/?q=12345"),
+        "product list, by no one's word": page(seller, "/products/?q=astrolabe"),
         "product page": page(seller, f"/products/{product.pk}/"),
         "API: products": page(seller, "/api/v1/products"),
+        "API: products, open ones": page(seller, "/api/v1/products?state=open"),
+        "API: products, by two words": page(seller, "/api/v1/products?q=blue+steel"),
         "API: one prediction": page(seller, f"/api/v1/predictions/{product.prediction_id}"),
         "admin: predictions": page(staff, "/admin/classifier/prediction/"),
         "admin: predictions, failed": page(staff, "/admin/classifier/prediction/?state__exact=failed"),

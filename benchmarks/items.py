@@ -81,16 +81,16 @@ def made_items(count: int) -> list[Item]:
     return [Item(*text, photo) for text, photo in zip(islice(cycle(texts), count), cycle(photos), strict=False)]
 
 
-def draw_photo(rng: np.random.Generator) -> bytes:
+def draw_photo(rng: np.random.Generator, size: tuple[int, int] = PHOTO) -> bytes:
     """Return a JPEG with soft shapes on a gradient and a camera's noise; it weighs as much as a photograph."""
-    width, height = PHOTO
+    width, height = size
     corners = rng.integers(40, 230, (2, 2, 3)).astype(np.uint8)
-    picture = Image.fromarray(corners).resize(PHOTO, Image.Resampling.BICUBIC)
+    picture = Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     for _ in range(12):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
-        size = rng.uniform(60, 500)
-        draw.ellipse((x, y, x + size, y + size * rng.uniform(0.4, 1.6)), fill=tuple(rng.integers(0, 255, 3).tolist()))
+        wide = rng.uniform(60, 500)
+        draw.ellipse((x, y, x + wide, y + wide * rng.uniform(0.4, 1.6)), fill=tuple(rng.integers(0, 255, 3).tolist()))
     pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(3)), np.float32)
     noisy = (pixels + rng.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8)
     return to_jpeg(Image.fromarray(noisy))
@@ -111,6 +111,13 @@ def real_items(data: Path) -> Iterator[Item]:
                 size = (round(picture.width * scale), round(picture.height * scale))
                 photo = to_jpeg(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC))
             yield Item(row["title"][:300], row["description"][:5000], photo)
+
+
+def shrink(photo: bytes, width: int) -> bytes:
+    """Return the JPEG at most so wide and high."""
+    with Image.open(io.BytesIO(photo)) as picture:
+        picture.thumbnail((width, width))
+        return to_jpeg(picture)
 
 
 def to_jpeg(picture: Image.Image) -> bytes:

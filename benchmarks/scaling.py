@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from curves import curves
 from items import PRODUCTS
 from machine import machine
 from progress import say
@@ -292,24 +293,8 @@ def report(worker: Worker, usual: float, rows: list[dict[str, Any]]) -> None:
 def draw(folder: Path, name: str, day: Day) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"scaling-{''.join(c if c.isalnum() else '-' for c in name)}.svg"
-    file.write_text(svg(name, [("age of the oldest (s)", day.ages), ("workers", [float(n) for n in day.replicas])]))
+    file.write_text(curves(name, [("age of the oldest (s)", day.ages), ("workers", [float(n) for n in day.replicas])]))
     say(f"Wrote {file}")
-
-
-def svg(title: str, lines: list[tuple[str, list[float]]]) -> str:
-    """Return curves under each other over the minutes of the day, each with its own scale."""
-    width, height = 900, 160
-    parts = [f'<text x="10" y="20">{title}</text>']
-    for number, (label, values) in enumerate(lines):
-        top, most = 40 + number * (height + 40), max(max(values), 1.0)
-        step = width / max(len(values) - 1, 1)
-        path = " ".join(f"{10 + i * step:.1f},{top + height * (1 - v / most):.1f}" for i, v in enumerate(values))
-        parts.append(f'<text x="10" y="{top - 6}">{label}, at most {most:.0f}</text>')
-        parts.append(f'<polyline points="{path}" fill="none" stroke="#3b4fd6"/>')
-        parts.append(f'<path d="M10 {top + height}h{width}" stroke="#888"/>')
-    size = f'width="{width + 20}" height="{len(lines) * (height + 40) + 40}"'
-    body = "\n".join(parts)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">\n{body}\n</svg>\n'
 
 
 if __name__ == "__main__":

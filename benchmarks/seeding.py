@@ -1,17 +1,34 @@
 """A large shop in the database, made by SQL in a few minutes: sellers, products, predictions, feedback."""
 
 import json
+import random
 
 from progress import track
 
 CHUNK = 50_000
 DUE = 10_000
+COLOURS = ["blue", "red", "green", "black", "white", "yellow", "grey", "brown", "pink", "orange", "purple", "beige"]
+MATERIALS = [
+    "steel",
+    "oak",
+    "cotton",
+    "leather",
+    "glass",
+    "paper",
+    "wool",
+    "silver",
+    "plastic",
+    "linen",
+    "stone",
+    "cork",
+]
 SELLERS = """
     INSERT INTO portal_user (email, name, password, is_active, is_staff, is_superuser, date_joined)
     SELECT 'seller' || n || '@shop.example', '', '!', true, false, false, now()
     FROM generate_series(1, %(sellers)s) AS n
 """
-# Some sellers have many products: the largest some percent of all, most of them a few.
+# Some sellers have many products: the largest some percent of all, most of them a few. Some words are in most
+# descriptions, most words in a few.
 ROWS = """
     WITH numbers AS (
         SELECT %(first_seller)s + floor(%(sellers)s * power(random(), 3))::int AS seller, n,
@@ -21,12 +38,16 @@ ROWS = """
         INSERT INTO classifier_prediction (
             id, seller_id, title, description, photo_large, photo_small, state, priority, attempts, error, due_at,
             text_version_id, image_version_id, text_probabilities, image_probabilities, probabilities, ensemble, top5,
-            text_embedding, milliseconds, created_at, finished_at, archived_at, archive_due_at
+            text_embedding, image_embedding, milliseconds, created_at, finished_at, archived_at, archive_due_at
         )
-        SELECT gen_random_uuid(), seller, 'Product ' || n || ' of blue steel', repeat('Words about it. ', 12),
+        SELECT gen_random_uuid(), seller,
+               'Product ' || n || ' of ' || (%(colours)s::text[])[1 + floor(random() * 12)] || ' '
+               || (%(materials)s::text[])[1 + floor(random() * 12)],
+               (SELECT string_agg((%(words)s::text[])[1 + floor(2000 * power(random(), 3))], ' ')
+                FROM generate_series(1, 20 + n %% 20)),
                'ab/large.jpg', 'ab/small.jpg', 'done', 0, 1, '', created, %(text)s, %(image)s, %(probabilities)s,
-               %(probabilities)s, %(probabilities)s, '{"rule": "log-pool"}', %(top5)s, %(embedding)s, 50, created,
-               created + interval '2 seconds', created + interval '9 seconds', created
+               %(probabilities)s, %(probabilities)s, '{"rule": "log-pool"}', %(top5)s, %(text_embedding)s,
+               %(image_embedding)s, 50, created, created + interval '2 seconds', created + interval '9 seconds', created
         FROM numbers
         RETURNING id, seller_id, title, description, created_at
     ), listed AS (
@@ -78,7 +99,11 @@ def seed(*, rows: int, sellers: int) -> None:
             "category": Category.objects.values_list("pk", flat=True)[0],
             "probabilities": json.dumps({slug: round(1 / len(slugs), 6) for slug in slugs}),
             "top5": json.dumps([{"category": slug, "slug": slug, "probability": 0.2} for slug in slugs[:5]]),
-            "embedding": str([round(0.001 * n, 3) for n in range(384)]),
+            "text_embedding": str([round(0.001 * n, 3) for n in range(384)]),
+            "image_embedding": str([round(0.001 * n, 3) for n in range(1280)]),
+            "words": made_up_words(2000),
+            "colours": COLOURS,
+            "materials": MATERIALS,
             "due": DUE,
         }
         for start in track(range(1, rows + 1, CHUNK), f"Chunks of {CHUNK} products"):
@@ -86,3 +111,8 @@ def seed(*, rows: int, sellers: int) -> None:
         cursor.execute(QUEUED, values)
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("VACUUM (ANALYZE)")
+
+
+def made_up_words(count: int) -> list[str]:
+    chance = random.Random(18)  # noqa: S311
+    return ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(3, 9))) for _ in range(count)]

@@ -6,7 +6,6 @@ and stops it; then workers alone, each on a core of its own. See benchmarks/READ
 
 import argparse
 import http.client
-import io
 import json
 import os
 import signal
@@ -15,17 +14,17 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bare import Bare, Eager, Stored, side_by_side
 from items import Item, gather
 from machine import machine
-from PIL import Image
 from progress import say, track
 from stack import PATIENCE, ROOT, running_stack, running_workers, set_up_home, until
+from upload import multipart
 
 
 def main() -> None:
@@ -35,8 +34,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     items, source = gather(options.data, options.rows)
     set_up_home()
-    with running_stack() as port:
-        figures, queue = measure(items, port, samples=options.samples, rounds=options.rounds)
+    with running_stack() as running:
+        figures, queue = measure(items, running.port, samples=options.samples, rounds=options.rounds, bulk=options.bulk)
     figures |= measure_workers(queue, rounds=options.rounds)
     figures |= machine() | {"load_at_start": round(load, 2), "items": source, "rows": len(items)}
     report(figures, as_json=options.json)
@@ -53,7 +52,7 @@ def parse() -> argparse.Namespace:
         help="folder of product data, one folder a set (default: ../shared/data if it exists, else made-up products)",
     )
     options = parser.parse_args()
-    options.samples, options.rounds = (15, 2) if options.quick else (100, 3)
+    options.samples, options.rounds, options.bulk = (15, 2, 1_000) if options.quick else (100, 3, 10_000)
     options.rows = options.rows or (100 if options.quick else 2_000)
     shared = ROOT.parent / "shared" / "data"
     if options.data is None and shared.is_dir():
@@ -64,8 +63,11 @@ def parse() -> argparse.Namespace:
 # The measurements
 
 
-def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> tuple[dict[str, Any], "Queue"]:
+def measure(
+    items: Sequence[Item], port: int, *, samples: int, rounds: int, bulk: int
+) -> tuple[dict[str, Any], "Queue"]:
     import django
+    from django.conf import settings
 
     django.setup()
     say("Loading the models into this process, for the bare loop")
@@ -87,6 +89,12 @@ def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> t
         eagerly.append(eager.many(few) * len(queue.stored) / len(few))
         queued.append(queue.drain())
         queue.settle()
+
+    say(f"One seller while {bulk} bulk rows wait")
+    queue.fill(bulk)
+    crowded = [seller.ask(item) for item in track(list(islice(cycle(items), samples)), "One seller among many rows")]
+    left = queue.clear()
+    queue.settle()
     seller.close()
     per_second = len(items) / statistics.median(queued)
     bare_per_second = len(items) / statistics.median(alone)
@@ -96,6 +104,11 @@ def measure(items: Sequence[Item], port: int, *, samples: int, rounds: int) -> t
         "interactive_p95_ms": round(float(np.percentile(waits, 95)), 1),
         "interactive_p99_ms": round(float(np.percentile(waits, 99)), 1),
         "bare_single_ms": round(statistics.median(singles), 1),
+        "crowded_p50_ms": round(float(np.percentile(crowded, 50)), 1),
+        "crowded_p95_ms": round(float(np.percentile(crowded, 95)), 1),
+        "crowded_rows": bulk,
+        "crowded_rows_left": left,
+        "batch_ms": round(1000 * settings.BATCH_SIZE / bare_per_second, 1),
         "queue_per_second": round(per_second, 1),
         "bare_per_second": round(bare_per_second, 1),
         "torch_eager_per_second": round(eager_per_second, 1),
@@ -113,22 +126,26 @@ def measure_workers(queue: "Queue", *, rounds: int) -> dict[str, Any]:
     """Return how much faster two workers are than one, each on one core with one thread."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        return {"two_workers_vs_one": None}
+        return {"two_workers_vs_one": None, "two_bare_vs_one": None}
     say("One worker on one core, two on two")
     seconds: dict[int, list[float]] = {1: [], 2: []}
+    bare: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for count, times in seconds.items():
+            bare[count].append(side_by_side(cores[:count], queue.stored))
             with running_workers(cores[:count]):
                 queue.drain(warm=True)
                 queue.forget_archive()
                 times.append(queue.drain())
                 queue.forget_archive()
     one, two = (statistics.median(times) for times in seconds.values())
+    alone, both = (statistics.median(times) for times in bare.values())
     rows = len(queue.stored)
     return {
         "one_worker_per_second": round(rows / one, 1),
         "two_workers_per_second": round(rows / two, 1),
         "two_workers_vs_one": round(one / two, 3),
+        "two_bare_vs_one": round(alone / both, 3),
     }
 
 
@@ -141,7 +158,7 @@ class Seller:
 
     def ask(self, item: Item) -> float:
         """Return the milliseconds from POST to result, in an otherwise idle system."""
-        body, content_type = multipart(item)
+        body, content_type = multipart(item.photo, title=item.title, description=item.description)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Prefer": "wait=10"}
         time.sleep(0.1)  # what the last upload left to archive
         start = time.perf_counter()
@@ -159,78 +176,6 @@ class Seller:
         self.connection.close()
 
 
-def multipart(item: Item) -> tuple[bytes, str]:
-    boundary = uuid.uuid4().hex
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in (("title", item.title), ("description", item.description))
-    ]
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
-        "Content-Type: image/jpeg\r\n\r\n"
-    )
-    body = b"".join([*parts, head.encode(), item.photo, f"\r\n--{boundary}--\r\n".encode()])
-    return body, f"multipart/form-data; boundary={boundary}"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An item whose photograph the portal has cleaned and stored."""
-
-    title: str
-    description: str
-    photo: Any  # portal.photos.Photo
-
-
-class Bare:
-    """The same models in one process, with no portal round them."""
-
-    def __init__(self) -> None:
-        from classifier import loading, registry
-
-        variants = registry.deployed()
-        self.text = loading.load_text(variants["text"][0].version)
-        self.image = loading.load_image(variants["image"][0].version)
-
-    def one(self, item: Item) -> float:
-        """Return the milliseconds to decode the upload, to make its two clean copies and to run both models."""
-        from classifier import pictures
-
-        start = time.perf_counter()
-        with Image.open(io.BytesIO(item.photo)) as picture:
-            small = pictures.copies(picture)[1]
-        self.text.predict([item.title], [item.description])
-        self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
-        return (time.perf_counter() - start) * 1000
-
-    def many(self, rows: Sequence[Stored]) -> float:
-        """Return the seconds to decode the stored photographs and to run both models, in batches of 32."""
-        from django.core.files.storage import default_storage
-
-        start = time.perf_counter()
-        for at in range(0, len(rows), 32):
-            batch = rows[at : at + 32]
-            photos = []
-            for row in batch:
-                with default_storage.open(row.photo.small) as file:
-                    photos.append(Image.open(file).convert("RGB"))
-            self.text.predict([row.title for row in batch], [row.description for row in batch])
-            self.image.predict(photos)
-        return time.perf_counter() - start
-
-
-class Eager(Bare):
-    """The same with torch eager in float32, channels_last: what anyone would write first."""
-
-    def __init__(self) -> None:
-        from classifier import loading, registry
-
-        variants = registry.deployed()
-        names = ("torch f32 cpu",)
-        self.text = loading.load_fresh(variants["text"][0].version, names)
-        self.image = loading.load_fresh(variants["image"][0].version, names)
-
-
 class Queue:
     """A seller's rows in the database that the running workers share."""
 
@@ -246,8 +191,9 @@ class Queue:
         Role.SELLER.give(self.seller)
         self.token: str = AuthToken.objects.create(user=self.seller)[1]
         self.stored = [
-            Stored(item.title, item.description, photos.clean_photo(SimpleUploadedFile("photo.jpg", item.photo)))
+            Stored(item.title, item.description, photo.small, vars(photo))
             for item in track(items, "Storing photographs")
+            for photo in [photos.clean_photo(SimpleUploadedFile("photo.jpg", item.photo))]
         ]
 
     def drain(self, *, warm: bool = False) -> float:
@@ -256,27 +202,50 @@ class Queue:
         from django.utils import timezone
 
         from classifier.models import Prediction
-        from portal.models import PhotoDraft
-        from portal.services import submit_product
 
         committed = []
-        rows = self.stored[:64] if warm else self.stored
         with transaction.atomic():
             transaction.on_commit(lambda: committed.append(timezone.now()))
-            products = [
-                submit_product(
-                    seller=self.seller,
-                    title=row.title,
-                    description=row.description,
-                    draft=PhotoDraft.objects.create(seller=self.seller, **vars(row.photo)),
-                )
-                for row in rows
-            ]
+            products = self._submit(self.stored[:64] if warm else self.stored)
         mine = Prediction.objects.filter(pk__in=[product.prediction_id for product in products])
         until(lambda: not mine.waiting().exists(), "The queue did not empty.")
         finished = [end for state, end in mine.values_list("state", "finished_at") if state == "done" and end]
-        assert len(finished) == len(rows), "some predictions failed"
+        assert len(finished) == len(products), "some predictions failed"
         return (max(finished) - committed[0]).total_seconds()
+
+    def fill(self, rows: int) -> None:
+        """Queue so many rows as bulk work."""
+        from django.db import transaction
+
+        from classifier.models import Prediction
+
+        with transaction.atomic():
+            self._submit(list(islice(cycle(self.stored), rows)), priority=Prediction.Priority.BULK)
+
+    def clear(self) -> int:
+        """Take back the rows that nobody has begun to answer; return how many those are."""
+        from django.utils import timezone
+
+        from classifier.models import Prediction
+
+        now = timezone.now()
+        waiting = Prediction.objects.filter(state=Prediction.State.QUEUED)
+        return waiting.update(state=Prediction.State.FAILED, error="taken back", finished_at=now, archived_at=now)
+
+    def _submit(self, rows: Sequence[Stored], **options: Any) -> list[Any]:
+        from portal.models import PhotoDraft
+        from portal.services import submit_product
+
+        return [
+            submit_product(
+                seller=self.seller,
+                title=row.title,
+                description=row.description,
+                draft=PhotoDraft.objects.create(seller=self.seller, **row.photo),
+                **options,
+            )
+            for row in rows
+        ]
 
     def forget_archive(self) -> None:
         """Where only predict workers run, nobody archives."""
@@ -303,12 +272,15 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
     rows = [
         ("One seller, POST to result, median", f"{figures['interactive_p50_ms']} ms"),
         ("One seller, POST to result, 95th percentile", f"{figures['interactive_p95_ms']} ms"),
+        (f"The same while {figures['crowded_rows']} bulk rows wait, 95th", f"{figures['crowded_p95_ms']} ms"),
+        ("One batch of bulk rows", f"{figures['batch_ms']} ms"),
         ("Decode, copies and models of one product, bare", f"{figures['bare_single_ms']} ms"),
         (f"Queue of {figures['rows']}", f"{figures['queue_per_second']} predictions/s"),
         ("Bare loop, batches of 32", f"{figures['bare_per_second']} predictions/s"),
         ("Queue / bare loop", f"{figures['queue_vs_bare']:.2f}"),
         ("Queue / torch eager float32", f"{figures['queue_vs_torch_eager']:.2f}"),
         ("Two workers / one, a core each", f"{figures['two_workers_vs_one'] or float('nan'):.2f}"),
+        ("Two bare processes / one, a core each", f"{figures['two_bare_vs_one'] or float('nan'):.2f}"),
     ]
     for name, value in rows:
         print(f"{name:46} {value:>20}")

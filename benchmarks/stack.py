@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from progress import say
@@ -43,12 +44,19 @@ def set_up_home() -> None:
     embedded.ensure_running()  # this process is the last to leave: it stops the servers
 
 
+class Running(NamedTuple):
+    """What `manage.py start` runs."""
+
+    port: int
+    process: psutil.Popen
+
+
 @contextmanager
-def running_stack() -> Iterator[int]:
-    """Run web, workers and beat as `make run` does; yield the port; stop them, the stubborn ones too."""
+def running_stack(*options: str) -> Iterator[Running]:
+    """Run web, workers and beat as `make run` does; stop them in the end, the stubborn ones too."""
     port = free_port()
     log = Path(os.environ["AISLE_HOME"]) / "stack.log"
-    command = [sys.executable, "manage.py", "start", "--port", str(port)]
+    command = [sys.executable, "manage.py", "start", "--port", str(port), *options]
     say("Starting web, workers and beat")
     with log.open("wb") as output:
         stack = psutil.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
@@ -56,9 +64,33 @@ def running_stack() -> Iterator[int]:
         until(lambda: answers(port) or stack.poll() is not None, "The web process did not start in time.")
         if stack.poll() is not None:
             sys.exit(f"Aisle did not start:\n{log.read_text()[-3000:]}")
-        yield port
+        yield Running(port, stack)
     finally:
         stop(stack)
+
+
+@contextmanager
+def running_storage() -> Iterator[psutil.Popen]:
+    """Run an S3 server that keeps everything in memory, with an empty bucket, and name it to what is started later."""
+    import boto3
+
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    os.environ |= {
+        "AWS_STORAGE_BUCKET_NAME": "aisle",
+        "AWS_S3_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+    }
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    server = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: answers(port, "/"), "The storage server did not start in time.")
+        boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="aisle")
+        yield server
+    finally:
+        server.kill()
+        server.wait()
 
 
 @contextmanager
@@ -100,9 +132,9 @@ def until(condition: Callable[[], bool], complaint: str) -> None:
         time.sleep(0.05)
 
 
-def answers(port: int) -> bool:
+def answers(port: int, path: str = "/health/ready/") -> bool:
     try:
-        return get(port, "/health/ready/") == http.client.OK
+        return get(port, path) == http.client.OK
     except OSError:
         return False
 

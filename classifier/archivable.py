@@ -1,7 +1,8 @@
 """Rows that are written to the archive after the fact, as often as it takes."""
 
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Self, TypeVar
 
@@ -51,8 +52,9 @@ class ArchivableQuerySet(models.QuerySet[Row]):
 
 def archive_due(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]) -> None:
     """Write the rows that are due until none is left or the storage is plainly down; beat asks again."""
-    while batch := rows.claim_unarchived(limit=BATCH):
-        failures = 0
+    failures = 0
+    while failures < TOLERATED_FAILURES and (batch := rows.claim_unarchived(limit=BATCH)):
+        written, failures = [], 0
         for row in batch:
             try:
                 write(row)
@@ -60,13 +62,19 @@ def archive_due(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]) -> 
                 log.warning("%s %s could not be archived yet: %s", row._meta.label, row.pk, error)
                 failures += 1
                 if failures == TOLERATED_FAILURES:
-                    return
+                    break
             else:
-                _mark(row)
+                written.append(row)
+        _mark(written)
 
 
-def _mark(row: Archivable) -> None:
-    same = type(row)._base_manager.filter(pk=row.pk)
-    if not same.filter(archive_due_at=row.archive_due_at).update(archived_at=Now()):
-        # It changed meanwhile, and what was written may lie over what is newer.
-        same.update(archived_at=None, archive_due_at=Now())
+def _mark(rows: Sequence[Archivable]) -> None:
+    """Note that rows of one claim are written."""
+    by_claim = defaultdict(list)
+    for row in rows:
+        by_claim[row.archive_due_at].append(row.pk)
+    for due, ids in by_claim.items():
+        same = type(rows[0])._base_manager.filter(pk__in=ids)
+        if same.filter(archive_due_at=due).update(archived_at=Now()) < len(ids):
+            # Some changed meanwhile, and what was written may lie over what is newer.
+            same.exclude(archive_due_at=due).update(archived_at=None, archive_due_at=Now())

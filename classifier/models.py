@@ -1,4 +1,5 @@
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -202,6 +203,17 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
             )
         return list(self.filter(pk__in=ids, lease=lease).order_by("priority", "created_at"))
 
+    def give_back(self, predictions: "Sequence[Prediction]", *, pause: timedelta = timedelta()) -> int:
+        """Queue what the caller claimed together and still holds again, after the pause; return how many rows.
+
+        The try doesn't count: what kept the rows from their answer is not theirs.
+        """
+        return self.filter(
+            pk__in=[prediction.pk for prediction in predictions],
+            state=Prediction.State.RUNNING,
+            lease=predictions[0].lease,
+        ).update(state=Prediction.State.QUEUED, lease=None, due_at=Now() + pause, attempts=F("attempts") - 1)
+
     def held(self, prediction: "Prediction") -> Self:
         """The row of `prediction` as long as its lease is the one that the caller claimed."""
         return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease=prediction.lease)
@@ -284,6 +296,11 @@ class Prediction(Archivable):
                 fields=["priority", "due_at"],
                 name="prediction_due",
                 condition=Q(state__in=["queued", "running"]),
+            ),
+            models.Index(
+                fields=["seller", "state", "id"],
+                name="prediction_unanswered",
+                condition=Q(state__in=["queued", "running", "failed"]),
             ),
             models.Index(
                 fields=["archive_due_at"],

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -124,12 +123,8 @@ def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
 
 
 def _postpone(predictions: Sequence[Prediction]) -> None:
-    """Queue rows again after a pause, without counting the try: what is wrong is not theirs."""
     if predictions:
-        ids = [prediction.pk for prediction in predictions]
-        Prediction.objects.filter(pk__in=ids, state=Prediction.State.RUNNING, lease=predictions[0].lease).update(
-            state=Prediction.State.QUEUED, due_at=Now() + OUTAGE_PAUSE, attempts=F("attempts") - 1
-        )
+        Prediction.objects.give_back(predictions, pause=OUTAGE_PAUSE)
 
 
 def _fail(prediction: Prediction, message: str) -> None:

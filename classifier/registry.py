@@ -87,16 +87,18 @@ def deploy(
     by: "AbstractBaseUser | None" = None,
     note: str = "",
     in_place_of: ModelVersion | EllipsisType | None = ...,
+    ends_test: bool = True,
 ) -> Variant:
     """Give all traffic of the version's modality to it, after hashing its stored files again; a test ends.
 
-    Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version and when another
-    than `in_place_of` serves by now, ArtifactError for one whose stored artifact is corrupt or incomplete, and
-    StorageDown; what serves goes on serving then.
+    Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version, when another than
+    `in_place_of` serves by now, and while a test runs unless `ends_test`; ArtifactError for one whose stored artifact
+    is corrupt or incomplete, and StorageDown; what serves goes on serving then.
     """
     refuse_rejected(version)
     published.verify_stored(version)
-    return _switch(version, by=by, note=note, kind=Deployment.Kind.DEPLOYMENT, in_place_of=in_place_of)
+    kind = Deployment.Kind.DEPLOYMENT
+    return _switch(version, by=by, note=note, kind=kind, in_place_of=in_place_of, ends_test=ends_test)
 
 
 def refuse_rejected(version: ModelVersion) -> None:
@@ -269,11 +271,17 @@ def _switch(
     note: str,
     kind: str,
     in_place_of: ModelVersion | EllipsisType | None,
+    ends_test: bool = True,
 ) -> Variant:
     lock(version.modality)
     serving = live(version.modality)
     if [variant.version_id for variant in serving] == [version.pk]:
         return serving[0]
+    if len(serving) > 1 and not ends_test:
+        raise NotDeployable(
+            _("A test is running: %(names)s. Test this version too, or deploy it, from its page or with `models`.")
+            % {"names": ", ".join(str(variant) for variant in serving)}
+        )
     expected = in_place_of.pk if isinstance(in_place_of, ModelVersion) else None
     if in_place_of is not ... and expected != (serving[0].version_id if serving else None):
         raise NotDeployable(

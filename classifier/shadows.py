@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from classifier import registry
 from classifier.answers import Answer, Question, Said, ask, in_words, shown
-from classifier.models import Category, Modality, ModelVersion, ShadowAnswer
+from classifier.models import Category, Modality, ModelVersion, Prediction, ShadowAnswer
 
 log = logging.getLogger(__name__)
 
@@ -13,9 +13,14 @@ Answered = tuple[Question, Answer]
 
 
 def look_on(answered: Sequence[Answered], categories: Sequence[Category]) -> None:
-    """Ask the shadows about questions whose answers are stored and announced. Whatever fails here harms nobody."""
+    """Ask the shadows about questions whose answers are stored and announced. Whatever fails here harms nobody.
+
+    They are asked only when no seller's product is due: what they see is a sample, taken when there is time.
+    """
     try:
         shadows = registry.shadows()
+        if not any(shadows.values()) or Prediction.objects.due().exists():
+            return
         for modality in Modality.values:
             asked = [pair for pair in answered if pair[0].is_for(modality)]
             for variant in shadows[modality] if asked else ():

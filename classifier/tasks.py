@@ -1,11 +1,13 @@
 import logging
+import signal
+from collections.abc import Sequence
 
 from celery import Task, shared_task
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from kombu.exceptions import OperationalError
 
-from classifier import archive, watch
+from classifier import archive, records, watch
 from classifier.archivable import archive_due
 from classifier.models import Prediction
 from classifier.pipeline import classify
@@ -17,12 +19,30 @@ log = logging.getLogger(__name__)
 def classify_pending() -> None:
     """Answer a batch of due predictions and ring for the next.
 
-    Between two batches a worker that is told to stop can stop. Only when the bell is broken it goes on alone.
+    Between two batches a worker that is told to stop can stop; one that may not finish its batch gives it back. Only
+    when the bell is broken it goes on alone.
     """
     while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
-        classify(batch)
+        try:
+            classify(batch)
+        except SystemExit:  # how a process learns that its time to stop is over
+            _give_back(batch)
+            raise
         if _rang(archive_pending) and _rang(classify_pending):
             return
+
+
+def _give_back(batch: Sequence[Prediction]) -> None:
+    """Leave the rest of a batch to other workers at once. Where that fails, they wait until the lease runs out."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Celery repeats it, and the second one would kill
+    connection.close()  # it may have been in the middle of a query
+    try:
+        returned = Prediction.objects.give_back(batch)
+    except DatabaseError as error:
+        log.warning("A batch of %d could not be given back: %s", len(batch), type(error).__name__)
+        return
+    log.warning("Stopped: %d predictions of a batch of %d go to other workers.", returned, len(batch))
+    _rang(classify_pending)
 
 
 def _rang(task: Task[[], None]) -> bool:
@@ -56,3 +76,9 @@ def archive_pending() -> None:
 def guard_versions() -> None:
     """Stop new versions that fail or are slow beyond their budget."""
     watch.check()
+
+
+@shared_task(expires=3600)
+def forget_old_records() -> None:
+    """Delete what shadows answered and versions failed at long ago."""
+    records.forget_old()

@@ -59,6 +59,7 @@ class Feedback(Archivable):
         indexes = [
             models.Index(fields=["-answered_at"], name="feedback_newest"),
             models.Index(fields=["archive_due_at"], name="feedback_unarchived", condition=Q(archived_at=None)),
+            models.Index(fields=["seller", "prediction"], name="feedback_none_fits", condition=Q(category=None)),
         ]
         constraints = [
             models.CheckConstraint(

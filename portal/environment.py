@@ -156,6 +156,11 @@ class Environment(BaseSettings):
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
     BATCH_SIZE: PositiveInt = Field(32, description="The most predictions that a worker claims at once.")
     LEASE_SECONDS: PositiveInt = Field(60, description="How long a claimed prediction waits for a silent worker.")
+    STOP_SECONDS: PositiveInt = Field(
+        8,
+        description="How long a predict worker that is told to stop may finish its batch; then it gives it back. "
+        "Shorter than the time until it is killed.",
+    )
     STALL_SECONDS: PositiveInt = Field(
         180,
         description="A predict worker that takes no work for so long, while there is some, ends itself for its "
@@ -202,6 +207,9 @@ class Environment(BaseSettings):
     )
     CANARY_LEAST_PREDICTIONS: PositiveInt = Field(
         50, description="How many predictions a new version has answered or failed before it is judged."
+    )
+    TRIAL_DAYS: PositiveInt = Field(
+        90, description="For how many days what shadows answered and what versions failed at is kept."
     )
     RESULT_WAIT_SECONDS: float = Field(
         2.0, ge=0, le=30, description="How long a page waits for its result before it polls."

@@ -126,9 +126,9 @@ class ProductFilter(forms.Form):
     """The product list's address bar. What it doesn't understand it leaves out."""
 
     SORTS = {
-        "newest": ("-created_at", _("Newest first")),
-        "oldest": ("created_at", _("Oldest first")),
-        "title": ("title", _("By title")),
+        "newest": (("-created_at", "pk"), _("Newest first")),
+        "oldest": (("created_at", "-pk"), _("Oldest first")),
+        "title": (("title", "pk"), _("By title")),
     }
 
     q = forms.CharField(label=_("Search"), required=False, max_length=200)
@@ -155,4 +155,8 @@ class ProductFilter(forms.Form):
         if category := data.get("category"):
             products = products.filter(category=category)
         order, _label = self.SORTS[data.get("sort") or "newest"]
-        return products.order_by(order, "pk")
+        return products.order_by(*order)
+
+    @property
+    def is_search(self) -> bool:
+        return bool(self.cleaned_data.get("q"))

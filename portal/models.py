@@ -1,16 +1,25 @@
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchQuery, SearchVector
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, F, Func, OuterRef, Q, TextField, Value
 from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
+from feedback.models import Feedback
+
+# What PostgreSQL would keep together as one word: an article number, a path, an address.
+JOINTS = "-/._:@+&<>~=?#"
+APART = str.maketrans(dict.fromkeys(JOINTS, " "))
+MOST_WORDS, LONGEST_WORD = 8, 64
 
 
 class UserManager(BaseUserManager["User"]):
@@ -87,14 +96,30 @@ class ProductQuerySet(models.QuerySet["Product"]):
         )
 
     def in_state(self, state: "Product.State") -> Self:
-        return self.filter(STATE_CONDITIONS[state])
+        return self.filter(_in_state(state))
 
     def matching(self, words: str) -> Self:
-        """Products whose title, description or SKU has all the words."""
-        query = Q()
-        for word in words.split()[:8]:
-            query &= Q(title__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
-        return self.filter(query)
+        """Products whose title, description and SKU together have, for each of the words, one that begins with it."""
+        found = words.translate(APART).split()[:MOST_WORDS]
+        query = " & ".join(_quoted(word[:LONGEST_WORD]) + ":*" for word in found)
+        return self.alias(words=WORDS).filter(words=SearchQuery(query, config="simple", search_type="raw"))
+
+    def whole(self, ids: Iterable[uuid.UUID]) -> "list[Product]":
+        """Return the products with these ids as `with_answers` has them, in the order of the ids."""
+        ids = list(ids)
+        products = self.with_answers().in_bulk(ids)
+        return [products[pk] for pk in ids if pk in products]
+
+
+def _apart(field: str) -> Func:
+    return Func(F(field), Value(JOINTS), Value(" " * len(JOINTS)), function="translate", output_field=TextField())
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+WORDS = SearchVector(_apart("title"), _apart("description"), _apart("sku"), config="simple")
 
 
 class Product(models.Model):
@@ -128,8 +153,14 @@ class Product(models.Model):
         verbose_name_plural = _("products")
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["seller", "-created_at"], name="product_of_seller"),
-            models.Index(fields=["seller", "title"], name="product_of_seller_by_title"),
+            # A seller's list is counted, filtered and paged within these two; the rows of one page are read then.
+            models.Index(
+                fields=["seller", "-created_at", "id"], include=["category", "prediction"], name="product_list_newest"
+            ),
+            models.Index(
+                fields=["seller", "title", "id"], include=["category", "prediction"], name="product_list_by_title"
+            ),
+            GinIndex(WORDS, name="product_words", fastupdate=False),
             models.Index(fields=["-created_at"], name="product_newest"),
             models.Index(fields=["sku"], name="product_by_sku"),
         ]
@@ -163,12 +194,19 @@ class Product(models.Model):
         return self.State.HOMELESS if hasattr(self.prediction, "feedback") else self.State.OPEN
 
 
-STATE_CONDITIONS: dict[Product.State, Q] = {
-    Product.State.WAITING: Q(prediction__state__in=[Prediction.State.QUEUED, Prediction.State.RUNNING]),
-    Product.State.FAILED: Q(prediction__state=Prediction.State.FAILED),
-    Product.State.OPEN: Q(prediction__state=Prediction.State.DONE, category=None, prediction__feedback=None),
-    Product.State.SHELVED: Q(prediction__state=Prediction.State.DONE, category__isnull=False),
-    Product.State.HOMELESS: Q(
-        prediction__state=Prediction.State.DONE, category=None, prediction__feedback__isnull=False
-    ),
-}
+def _in_state(state: Product.State) -> Q:
+    """Return what makes a product be in that state, answered by what indexes know of the seller's rows."""
+    failed = _prediction_is(Prediction.State.FAILED)
+    waiting = _prediction_is(Prediction.State.QUEUED, Prediction.State.RUNNING)
+    if state in (Product.State.WAITING, Product.State.FAILED):
+        return Q(failed if state == Product.State.FAILED else waiting)
+    done = Q(~_prediction_is(Prediction.State.QUEUED, Prediction.State.RUNNING, Prediction.State.FAILED))
+    if state == Product.State.SHELVED:
+        return done & Q(category__isnull=False)
+    same = {"prediction": OuterRef("prediction"), "seller": OuterRef("seller")}
+    none_fits = Exists(Feedback.objects.filter(**same, category=None))
+    return done & Q(none_fits if state == Product.State.HOMELESS else ~none_fits, category=None)
+
+
+def _prediction_is(*states: Prediction.State) -> Exists:
+    return Exists(Prediction.objects.filter(pk=OuterRef("prediction"), seller=OuterRef("seller"), state__in=states))

@@ -139,6 +139,8 @@ CELERY_TASK_ROUTES = {
 }
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Celery would close the pool after every task; portal/celery.py gives connections back to it.
+CELERY_DB_REUSE_MAX = 2**31
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 120.0  # a predict worker loads its models before it says that it is up
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
@@ -170,6 +172,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60.0},
     },
     "answer reports that ask for retraining": {"task": "training.tasks.answer_reports", "schedule": 60.0},
+    "delete old records of trials": {"task": "classifier.tasks.forget_old_records", "schedule": 86_400.0},
     "delete expired sessions": {"task": "portal.tasks.clear_sessions", "schedule": 86_400.0},
     "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
 }
@@ -182,6 +185,7 @@ RETRAIN_SCHEDULE = env.RETRAIN_SCHEDULE
 CELERY_TIMEZONE = "UTC"
 BATCH_SIZE = env.BATCH_SIZE
 LEASE_SECONDS = env.LEASE_SECONDS
+STOP_SECONDS = env.STOP_SECONDS
 STALL_SECONDS = env.STALL_SECONDS
 MAX_QUEUE_SECONDS = env.MAX_QUEUE_SECONDS
 MAX_ATTEMPTS = env.MAX_ATTEMPTS
@@ -195,6 +199,7 @@ MAX_LATENCY_MS = {"text": env.TEXT_MAX_LATENCY_MS, "image": env.IMAGE_MAX_LATENC
 CANARY_MAX_ERROR_RATE = env.CANARY_MAX_ERROR_RATE
 CANARY_MAX_LATENCY_RATIO = env.CANARY_MAX_LATENCY_RATIO
 CANARY_LEAST_PREDICTIONS = env.CANARY_LEAST_PREDICTIONS
+TRIAL_DAYS = env.TRIAL_DAYS
 RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
 
 # Files: photos of products, the archive of predictions, the artifacts of model versions

@@ -16,7 +16,6 @@ from portal.watchdog import sign_of_life
 
 STEADY = 20.0  # seconds; what ends sooner did not start well
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-GRACE = 10.0  # seconds for a batch, a request or a run to come to an end
 LOOK_EVERY = 0.2
 
 
@@ -107,8 +106,11 @@ class Child:
             self.say(line.rstrip("\n"))
 
 
-def run(commands: Mapping[str, str], *, vital: str, silence: float, **options: Any) -> int:
-    """Run the commands until a signal says to stop; return 0, or the status of a `vital` one that could not start."""
+def run(commands: Mapping[str, str], *, vital: str, silence: float, grace: float, **options: Any) -> int:
+    """Run the commands until a signal says to stop; return 0, or the status of a `vital` one that could not start.
+
+    What is silent for `silence` seconds is killed, and so is what has not stopped `grace` seconds after it was told to.
+    """
     children = {name: Child(name, command, silence=silence, **options) for name, command in commands.items()}
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -122,17 +124,17 @@ def run(commands: Mapping[str, str], *, vital: str, silence: float, **options: A
             if ended is not None and name == vital and not child.was_steady:
                 status = ended or 1
                 stop.set()
-    _stop(list(children.values()))
+    _stop(list(children.values()), grace)
     return status or 0
 
 
-def _stop(children: list[Child]) -> None:
+def _stop(children: list[Child], grace: float) -> None:
     """Ask all to stop and wait; kill what is left, or at once at a second Ctrl-C."""
     hurry = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: hurry.set())
     for child in children:
         child.ask_to_stop()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + grace
     while any(child.runs for child in children) and time.monotonic() < deadline and not hurry.wait(LOOK_EVERY):
         pass
     for child in children:

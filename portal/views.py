@@ -8,7 +8,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.storage import default_storage
-from django.core.paginator import Paginator
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -24,8 +23,8 @@ from portal import services
 from portal.api.throttles import UploadThrottle
 from portal.forms import AnswerForm, ProductFilter, ProductForm
 from portal.models import PhotoDraft, Product, User
+from portal.paging import ProductPages
 
-PAGE_SIZE = 25
 MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
 WORTH_SAYING = 20  # seconds of waiting from which on a page says how long it will take
@@ -53,7 +52,8 @@ def home(request: HttpRequest) -> HttpResponse:
 def products(request: HttpRequest) -> HttpResponse:
     mine = Product.objects.for_seller(_seller(request))
     filter_form = ProductFilter(request.GET)
-    page = Paginator(filter_form.apply(mine.with_answers()), PAGE_SIZE).get_page(request.GET.get("page"))
+    found = filter_form.apply(mine)
+    page = ProductPages(found, is_search=filter_form.is_search).get_page(request.GET.get("page"))
     context = {
         "page": page,
         "filter_form": filter_form,

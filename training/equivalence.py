@@ -5,13 +5,14 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.conf import settings
 from django.core.files.storage import storages
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from PIL import Image
 
 from classifier import engines, loading
@@ -22,11 +23,17 @@ from training.importing import Categories, small_copy
 from training.models import Example, Split
 from training.sources import ProductFile, RowError, SourceRow
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from training.corpus import Corpus
+
 LEAST_ROWS = 2_000
 LEAST_AGREEMENT = 0.995
 MOST_LOST = 0.003  # of accuracy
 ROWS_AT_ONCE = 64
 SEED = 18
+HELD_BACK = ("test", "validation")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,17 @@ class Check:
     agreement: float
     accuracy: float
     reference_accuracy: float
+
+    def __str__(self) -> str:
+        return _(
+            "%(verdict)s: agrees on %(agreement)s of %(n)d products; right on %(own)s, the reference on %(its)s"
+        ) % {
+            "verdict": _("passed") if self.passed else _("failed"),
+            "agreement": f"{self.agreement:.2%}",
+            "n": self.n,
+            "own": f"{self.accuracy:.2%}",
+            "its": f"{self.reference_accuracy:.2%}",
+        }
 
     @property
     def passed(self) -> bool:
@@ -71,6 +89,20 @@ def stored_products() -> Iterator[Product]:
     for example in Example.objects.exclude(split=Split.TRAIN).select_related("category").iterator():
         photo = partial(_stored, example.photo)
         yield Product(example.title, example.description, example.category.slug, photo)
+
+
+def held_back(corpus: "Corpus", modality: str) -> Iterator[Product]:
+    """Yield the corpus's products that no model was fitted to and that the modality can look at."""
+    is_text, is_image = modality == Modality.TEXT, modality == Modality.IMAGE
+    for split in HELD_BACK:
+        rows = corpus.split(split, with_text=is_text, with_photo=is_image)
+        for number, row in enumerate(rows.select_columns(["title", "description", "label"])):
+            yield Product(row["title"] or "", row["description"] or "", row["label"], partial(_packed, rows, number))
+
+
+def count_held_back(corpus: "Corpus", modality: str) -> int:
+    is_text, is_image = modality == Modality.TEXT, modality == Modality.IMAGE
+    return sum(corpus.count(split, with_text=is_text, with_photo=is_image) for split in HELD_BACK)
 
 
 def sample(products: Iterable[Product], count: int) -> list[Product]:
@@ -162,6 +194,11 @@ def _ask(model: Any, modality: str, batch: Sequence[tuple[Product, Image.Image |
         output = model.predict([photo for _product, photo in batch])
     best: np.ndarray = output.probabilities.argmax(axis=1)
     return best
+
+
+def _packed(rows: "Dataset", number: int) -> Image.Image | None:
+    photo = rows[number]["photo"]
+    return Image.open(io.BytesIO(photo)).convert("RGB") if photo else None
 
 
 def _photo(file: ProductFile, row: SourceRow) -> Image.Image | None:

@@ -51,6 +51,12 @@ class RetrainForm(forms.Form):
     deploys = forms.BooleanField(
         label=_("Deploy when it passes the gate"), required=False, initial=True, widget=UnfoldBooleanSwitchWidget
     )
+    ends_test = forms.BooleanField(
+        label=_("Even if a test is running then: end it"),
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text=_("Else the new version is registered, and you test or deploy it from its page."),
+    )
 
     def start(self, *, requested_by: "AbstractBaseUser") -> tuple[list[TrainingRun], list[str]]:
         """Queue the runs that were asked for; return them and a sentence for each that was refused."""
@@ -66,6 +72,7 @@ class RetrainForm(forms.Form):
                     parent=registry.champion(modality) if data["from_champion"] else None,
                     trials=data["trials"],
                     deploys=data["deploys"],
+                    ends_test=data["ends_test"],
                     trigger=TrainingRun.Trigger.ADMIN,
                     requested_by=requested_by,
                 )

@@ -175,6 +175,9 @@ class TrainingRun(models.Model):
     machines = models.PositiveSmallIntegerField(_("machines"), default=1)
     master = models.CharField(_("first machine"), max_length=120, blank=True, help_text=_("host:port; others join it."))
     deploys = models.BooleanField(_("deploys when it passes"), default=True)
+    ends_test = models.BooleanField(
+        _("ends a test"), default=False, help_text=_("Else what passes while a test runs is registered only.")
+    )
     trigger = models.CharField(_("started by"), max_length=10, choices=Trigger, default=Trigger.COMMAND)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("asked by")

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from classifier import artifact, published, registry
 from classifier.models import Category, Modality, ModelVersion
 from classifier.storage import StorageDown
-from training import proof, rules, snapshots
+from training import equivalence, proof, rules, snapshots
 from training.corpus import CorpusError
 from training.models import Dataset, TrainingRun
 from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
@@ -135,7 +135,11 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
 
 
 def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Corpus") -> Outcome:
-    """Fit the rule with the live partner, then deploy, unless something else serves than what it was compared with."""
+    """Compare the engines and fit the rule with the live partner, then deploy.
+
+    Not while a test runs, unless the run may end it, nor when something else serves than what it was compared with.
+    """
+    _compare_engines(watch, version, corpus)
     watch.stage(_("Fitting the ensemble rule"))
     rules.fit_missing(version, corpus)
     champion = registry.champion(run.modality)
@@ -149,10 +153,33 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     compared_with = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
     note = _("Training run %(id)s") % {"id": run.pk}
     try:
-        registry.deploy(version, by=run.requested_by, note=note, in_place_of=compared_with)
+        registry.deploy(version, by=run.requested_by, note=note, in_place_of=compared_with, ends_test=run.ends_test)
     except registry.NotDeployable as refusal:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed, but was not deployed. %s") % refusal, version)
     return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
+
+
+def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> None:
+    """Keep with the version how this machine's engines answer its held-back products: workers go by it."""
+    if version.engines:  # an earlier attempt
+        return
+    least = equivalence.LEAST_ROWS
+    if (count := equivalence.count_held_back(corpus, version.modality)) < least:
+        watch.say(
+            _("Engines are not compared: it takes %(least)d held-back products, and there are %(count)d.")
+            % {"least": least, "count": count}
+        )
+        return
+    watch.stage(_("Comparing engines"), 0, least)
+    products = equivalence.sample(equivalence.held_back(corpus, version.modality), 2 * least)
+    found = equivalence.compare(
+        version, products, least=least, progress=lambda rows: watch.count(watch.progress["step"] + rows, least)
+    )
+    for name, check in found.items():
+        watch.say(f"{name}: {check}")
+        if check.n >= least:
+            equivalence.record(version, name, check)
+    version.refresh_from_db(fields=["engines"])
 
 
 def _tidy() -> None:

@@ -36,6 +36,7 @@ def request_training(
     machines: int = 1,
     master: str = "",
     deploys: bool = True,
+    ends_test: bool = False,
     trigger: TrainingRun.Trigger = TrainingRun.Trigger.COMMAND,
     requested_by: "AbstractBaseUser | None" = None,
     report: MonitoringReport | None = None,
@@ -62,6 +63,7 @@ def request_training(
                 machines=machines,
                 master=master,
                 deploys=deploys,
+                ends_test=ends_test,
                 trigger=trigger,
                 requested_by_id=requested_by.pk if requested_by else None,
                 report=report,
@@ -152,4 +154,5 @@ def plan(run: TrainingRun) -> dict[str, Any]:
         "least accuracy": settings.MIN_ACCURACY[run.modality],
         "most latency (ms)": settings.MAX_LATENCY_MS[run.modality],
         "deploys": run.deploys,
+        "ends a test": run.ends_test,
     }

@@ -1,11 +1,16 @@
-"""What a request's body can do wrong before a serializer sees it, as errors of the API's one shape."""
+"""What a request's body or the database can do wrong around a view, as errors of the API's one shape."""
+
+import logging
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
+from django.db import InterfaceError, OperationalError
 from django.http import UnreadablePostError
 from django.utils.translation import gettext_lazy as _
 from drf_standardized_errors.handler import ExceptionHandler as BaseExceptionHandler
 from rest_framework import exceptions, status
 from rest_framework.response import Response
+
+log = logging.getLogger(__name__)
 
 
 class TooLarge(exceptions.APIException):
@@ -14,8 +19,15 @@ class TooLarge(exceptions.APIException):
     default_detail = _("This request is too large: its fields may have 1 MB in all, besides the photo.")
 
 
+class DatabaseDown(exceptions.APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "database_down"
+    default_detail = _("Aisle can't reach its database at the moment. Please try again in a few seconds.")
+    wait = 5  # becomes Retry-After
+
+
 class ExceptionHandler(BaseExceptionHandler):
-    """Django's errors about a request are the client's, not the server's."""
+    """Django's errors about a request are the client's, not the server's; a database that is away comes back."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, RequestDataTooBig):
@@ -26,6 +38,9 @@ class ExceptionHandler(BaseExceptionHandler):
             return exceptions.ParseError(_("This request has more than one file."), "too_many_files")
         if isinstance(exc, SuspiciousOperation | UnreadablePostError):
             return exceptions.ParseError()
+        if isinstance(exc, OperationalError | InterfaceError):
+            log.error("The database does not answer: %s", exc)
+            return DatabaseDown()
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:

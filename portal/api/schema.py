@@ -25,7 +25,7 @@ class AutoSchema(BaseAutoSchema):
 
     def _get_response_bodies(self, direction: str = "response") -> Any:
         responses = super()._get_response_bodies(direction)  # type: ignore[arg-type]
-        codes = {"401", "403", "406", "429"}
+        codes = {"401", "403", "406", "429", "503"}
         if self.method != "GET":
             codes |= {"400", "413", "415"}
         if self._is_list_view():

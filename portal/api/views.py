@@ -94,7 +94,9 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
             202: OpenApiResponse(PredictionSerializer, "Taken; fetch the result from `Location`."),
             413: OpenApiResponse(ProblemsSerializer, "The photo or the words are too large."),
             415: OpenApiResponse(ProblemsSerializer, "Not multipart, or the photo is not a JPEG, PNG or WebP."),
-            503: OpenApiResponse(ProblemsSerializer, "Too much waits already: `Retry-After` says when to try again."),
+            503: OpenApiResponse(
+                ProblemsSerializer, "Too much waits already, or a server is away: `Retry-After` says when to try again."
+            ),
         },
     )
     def create(self, request: Request) -> Response:
@@ -177,7 +179,7 @@ class MomentFilter(django_filters.IsoDateTimeFilter):
 
 
 class ProductFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(method="matching", label="Words in title, description or SKU.")
+    q = django_filters.CharFilter(method="matching", label="Beginnings of words in title, description or SKU.")
     state = django_filters.ChoiceFilter(choices=Product.State.choices, method="in_state")
     category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
     sku = django_filters.CharFilter("sku")

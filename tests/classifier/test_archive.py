@@ -1,13 +1,17 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from botocore.config import Config
 from django.core.files.storage import storages
+from django.db.models.functions import Now
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
 from classifier import archive
+from classifier.archivable import archive_due
 from classifier.models import Category, Deployment, ModelVersion, Prediction, Variant
 from classifier.services import register_starters
 from classifier.tasks import archive_pending, classify_pending
@@ -92,3 +96,32 @@ def test_a_lost_photo_keeps_nothing_else_out_of_the_archive(seller: User, make_p
     assert read(bad.prediction, "ensemble.json")
     assert not storages["archive"].exists(archive.path(bad.prediction_id, "image.jpg"))
     assert all(finish(product).archived_at for product in good)
+
+
+def test_a_row_that_changed_while_its_batch_was_written_is_written_again(
+    seller: User, make_product: MakeProduct
+) -> None:
+    ids = [make_product(seller, title=f"Guitar {i}").prediction_id for i in range(3)]
+    rows = Prediction.objects.filter(pk__in=ids)
+    rows.update(archived_at=None, archive_due_at=Now())
+    written: list[UUID] = []
+
+    def write(row: Prediction) -> None:
+        if not written:
+            rows.filter(pk=row.pk).update(archived_at=None, archive_due_at=Now())
+        written.append(row.pk)
+
+    archive_due(rows, write)
+    assert sorted(written) == sorted([*ids, written[0]])
+    assert not rows.filter(archived_at=None).exists()
+
+
+def test_marking_takes_one_statement_for_any_number_of_rows(
+    seller: User, make_product: MakeProduct, django_assert_num_queries: Any
+) -> None:
+    ids = [make_product(seller, title=f"Guitar {i}").prediction_id for i in range(5)]
+    rows = Prediction.objects.filter(pk__in=ids)
+    for few in (ids[:1], ids):
+        rows.filter(pk__in=few).update(archived_at=None, archive_due_at=Now())
+        with django_assert_num_queries(9):  # claiming (5), the mark, and a claim that finds nothing (3)
+            archive_due(rows, lambda row: None)

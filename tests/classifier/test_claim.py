@@ -48,6 +48,20 @@ def test_a_worker_that_lost_its_lease_cannot_write(seller: User) -> None:
     assert Prediction.objects.held(current).update(error="in time") == 1
 
 
+def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: User) -> None:
+    queue(seller, 3)
+    mine = Prediction.objects.claim(limit=3)
+    lost, kept, _ = mine
+    expire(lost)
+    (theirs,) = Prediction.objects.claim(limit=1)
+    assert theirs == lost
+    assert Prediction.objects.give_back(mine) == 2, "the row that another worker claimed stays with it"
+    kept.refresh_from_db()
+    assert (kept.state, kept.lease, kept.attempts) == (State.QUEUED, None, 0)
+    assert Prediction.objects.held(theirs).exists()
+    assert len(Prediction.objects.claim(limit=3)) == 2
+
+
 def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> None:
     first, suspect, *others = queue(seller, 5)
     Prediction.objects.filter(pk=suspect.pk).update(attempts=2)

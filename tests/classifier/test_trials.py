@@ -16,10 +16,11 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import artifact, canary, registry, variants, watch
+from classifier import artifact, canary, records, registry, variants, watch
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
+from classifier.pipeline import classify
 from classifier.services import STARTER
-from classifier.tasks import archive_pending, classify_pending, guard_versions
+from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
 from tests.classifier.test_claim import queue
 from tests.classifier.test_registry import variant_of
@@ -123,6 +124,33 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
     assert ShadowAnswer.objects.get(prediction=by_title).version == text
 
 
+def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
+    settings.BATCH_SIZE = 2
+    variants.start_shadow(variant_of(tmp_path / "b", "b"))
+    batch = Prediction.objects.filter(pk__in=[row.pk for row in queue(seller, 4)]).claim(limit=2)
+    classify(batch)
+    assert not ShadowAnswer.objects.exists()
+    rest = Prediction.objects.claim(limit=2)
+    classify(rest)
+    assert {row.prediction_id for row in ShadowAnswer.objects.all()} == {row.pk for row in rest}
+
+
+def test_old_records_of_trials_are_deleted_and_young_ones_stay(
+    seller: User, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "BATCH", 2)
+    settings.TRIAL_DAYS = 30
+    version, moment = variant_of(tmp_path / "b", "b"), timezone.now()
+    ages = [timedelta(days=days) for days in (40, 35, 31, 29, 0)]
+    for age, row in zip(ages, queue(seller, 5), strict=True):
+        ShadowAnswer.objects.create(prediction=row, version=version, best="toys-games", created_at=moment - age)
+        Fault.objects.create(version=version, rows=1, error="NaN", created_at=moment - age)
+    forget_old_records()
+    for rows in (ShadowAnswer.objects, Fault.objects):
+        assert sorted(moment - row.created_at for row in rows.all()) == sorted(ages[3:])  # type: ignore[attr-defined]
+    assert Prediction.objects.count() == 5
+
+
 @pytest.mark.parametrize("fault", ["raises", "cannot be loaded"])
 def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: str) -> None:
     bad = (
@@ -204,8 +232,8 @@ def test_a_batch_takes_the_same_few_queries_however_many_rows(
     queue(seller, 8)
     classify_pending()  # loads the models
     queue(seller, count)
-    # Claim: savepoint, select, update, release, read. Categories, live versions, rules; the one UPDATE; the shadows and
-    # their one INSERT.
-    with django_assert_num_queries(11):
+    # Claim: savepoint, select, update, release, read. Categories, live versions, rules; the one UPDATE; the shadows,
+    # whether anything is due, and their one INSERT.
+    with django_assert_num_queries(12):
         classify_pending()
     assert not Prediction.objects.waiting().exists()

@@ -13,8 +13,8 @@ from portal.management.commands import start
 
 def test_a_folder_with_a_space_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "BIN", Path("/home/my shop/.venv/bin"))
-    for command in start._processes("127.0.0.1", 8000).values():
-        assert shlex.split(command)[0].startswith("/home/my shop/.venv/bin/")
+    for command in start._processes("127.0.0.1", 8000, predict=2).values():
+        assert any(word.startswith("/home/my shop/.venv/bin/") for word in shlex.split(command))
 
 
 def test_other_devices_reach_it_by_the_hosts_names_and_addresses() -> None:

@@ -83,8 +83,8 @@ class Stack:
         self.start("web", f"{BIN}/gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{self.port}")
         wait_until(self.is_live, "the web process")
 
-    def start_worker(self, name: str = "predict", queue: str = "predict") -> None:
-        self.start(name, *self._celery("worker", "-Q", queue, "-c", "1", "-n", f"{name}@test", "-l", "INFO"))
+    def start_worker(self, name: str = "predict", queue: str = "predict", host: str = "test") -> None:
+        self.start(name, *self._celery("worker", "-Q", queue, "-c", "1", "-n", f"{name}@{host}", "-l", "INFO"))
 
     def start_beat(self) -> None:
         self.start("beat", *self._celery("beat", "--pidfile="))
@@ -138,6 +138,10 @@ class Stack:
     def query(self, sql: str) -> Any:
         with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
             return connection.execute(sql).fetchall()  # type: ignore[call-overload]
+
+    def execute(self, sql: str) -> None:
+        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+            connection.execute(sql)  # type: ignore[call-overload]
 
     def count(self, where: str) -> int:
         return int(self.query(f"SELECT count(*) FROM classifier_prediction WHERE {where}")[0][0])  # noqa: S608

@@ -72,7 +72,9 @@ def test_a_restarted_database_loses_nothing_that_was_taken(stack: Stack) -> None
     for number in range(20):
         taken += uploader.upload(f"Mug {number}").status_code == 202
     stack.stop_postgres()
-    assert uploader.upload("while it is down").status_code >= 500
+    refusal = uploader.upload("while it is down")
+    assert refusal.status_code == 503 and refusal.headers["Retry-After"]
+    assert refusal.json()["errors"][0]["code"] == "database_down"
     stack.start_postgres()
     wait_until(lambda: uploader.upload("after").status_code == 202, "uploads after the restart")
     wait_until(lambda: everything_is_done(stack, taken + 1), "all answers")

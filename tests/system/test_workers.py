@@ -1,5 +1,6 @@
 """Workers that are told to stop, that get stuck, and that die under `make run`."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,91 @@ def test_a_worker_that_is_told_to_stop_finishes_its_batch_and_keeps_nothing(stac
     stack.start_worker()
     stack.start_beat()
     wait_until(lambda: stack.count("state = 'done'") == 24, "the rest")
+
+
+def test_a_worker_that_cannot_finish_its_batch_in_time_gives_it_back(stack: Stack) -> None:
+    stack.environment |= {"STOP_SECONDS": "1", "LEASE_SECONDS": "100"}
+    stack.start_web()
+    uploader = Uploader(stack)
+    assert uploader.upload("A photo that can be read").status_code == 202
+    assert uploader.upload("Words alone", photo=False).status_code == 202
+    ((name,),) = stack.query("SELECT photo_small FROM classifier_prediction WHERE photo_small <> ''")
+    photo = stack.home / "storage" / "photos" / name
+    content = photo.read_bytes()
+    photo.unlink()
+    os.mkfifo(photo)  # whoever reads it waits for ever
+    stack.start_worker()
+    wait_until(lambda: stack.count("state = 'running'") == 2, "a batch in hand")
+    process = stack.processes.pop("predict")
+    process.terminate()
+    process.wait(60)
+    assert stack.count("state = 'queued' AND due_at <= now() AND lease IS NULL AND attempts = 0") == 2
+    photo.unlink()
+    photo.write_bytes(content)
+    stack.start_worker()
+    wait_until(lambda: stack.count("state = 'done' AND attempts = 1") == 2, "both answers")
+
+
+ASK = """
+from classifier.models import Prediction
+from classifier.tasks import classify_pending
+from portal.models import User
+Prediction.objects.create(seller=User.objects.get(email="seller@example.com"), title="Mug")
+classify_pending.delay()
+"""
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+def test_a_worker_keeps_its_connection_from_task_to_task_until_the_database_restarts(stack: Stack) -> None:
+    stack.start_worker()
+    seen: list[set[int]] = []
+    for number in range(1, 4):
+        stack.manage("shell", "--no-imports", "-v0", "-c", ASK)
+        wait_until(lambda number=number: stack.count("state = 'done'") == number, "an answer")  # type: ignore[misc]
+        seen.append(set(stack.query(BACKENDS)))
+    assert set.intersection(*seen)
+    stack.stop_postgres()
+    stack.start_postgres()
+    stack.manage("shell", "--no-imports", "-v0", "-c", ASK)
+    wait_until(lambda: stack.count("state = 'done'") == 4, "an answer after the restart")
+
+
+NOTE_EVERY_CLAIM_AND_RESULT = """
+    CREATE TABLE noted (id uuid, state text, lease uuid);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO noted VALUES (NEW.id, NEW.state, NEW.lease); RETURN NULL; END';
+    CREATE TRIGGER note AFTER UPDATE ON classifier_prediction FOR EACH ROW
+    WHEN (NEW.lease IS DISTINCT FROM OLD.lease OR NEW.finished_at IS DISTINCT FROM OLD.finished_at)
+    EXECUTE FUNCTION note();
+"""
+QUEUE_AND_RING = """
+from classifier.models import Prediction
+from classifier.tasks import classify_pending
+from portal.models import User
+seller = User.objects.get(email="seller@example.com")
+Prediction.objects.bulk_create(Prediction(seller=seller, title=f"Mug {n}", priority=10) for n in range(400))
+for _bell in range(8):
+    classify_pending.delay()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_workers_on_four_hosts_never_claim_a_row_twice(stack: Stack) -> None:
+    stack.environment |= {"BATCH_SIZE": "4", "LEASE_SECONDS": "100", "ENGINE_THREADS": "1"}
+    hosts = [f"host{number}" for number in range(4)]
+    for host in hosts:
+        stack.start_worker(host, host=host)
+    for host in hosts:
+        wait_until(lambda host=host: stack.log(host).count("is computed by") == 2, f"{host}'s models")  # type: ignore[misc]
+    stack.execute(NOTE_EVERY_CLAIM_AND_RESULT)
+    stack.manage("shell", "--no-imports", "-v0", "-c", QUEUE_AND_RING)
+    wait_until(lambda: stack.count("state = 'done'") == 400, "all answers")
+    wait_until(lambda: all("succeeded" in stack.log(host) for host in hosts), "a batch of each: they share the work")
+    noted = dict(stack.query("SELECT state, ARRAY[count(*), count(DISTINCT id)] FROM noted GROUP BY state"))
+    assert noted == {"running": [400, 400], "done": [400, 400]}, "claimed once and answered once"
+    ((largest,),) = stack.query("SELECT max(n) FROM (SELECT count(*) n FROM noted WHERE state = 'done' GROUP BY lease)")
+    assert largest <= 4, "a lease is one claim's"
 
 
 @pytest.mark.slow

@@ -12,13 +12,14 @@ from django.conf import LazySettings
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from classifier import registry
+from classifier import registry, variants
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.pipeline import predict_now
 from classifier.services import register_starters
 from classifier.storage import StorageDown
+from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, quick, write_products
-from training import pipeline, rules, runner, services, snapshots
+from training import equivalence, pipeline, rules, runner, services, snapshots
 from training.models import TrainingRun
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +70,24 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     assert categories[int(answer.combined.argmax())].slug == "toys-games"
     registry.roll_back(Modality.TEXT)
     assert registry.champion(Modality.TEXT) == champion
+
+
+def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
+    products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equivalence, "LEAST_ROWS", 10)
+    variants.start_test(variant_of(tmp_path / "b", "b"), weight=10)
+    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
+    assert "A test is running" in run.message
+    assert len(registry.live(Modality.TEXT)) == 2
+    assert run.version is not None
+    engine = run.version.engines["openvino f32 cpu"]
+    assert (engine["n"], engine["passed"]) == (10, True)
+    assert "openvino f32 cpu: passed: agrees on" in run.log
+    TrainingRun.objects.filter(pk=run.pk).update(state=TrainingRun.State.QUEUED, ends_test=True)
+    assert work(run).state == TrainingRun.State.DEPLOYED
+    assert [variant.version for variant in registry.live(Modality.TEXT)] == [run.version]
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ def test_a_dry_run_says_what_would_happen_and_starts_nothing() -> None:
     output = io.StringIO()
     call_command("retrain", "all", dry_run=True, stdout=output)
     assert "champion: " in output.getvalue()
+    assert "ends a test: False" in output.getvalue()
     assert "Nothing was started." in output.getvalue()
     assert not TrainingRun.objects.exists()
 
@@ -111,7 +112,7 @@ def test_a_dry_run_says_what_would_happen_and_starts_nothing() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["sound"], ["text", "--recipe", "magic"], ["text", "--dataset", "12345"], ["text", "--from", "nobody"],
-     ["text", "--nproc", "0"], ["text", "--resume"], ["text", "--nnodes", "2"]],
+     ["text", "--nproc", "0"], ["text", "--no-deploy", "--end-test"], ["text", "--resume"], ["text", "--nnodes", "2"]],
 )  # fmt: skip
 def test_the_command_refuses_what_it_can_not_do_with_a_sentence(arguments: list[str]) -> None:
     with pytest.raises(CommandError):
@@ -201,6 +202,17 @@ def test_a_scientist_starts_and_cancels_a_run_in_the_admin(client: Client, scien
     client.post(reverse("admin:training_trainingrun_cancel", args=[run.pk]))
     run.refresh_from_db()
     assert run.state == TrainingRun.State.CANCELLED
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_command_and_admin_let_a_run_end_a_test_only_when_told_to(client: Client, scientist: User, may: bool) -> None:
+    call_command("retrain", "text", "--background", *(["--end-test"] if may else []), stdout=io.StringIO())
+    client.force_login(scientist)
+    answers = {"modality": "image", "recipe": "head", "trials": "0", "deploys": "on"} | (
+        {"ends_test": "on"} if may else {}
+    )
+    client.post(reverse("admin:training_trainingrun_start"), answers)
+    assert {run.modality: run.ends_test for run in TrainingRun.objects.all()} == {"text": may, "image": may}
 
 
 def test_a_wrong_form_keeps_what_was_chosen(client: Client, scientist: User) -> None:

@@ -48,8 +48,8 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             _("What was asked for"),
             {
                 "fields": [
-                    "modality", "dataset", "parent", "trials", "processes", "deploys", "trigger", "requested_by",
-                    "report", "created_at", "started_at", "finished_at", "attempts",
+                    "modality", "dataset", "parent", "trials", "processes", "deploys", "ends_test", "trigger",
+                    "requested_by", "report", "created_at", "started_at", "finished_at", "attempts",
                 ],
                 "classes": ["tab"],
             },

@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from portal import supervisor
 from portal.demo import demo_accounts
 
+GRACE = 2  # seconds more than a predict worker is given for its batch
 BIN = Path(sys.executable).parent
 LOCAL = ("127.0.0.1", "localhost")
 EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -27,8 +28,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--predict", type=int, default=1, help="how many predict workers (default: 1)")
 
-    def handle(self, *, host: str, port: int, **options: Any) -> None:
+    def handle(self, *, host: str, port: int, predict: int, **options: Any) -> None:
         _check_port(host, port)
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
@@ -39,9 +41,10 @@ class Command(BaseCommand):
         # Predictions and training share the cores: threads that wait by spinning would slow each other tenfold.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "ALLOWED_HOSTS": hosts}
         status = supervisor.run(
-            _processes(host, port),
+            _processes(host, port, predict),
             vital="web",
             silence=settings.STALL_SECONDS,
+            grace=settings.STOP_SECONDS + GRACE,
             environment=environment,
             folder=settings.BASE_DIR,
         )
@@ -103,13 +106,16 @@ def _names(host: str) -> list[str]:
     return [known for known in dict.fromkeys(found) if not known.startswith(("127.", "localhost"))]
 
 
-def _processes(host: str, port: int) -> dict[str, str]:
+def _processes(host: str, port: int, predict: int) -> dict[str, str]:
     celery = f"{shlex.quote(str(BIN / 'celery'))} -q -A portal"
+    worker = f"{celery} worker --without-gossip --without-mingle -l WARNING"
+    predictors = ["predict", *(f"predict{number}" for number in range(2, predict + 1))]
     return {
         "web": f"{shlex.quote(str(BIN / 'gunicorn'))} portal.wsgi --bind {shlex.quote(host)}:{port}",
-        "predict": f"{celery} worker -Q predict -c 1 -n predict@%h --without-gossip --without-mingle -l WARNING",
-        "default": f"{celery} worker -Q default -c 2 -n default@%h --without-gossip --without-mingle -l WARNING",
+        **{name: f"{worker} -Q predict -c 1 -n {name}@%h" for name in predictors},
+        # What writes the archive, imports and trains takes the cores that answering leaves.
+        "default": f"nice -n 10 {worker} -Q default -c 2 -n default@%h",
         # One run of each modality at a time, side by side; a run's model is fitted in a process of its own.
-        "training": f"{celery} worker -Q training -c 2 -n training@%h --without-gossip --without-mingle -l WARNING",
+        "training": f"nice -n 10 {worker} -Q training -c 2 -n training@%h",
         "beat": f"{celery} beat -l WARNING --pidfile=",
     }

@@ -38,7 +38,11 @@ class Command(BaseCommand):
         parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes on this machine (torchrun)")
         parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="machines; the others run join_training")
         parser.add_argument("--master", default="", metavar="HOST:PORT", help="with --nnodes: this machine's address")
-        parser.add_argument("--no-deploy", action="store_true", help="only register a model that passes")
+        deploying = parser.add_mutually_exclusive_group()
+        deploying.add_argument("--no-deploy", action="store_true", help="only register a model that passes")
+        deploying.add_argument(
+            "--end-test", action="store_true", help="deploy it even while a test runs, which ends it"
+        )
         parser.add_argument("--background", action="store_true", help="leave the work to the training workers")
         parser.add_argument("--resume", action="store_true", help="go on with runs whose process was killed")
         parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -79,6 +83,7 @@ class Command(BaseCommand):
             "machines": options["nnodes"],
             "master": options["master"],
             "deploys": not options["no_deploy"],
+            "ends_test": options["end_test"],
         }
 
     def _dataset(self, name: str | None) -> Dataset | None:

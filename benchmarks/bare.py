@@ -1,0 +1,109 @@
+"""The models with no portal round them, to compare Aisle with."""
+
+import io
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+from items import Item
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An item whose photograph the portal has cleaned and stored."""
+
+    title: str
+    description: str
+    small: str
+    photo: dict[str, Any]  # the fields of a PhotoDraft
+
+
+class Bare:
+    """The same models in one process, with no portal round them."""
+
+    def __init__(self) -> None:
+        from classifier import loading, registry
+
+        variants = registry.deployed()
+        self.text = loading.load_text(variants["text"][0].version)
+        self.image = loading.load_image(variants["image"][0].version)
+
+    def one(self, item: Item) -> float:
+        """Return the milliseconds to decode the upload, to make its two clean copies and to run both models."""
+        from classifier import pictures
+
+        start = time.perf_counter()
+        with Image.open(io.BytesIO(item.photo)) as picture:
+            small = pictures.copies(picture)[1]
+        self.text.predict([item.title], [item.description])
+        self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
+        return (time.perf_counter() - start) * 1000
+
+    def many(self, rows: Sequence[Stored]) -> float:
+        """Return the seconds to decode the stored photographs and to run both models, in batches of 32."""
+        from django.core.files.storage import default_storage
+
+        start = time.perf_counter()
+        for at in range(0, len(rows), 32):
+            batch = rows[at : at + 32]
+            photos = []
+            for row in batch:
+                with default_storage.open(row.small) as file:
+                    photos.append(Image.open(file).convert("RGB"))
+            self.text.predict([row.title for row in batch], [row.description for row in batch])
+            self.image.predict(photos)
+        return time.perf_counter() - start
+
+
+class Eager(Bare):
+    """The same with torch eager in float32, channels_last: what anyone would write first."""
+
+    def __init__(self) -> None:
+        from classifier import loading, registry
+
+        variants = registry.deployed()
+        names = ("torch f32 cpu",)
+        self.text = loading.load_fresh(variants["text"][0].version, names)
+        self.image = loading.load_fresh(variants["image"][0].version, names)
+
+
+def side_by_side(cores: Sequence[int], rows: Sequence[Stored]) -> float:
+    """Return the seconds that as many processes need for their equal shares, each on one core with one thread.
+
+    What two cores of this machine are worth, when nothing is shared but memory and caches.
+    """
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(len(cores))
+    seconds = context.SimpleQueue()
+    environment = {name: os.environ.get(name) for name in ("ENGINE_THREADS", "OMP_NUM_THREADS")}
+    os.environ |= dict.fromkeys(environment, "1")
+    processes = [
+        context.Process(target=_on_core, args=(core, rows[at :: len(cores)], start, seconds))
+        for at, core in enumerate(cores)
+    ]
+    for process in processes:
+        process.start()
+    for name, value in environment.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
+    slowest = max(float(seconds.get()) for _process in processes)
+    for process in processes:
+        process.join()
+    return slowest
+
+
+def _on_core(core: int, rows: Sequence[Stored], start: Barrier, seconds: Any) -> None:
+    os.sched_setaffinity(0, {core})
+    import django
+
+    django.setup()
+    bare = Bare()
+    bare.many(rows[:32])
+    start.wait()
+    seconds.put(bare.many(rows))

@@ -1,0 +1,290 @@
+"""Whether anything is lost, doubled or refused while workers are killed and every server restarts under load.
+
+Starts a whole Aisle of its own (`manage.py start --predict 2`) with embedded servers in a temporary folder and an S3
+server in memory, measures what it can take, and lets sellers' programs upload at 80 % of that while workers die, Valkey
+and PostgreSQL restart, the storage stops and versions are deployed. Then it counts. See benchmarks/README.md.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curves import curves
+from items import Item, gather, shrink
+from machine import machine
+from memory import Scale
+from progress import say
+from stack import running_stack, running_storage, set_up_home, until
+from traffic import Ledger, Refusal, Sellers, uploads
+from trouble import FULL, QUICK, Trouble, Versions, Window, predict_workers
+
+LOAD = 0.8  # of the throughput that was measured
+CLIENTS = 24  # that upload one after the other while it is measured
+PREDICT_WORKERS = 2  # one is killed again and again, and another goes on
+PHOTO_WIDTH = 800  # the S3 server keeps all photographs in memory
+AFTERMATH = {"postgres": 5.0, "storage": 20.0}  # seconds after a window in which refusals still count as its own
+GROWTH, SLACK_MB = 1.15, 30.0  # the last third's weight over the first third's, at most
+SETTLING = 240.0  # seconds, at most, until all is predicted and archived
+
+DOUBLED = """
+CREATE TABLE soak_doubled (id uuid);
+CREATE FUNCTION soak_note() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN INSERT INTO soak_doubled VALUES (OLD.id); RETURN NULL; END';
+CREATE TRIGGER soak_doubled AFTER UPDATE ON classifier_prediction FOR EACH ROW
+WHEN (OLD.state = 'done' AND (NEW.finished_at <> OLD.finished_at OR NEW.state <> 'done'
+                              OR NEW.lease IS DISTINCT FROM OLD.lease))
+EXECUTE FUNCTION soak_note();
+"""
+
+
+def main() -> None:
+    options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    load = os.getloadavg()[0]
+    items, source = gather(options.data, 200)
+    items = [Item(item.title, item.description, shrink(item.photo, PHOTO_WIDTH)) for item in items]
+    set_up_home()
+    with running_storage() as storage, running_stack("--predict", str(PREDICT_WORKERS)) as running:
+        try:
+            figures, scale, faults = soak(items, running, storage, quick=options.quick)
+        finally:
+            if options.log:
+                options.log.write_bytes((Path(os.environ["AISLE_HOME"]) / "stack.log").read_bytes())
+    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "faults": faults, "passed": not faults}
+    if options.plot:
+        options.plot.write_text(plot(scale))
+        say(f"Wrote {options.plot}")
+    report(figures, as_json=options.json)
+    sys.exit(1 if faults else 0)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 minutes of load instead of 30")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    parser.add_argument("--plot", type=Path, help="write the memory of each kind of process to this SVG file")
+    parser.add_argument("--log", type=Path, help="keep what the processes said in this file")
+    parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products)")
+    return parser.parse_args()
+
+
+def soak(items: Sequence[Item], running: Any, storage: Any, *, quick: bool) -> tuple[dict[str, Any], Scale, list[str]]:
+    """Return the figures, the weights, and what went wrong, in words."""
+    import django
+
+    django.setup()
+    from django.db import connection
+
+    from portal.watchdog import sign_of_life
+
+    plan = QUICK if quick else FULL
+    dice = random.Random(5)  # noqa: S311
+    work = uploads(items, dice)
+    sellers = Sellers(running.port, make_seller())
+    watch_results()
+    versions = Versions()
+
+    say("Waiting for the models")
+    until(lambda: all(sign_of_life(worker.pid).exists() for worker in predict_workers(running.process)), "No models.")
+    sellers.flood(work, clients=4, seconds=1)
+    settle()
+    seconds = 15 if quick else 60
+    say(f"{CLIENTS} clients at once for {seconds} s: what it can take")
+    before, start = len(sellers.ledger.accepted), time.monotonic()
+    sellers.flood(work, clients=CLIENTS, seconds=seconds)
+    settle()
+    per_second = (len(sellers.ledger.accepted) - before) / (time.monotonic() - start)
+    sellers.ledger.waits.clear()
+
+    say(f"{per_second:.1f} uploads/s predicted and archived; now {LOAD:.0%} of that for {plan.seconds:.0f} s")
+    scale = Scale(running.process, Path(os.environ["AISLE_HOME"]), every=1 if quick else 5)
+    trouble = Trouble(plan, running.process, storage, versions)
+    scale.start()
+    trouble.start()
+    sellers.come(work, per_second=LOAD * per_second, seconds=plan.seconds, dice=dice)
+    trouble.join()
+    scale.stop()
+    ended = time.monotonic()
+    connection.close()
+    left = settle()
+    ledger = sellers.ledger
+    checks = count(ledger, trouble.windows, versions) | {"unarchived": left, "orphans": trouble.orphans()}
+    figures = {
+        "throughput_per_second": round(per_second, 1),
+        "offered_per_second": round(LOAD * per_second, 1),
+        "seconds": plan.seconds,
+        "uploads": len(ledger.accepted),
+        "interactive_p50_ms": round(1000 * float(np.percentile(ledger.waits, 50))) if ledger.waits else None,
+        "interactive_p99_ms": round(1000 * float(np.percentile(ledger.waits, 99))) if ledger.waits else None,
+        "settled_after_seconds": round(time.monotonic() - ended, 1),
+        "troubles": dict(trouble.done),
+        "windows_seconds": [(window.what, round(window.ended - window.began, 1)) for window in trouble.windows],
+        **checks,
+        "memory_mb": scale.thirds(),
+    }
+    return figures, scale, verdict(figures, trouble.failed)
+
+
+def make_seller() -> str:
+    from knox.models import AuthToken
+
+    from portal.models import User
+    from portal.roles import Role
+
+    seller = User.objects.create_user("soak@shop.example", uuid.uuid4().hex)
+    Role.SELLER.give(seller)
+    return str(AuthToken.objects.create(user=seller)[1])
+
+
+def watch_results() -> None:
+    """Let the database write down whatever happens to a result that was stored already."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(DOUBLED)
+
+
+def settle() -> int:
+    """Wait until all is predicted and archived, for SETTLING at most; return what is left."""
+    from django.db import connection
+
+    from classifier.models import Prediction
+    from feedback.models import Feedback
+
+    deadline = time.monotonic() + SETTLING
+    while left := Prediction.objects.unarchived().count() + Feedback.objects.unarchived().count():
+        connection.close()  # the database may have restarted since
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.3)
+    return left
+
+
+# The checks
+
+
+def count(ledger: Ledger, windows: Sequence[Window], versions: Versions) -> dict[str, Any]:
+    """Return what was lost, doubled and refused."""
+    from django.db import connection
+    from django.db.models import Count, Q
+
+    from classifier.models import Prediction
+    from feedback.models import Feedback
+    from portal.models import Product
+
+    done = {str(pk) for pk in Prediction.objects.filter(state="done").values_list("pk", flat=True)}
+    skus = Counter(Product.objects.values_list("sku", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM soak_doubled")
+        (stored_twice,) = cursor.fetchone()
+    answers = {str(pk): slug for pk, slug in Feedback.objects.values_list("prediction", "category__slug")}
+    expected, found = archive_expected(ledger, answers), archive_found()
+    inside, outside = sort_refusals(ledger.refusals, windows)
+    answered_by = {
+        str(version): Prediction.objects.filter(Q(text_version=version) | Q(image_version=version)).count()
+        for version in versions.deployed
+    }
+    attempts = Prediction.objects.values_list("attempts").annotate(rows=Count("pk")).order_by("attempts")
+    return {
+        "lost": len(set(ledger.accepted.values()) - done) + len(ledger.given_up),
+        "failed": Prediction.objects.filter(state="failed").count(),
+        "doubled_products": sum(times - 1 for times in skus.values()),
+        "unknown_products": len(set(skus) - set(ledger.accepted) - set(ledger.given_up)),
+        "stored_twice": stored_twice,
+        "feedback_lost": sum(answers.get(pk) != slug for pk, slug in ledger.judged.items()),
+        "archive_missing": len(expected - found),
+        "archive_surplus": len(found - expected),
+        "refused_in_windows": dict(Counter(refusal.what for refusal in inside)),
+        "refused_otherwise": dict(Counter(refusal.what for refusal in outside)),
+        "attempts": dict(attempts),
+        "answered_by_deployed": answered_by,
+    }
+
+
+def archive_expected(ledger: Ledger, answers: dict[str, str]) -> set[str]:
+    """Return the names of all objects that the archive must hold, and no others."""
+    names = set()
+    for prediction in ledger.accepted.values():
+        files = ["input.json", "text.json", "ensemble.json"]
+        if prediction in ledger.photos:
+            files += ["image.jpg", "image.json"]
+        if prediction in answers:
+            files.append("feedback.json")
+        names |= {f"archive/{prediction[:2]}/{prediction}/{name}" for name in files}
+    return names
+
+
+def archive_found() -> set[str]:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_S3_ENDPOINT_URL"], region_name="us-east-1")
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="aisle", Prefix="archive/")
+    return {row["Key"] for page in pages for row in page.get("Contents", [])}
+
+
+def sort_refusals(refusals: Sequence[Refusal], windows: Sequence[Window]) -> tuple[list[Refusal], list[Refusal]]:
+    """Return the refusals that the stated restarts explain, and the others.
+
+    While PostgreSQL restarts any request may be told so; while the storage is away, any with a photo. Both must come as
+    a 503 with a sentence. A restart of Valkey, a killed worker and a deployment explain none.
+    """
+    inside, outside = [], []
+    for refusal in refusals:
+        explained = refusal.is_plain and any(
+            window.what in AFTERMATH
+            and refusal.what == {"postgres": "503 database_down", "storage": "503 storage_down"}[window.what]
+            and refusal.began < window.ended + AFTERMATH[window.what]
+            and refusal.ended > window.began
+            for window in windows
+        )
+        (inside if explained else outside).append(refusal)
+    return inside, outside
+
+
+def verdict(figures: dict[str, Any], failed: BaseException | None) -> list[str]:
+    """Return what is wrong, in words."""
+    none_wanted = (
+        "lost", "failed", "doubled_products", "unknown_products", "stored_twice", "feedback_lost", "unarchived",
+        "archive_missing", "archive_surplus", "refused_otherwise", "orphans",
+    )  # fmt: skip
+    faults = [f"{name}: {figures[name]}" for name in none_wanted if figures[name]]
+    faults += [f"{name} answered nothing" for name, rows in figures["answered_by_deployed"].items() if not rows]
+    faults += [
+        f"{role} grew from {first} to {last} MB"
+        for role, (first, last) in figures["memory_mb"].items()
+        if last > GROWTH * first + SLACK_MB
+    ]
+    if failed:
+        faults.append(f"the plan broke off: {failed!r}")
+    return faults
+
+
+# The report
+
+
+def plot(scale: Scale) -> str:
+    lines = [(f"{role} (MB)", [s.megabytes.get(role, 0.0) for s in scale.samples]) for role in scale.roles]
+    return curves(f"Memory by kind of process over {scale.samples[-1].second:.0f} s", lines)
+
+
+def report(figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:24} {value}")
+    print("Passed" if figures["passed"] else "FAILED: " + "; ".join(figures["faults"]))
+
+
+if __name__ == "__main__":
+    main()
