@@ -62,10 +62,10 @@ ROWS = """
     )
     INSERT INTO feedback_feedback (
         id, prediction_id, seller_id, verdict, category_id, rank, wish, earlier, review, created_at, answered_at,
-        archived_at, archive_due_at
+        archived_at, archive_due_at, reason, language, second_wanted
     )
     SELECT gen_random_uuid(), prediction_id, seller_id, 'top5', category_id, 1, '', '[]', 'open', created_at,
-           created_at + interval '1 hour', created_at + interval '2 hours', created_at
+           created_at + interval '1 hour', created_at + interval '2 hours', created_at, '', '', false
     FROM listed WHERE category_id IS NOT NULL
 """
 QUEUED = """

@@ -28,6 +28,20 @@ def write(prediction: uuid.UUID, name: str, content: Any) -> None:
         storages["archive"].save(path(prediction, name), ContentFile(data))
 
 
+def delete(prediction: uuid.UUID) -> int:
+    """Delete all files of a prediction, whatever they are called; return how many. Raises StorageDown."""
+    storage, folder = storages["archive"], path(prediction, "").rstrip("/")
+    with storage_faults():
+        try:
+            names = storage.listdir(folder)[1]
+        except FileNotFoundError:  # a file system says so, an object storage lists nothing
+            return 0
+        for name in names:
+            storage.delete(f"{folder}/{name}")
+        storage.delete(folder)
+    return len(names)
+
+
 def archive(prediction: Prediction) -> None:
     """Write all that is known of a finished prediction. Raises StorageDown.
 

@@ -1,7 +1,7 @@
 """Charts as inline SVG and HTML, drawn on the server: no script, readable in light and dark."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -16,20 +16,30 @@ Z = 1.96  # of a 95 % interval
 
 
 def line(*, title: str, x_label: str, y_label: str, series: Sequence[dict[str, Any]]) -> SafeString:
-    """Return a line chart. `series`: {"name", "points": [(x, y), ...]}; points that are no numbers are left out."""
+    """Return a line chart. `series`: {"name", "points": [(x, y), ...]}; points that are no numbers are left out.
+
+    A series may have a "band", the intervals of its points: [(x, low, high), ...].
+    """
     drawn = [
-        {"name": each["name"], "points": [p for p in each["points"] if all(math.isfinite(v) for v in p)]}
+        {
+            "name": each["name"],
+            "points": [p for p in each["points"] if all(math.isfinite(v) for v in p)],
+            "band": each.get("band", []),
+        }
         for each in series
     ]
     drawn = [each for each in drawn if each["points"]]
     context: dict[str, Any] = {"title": title, "x_label": x_label, "y_label": y_label, "series": []}
     points = [point for each in drawn for point in each["points"]]
     if points:
-        x, y = _Axis([p[0] for p in points], LEFT, WIDTH - RIGHT), _Axis([p[1] for p in points], HEIGHT - BOTTOM, TOP)
+        heights = [p[1] for p in points] + [edge for each in drawn for _x, *edges in each["band"] for edge in edges]
+        x, y = _Axis([p[0] for p in points], LEFT, WIDTH - RIGHT), _Axis(heights, HEIGHT - BOTTOM, TOP)
         context |= _frame(x, y)
         for number, each in enumerate(drawn):
             last = each["points"][-1]
             places = [(x.place(px), y.place(py)) for px, py in each["points"]]
+            there = [(px, high) for px, _low, high in each["band"]]
+            back = [(px, low) for px, low, _high in reversed(each["band"])]
             context["series"].append(
                 {
                     "name": each["name"],
@@ -37,6 +47,7 @@ def line(*, title: str, x_label: str, y_label: str, series: Sequence[dict[str, A
                     "number": number % 4,
                     "path": " ".join(f"{px:.1f},{py:.1f}" for px, py in places),
                     "dots": places if len(places) < 20 else places[-1:],
+                    "band": " ".join(f"{x.place(px):.1f},{y.place(py):.1f}" for px, py in [*there, *back]),
                 }
             )
     return _render("line", context)
@@ -82,11 +93,13 @@ def reliability(
     return _render("reliability", context)
 
 
-def heatmap(confusion: dict[str, Any], names: dict[str, str]) -> SafeString:
+def heatmap(
+    confusion: dict[str, Any], names: dict[str, str], link: Callable[[str, str], str] | None = None
+) -> SafeString:
     """Return a confusion heat map, rows as shares, with the most frequent confusions in words beside it.
 
     `confusion`: {"labels", "matrix"}, matrix[true][given] counts. Of more than 30 categories those with the most
-    mistakes are shown.
+    mistakes are shown. `link` gives the address of what lies behind a cell of the true and the given category.
     """
     labels, matrix = confusion["labels"], confusion["matrix"]
     size = range(len(labels))
@@ -99,13 +112,23 @@ def heatmap(confusion: dict[str, Any], names: dict[str, str]) -> SafeString:
             "number": number,
             "name": title[i],
             "total": totals[i],
-            "cells": [_cell(matrix[i][j], totals[i], i == j, title[i], title[j]) for j in kept],
+            "cells": [
+                _cell(matrix[i][j], totals[i], i == j, title[i], title[j])
+                | {"url": link(labels[i], labels[j]) if link and matrix[i][j] else ""}
+                for j in kept
+            ],
         }
         for number, i in enumerate(kept, start=1)
     ]
     pairs = sorted(((matrix[i][j], i, j) for i in size for j in size if i != j), reverse=True)[:MOST_CONFUSIONS]
     confusions = [
-        {"true": title[i], "given": title[j], "count": count, "share": f"{100 * count / totals[i]:.0f} %"}
+        {
+            "true": title[i],
+            "given": title[j],
+            "count": count,
+            "share": f"{100 * count / totals[i]:.0f} %",
+            "url": link(labels[i], labels[j]) if link else "",
+        }
         for count, i, j in pairs
         if count
     ]

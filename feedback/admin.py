@@ -5,6 +5,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -13,10 +14,16 @@ from unfold.decorators import action, display
 from unfold.forms import ActionForm
 
 from classifier.admin import SellersAdmin, bars, photo_tag
+from feedback.cases.admin import CaseAdmin as CaseAdmin
+from feedback.health.admin import MonitoringReportAdmin as MonitoringReportAdmin
 from feedback.models import Feedback
 from feedback.services import review_feedback
 
-REVIEW_COLOURS = {"open": "info", "accepted": "success", "rejected": "danger", "flagged": "warning"}
+REVIEW_COLOURS = {
+    "open": "info", "accepted": "success", "corrected": "success", "rejected": "danger", "flagged": "warning",
+}  # fmt: skip
+
+DECISIONS = 20  # of an answer, the newest
 
 
 class RankFilter(admin.SimpleListFilter):
@@ -51,11 +58,12 @@ class FeedbackAdmin(SellersAdmin):
     action_form = ReviewForm
     search_help_text = _("A prediction's whole id or a seller's whole e-mail address")
     search_id = "prediction"
-    list_select_related = ["prediction", "category", "seller"]
-    readonly_fields = ["large_picture", "five_bars"]
+    list_select_related = ["prediction", "category", "correction", "seller"]
+    readonly_fields = ["large_picture", "five_bars", "decisions"]
     fields = [
         "prediction", "large_picture", "title", "five_bars", "verdict", "category", "rank", "wish", "seller",
-        "answered_at", "review", "reviewed_by", "reviewed_at", "earlier", "archived_at",
+        "answered_at", "review", "correction", "reviewed_by", "reviewed_at", "decisions", "reason", "worth",
+        "inclusion", "earlier", "archived_at",
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feedback]:
@@ -97,6 +105,11 @@ class FeedbackAdmin(SellersAdmin):
                 )
                 % {"count": later},
             )
+
+    @admin.display(description=_("decisions"))
+    def decisions(self, feedback: Feedback) -> SafeString:
+        reviews = feedback.reviews.select_related("reviewer", "category")[:DECISIONS]
+        return SafeString(render_to_string("admin/feedback/decisions.html", {"feedback": feedback, "reviews": reviews}))
 
     @display(description=_("review"), label=REVIEW_COLOURS)
     def review_badge(self, feedback: Feedback) -> tuple[str, str]:

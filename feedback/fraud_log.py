@@ -95,18 +95,29 @@ def fold(tally: Tally, log: Log, cleared: Mapping[int, float] | None = None) -> 
 
     `cleared`: when a seller's case was cleared last, in seconds since 1970; answers up to then are left out.
     """
+    return _added(tally, log, cleared, 1)
+
+
+def unfold(tally: Tally, log: Log, cleared: Mapping[int, float] | None = None) -> Tally:
+    """Return the tally without a log that was folded into it: answers that were changed since."""
+    left = _added(tally, log, cleared, -1)
+    kept = left.count > 0
+    return Tally(left.keys[kept], left.count[kept], left.surprise[kept])
+
+
+def _added(tally: Tally, log: Log, cleared: Mapping[int, float] | None, times: int) -> Tally:
     if cleared:
         since = np.array([cleared.get(int(seller), -np.inf) for seller in log.seller])
         log = log.where(log.answered_at > since)
+    if not len(log):
+        return tally
     surprise = np.nan_to_num(log.surprise())
     added = np.stack(
         [log.seller, log.version, log.band(), log.predicted, log.chosen, surprise.astype(np.int64)], axis=1
     )
     keys = np.concatenate([tally.keys, added])
-    sums = np.concatenate([tally.surprise, surprise])
-    counts = np.concatenate([tally.count, np.ones(len(log), np.int64)])
-    if not len(keys):
-        return Tally.empty()
+    sums = np.concatenate([tally.surprise, times * surprise])
+    counts = np.concatenate([tally.count, np.full(len(log), times, np.int64)])
     order = np.lexsort(keys.T[::-1])
     keys = keys[order]
     first = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])

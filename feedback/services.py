@@ -1,7 +1,4 @@
-from collections.abc import Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -9,10 +6,10 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
+from feedback.reviewing import reopen, review_feedback
 from feedback.tasks import archive_feedback
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+__all__ = ["NotAnswerable", "record_feedback", "review_feedback"]
 
 
 class NotAnswerable(Exception):
@@ -45,24 +42,11 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
             setattr(feedback, name, value)
         feedback.answered_at = timezone.now()
         # Whoever reviewed it saw another answer.
-        feedback.review, feedback.reviewed_by, feedback.reviewed_at = Feedback.Review.OPEN, None, None
+        reopened = reopen(feedback)
         feedback.needs_archiving()
-        review = ["review", "reviewed_by", "reviewed_at"]
-        feedback.save(update_fields=[*answer, *review, "earlier", "answered_at", "archived_at", "archive_due_at"])
+        feedback.save(update_fields=[*answer, *reopened, "earlier", "answered_at", "archived_at", "archive_due_at"])
     transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left
     return feedback
-
-
-def review_feedback(
-    *, ids: Sequence[UUID], review: Feedback.Review, reviewer: "AbstractBaseUser", seen: datetime | None = None
-) -> int:
-    """Accept answers, so that models learn from them, or keep them out; return how many changed.
-
-    Answers given after `seen`, when the reviewer's page was made (default: now), stay as they are. What was accepted
-    and isn't any more leaves the examples with the next dataset.
-    """
-    rows = Feedback.objects.filter(pk__in=ids, answered_at__lte=seen or timezone.now()).exclude(review=review)
-    return rows.update(review=review, reviewed_by=reviewer, reviewed_at=timezone.now())
 
 
 def _rank(prediction: Prediction, category: Category | None) -> int | None:

@@ -13,17 +13,19 @@ from feedback.experiments import Share
 POINTS = 12  # of a chart over time
 
 # Of a model alone: its likeliest category, looked up for reviewed answers only. Answers that were rejected or set aside
-# as suspicious say nothing, and probabilities that were moved to the archive are neither right nor wrong.
+# as suspicious say nothing, those that a reviewer corrected only what the reviewer said, and probabilities
+# that were moved to the archive are neither right nor wrong.
 BEST = "(SELECT key FROM jsonb_each_text(p.{modality}_probabilities) ORDER BY value::float DESC LIMIT 1)"
-REVIEWED = "f.review = 'accepted' AND f.category_id IS NOT NULL AND p.{modality}_probabilities IS NOT NULL"
+REVIEWED = "f.review IN ('accepted', 'corrected') AND c.id IS NOT NULL AND p.{modality}_probabilities IS NOT NULL"
+SAID = "f.review <> 'corrected'"
 ANSWERS = """
 LEFT JOIN feedback_feedback f ON f.prediction_id = p.id AND f.review NOT IN ('rejected', 'flagged')
-LEFT JOIN classifier_category c ON c.id = f.category_id
+LEFT JOIN classifier_category c ON c.id = COALESCE(f.correction_id, f.category_id)
 """
 LIVE = f"""
-SELECT p.{{modality}}_version_id, count(*), count(f.id), count(*) FILTER (WHERE f.rank = 1),
-    count(*) FILTER (WHERE f.rank IS NOT NULL), count(*) FILTER (WHERE {REVIEWED}),
-    count(*) FILTER (WHERE CASE WHEN {REVIEWED} THEN c.slug = {BEST} END),
+SELECT p.{{modality}}_version_id, count(*), count(f.id) FILTER (WHERE {SAID}),
+    count(*) FILTER (WHERE f.rank = 1 AND {SAID}), count(*) FILTER (WHERE f.rank IS NOT NULL AND {SAID}),
+    count(*) FILTER (WHERE {REVIEWED}), count(*) FILTER (WHERE CASE WHEN {REVIEWED} THEN c.slug = {BEST} END),
     percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY (p.passes->'{{modality}}'->>'ms')::float)
 FROM classifier_prediction p {ANSWERS}
 WHERE p.created_at >= %s AND p.state = 'done' AND p.{{modality}}_version_id IS NOT NULL
@@ -40,8 +42,8 @@ WHERE s.created_at >= %s AND v.modality = '{{modality}}'
 GROUP BY 1
 """  # noqa: S608
 OVER_TIME = f"""
-SELECT p.{{modality}}_version_id, date_bin(%s, f.answered_at, %s) AS slice, count(f.id),
-    count(*) FILTER (WHERE f.rank = 1)
+SELECT p.{{modality}}_version_id, date_bin(%s, f.answered_at, %s) AS slice, count(f.id) FILTER (WHERE {SAID}),
+    count(*) FILTER (WHERE f.rank = 1 AND {SAID})
 FROM classifier_prediction p {ANSWERS}
 WHERE p.created_at >= %s AND f.id IS NOT NULL AND p.{{modality}}_version_id IS NOT NULL
 GROUP BY 1, 2 ORDER BY 2

@@ -3,6 +3,8 @@ from celery import shared_task
 from classifier import archive
 from classifier.archivable import archive_due
 from feedback.models import Feedback
+from feedback.reviewing_order import place_new
+from feedback.reviewing_proposals import propose
 
 
 @shared_task(expires=60)
@@ -13,3 +15,56 @@ def archive_feedback() -> None:
 
 def _write(feedback: Feedback) -> None:
     archive.write(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
+
+
+@shared_task(expires=60)
+def place_feedback() -> None:
+    """Give new answers their place in the review queue; beat asks again for what is left."""
+    for _batch in range(10):
+        if not place_new():
+            return
+
+
+@shared_task(expires=3600)
+def find_fraud() -> None:
+    """Judge all sellers by their answers up to now, open cases, and tell data scientists once of each."""
+    from feedback.cases import duplicates, opening, services
+
+    opening.find_fraud()
+    services.tell_of_new_cases()
+    duplicates.hash_photos()
+
+
+@shared_task(expires=3600)
+def propose_categories() -> None:
+    """Group what fits no category, for reviewers to see whether a category is missing."""
+    propose()
+
+
+@shared_task(expires=300)
+def summarise_health() -> None:
+    """Summarise the hours that are over, and report what drifted in them."""
+    from feedback.health import first_days, summarising, watching
+
+    with summarising.alone() as is_mine:
+        if is_mine:
+            summarising.summarise()
+            watching.watch()
+            first_days.make_missing()
+
+
+@shared_task(expires=60)
+def tell_findings() -> None:
+    """Mail and post what monitors found and nobody was told yet."""
+    from feedback import notifying
+
+    notifying.deliver()
+
+
+@shared_task
+def forget_old_summaries() -> None:
+    """Delete hours that are closed, and old reports that found nothing; the days stay."""
+    from feedback.health import summarising, watching
+
+    summarising.forget_hours()
+    watching.forget_quiet_hours()

@@ -1,4 +1,4 @@
-"""The account page: a seller's API tokens."""
+"""The account page, and on it a seller's API tokens."""
 
 from typing import cast
 
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from knox.models import AuthToken
 
 from portal.models import User
+from portal.privacy import views as privacy
 
 MOST_TOKENS = 20
 
@@ -45,4 +46,5 @@ def token_revoke(request: HttpRequest, pk: str) -> HttpResponse:
 
 def _page(request: HttpRequest, new_token: str | None = None) -> HttpResponse:
     tokens = AuthToken.objects.filter(user=cast(User, request.user)).order_by("-created")
-    return render(request, "account/index.html", {"tokens": tokens, "new_token": new_token})
+    data = privacy.context(cast(User, request.user))
+    return render(request, "account/index.html", {"tokens": tokens, "new_token": new_token, **data})

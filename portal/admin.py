@@ -2,17 +2,20 @@ from typing import Any
 
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.db.models import QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from classifier.admin import SellersAdmin, bars, photo_tag
+from classifier.admin import ReadOnlyAdmin, SellersAdmin, bars, photo_tag
 from portal.models import Product, User
+from portal.privacy.admin import ERASE, erase_page
 
 admin.site.unregister(Group)
 admin.site.unregister(AuthToken)  # a token is its owner's business: the account page makes and revokes it
@@ -28,6 +31,7 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     list_filter = ["is_active", "is_staff", "groups"]
     search_fields = ["email", "name"]
     ordering = ["-date_joined"]
+    actions_detail = ["erase"]
     readonly_fields = ["date_joined", "last_login"]
     fieldsets = [
         (None, {"fields": ["email", "name", "password"]}),
@@ -39,6 +43,16 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
 
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False  # a row alone would leave photos, archive and examples behind: see `erase`
+
+    def has_erase_permission(self, request: HttpRequest, object_id: int | None = None) -> bool:
+        return request.user.has_perm(ERASE)
+
+    @action(description=_("Erase this account"), url_path="erase", permissions=["erase"])
+    def erase(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        return erase_page(self, request, object_id)
+
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all())
@@ -48,6 +62,31 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 class GroupAdmin(ModelAdmin):
     search_fields = ["name"]
     filter_horizontal = ["permissions"]
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnlyAdmin):
+    """What staff changed, by whom and when: in the admin, in the review queue, and what was exported."""
+
+    list_display = ["action_time", "user", "content_type", "object_repr", "action_flag", "words"]
+    list_filter = ["action_flag", "content_type"]
+    list_select_related = ["user", "content_type"]
+    ordering = ["-pk"]
+    search_fields = ["pk"]
+    search_help_text = _("A person's whole e-mail address")
+    fields = ["action_time", "user", "content_type", "object_id", "object_repr", "action_flag", "words"]
+    readonly_fields = ["words"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[LogEntry], search_term: str
+    ) -> tuple[QuerySet[LogEntry], bool]:
+        if not (email := search_term.strip().lower()):
+            return queryset, False
+        return queryset.filter(user=Subquery(User.objects.filter(email=email).values("pk")[:1])), False
+
+    @admin.display(description=_("what"))
+    def words(self, entry: LogEntry) -> str:
+        return entry.get_change_message()
 
 
 @admin.register(Product)

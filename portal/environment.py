@@ -211,6 +211,56 @@ class Environment(BaseSettings):
     TRIAL_DAYS: PositiveInt = Field(
         90, description="For how many days what shadows answered and what versions failed at is kept."
     )
+    FRAUD_APPEALS: bool = Field(
+        True, description="Tell sellers whose fraud case is confirmed, and let each write one note to it."
+    )
+    ERASURE_DAYS: int = Field(
+        7, ge=0, description="How long a seller may still take back the wish to be erased, in days."
+    )
+    EXPORT_DAYS: PositiveInt = Field(7, description="For how many days a data export may be downloaded.")
+    DELETED_DAYS: int = Field(
+        0,
+        ge=0,
+        description="After how many days what was predicted and answered for products that are deleted or were changed "
+        "since goes, with its pictures and its part of the archive.",
+        json_schema_extra={"shown_default": "kept until the account is erased"},
+    )
+    DETAIL_MONTHS: int = Field(
+        0,
+        ge=0,
+        description="After how many months vectors and probabilities move to the archive, as "
+        "`manage.py archive_history` does it.",
+        json_schema_extra={"shown_default": "never by itself"},
+    )
+    LOG_DAYS: int = Field(
+        0,
+        ge=0,
+        description="For how many days the admin's log of changes is kept.",
+        json_schema_extra={"shown_default": "for good"},
+    )
+    DRIFT_ALPHA: float = Field(
+        0.005, gt=0, lt=1, description="Of a small window: the p-value up to which a column has drifted."
+    )
+    DRIFT_DISTANCE: float = Field(
+        0.1, gt=0, lt=1, description="Of a large window: the Wasserstein or Jensen-Shannon distance that is drift."
+    )
+    DRIFT_SHARE: float = Field(
+        0.05, gt=0, lt=1, description="With over 50 categories: the change of a category's share that is drift."
+    )
+    DRIFT_AUC: float = Field(
+        0.55, gt=0.5, lt=1, description="How well embeddings may be told apart from the reference's before it is drift."
+    )
+    ACCURACY_DROP: float = Field(
+        0.05, gt=0, lt=1, description="How far accuracy on reviewed products may fall within a month before it is told."
+    )
+    ALERT_WEBHOOK_URL: Annotated[str, AfterValidator(_address)] = Field(
+        "",
+        description="Where breaches are posted as JSON, such as a chat program's incoming webhook.",
+        json_schema_extra={"shown_default": "mail only"},
+    )
+    RETRAIN_ON_DRIFT: bool = Field(False, description="Whether a day's drift or fall of accuracy starts retraining.")
+    RETRAIN_COOLDOWN_DAYS: PositiveInt = Field(7, description="How many days must lie between two such retrainings.")
+    RETRAIN_CAP: PositiveInt = Field(4, description="How many such retrainings there may be within 90 days.")
     RESULT_WAIT_SECONDS: float = Field(
         2.0, ge=0, le=30, description="How long a page waits for its result before it polls."
     )

@@ -15,6 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
+from portal.privacy.models import Export as Export
+from portal.privacy.models import PrivacyEvent as PrivacyEvent
 
 # What PostgreSQL would keep together as one word: an article number, a path, an address.
 JOINTS = "-/._:@+&<>~=?#"

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group, Permission
 from portal.models import User
 
 STAFF_MAY_SEE = (
+    "admin.view_logentry",
     "classifier.view_category",
     "classifier.view_categoryalias",
     "classifier.view_modelversion",
@@ -15,6 +16,7 @@ STAFF_MAY_SEE = (
     "classifier.view_prediction",
     "classifier.view_deployment",
     "classifier.view_fault",
+    "feedback.view_case",
     "feedback.view_feedback",
     "feedback.view_monitoringreport",
     "portal.view_product",
@@ -23,7 +25,12 @@ STAFF_MAY_SEE = (
     "training.view_trainingrun",
 )
 
-STAFF_MAY_DO = ("classifier.deploy_modelversion", "feedback.review_feedback", "training.start_trainingrun")
+STAFF_MAY_DO = (
+    "classifier.deploy_modelversion",
+    "feedback.judge_case",
+    "feedback.review_feedback",
+    "training.start_trainingrun",
+)
 
 
 class Role(StrEnum):

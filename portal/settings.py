@@ -136,6 +136,8 @@ CELERY_TASK_ROUTES = {
     "classifier.tasks.classify_pending": {"queue": "predict"},
     "training.tasks.run_training": {"queue": "training"},
     "training.tasks.fit_rules": {"queue": "training"},
+    "training.tasks.write_references": {"queue": "training"},
+    "training.tasks.forget_erased": {"queue": "training"},
 }
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -160,6 +162,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "propose new categories": {
+        "task": "feedback.tasks.propose_categories",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
     "stop new versions that fail": {
         "task": "classifier.tasks.guard_versions",
         "schedule": 60.0,
@@ -174,6 +181,36 @@ CELERY_BEAT_SCHEDULE = {
     "answer reports that ask for retraining": {"task": "training.tasks.answer_reports", "schedule": 60.0},
     "delete old records of trials": {"task": "classifier.tasks.forget_old_records", "schedule": 86_400.0},
     "delete expired sessions": {"task": "portal.tasks.clear_sessions", "schedule": 86_400.0},
+    "erase accounts": {"task": "portal.tasks.erase_due", "schedule": 60.0, "options": {"expires": 60.0}},
+    "make data exports": {"task": "portal.tasks.build_exports", "schedule": 60.0, "options": {"expires": 60.0}},
+    "delete what is kept long enough": {"task": "portal.tasks.retain", "schedule": 86_400.0},
+    "delete exports that are old": {"task": "portal.tasks.delete_old_exports", "schedule": 3600.0},
+    "forget what was erased": {
+        "task": "training.tasks.forget_erased",
+        "schedule": 300.0,
+        "options": {"expires": 300.0},
+    },
+    "find sellers who mislabel on purpose": {
+        "task": "feedback.tasks.find_fraud",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+    "summarise what was predicted": {
+        "task": "feedback.tasks.summarise_health",
+        "schedule": 300.0,
+        "options": {"expires": 300.0},
+    },
+    "write the references of drift": {
+        "task": "training.tasks.write_references",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+    "tell what monitors found": {
+        "task": "feedback.tasks.tell_findings",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "delete old summaries": {"task": "feedback.tasks.forget_old_summaries", "schedule": 86_400.0},
     "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
 }
 if env.RETRAIN_SCHEDULE:
@@ -200,9 +237,24 @@ CANARY_MAX_ERROR_RATE = env.CANARY_MAX_ERROR_RATE
 CANARY_MAX_LATENCY_RATIO = env.CANARY_MAX_LATENCY_RATIO
 CANARY_LEAST_PREDICTIONS = env.CANARY_LEAST_PREDICTIONS
 TRIAL_DAYS = env.TRIAL_DAYS
+FRAUD_APPEALS = env.FRAUD_APPEALS
+ERASURE_DAYS = env.ERASURE_DAYS
+EXPORT_DAYS = env.EXPORT_DAYS
+DELETED_DAYS = env.DELETED_DAYS
+DETAIL_MONTHS = env.DETAIL_MONTHS
+LOG_DAYS = env.LOG_DAYS
+DRIFT_ALPHA = env.DRIFT_ALPHA
+DRIFT_DISTANCE = env.DRIFT_DISTANCE
+DRIFT_SHARE = env.DRIFT_SHARE
+DRIFT_AUC = env.DRIFT_AUC
+ACCURACY_DROP = env.ACCURACY_DROP
+ALERT_WEBHOOK_URL = env.ALERT_WEBHOOK_URL
+RETRAIN_ON_DRIFT = env.RETRAIN_ON_DRIFT
+RETRAIN_COOLDOWN_DAYS = env.RETRAIN_COOLDOWN_DAYS
+RETRAIN_CAP = env.RETRAIN_CAP
 RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
 
-# Files: photos of products, the archive of predictions, the artifacts of model versions
+# Files: photos of products, the archive of predictions, the artifacts of model versions, exports of sellers' data
 STATIC_URL = "static/"
 STATIC_ROOT = AISLE_HOME / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -217,6 +269,7 @@ def _storage(room: str) -> dict[str, object]:
             "location": room,
             "default_acl": None,
             "file_overwrite": True,
+            "max_memory_size": 16_000_000,  # of a file that is read; a larger one goes to the disk
             # A request or a worker must not hang on a storage that is away.
             "client_config": Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
         }
@@ -230,6 +283,7 @@ STORAGES = {
     "archive": _storage("archive"),
     "models": _storage("models"),
     "datasets": _storage("datasets"),
+    "private": _storage("private"),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 if DEBUG:

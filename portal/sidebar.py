@@ -19,7 +19,14 @@ NAVIGATION = [
         "title": _("Products"),
         "items": [
             _link(_("Predictions"), "query_stats", "classifier_prediction"),
+            {
+                "title": _("Review queue"),
+                "icon": "fact_check",
+                "link": reverse_lazy("review"),
+                "permission": lambda request: request.user.has_perm("feedback.review_feedback"),
+            },
             _link(_("Feedback"), "rate_review", "feedback_feedback"),
+            _link(_("Fraud cases"), "gavel", "feedback_case"),
             _link(_("Products"), "inventory_2", "portal_product"),
             _link(_("Categories"), "shelves", "classifier_category"),
         ],
@@ -27,6 +34,10 @@ NAVIGATION = [
     {
         "title": _("Models"),
         "items": [
+            {
+                **_link(_("Health"), "monitor_heart", "feedback_monitoringreport"),
+                "link": reverse_lazy("model_health"),
+            },
             _link(_("Model versions"), "model_training", "classifier_modelversion"),
             _link(_("Ensemble rules"), "merge", "classifier_ensemblerule"),
             {
@@ -45,10 +56,15 @@ NAVIGATION = [
         "items": [
             _link(_("Users"), "person", "portal_user"),
             _link(_("Groups"), "groups", "auth_group"),
+            _link(_("Erasures"), "person_remove", "feedback_erasure"),
+            _link(_("Privacy log"), "policy", "portal_privacyevent"),
         ],
     },
     {
         "title": _("Operations"),
-        "items": [_link(_("Schedules"), "schedule", "django_celery_beat_periodictask")],
+        "items": [
+            _link(_("Schedules"), "schedule", "django_celery_beat_periodictask"),
+            _link(_("Log of changes"), "history_edu", "admin_logentry"),
+        ],
     },
 ]

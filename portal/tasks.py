@@ -2,6 +2,7 @@ from celery import shared_task
 from django.core.management import call_command
 
 from portal import services
+from portal.privacy import erasing, exporting, retention
 
 
 @shared_task
@@ -14,3 +15,27 @@ def clear_sessions() -> None:
 def delete_stale_drafts() -> None:
     """Delete photos that were uploaded but never became part of a product."""
     services.delete_stale_drafts()
+
+
+@shared_task(expires=60)
+def erase_due() -> None:
+    """Go on with the erasures that are due."""
+    erasing.erase_due()
+
+
+@shared_task(expires=60)
+def build_exports() -> None:
+    """Build the copies of their data that people asked for."""
+    exporting.build_due()
+
+
+@shared_task
+def delete_old_exports() -> None:
+    """Delete copies of data that were kept long enough."""
+    exporting.delete_old()
+
+
+@shared_task(expires=3600)
+def retain() -> None:
+    """Delete what is older than its period of keeping."""
+    retention.retain()

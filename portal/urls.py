@@ -4,8 +4,10 @@ from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
 
-from feedback import pages
-from portal import account, health, views
+from feedback import pages, reviewing_aside, reviewing_pages
+from feedback.health import page as health_page
+from portal import account, appeal, health, views
+from portal.privacy import views as privacy
 
 admin.autodiscover()
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
@@ -24,12 +26,22 @@ urlpatterns = [
     path("photos/<uuid:pk>/<str:size>/", views.product_photo, name="product_photo"),
     path("photos/drafts/<uuid:pk>/kept/", views.draft_photo, name="draft_photo"),
     path("account/", account.account, name="account"),
+    path("account/answers/", appeal.appeal, name="appeal"),
     path("account/tokens/", account.token_create, name="token_create"),
     path("account/tokens/<str:pk>/revoke/", account.token_revoke, name="token_revoke"),
+    path("account/erase/", privacy.erase, name="account_erase"),
+    path("account/erase/cancel/", privacy.erase_cancel, name="account_erase_cancel"),
+    path("account/export/", privacy.export_ask, name="export_ask"),
+    path("account/export/state/", privacy.export_state, name="export_state"),
+    path("account/export/<uuid:pk>/", privacy.export_fetch, name="export_fetch"),
     path("accounts/", include("allauth.urls")),
     path("api/", include("portal.api.urls")),
     path("admin/experiments/", admin.site.admin_view(pages.experiment), name="experiments"),
     path("admin/experiments/<slug:modality>/", admin.site.admin_view(pages.experiment), name="experiment"),
+    path("admin/review/", admin.site.admin_view(reviewing_pages.queue), name="review"),
+    path("admin/review/export/", admin.site.admin_view(reviewing_aside.export_page), name="review_export"),
+    path("admin/review/categories/", admin.site.admin_view(reviewing_aside.proposals), name="review_proposals"),
+    path("admin/health/", admin.site.admin_view(health_page.health), name="model_health"),
     path("admin/", admin.site.urls),
     path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),
     path("health/live/", health.live, name="live"),

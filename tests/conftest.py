@@ -163,6 +163,7 @@ def bucket(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Thread
             ("archive", "archive"),
             ("models", "models"),
             ("datasets", "datasets"),
+            ("private", "private"),
         )
     }
     settings.STORAGES = {**settings.STORAGES, **s3}  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from classifier.models import Category, Modality, ModelVersion
 from feedback.models import MonitoringReport
 
+SNAPSHOTS = "snapshots"  # the folder of datasets in the storage "datasets"
 FEEDBACK = "feedback"  # the source of examples that sellers' accepted answers made
 
 
@@ -97,7 +98,7 @@ class Dataset(models.Model):
     @property
     def path(self) -> str:
         """The snapshot's folder in the storage "datasets"."""
-        return f"snapshots/{self.checksum}"
+        return f"{SNAPSHOTS}/{self.checksum}"
 
 
 class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):

@@ -22,13 +22,15 @@ from django.utils.translation import gettext as _
 
 from classifier.storage import StorageDown, storage_faults
 from feedback.models import Feedback
+from feedback.models.answers import TRUSTED
+from training import forgetting
 from training.corpus import MANIFEST, Corpus, CorpusError, Row, checksum, manifest_bytes, verify_shard, write_corpus
 from training.examples import Incoming, drop, keep
 from training.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split
 
 ROWS_AT_ONCE = 500
-LOCK = 2026_1123  # one process absorbs feedback at a time
+LOCK = 2026_1123  # one process works on examples and snapshots at a time
 OLD = 86_400  # seconds after which a half-made folder is nobody's any more
 
 Progress = Callable[[int, int], None]
@@ -45,7 +47,12 @@ def make_dataset(*, sources: Sequence[str] = (), progress: Progress = lambda don
 
 def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, total: None) -> tuple[Dataset, bool]:
     """Do what `make_dataset` says; return the dataset and whether it is new."""
-    exclusions = absorb_feedback()
+    with alone():
+        return _snapshot(sources, progress)
+
+
+def _snapshot(sources: Sequence[str], progress: Progress) -> tuple[Dataset, bool]:
+    exclusions = _absorb()
     examples = Example.objects.all()
     if sources:
         known = set(Example.objects.values_list("source", flat=True).distinct())
@@ -64,7 +71,7 @@ def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, t
     learnable, total = _count(rows, exclusions)
     exclusions["the same as another example"] = usable.count() - total
     total -= exclusions["no training row in its category"]
-    with _making() as folder:
+    with making() as folder:
         manifest = write_corpus(_rows(rows, learnable, total, exclusions, progress), folder, exclusions={})
         # Photos that are gone are found while the rows are written.
         manifest["exclusions"] = {reason: count for reason, count in sorted(exclusions.items()) if count}
@@ -73,7 +80,7 @@ def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, t
         if found:
             return found, False
         dataset = Dataset(checksum=checksum(manifest), manifest=manifest)
-        _upload(folder, dataset)
+        upload(folder, dataset)
         _publish(folder, dataset)
     return Dataset.objects.get_or_create(checksum=dataset.checksum, defaults={"manifest": manifest})
 
@@ -81,13 +88,16 @@ def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, t
 def fetch(dataset: Dataset) -> Corpus:
     """Return the dataset's local copy, downloaded and verified where it isn't there yet.
 
-    Raises CorpusError for a shard that is missing, damaged, or for which there is no room; StorageDown.
+    Raises CorpusError for a shard that is missing, damaged, or for which there is no room, and for a dataset of which
+    erasures left nothing; StorageDown.
     """
-    target = _local(dataset)
+    if not dataset.manifest["shards"]:
+        raise CorpusError(_("Nothing is left of %s: its products were erased.") % dataset)
+    target = local(dataset)
     if _is_whole(target, dataset):
         return Corpus(target)
     storage = storages["datasets"]
-    with _making() as folder:
+    with making() as folder:
         for shard in dataset.manifest["shards"]:
             try:
                 with (
@@ -108,17 +118,17 @@ def fetch(dataset: Dataset) -> Corpus:
 
 
 def absorb_feedback() -> Counter[str]:
-    """Make accepted feedback into examples, and drop the examples of what isn't accepted any more.
+    """Make accepted and corrected feedback into examples, and drop the examples of what isn't any more.
 
     Return for each reason how many answers that name a category stay out.
     """
-    with _alone():
+    with alone():
         return _absorb()
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Wait until no other process absorbs feedback. A session's lock, for photos are copied meanwhile."""
+def alone() -> Iterator[None]:
+    """Wait until no other process absorbs feedback, makes a snapshot or cuts one. A session's lock: it takes long."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     try:
@@ -141,13 +151,16 @@ def _absorb() -> Counter[str]:
         if rows := [row for row in found if row]:
             keep(source=FEEDBACK, rows=rows)
         left_out["feedback: photo is gone"] += len(found) - len(rows)
+    forgetting.drop_waiting()  # before it is dropped below, where its photo would stay
     answered = Feedback.objects.trusted().annotate(key=Cast("prediction_id", TextField()))
     gone = Example.objects.filter(~Exists(answered.filter(key=OuterRef("external_id"))), source=FEEDBACK)
     while some := list(gone.only("pk", "external_id", "title_key", "bands")[:ROWS_AT_ONCE]):
         drop(some)
-    reviews = Feedback.objects.filter(category__isnull=False).exclude(review=Feedback.Review.ACCEPTED)
+    reviews = Feedback.objects.filter(category__isnull=False).exclude(review__in=TRUSTED)
     for review, count in reviews.order_by().values_list("review").annotate(Count("pk")):
         left_out[f"feedback: {Feedback.Review(review).label.lower()}"] += count
+    if doubted := Feedback.objects.doubted().count():
+        left_out["feedback: its seller has a fraud case"] = doubted
     return left_out
 
 
@@ -161,7 +174,8 @@ def _incoming(feedback: Feedback, photo: str, digest: str) -> Incoming | None:
     """Return the product as an example; None when its photo is gone and there is no text."""
     prediction = feedback.prediction
     id = str(prediction.pk)
-    assert feedback.category_id  # noqa: S101 - what `trusted` says
+    category = feedback.correction_id or feedback.category_id
+    assert category  # noqa: S101 - what `trusted` says
     # A prediction's photo never changes, so what was copied once is not read again.
     if prediction.photo_small and not photo:
         try:
@@ -170,7 +184,7 @@ def _incoming(feedback: Feedback, photo: str, digest: str) -> Incoming | None:
         except FileNotFoundError:
             if not prediction.has_text:
                 return None
-    return Incoming(id, prediction.title, prediction.description, feedback.category_id, photo, digest, digest)
+    return Incoming(id, prediction.title, prediction.description, category, photo, digest, digest)
 
 
 def _without_twins(examples: QuerySet[Example]) -> QuerySet[Example]:
@@ -238,7 +252,7 @@ def _rows(
     progress(total, total)
 
 
-def _upload(folder: Path, dataset: Dataset) -> None:
+def upload(folder: Path, dataset: Dataset) -> None:
     """Store the shards, and the manifest last: a snapshot without one is nobody's."""
     storage = storages["datasets"]
     with storage_faults():
@@ -251,7 +265,7 @@ def _upload(folder: Path, dataset: Dataset) -> None:
         storage.save(f"{dataset.path}/{MANIFEST}", ContentFile(manifest_bytes(dataset.manifest)))
 
 
-def _local(dataset: Dataset) -> Path:
+def local(dataset: Dataset) -> Path:
     return Path(settings.DATASET_CACHE) / dataset.checksum
 
 
@@ -266,7 +280,7 @@ def _is_whole(folder: Path, dataset: Dataset) -> bool:
 
 def _publish(folder: Path, dataset: Dataset) -> None:
     """Put a whole copy where it is looked for, unless another process was quicker."""
-    target = _local(dataset)
+    target = local(dataset)
     if not _is_whole(target, dataset):
         shutil.rmtree(target, ignore_errors=True)
         try:
@@ -277,7 +291,7 @@ def _publish(folder: Path, dataset: Dataset) -> None:
 
 
 @contextmanager
-def _making() -> Iterator[Path]:
+def making() -> Iterator[Path]:
     """Give a folder to make something in beside where it will lie; what is left in it goes."""
     cache = Path(settings.DATASET_CACHE)
     try:

@@ -5,7 +5,7 @@ from django.db import transaction
 
 from classifier import registry
 from classifier.models import Modality
-from feedback.models import MonitoringReport
+from feedback.models import ErasureBatch, MonitoringReport
 from training.models import Dataset, TrainingRun
 
 RULE_TRIED_SECONDS = 6 * 3600
@@ -69,3 +69,23 @@ def retrain_on_schedule() -> None:
             )
         except services.Refused:
             continue
+
+
+@shared_task(acks_late=False)
+def forget_erased() -> None:
+    """Drop examples and cut snapshots that erased sellers' products are in."""
+    from training import cutting
+
+    if ErasureBatch.objects.filter(forgotten_at=None, done_at__isnull=False).exists():
+        cutting.forget_erased()
+
+
+@shared_task(acks_late=False)
+def write_references() -> None:
+    """Write down what the snapshots of live versions look like, so that drift is measured against them."""
+    from training import references
+
+    for text, image, dataset in references.missing():
+        # Tried now and then: a snapshot with too few products would have too few in an hour again.
+        if cache.add(f"reference:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
+            references.write(text, image, dataset)

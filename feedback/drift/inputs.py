@@ -50,22 +50,26 @@ def gather(
     embeddings: Mapping[str, Array],
     projections: Mapping[str, Projection],
     chosen: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
+    with_photo: Sequence[bool] | None = None,
 ) -> Rows:
     """Return the columns of a batch of n predictions.
 
     `texts` are titles and descriptions, `looks` None without a photograph; `predicted` and `confidence` the ensemble's
     likeliest category and its probability; `embeddings` {"text", "image"} (n, dim) with rows of NaN where there is
-    none; `chosen` the categories that sellers or reviewers gave, None where nobody has.
+    none; `chosen` the categories that sellers or reviewers gave, None where nobody has. `languages` where they were
+    guessed already; `with_photo` where there are photographs that nobody looked at.
     """
     lengths = np.array([len(title) + len(words) for title, words in texts], np.float64)
     with_text = lengths > 0
     photos = np.array(
         [(x.width * x.height, x.brightness, x.sharpness) if x else (np.nan,) * 3 for x in looks], np.float64
     ).reshape(-1, 3)
+    seen = [x is not None for x in looks] if with_photo is None else with_photo
     kinds = {(True, True): "text and photo", (True, False): "text", (False, True): "photo", (False, False): "nothing"}
     categories: dict[str, Sequence[str | None]] = {
-        "inputs": [kinds[bool(text), look is not None] for text, look in zip(with_text, looks, strict=True)],
-        "language": [language(f"{title} {words}") if title or words else None for title, words in texts],
+        "inputs": [kinds[bool(text), photo] for text, photo in zip(with_text, seen, strict=True)],
+        "language": languages or [language(f"{title} {words}") if title or words else None for title, words in texts],
         "prediction": list(predicted),
     }
     if chosen is not None:

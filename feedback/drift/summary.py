@@ -138,7 +138,7 @@ class Summary:
         return cls(
             layout,
             len(rows.ids),
-            {name: _histogram(layout, name, column) for name, column in rows.numbers.items()},
+            {name: histogram(layout, name, column) for name, column in rows.numbers.items()},
             {name: Counter(x for x in column if x is not None) for name, column in rows.categories.items()},
             sample,
         )
@@ -219,7 +219,8 @@ def _finite(column: npt.NDArray[np.floating[Any]]) -> Values:
     return values[np.isfinite(values)]
 
 
-def _histogram(layout: Layout, name: str, column: npt.NDArray[np.floating[Any]]) -> Histogram:
+def histogram(layout: Layout, name: str, column: npt.NDArray[np.floating[Any]]) -> Histogram:
+    """Return a number's histogram over the bins of its layout; NaN is left out."""
     values = _finite(column)
     bins, count = layout.place(name, values), len(layout.edges[name]) + 1
     return Histogram(

@@ -1,4 +1,24 @@
 from feedback.models.answers import Feedback, FeedbackQuerySet
+from feedback.models.cases import Case, CaseEvent, CaseProduct, FraudTally
+from feedback.models.erasures import Erasure, ErasureBatch
+from feedback.models.health import DriftReference, HealthSummary, Period
 from feedback.models.reports import MonitoringReport
+from feedback.models.reviews import CategoryProposal, Reason, Review
 
-__all__ = ["Feedback", "FeedbackQuerySet", "MonitoringReport"]
+__all__ = [
+    "Case",
+    "CaseEvent",
+    "CaseProduct",
+    "CategoryProposal",
+    "DriftReference",
+    "Erasure",
+    "ErasureBatch",
+    "Feedback",
+    "FeedbackQuerySet",
+    "FraudTally",
+    "HealthSummary",
+    "MonitoringReport",
+    "Period",
+    "Reason",
+    "Review",
+]

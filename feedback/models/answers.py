@@ -3,21 +3,57 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.archivable import Archivable, ArchivableQuerySet
 from classifier.models import Category, Prediction
+from feedback.models.cases import Case
+from feedback.models.reviews import Queued
+
+OPEN = Q(review="open")
+TRUSTED = ("accepted", "corrected")
+QUEUES: dict[str, list[str]] = {
+    "": [],
+    "_category": ["category"],
+    "_seller": ["seller"],
+    "_language": ["language"],
+    "_text": ["text_version"],
+    "_image": ["image_version"],
+}
 
 
 class FeedbackQuerySet(ArchivableQuerySet["Feedback"]):
     def trusted(self) -> Self:
-        """What models may learn from: answers that name a category and that a reviewer accepted."""
-        return self.filter(review=Feedback.Review.ACCEPTED, category__isnull=False)
+        """What models may learn from: answers that a reviewer accepted or corrected, with the `final` category's id.
+
+        Nothing of sellers with a fraud case that nobody has cleared.
+        """
+        return self.with_final().filter(review__in=TRUSTED, final__isnull=False).exclude(self._doubted())
+
+    def doubted(self) -> Self:
+        """What would be trusted if its seller had no fraud case."""
+        return self.with_final().filter(self._doubted(), review__in=TRUSTED, final__isnull=False)
+
+    @staticmethod
+    def _doubted() -> Exists:
+        return Exists(Case.objects.standing().filter(seller=OuterRef("seller")))
+
+    def with_final(self) -> Self:
+        """With the id of the category that counts as `final`: the reviewer's, where there is one, or the seller's."""
+        return self.annotate(final=Coalesce("correction", "category"))
+
+    def unreviewed(self) -> Self:
+        return self.filter(review=Feedback.Review.OPEN)
+
+    def in_queue_order(self) -> Self:
+        """What is most worth a reviewer's minute first; what has no place yet last."""
+        return self.order_by(F("worth").desc(nulls_last=True), "pk")
 
 
-class Feedback(Archivable):
+class Feedback(Archivable, Queued):
     """A seller's answer to "Did you find the predictions accurate?"."""
 
     class Verdict(models.TextChoices):
@@ -28,6 +64,7 @@ class Feedback(Archivable):
     class Review(models.TextChoices):
         OPEN = "open", _("Not reviewed")
         ACCEPTED = "accepted", _("Accepted")
+        CORRECTED = "corrected", _("Corrected")
         REJECTED = "rejected", _("Rejected")
         FLAGGED = "flagged", _("Set aside as suspicious")
 
@@ -41,7 +78,11 @@ class Feedback(Archivable):
     rank = models.PositiveSmallIntegerField(_("rank among the five"), null=True, blank=True)
     wish = models.CharField(_("wished category"), max_length=200, blank=True)
     earlier = models.JSONField(_("earlier answers"), default=list, blank=True)
-    review = models.CharField(_("review"), max_length=8, choices=Review, default=Review.OPEN)
+    review = models.CharField(_("review"), max_length=9, choices=Review, default=Review.OPEN)
+    correction = models.ForeignKey(
+        Category, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("corrected to"),
+        help_text=_("What models learn where a reviewer corrected the answer."),
+    )  # fmt: skip
     reviewed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("reviewer")
     )
@@ -60,6 +101,21 @@ class Feedback(Archivable):
             models.Index(fields=["-answered_at"], name="feedback_newest"),
             models.Index(fields=["archive_due_at"], name="feedback_unarchived", condition=Q(archived_at=None)),
             models.Index(fields=["seller", "prediction"], name="feedback_none_fits", condition=Q(category=None)),
+            models.Index(fields=["seller", "-answered_at"], name="feedback_of_seller"),
+            # The queue, and the queue by what it is most often filtered by, each in its order.
+            *(
+                models.Index(
+                    *map(F, fields),
+                    F("worth").desc(nulls_last=True),
+                    "id",
+                    name=f"feedback_queue{name}",
+                    condition=OPEN,
+                )
+                for name, fields in QUEUES.items()
+            ),
+            models.Index(fields=["answered_at"], name="feedback_unplaced", condition=OPEN & Q(worth=None)),
+            models.Index(fields=["reviewed_at"], name="feedback_second", condition=Q(second_wanted=True)),
+            models.Index(fields=["-reviewed_at"], name="feedback_reviewed", condition=Q(reviewed_at__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(
@@ -67,7 +123,12 @@ class Feedback(Archivable):
                 condition=Q(verdict="top5", category__isnull=False, rank__range=(1, 5))
                 | Q(verdict="other", category__isnull=False, rank=None)
                 | Q(verdict="none", category=None, rank=None),
-            )
+            ),
+            models.CheckConstraint(
+                name="only_a_corrected_answer_has_a_correction",
+                condition=Q(review="corrected", correction__isnull=False)
+                | (~Q(review="corrected") & Q(correction=None)),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -68,6 +68,26 @@ def share(right: npt.NDArray[np.bool_], inclusion: Values | None = None) -> Esti
     return Estimate(value, low, high, len(right), effective)
 
 
+def share_of(right: int, rows: int) -> Estimate | None:
+    """Return the share of rows that counted the same, of which so many are right; None without a row."""
+    return Estimate(right / rows, *wilson(right, rows), rows, float(rows)) if rows else None
+
+
+def weighted_share(rows: float, mass: float, squares: float, right: float, right_squares: float) -> Estimate | None:
+    """Return what `share` returns from sums over the rows: of weights w, of w^2, and of both over those that are right.
+
+    None without a row.
+    """
+    if not rows:
+        return None
+    value = min(right / mass, 1.0)
+    effective = mass**2 / squares
+    variance = (right_squares * (1 - 2 * value) + value**2 * squares) / mass**2
+    if 0 < right < mass and variance > 0:
+        effective = min(value * (1 - value) / variance, float(rows))
+    return Estimate(value, *wilson(min(value * effective, effective), effective), int(rows), effective)
+
+
 def accuracy(
     probabilities: npt.NDArray[np.floating[Any]], targets: Targets, inclusion: Values | None = None
 ) -> Estimate | None:

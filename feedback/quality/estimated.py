@@ -51,10 +51,11 @@ class Calibrator:
         """Return the chance (n,) that each likeliest category is right."""
         return np.asarray(np.interp(np.asarray(confidence, np.float64), self.confidence, self.accuracy))
 
-    def variance(self, confidence: Array) -> float:
+    def variance(self, confidence: Array, counts: Array | None = None) -> float:
         """Return the variance that a mean over these rows has because the knots were measured themselves."""
         knots = len(self.confidence)
-        shares = np.array([np.interp(confidence, self.confidence, row).mean() for row in np.eye(knots)])
+        each = [np.interp(confidence, self.confidence, row) for row in np.eye(knots)]
+        shares = np.array([np.average(row, weights=counts) for row in each])
         sizes = np.array(self.rows)
         smoothed = (np.array(self.accuracy) * sizes + 1) / (sizes + 2)  # a step that was always right can err too
         return float(np.sum(shares**2 * smoothed * (1 - smoothed) / sizes))
@@ -78,17 +79,20 @@ class Expected:
     rows: int
 
 
-def expected_accuracy(confidence: Array, calibrator: Calibrator) -> Expected | None:
+def expected_accuracy(confidence: Array, calibrator: Calibrator, counts: Array | None = None) -> Expected | None:
     """Return the expected accuracy of a window of top probabilities (n,), NaN left out; None with too few rows.
 
-    The interval adds up the chance of the window itself, the mean of p (1 - p) over n, and that of the calibrator.
+    `counts` (n,): how many rows have each of the probabilities, default one. The interval adds up the chance of the
+    window itself, the mean of p (1 - p) over n, and that of the calibrator.
     """
     known = np.asarray(confidence, np.float64)
-    known = known[np.isfinite(known)]
-    if len(known) < LEAST:
+    rows = np.ones(len(known)) if counts is None else np.asarray(counts, np.float64)
+    known, rows = known[np.isfinite(known)], rows[np.isfinite(known)]
+    total = float(rows.sum())
+    if total < LEAST:
         return None
     chances = calibrator.apply(known)
-    mean = float(chances.mean())
-    variance = float(np.mean(chances * (1 - chances))) / len(known) + calibrator.variance(known)
+    mean = float(np.average(chances, weights=rows))
+    variance = float(np.average(chances * (1 - chances), weights=rows)) / total + calibrator.variance(known, rows)
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(known))
+    return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), int(total))

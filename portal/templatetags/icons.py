@@ -17,6 +17,7 @@ ICONS = {
         "clock": '<circle cx="12" cy="12" r="8.5"/><path d="M12 7.5V12l3 2"/>',
         "copy": '<rect x="8.5" y="8.5" width="11" height="11" rx="2"/>'
         '<path d="M15.5 5.5a2 2 0 0 0-2-1h-7a2 2 0 0 0-2 2v7a2 2 0 0 0 1 2"/>',
+        "download": '<path d="M12 4v11M7.5 10.5 12 15l4.5-4.5"/><path d="M4.5 15.5v4h15v-4"/>',
         "edit": '<path d="M4 20h4L19.5 8.5l-4-4L4 16z"/><path d="m13 7 4 4"/>',
         "external": '<path d="M13 5h6v6M19 5l-8.5 8.5"/><path d="M17 14v5H5V7h5"/>',
         "filter": '<path d="M4 7h16M7 12h10M10 17h4"/>',

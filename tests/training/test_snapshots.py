@@ -240,7 +240,7 @@ def test_one_process_absorbs_feedback_at_a_time(
         connection.close()
 
     other = threading.Thread(target=absorb)
-    with snapshots._alone():
+    with snapshots.alone():
         other.start()
         until = time.monotonic() + 20
         while not waits_for_a_lock():

@@ -1,0 +1,117 @@
+"""How long the summaries of one day take, and the health page over them.
+
+Fills a PostgreSQL of its own in a temporary folder with a week of a few predictions, which become drift's reference,
+and a day of many. See benchmarks/README.md.
+"""
+
+import argparse
+import json
+import resource
+import signal
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+from machine import machine
+from progress import say
+from seeding import seed
+from stack import set_up_home
+
+WEEK = 3_500  # predictions of the week before
+SPREAD = """
+    UPDATE classifier_prediction SET finished_at = CASE WHEN number <= %(week)s
+        THEN %(start)s + (number - 0.5) / %(week)s * interval '7 days'
+        ELSE %(day)s + (number - %(week)s - 0.5) / %(rows)s * interval '1 day' END
+    FROM (SELECT id, row_number() OVER () AS number FROM classifier_prediction WHERE state = 'done') AS numbered
+    WHERE numbered.id = classifier_prediction.id
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="20,000 predictions")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    parser.add_argument("--rows", type=int, help="predictions of the day (default: 100,000)")
+    options = parser.parse_args()
+    rows = options.rows or (20_000 if options.quick else 100_000)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    set_up_home()
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection
+
+    say("Preparing the database")
+    for command in (["migrate", "-v0"], ["prepare", "-v0"], ["collectstatic", "--no-input", "-v0"]):
+        call_command(*command, stdout=sys.stderr)
+    seed(rows=rows + WEEK, sellers=1_000)
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    start = day - timedelta(days=7)
+    with connection.cursor() as cursor:
+        cursor.execute(SPREAD, {"week": WEEK, "rows": rows, "start": start, "day": day})
+        cursor.execute("UPDATE feedback_feedback SET review = 'accepted' WHERE random() < 0.05")
+        cursor.execute("VACUUM (ANALYZE)")
+    figures = {"rows": rows, **measure(start, day)}
+    if options.json:
+        print(json.dumps(figures | machine()))
+    else:
+        for name, value in figures.items():
+            print(f"{name:40} {value:,}")
+
+
+def measure(start: datetime, day: datetime) -> dict[str, float]:
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from feedback.health import first_days, summarising, watching
+    from feedback.models import MonitoringReport
+    from portal.models import User
+
+    while summarising.summarise(now=day + timedelta(minutes=5)):
+        pass
+    assert first_days.make_missing(now=day + timedelta(minutes=5))
+    before = memory()
+    say("Summarising the day")
+    end = day + timedelta(days=1, minutes=5)
+    began, used = time.perf_counter(), time.process_time()
+    hours = summarising.summarise(now=end)
+    took, used = time.perf_counter() - began, time.process_time() - used
+    assert len(hours) == 24
+    began = time.perf_counter()
+    reports = watching.watch(now=end)
+    watched = time.perf_counter() - began
+    assert len(reports) >= 25 and MonitoringReport.objects.exists()
+    client = Client(headers={"host": "localhost"})
+    client.force_login(User.objects.create_superuser("admin@shop.example"))
+    pages = []
+    for _repeat in range(4):
+        began = time.perf_counter()
+        with CaptureQueriesContext(connection) as asked:
+            assert client.get("/admin/health/?days=30").status_code == 200
+        pages.append(time.perf_counter() - began)
+    return {
+        "summarising the day, s": round(took, 1),
+        "of it processor time, s": round(used, 1),
+        "rows a second": round(hours_rows(day) / took),
+        "comparing 24 hours and the day, s": round(watched, 1),
+        "memory before, MB": before,
+        "highest memory, MB": memory(),
+        "health page, ms": round(1000 * min(pages[1:])),
+        "its queries": len(asked),
+    }
+
+
+def hours_rows(day: datetime) -> int:
+    from feedback.models import HealthSummary, Period
+
+    return sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY).filter(start=day))
+
+
+def memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The staff's pages of fraud cases: the list, and one case with its evidence and its verdict."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path
+from django.utils import timezone
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from classifier import charts
+from classifier.admin import SellersAdmin, photo_tag
+from classifier.models import Category
+from feedback.cases import duplicates, words
+from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case
+from feedback.models.cases import Case, CaseProduct
+
+STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
+VERDICTS = {"confirm": confirm_case, "clear": clear_case}
+MOST_EARLIER = 10
+MOST_MATCHES = 8
+MOST_TWINS = 3
+
+
+class AppealFilter(admin.SimpleListFilter):
+    title = _("appeal")
+    parameter_name = "appeal"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("waiting", _("Waits for an answer"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> QuerySet[Case]:
+        if self.value() != "waiting":
+            return queryset
+        return queryset.filter(state=Case.State.CONFIRMED, appealed_at__isnull=False)
+
+
+class VerdictForm(forms.Form):
+    """What a person decides, and why."""
+
+    verdict = forms.ChoiceField(choices=[(name, name) for name in VERDICTS])
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=REASON_LENGTH,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        error_messages={"required": _("Say why, in a sentence or two.")},
+    )
+
+
+@admin.register(Case)
+class CaseAdmin(SellersAdmin):
+    list_display = [
+        "seller_name", "state_badge", "into", "evidence", "rate", "peers", "opened_at", "appeal_badge",
+    ]  # fmt: skip
+    list_display_links = ["seller_name"]
+    list_filter = ["state", AppealFilter]
+    list_select_related = ["seller"]
+    search_help_text = _("A seller's whole e-mail address")
+    ordering = ["-opened_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Case]:
+        name = Category.objects.filter(slug=OuterRef("favourite")).values("name")[:1]
+        rows: QuerySet[Case] = super().get_queryset(request)
+        return rows.defer("timeline").annotate(favourite_name=Subquery(name))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Case], search_term: str
+    ) -> tuple[QuerySet[Case], bool]:
+        term = search_term.strip()
+        if term and "@" not in term:
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, term)
+
+    def get_urls(self) -> list[Any]:
+        judge = self.admin_site.admin_view(self.judge)
+        return [path("<int:pk>/judge/", judge, name="feedback_case_judge"), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        case = self.get_object(request, object_id)
+        if case is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[no-any-return]
+        return self._page(request, case, VerdictForm())
+
+    def judge(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Confirm or clear a case, with a reason."""
+        if not request.user.has_perm(JUDGE):
+            raise PermissionDenied
+        assert request.user.is_authenticated  # noqa: S101 - the permission's own check
+        case = get_object_or_404(Case.objects.select_related("seller"), pk=pk)
+        if request.method != "POST":
+            return redirect("admin:feedback_case_change", pk)
+        form = VerdictForm(request.POST)
+        if not form.is_valid():
+            return self._page(request, case, form, status=422)
+        verdict = form.cleaned_data["verdict"]
+        try:
+            VERDICTS[verdict](case=case, by=request.user, reason=form.cleaned_data["reason"])
+        except Decided as error:
+            messages.error(request, _now("Nothing was changed. %(why)s") % {"why": error})
+        except ValidationError as error:
+            form.add_error("reason", error)
+            return self._page(request, case, form, status=422)
+        else:
+            said = {
+                "confirm": _now("Confirmed. The seller's answers stay out of training; nothing is blocked."),
+                "clear": _now("Cleared. The same answers are never held against the seller again."),
+            }
+            messages.success(request, said[verdict])
+        return redirect("admin:feedback_case_change", pk)
+
+    def _page(self, request: HttpRequest, case: Case, form: VerdictForm, status: int = 200) -> HttpResponse:
+        names = dict(Category.objects.values_list("slug", "name"))
+        favourite = names.get(case.favourite, case.favourite)
+        products = list(
+            case.products.select_related("prediction__feedback").defer(
+                "prediction__text_embedding", "prediction__image_embedding"
+            )
+        )
+        matches = duplicates.matches(case, products)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _now("Fraud case: %(seller)s") % {"seller": case.seller},
+            "case": case,
+            "badge": {"text": case.get_state_display(), "type": STATE_COLOURS[case.state]},
+            "form": form,
+            "may_judge": request.user.has_perm(JUDGE),
+            "may_see_people": request.user.has_perm("portal.view_user"),
+            "favourite": favourite,
+            "summary": words.summary(case.figures, favourite),
+            "reasons": words.reasons(case.reasons, favourite),
+            "bars": words.bars(case.figures, favourite),
+            "certainty": words.certainty(case.figures),
+            "chart": _chart(case),
+            "products": [_row(product, names, case.favourite) for product in products],
+            "matches": [_match(match) for match in matches[:MOST_MATCHES]],
+            "more_matches": max(len(matches) - MOST_MATCHES, 0),
+            "earlier": Case.objects.filter(seller=case.seller_id).exclude(pk=case.pk)[:MOST_EARLIER],
+            "events": case.events.select_related("by"),
+            "titles": {
+                "verdict": _now("Your verdict"),
+                "comparison": _now("Beside other sellers"),
+                "products": _now("Products that speak against the seller"),
+                "matches": _now("The same photographs and words in other sellers' cases"),
+                "history": _now("What happened"),
+            },
+        }
+        return TemplateResponse(request, "admin/feedback/case.html", context, status=status)
+
+    @display(description=_("seller"), ordering="seller")
+    def seller_name(self, case: Case) -> str:
+        return str(case.seller)
+
+    @display(description=_("state"), label=STATE_COLOURS)
+    def state_badge(self, case: Case) -> tuple[str, str]:
+        return case.state, case.get_state_display()
+
+    @display(description=_("favoured category"))
+    def into(self, case: Case) -> str:
+        return str(getattr(case, "favourite_name", None) or case.favourite)
+
+    @display(description=_("against the seller"))
+    def evidence(self, case: Case) -> str:
+        return str(_now("%(evidence)d of %(chances)d") % case.figures)
+
+    @display(description=_("rate"))
+    def rate(self, case: Case) -> str:
+        return words.percent(case.figures["rate"])
+
+    @display(description=_("other sellers"))
+    def peers(self, case: Case) -> str:
+        return words.percent(case.figures["peers_rate"])
+
+    @display(description=_("appeal"), label={"waits": "warning"})
+    def appeal_badge(self, case: Case) -> tuple[str, str] | str:
+        if case.appealed_at is None:
+            return ""
+        return ("waits", _now("Waits")) if case.state == Case.State.CONFIRMED else ("answered", _now("Answered"))
+
+
+def _chart(case: Case) -> str:
+    now = timezone.now().timestamp()
+    day = timedelta(days=1).total_seconds()
+    unit, label = (day, _now("days; 0 is now"))
+    if case.timeline and now - case.timeline[0][0] < 2 * day:
+        unit, label = day / 24, _now("hours; 0 is now")
+    against = [((at - now) / unit, count) for at, count, _allowed in case.timeline]
+    allowed = [((at - now) / unit, most) for at, _count, most in case.timeline]
+    return charts.line(
+        title=_now("Products against the seller, over time"),
+        x_label=label,
+        y_label=_now("products, added up"),
+        series=[
+            {"name": _now("surprising, into the favoured category"), "points": against},
+            {"name": _now("most that would be honest"), "points": allowed},
+        ],
+    )
+
+
+def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[str, Any]:
+    def said(share: float | None) -> str:
+        return "–" if share is None else words.percent(share)
+
+    prediction = product.prediction
+    return {
+        "prediction": prediction,
+        "photo": photo_tag(prediction, "small"),
+        "title": prediction.title or _now("No title"),
+        "predicted": names.get(product.predicted, product.predicted),
+        "confidence": words.percent(product.confidence),
+        "chosen": names.get(product.chosen, product.chosen),
+        "is_favourite": product.chosen == favourite,
+        "text": said(product.text),
+        "image": said(product.image),
+        "ensemble": said(product.ensemble),
+        "usual": said(product.usual),
+        "answered_at": product.answered_at,
+        "review": prediction.feedback.get_review_display(),
+    }
+
+
+def _match(match: duplicates.Match) -> dict[str, Any]:
+    kinds: dict[CaseProduct, list[str]] = {}
+    for kind, twins in ((_now("photograph"), match.photo), (_now("words"), match.text)):
+        for twin in twins:
+            kinds.setdefault(twin, []).append(kind)
+    return {
+        "title": match.product.prediction.title or _now("No title"),
+        "photo": photo_tag(match.product.prediction, "small"),
+        "more": max(len(kinds) - MOST_TWINS, 0),
+        "twins": [
+            {
+                "kinds": _now(" and ").join(names),
+                "photo": photo_tag(twin.prediction, "small"),
+                "case": twin.case,
+                "title": twin.prediction.title,
+            }
+            for twin, names in list(kinds.items())[:MOST_TWINS]
+        ],
+    }

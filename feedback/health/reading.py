@@ -1,0 +1,121 @@
+"""Summaries as the health page shows them: one stretch of figures for each hour or day, and their total."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db.models import QuerySet
+
+from classifier.models import ModelVersion
+from feedback.health.figures import Answers, Tally, Volume, calibrator
+from feedback.health.references import Pair
+from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
+from feedback.quality.estimated import Calibrator
+
+Rows = TypeVar("Rows", bound=QuerySet[Any])
+
+BY_HOUR = timedelta(days=2)  # up to which the page shows hours
+LABELLED = timedelta(days=90)  # whose reviewed products the estimate of accuracy is fitted to
+AT_WORK = timedelta(days=120)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is looked at: finished from `since` to before `until`, by one pair of versions or by all (None)."""
+
+    since: datetime
+    until: datetime
+    pair: Pair | None = None
+
+    @property
+    def period(self) -> Period:
+        return Period.HOUR if self.until - self.since <= BY_HOUR else Period.DAY
+
+
+@dataclass
+class Stretch:
+    start: datetime
+    volume: Volume = field(default_factory=Volume)
+    answers: Answers = field(default_factory=Answers)
+
+
+def stretches(scope: Scope) -> list[Stretch]:
+    """Return the stretches that were summarised, in order of time."""
+    found: dict[datetime, Stretch] = {}
+    rows = HealthSummary.objects.of(scope.period).filter(start__gte=scope.since, start__lt=scope.until)
+    for row in _of_pair(rows, scope.pair).only("start", "volume", "answers").order_by("start"):
+        stretch = found.setdefault(row.start, Stretch(row.start))
+        stretch.volume.add(Volume.from_json(row.volume))
+        stretch.answers.add(Answers.from_json(row.answers))
+    return list(found.values())
+
+
+def total(parts: Sequence[Stretch], since: datetime) -> Stretch:
+    whole = Stretch(since)
+    for part in parts:
+        whole.volume.add(part.volume)
+        whole.answers.add(part.answers)
+    return whole
+
+
+def tally_of(stretch: Stretch, category: str, language: str) -> Tally:
+    """Return the answers about one predicted category or one language, or about all of them."""
+    if category:
+        return stretch.answers.categories.get(category, Tally())
+    return stretch.answers.languages.get(language, Tally()) if language else stretch.answers.tally
+
+
+def count_of(stretch: Stretch, category: str, language: str) -> int:
+    if category:
+        return stretch.volume.categories[category]
+    return stretch.volume.languages[language] if language else stretch.volume.done
+
+
+def calibrator_before(scope: Scope) -> Calibrator | None:
+    """Return the calibrator fitted to what was reviewed of the 90 days before; None with too little."""
+    days = HealthSummary.objects.of(Period.DAY).filter(start__gte=scope.since - LABELLED, start__lt=scope.since)
+    known = Answers()
+    for content in _of_pair(days, scope.pair).order_by().values_list("answers__reliability", flat=True):
+        if content:
+            known.add(Answers(reliability={int(step): sums for step, sums in content.items()}))
+    return calibrator(known.reliability)
+
+
+def pairs(now: datetime) -> dict[str, Pair]:
+    """Return the pairs that answered lately, the newest first, by their name in an address."""
+    days = HealthSummary.objects.of(Period.DAY).filter(start__gte=now - AT_WORK).exclude(
+        text_version=None, image_version=None
+    )  # fmt: skip
+    found = days.order_by().values_list("text_version", "image_version").distinct()
+    ordered = sorted(found, key=lambda pair: [-(pk or 0) for pk in pair])
+    return {f"{text or 0}-{image or 0}": (text, image) for text, image in ordered}
+
+
+def versions(found: Sequence[Pair]) -> dict[int, ModelVersion]:
+    """Return the versions of these pairs by their id."""
+    ids = {pk for pair in found for pk in pair if pk}
+    return ModelVersion.objects.defer("metrics", "lineage").in_bulk(ids)
+
+
+def latest_drift(scope: Scope) -> list[MonitoringReport]:
+    """Return each pair's latest report on drift within the scope: on a day, or on an hour where hours are shown."""
+    reports = MonitoringReport.objects.filter(
+        kind=MonitoringReport.Kind.DRIFT, period=scope.period, start__gte=scope.since, start__lt=scope.until
+    )
+    newest = _of_pair(reports, scope.pair).order_by("text_version_id", "image_version_id", "-start")
+    return list(newest.distinct("text_version_id", "image_version_id").select_related("text_version", "image_version"))
+
+
+def breaches(scope: Scope, most: int) -> list[MonitoringReport]:
+    reports = MonitoringReport.objects.filter(breached=True, start__gte=scope.since, start__lt=scope.until)
+    return list(_of_pair(reports, scope.pair).defer("figures").order_by("-start", "-pk")[:most])
+
+
+def reference_origins() -> dict[Pair, DriftReference]:
+    rows = DriftReference.objects.defer("summary", "projections")
+    return {(row.text_version_id, row.image_version_id): row for row in rows}
+
+
+def _of_pair(rows: Rows, pair: Pair | None) -> Rows:
+    return rows if pair is None else rows.filter(text_version=pair[0], image_version=pair[1])

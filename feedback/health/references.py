@@ -1,0 +1,83 @@
+"""What a pair of versions is compared with, as it is stored."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.utils import timezone
+
+from classifier.models import Modality
+from feedback.drift.inputs import Projection
+from feedback.drift.summary import Layout, Rows, Summary
+from feedback.models import DriftReference
+
+KINDS = tuple(Modality.values)
+MOST = 3_000  # rows of a reference
+
+Pair = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    summary: Summary
+    projections: Mapping[str, Projection]
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of windows: the reference's bins, and a sample of the usual size."""
+        return Layout(self.summary.layout.edges)
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        return {name: len(projection.axes) for name, projection in self.projections.items()}
+
+
+def load(pair: Pair) -> Reference | None:
+    row = DriftReference.objects.filter(text_version=pair[0], image_version=pair[1]).first()
+    return read(row) if row else None
+
+
+def read(row: DriftReference) -> Reference:
+    projections = {name: _projection(content) for name, content in row.projections.items()}
+    return Reference(Summary.from_json(row.summary), projections)
+
+
+def store(pair: Pair, rows: Rows, embeddings: Mapping[str, Any], *, origin: str) -> DriftReference:
+    """Keep a reference of these rows (up to 3,000) and of the embeddings {"text", "image"} (n, dim) of the same rows.
+
+    One that the pair has already is replaced: from then on the new one is compared with.
+    """
+    projections = {}
+    vectors = {}
+    for name, some in embeddings.items():
+        projections[name] = Projection.fit(some)
+        vectors[f"{name} embedding"] = projections[name].apply(some)
+    whole = Rows(rows.ids, rows.numbers, rows.categories, vectors)
+    summary = Summary.of(whole, Layout.of(whole, keep=MOST))
+    return DriftReference.objects.update_or_create(
+        text_version_id=pair[0],
+        image_version_id=pair[1],
+        defaults={
+            "origin": origin,
+            "summary": summary.to_json(),
+            "projections": {name: _content(projection) for name, projection in projections.items()},
+            "since": timezone.now(),
+        },
+    )[0]
+
+
+def _content(projection: Projection) -> dict[str, Any]:
+    return {
+        name: {"shape": array.shape, "float32": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()}
+        for name, array in projection.arrays().items()
+    }
+
+
+def _projection(content: Mapping[str, Any]) -> Projection:
+    arrays = {
+        name: np.frombuffer(base64.b64decode(each["float32"]), np.float32).reshape(each["shape"])
+        for name, each in content.items()
+    }
+    return Projection(**arrays)

@@ -1,0 +1,26 @@
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from feedback.health import summarising
+
+
+class Command(BaseCommand):
+    help = (
+        "Bring the health page's summaries up to date, as beat does; with --since, count the hours from then on anew."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--since", help="a day, such as 2026-11-01, in UTC")
+
+    def handle(self, *, since: str | None, **options: Any) -> None:
+        try:
+            start = datetime.fromisoformat(since).replace(tzinfo=UTC) if since else None
+        except ValueError:
+            raise CommandError(f"{since!r} is no day: write it as 2026-11-01.") from None
+        hours = summarising.summarise(since=start)
+        if hours:
+            self.stdout.write(f"Hours written: {len(hours)}, up to {hours[-1]:%Y-%m-%d %H:%M}.")
+        else:
+            self.stdout.write("Nothing to write: every hour that is over is counted, or another process counts.")

@@ -1,0 +1,161 @@
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from classifier.models import Prediction
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+
+class FraudTally(models.Model):
+    """What all sellers' answers sum up to: one row, folded on by `feedback.cases.folding`.
+
+    `arrays`: a `feedback.fraud_log.Tally` as a compressed .npz. Its numbers of categories and versions are places in
+    the lists `categories` (slugs) and `versions` (pairs of text and image version); `cleared` holds the clearings that
+    were taken out of it: by seller, in seconds since 1970.
+    """
+
+    THE_ONE = 1
+
+    arrays = models.BinaryField(default=bytes)
+    categories = models.JSONField(default=list)
+    versions = models.JSONField(default=list)
+    cleared = models.JSONField(default=dict)
+    until = models.DateTimeField(_("answers up to"), null=True)
+    revision = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"answers up to {self.until:%Y-%m-%d %H:%M}" if self.until else "no answers"
+
+
+class CaseQuerySet(models.QuerySet["Case"]):
+    def standing(self) -> Self:
+        """Those that keep a seller's answers out of training: nobody has cleared them."""
+        return self.filter(state__in=[Case.State.OPEN, Case.State.CONFIRMED])
+
+    def appealable(self, seller: "AbstractBaseUser") -> Self:
+        """What the seller is told of, and may answer."""
+        return self.filter(seller=seller, state=Case.State.CONFIRMED)
+
+
+class Case(models.Model):
+    """A seller whose answers look like intent rather than error, and what a person decided.
+
+    A case blocks nothing: it keeps the seller's answers out of training until it is cleared, and no more. `figures` are
+    those of `feedback.fraud.Finding`, frozen as found; `favourite` is a category's slug.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open", _("Open")
+        CONFIRMED = "confirmed", _("Confirmed")
+        CLEARED = "cleared", _("Cleared")
+
+    seller = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="fraud_cases", verbose_name=_("seller")
+    )
+    state = models.CharField(_("state"), max_length=9, choices=State, default=State.OPEN)
+    favourite = models.CharField(_("favoured category"), max_length=80)
+    figures = models.JSONField(_("figures"))
+    reasons = models.JSONField(_("reasons"), default=list)
+    timeline = models.JSONField(
+        _("timeline"), default=list, help_text=_("Seconds since 1970, products that speak against the seller, allowed.")
+    )
+    opened_at = models.DateTimeField(_("opened"), default=timezone.now, editable=False)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("decided by")
+    )
+    decided_at = models.DateTimeField(_("decided"), null=True, blank=True)
+    reason = models.TextField(_("reason"), blank=True)
+    appeal = models.TextField(_("appeal"), blank=True)
+    appealed_at = models.DateTimeField(_("appealed"), null=True, blank=True)
+    notified_at = models.DateTimeField(_("data scientists told"), null=True, editable=False)
+
+    objects = CaseQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("fraud case")
+        verbose_name_plural = _("fraud cases")
+        ordering = ["-opened_at"]
+        permissions = [("judge_case", "Can confirm and clear fraud cases")]
+        indexes = [
+            models.Index(fields=["-opened_at"], name="case_newest"),
+            models.Index(fields=["state", "-opened_at"], name="case_by_state"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["seller"], condition=Q(state__in=["open", "confirmed"]), name="one_standing_case_per_seller"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open") | (Q(decided_at__isnull=False) & ~Q(reason="")),
+                name="a_decided_case_has_a_reason",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seller}, {self.opened_at:%Y-%m-%d}"
+
+    @property
+    def is_decided(self) -> bool:
+        return self.state != self.State.OPEN
+
+
+class CaseProduct(models.Model):
+    """A product that speaks against the seller, with what was said of it when the case was opened.
+
+    Probabilities are of the chosen category, empty where a model gave none; `usual` is that which the models give to
+    what other sellers choose in the same place (a geometric mean). Hashes are `feedback.duplicates`' of 64 bits as
+    signed numbers; empty: not looked at yet, or nothing to look at.
+    """
+
+    case = models.ForeignKey(Case, models.CASCADE, related_name="products")
+    prediction = models.ForeignKey(Prediction, models.CASCADE, related_name="+", verbose_name=_("prediction"))
+    predicted = models.CharField(_("models' category"), max_length=80)
+    chosen = models.CharField(_("chosen category"), max_length=80)
+    confidence = models.FloatField(_("confidence"))
+    text = models.FloatField(_("text model"), null=True)
+    image = models.FloatField(_("image model"), null=True)
+    ensemble = models.FloatField(_("both"), null=True)
+    usual = models.FloatField(_("usual"))
+    answered_at = models.DateTimeField(_("answered"))
+    photo_hash = models.BigIntegerField(null=True, editable=False)
+    text_hash = models.BigIntegerField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("product of a case")
+        verbose_name_plural = _("products of cases")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.chosen} for {self.predicted}"
+
+
+class CaseEvent(models.Model):
+    """Who did what with a case, and when: kept for as long as the case."""
+
+    class Action(models.TextChoices):
+        OPENED = "opened", _("Opened")
+        CONFIRMED = "confirmed", _("Confirmed")
+        CLEARED = "cleared", _("Cleared")
+        APPEALED = "appealed", _("Appealed")
+
+    case = models.ForeignKey(Case, models.CASCADE, related_name="events")
+    action = models.CharField(_("action"), max_length=9, choices=Action)
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", verbose_name=_("by"),
+        help_text=_("Empty: Aisle itself."),
+    )  # fmt: skip
+    note = models.TextField(_("note"), blank=True)
+    at = models.DateTimeField(_("when"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("event of a case")
+        verbose_name_plural = _("events of cases")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()} {self.at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,136 @@
+"""The pages beside the review queue: proposed categories, and the export for notebooks."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _later
+
+from classifier.admin import photo_tag
+from classifier.models import Category
+from feedback.models import CategoryProposal, Feedback
+from feedback.reviewing import Stale
+from feedback.reviewing_export import FORMATS, export
+from feedback.reviewing_filters import ExportFilters
+from feedback.reviewing_pages import require_reviewer
+from feedback.reviewing_proposals import accept, reject
+
+SHOWN = 20  # proposals on the page
+EXAMPLES = 6  # products of each
+
+
+class NewCategory(forms.Form):
+    proposal = forms.ModelChoiceField(CategoryProposal.objects.all())
+    name = forms.CharField(max_length=80, label=_later("Name"))
+    slug = forms.SlugField(max_length=80, label=_later("Slug"), required=False)
+    retrain = forms.BooleanField(required=False, label=_later("Ask for retraining"))
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if Category.objects.named(name):
+            raise ValidationError(_("There is a category with this name or alias already."))
+        return name
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if "name" in data and not data.get("slug"):
+            data["slug"] = slugify(data["name"])[:80]
+            if not data["slug"]:
+                self.add_error("slug", _("Give a slug in Latin letters: none can be made of this name."))
+        if Category.objects.filter(slug=data.get("slug")).exists():
+            self.add_error("slug", _("There is a category with this slug already."))
+        return data
+
+
+def proposals(request: HttpRequest) -> HttpResponse:
+    """What may be a missing category, with its products; each is created or turned down here."""
+    require_reviewer(request)
+    form = NewCategory(request.POST or None)
+    if request.method == "POST" and _decide(request, form):
+        return redirect("review_proposals")
+    found = CategoryProposal.objects.filter(state=CategoryProposal.State.OPEN)[:SHOWN]
+    context = {
+        **admin.site.each_context(request),
+        "title": _("New categories"),
+        "form": form,
+        "tried": request.POST.get("proposal", ""),
+        "proposals": [
+            {
+                "row": proposal,
+                "id": str(proposal.pk),
+                "examples": _examples(proposal),
+                "name": " ".join(proposal.words[:2]).title(),
+            }
+            for proposal in found
+        ],
+    }
+    return TemplateResponse(request, "admin/feedback/proposals.html", context)
+
+
+def _examples(proposal: CategoryProposal) -> list[dict[str, Any]]:
+    answers = proposal.answers.select_related("prediction").only(
+        "wish", "prediction__title", "prediction__photo_small"
+    )[:EXAMPLES]  # fmt: skip
+    return [{"answer": answer, "photo": photo_tag(answer.prediction, "small")} for answer in answers]
+
+
+def _decide(request: HttpRequest, form: NewCategory) -> bool:
+    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+    try:
+        if "reject" in request.POST:
+            proposal = form.fields["proposal"].clean(request.POST.get("proposal"))
+            reject(proposal=proposal, reviewer=request.user)
+            messages.success(request, _("Turned down. It won't be proposed again."))
+            return True
+        if not form.is_valid():
+            return False
+        data = form.cleaned_data
+        category = accept(
+            proposal=data["proposal"],
+            name=data["name"],
+            slug=data["slug"],
+            reviewer=request.user,
+            asks_retraining=data["retrain"],
+        )
+        messages.success(
+            request, _("%(name)s is a category now. Models suggest it after the next training.") % {"name": category}
+        )
+    except (Stale, ValidationError):
+        messages.warning(request, _("Nothing was changed: the proposal was decided or grouped anew meanwhile."))
+    return True
+
+
+def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """Choose answers and download them as a zip with a table and the photos."""
+    require_reviewer(request)
+    filters = ExportFilters(request.GET)
+    format = request.GET.get("format", "")
+    if format in FORMATS and filters.is_valid():
+        _note(request)
+        return StreamingHttpResponse(
+            export(filters.apply(Feedback.objects.all()), format),
+            content_type="application/zip",
+            headers={"Content-Disposition": f'attachment; filename="answers-{format}.zip"', "X-Accel-Buffering": "no"},
+        )
+    context = {**admin.site.each_context(request), "title": _("Export answers"), "filters": filters, "formats": FORMATS}
+    return TemplateResponse(request, "admin/feedback/export.html", context)
+
+
+def _note(request: HttpRequest) -> None:
+    """Who took which answers out of the house stands in the log too."""
+    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+    LogEntry.objects.create(
+        user=request.user,
+        content_type=ContentType.objects.get_for_model(Feedback),
+        object_repr=_("answers")[:200],
+        action_flag=CHANGE,
+        change_message=f"Exported: {request.GET.urlencode()}",
+    )

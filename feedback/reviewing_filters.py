@@ -1,0 +1,107 @@
+"""What the review queue and its export can be narrowed down to."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from classifier.models import Category, Modality, ModelVersion
+from feedback.drift.looks import SCRIPTS, STOP_WORDS, UNKNOWN
+from feedback.models import Feedback, FeedbackQuerySet, Reason
+
+DIFFERENT = 0.3  # bits of Jensen-Shannon divergence from which two models disagree
+ANY = ("", _("All"))
+LANGUAGES = sorted({*STOP_WORDS, *SCRIPTS.values()})
+
+
+class QueueFilters(forms.Form):
+    """A choice that can't be read narrows nothing down: its error is shown instead."""
+
+    version = forms.ModelChoiceField(ModelVersion.objects.none(), label=_("Model version"), required=False)
+    category = forms.ModelChoiceField(Category.objects.all(), label=_("Chosen category"), required=False)
+    language = forms.ChoiceField(
+        choices=[ANY, *((code, code) for code in LANGUAGES), (UNKNOWN, _("unknown"))],
+        label=_("Language"),
+        required=False,
+    )
+    confidence = forms.ChoiceField(
+        choices=[ANY, ("low", _("Not sure")), ("middle", _("Likely")), ("high", _("Very likely"))],
+        label=_("Confidence"),
+        required=False,
+    )
+    models = forms.ChoiceField(
+        choices=[ANY, ("differ", _("Disagree")), ("agree", _("Agree"))], label=_("Both models"), required=False
+    )
+    reason = forms.ChoiceField(choices=[ANY, *Reason.choices], label=_("Why"), required=False)
+    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput({"type": "date"}))
+    until = forms.DateField(label=_("To"), required=False, widget=forms.DateInput({"type": "date"}))
+    seller = forms.EmailField(label=_("Seller's e-mail"), required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["version"].queryset = ModelVersion.objects.defer("metrics")  # type: ignore[attr-defined]
+        for name in ("version", "category"):
+            self.fields[name].empty_label = _("All")  # type: ignore[attr-defined]
+
+    def clean_seller(self) -> Any:
+        address = self.cleaned_data["seller"]
+        seller = get_user_model()._default_manager.filter(email=address.lower()).first() if address else None
+        if address and seller is None:
+            raise forms.ValidationError(_("Nobody has this e-mail address."))
+        return seller
+
+    def clean(self) -> dict[str, Any]:
+        chosen = super().clean() or {}
+        if chosen.get("since") and chosen.get("until") and chosen["since"] > chosen["until"]:
+            self.add_error("until", _("This is before the first day."))
+        return chosen
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen and could be read."""
+        self.is_valid()
+        return {name: value for name, value in self.cleaned_data.items() if value}
+
+    def apply(self, rows: FeedbackQuerySet) -> FeedbackQuerySet:
+        chosen = self.chosen
+        if version := chosen.get("version"):
+            rows = rows.filter(**{f"{Modality(version.modality).value}_version": version})
+        for name in ("category", "language", "reason", "seller"):
+            if name in chosen:
+                rows = rows.filter(**{name: chosen[name]})
+        if "confidence" in chosen:
+            rows = rows.filter(_CONFIDENCE[chosen["confidence"]])
+        if "models" in chosen:
+            is_different = Q(disagreement__gte=DIFFERENT)
+            rows = rows.filter(is_different if chosen["models"] == "differ" else Q(disagreement__lt=DIFFERENT))
+        if "since" in chosen:
+            rows = rows.filter(answered_at__gte=_midnight(chosen["since"]))
+        if "until" in chosen:
+            rows = rows.filter(answered_at__lt=_midnight(chosen["until"] + timedelta(days=1)))
+        return rows
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+_CONFIDENCE = {
+    "low": Q(confidence__lt=settings.LIKELY),
+    "middle": Q(confidence__gte=settings.LIKELY, confidence__lt=settings.VERY_LIKELY),
+    "high": Q(confidence__gte=settings.VERY_LIKELY),
+}
+
+
+class ExportFilters(QueueFilters):
+    review = forms.MultipleChoiceField(
+        choices=Feedback.Review.choices, label=_("Review"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    field_order = ["review"]
+
+    def apply(self, rows: FeedbackQuerySet) -> FeedbackQuerySet:
+        rows = super().apply(rows)
+        return rows.filter(review__in=self.chosen["review"]) if "review" in self.chosen else rows

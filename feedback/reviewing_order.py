@@ -1,0 +1,155 @@
+"""Where answers stand in the review queue: what is most worth a person's minute first, with a random share."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.models import Modality
+from feedback.drift.looks import language
+from feedback.models import Feedback, Reason
+from feedback.quality.labels import disagreement, in_random_share, label_errors, review_order
+
+RANDOM_SHARE = 0.1
+ROWS = 2_000  # that are compared with each other
+AT_ONCE = 500
+LEAST = 30  # rows: among fewer, none is unlike the others
+NEIGHBOURS = 5
+
+Values = npt.NDArray[np.float64]
+READ = [
+    "category__slug",
+    "prediction__title",
+    "prediction__description",
+    "prediction__top5",
+    "prediction__text_probabilities",
+    "prediction__image_probabilities",
+    "prediction__text_embedding",
+    "prediction__image_embedding",
+    "prediction__text_version_id",
+    "prediction__image_version_id",
+]
+
+
+def place_new() -> int:
+    """Place up to `ROWS` open answers that have no place yet; return how many.
+
+    How an answer ranks says little among a handful, so they are compared with the newest placed ones too, as far as
+    there is room. Those are placed anew while there are fewer than `ROWS` of all.
+    """
+    open_ = Feedback.objects.unreviewed()
+    new = list(open_.filter(worth=None).order_by("answered_at").values_list("pk", flat=True)[:ROWS])
+    if not new:
+        return 0
+    known = open_.filter(worth__isnull=False).order_by("-answered_at").values_list("pk", flat=True)[: ROWS - len(new)]
+    ids = [*new, *known]
+    place(ids, write=set(new) if len(ids) == ROWS else set(ids))
+    return len(new)
+
+
+def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
+    """Compare these answers with each other, and write down where those in `write` stand."""
+    found: list[dict[str, Any]] = list(
+        Feedback.objects.unreviewed().filter(pk__in=ids).order_by("pk").values("pk", *READ)
+    )
+    if not found:
+        return
+    confidence = np.array([_confidence(row) for row in found], np.float64)
+    slugs, models = _probabilities(found)
+    differ = disagreement(models["text"], models["image"])
+    scores = {
+        Reason.LABEL_ERROR.value: _suspicion(found, slugs, models),
+        Reason.DISAGREEMENT.value: differ,
+        Reason.DOUBT.value: 1 - confidence,
+        Reason.UNUSUAL.value: np.fmax(_strangeness(found, Modality.TEXT), _strangeness(found, Modality.IMAGE)),
+    }
+    names = [str(row["pk"]) for row in found]
+    drawn = in_random_share(names, RANDOM_SHARE)
+    rows = []
+    for number, spot in enumerate(review_order(names, scores, random_share=RANDOM_SHARE)):
+        row = found[spot.row]
+        if row["pk"] not in write:
+            continue
+        rows.append(
+            Feedback(
+                pk=row["pk"],
+                worth=1 - number / len(found),
+                reason=spot.reason,
+                inclusion=RANDOM_SHARE if drawn[spot.row] else None,
+                language=_language(row),
+                confidence=_known(confidence[spot.row]),
+                disagreement=_known(differ[spot.row]),
+                text_version_id=row["prediction__text_version_id"],
+                image_version_id=row["prediction__image_version_id"],
+            )
+        )
+    fields = [
+        "worth", "reason", "inclusion", "language", "confidence", "disagreement", "text_version", "image_version",
+    ]  # fmt: skip
+    Feedback.objects.bulk_update(rows, fields, batch_size=AT_ONCE)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _confidence(row: dict[str, Any]) -> float:
+    top5 = row["prediction__top5"]
+    return float(top5[0]["probability"]) if top5 else np.nan
+
+
+def _language(row: dict[str, Any]) -> str:
+    text = f"{row['prediction__title']} {row['prediction__description']}".strip()
+    return language(text) if text else ""
+
+
+def _probabilities(found: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, Values]]:
+    """Return the categories that occur, and each model's probabilities of them; rows of NaN where it gave none."""
+    slugs = sorted({slug for row in found for name in Modality.values for slug in row[_said(name)] or ()})
+    columns = {slug: number for number, slug in enumerate(slugs)}
+    models = {}
+    for name in Modality.values:
+        models[name] = np.full((len(found), len(slugs)), np.nan)
+        for number, row in enumerate(found):
+            if said := row[_said(name)]:
+                models[name][number] = 0.0
+                models[name][number, [columns[slug] for slug in said]] = list(said.values())
+    return slugs, models
+
+
+def _said(modality: str) -> str:
+    return f"prediction__{modality}_probabilities"
+
+
+def _suspicion(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: dict[str, Values]) -> Values:
+    """Return how likely each chosen category is an error; NaN for "none of these" and what no model knows."""
+    columns = {slug: number for number, slug in enumerate(slugs)}
+    labels = np.array([columns.get(row["category__slug"], -1) for row in found], np.int64)
+    known = labels >= 0
+    suspicion = np.full(len(found), np.nan)
+    if known.any():
+        errors = label_errors({name: rows[known] for name, rows in models.items()}, labels[known])
+        # Rows that a model is sure about come before merely hard ones.
+        suspicion[known] = errors.suspicion + np.where(errors.found, 1e3, 0.0)
+    return suspicion
+
+
+def _strangeness(found: Sequence[dict[str, Any]], modality: str) -> Values:
+    """Return each product's mean cosine distance to its nearest others of the same model version; NaN for too few."""
+    distances = np.full(len(found), np.nan)
+    versions: dict[int, list[int]] = {}
+    for number, row in enumerate(found):
+        if row[f"prediction__{modality}_embedding"] is not None:
+            versions.setdefault(row[f"prediction__{modality}_version_id"], []).append(number)
+    for rows in versions.values():
+        if len(rows) < LEAST:
+            continue
+        vectors = np.array([found[number][f"prediction__{modality}_embedding"] for number in rows])
+        vectors = vectors.astype(np.float32) / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        alike = vectors @ vectors.T
+        np.fill_diagonal(alike, -np.inf)
+        distances[rows] = 1 - np.partition(alike, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    return distances

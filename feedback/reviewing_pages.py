@@ -1,0 +1,300 @@
+"""The page on which a reviewer judges one answer after the other."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.cache import cache
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from classifier.admin import likeliest, photo_tag
+from classifier.models import Category
+from feedback.models import Feedback, Review
+from feedback.quality.accuracy import LEAST, Kappa, kappa
+from feedback.reviewing import Stale, judge, undo
+from feedback.reviewing_filters import QueueFilters
+
+CANDIDATES = 20
+HELD_SECONDS = 180  # an item that one reviewer looks at is not shown to another
+KEPT = 200  # skipped items and acts that a session remembers
+HISTORY = 200  # of a seller's latest answers are looked at
+COUNTED = 1_000
+PAIRS = 2_000
+SAID = {
+    "accept": Review.Verdict.ACCEPT,
+    "correct": Review.Verdict.CORRECT,
+    "reject": Review.Verdict.REJECT,
+    "flag": Review.Verdict.FLAG,
+}
+
+
+class Decision(forms.Form):
+    """What the reviewer did, and the answer and its review as the page showed them."""
+
+    act = forms.ChoiceField(choices=[(act, act) for act in (*SAID, "none", "skip", "undo")])
+    feedback = forms.UUIDField(required=False)
+    answered_at = forms.CharField(required=False)
+    review = forms.ChoiceField(choices=Feedback.Review.choices, required=False)
+    blind = forms.BooleanField(required=False)
+    category = forms.CharField(max_length=120, required=False)
+    slug = forms.SlugField(max_length=80, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("act") in (None, "undo"):
+            return data
+        try:
+            data["answered_at"] = datetime.fromisoformat(data.get("answered_at", ""))
+        except ValueError:
+            self.add_error("answered_at", _("The page is incomplete. Load it again."))
+        if not data.get("feedback") or not data.get("review"):
+            self.add_error("feedback", _("The page is incomplete. Load it again."))
+        if data["act"] == "correct":
+            data["chosen"] = self._category(data)
+        return data
+
+    def _category(self, data: dict[str, Any]) -> Category | None:
+        if slug := data.get("slug"):
+            category = Category.objects.filter(slug=slug).first()
+        else:
+            category = Category.objects.active().named((data.get("category") or "").strip())
+        if category is None:
+            self.add_error("category", _("There is no such category. Choose one from the list."))
+        return category
+
+
+@dataclass(frozen=True)
+class History:
+    """A seller at a glance: of the latest answers, how many there are and what became of them."""
+
+    answers: int
+    first: int
+    none: int
+    accepted: int
+    corrected: int
+    rejected: int
+    flagged: int
+
+
+def queue(request: HttpRequest) -> HttpResponse:
+    """One answer to judge, the one that is most worth it; filters, blind mode and item come from the address."""
+    require_reviewer(request)
+    if request.method == "POST":
+        return _decide(request)
+    filters = QueueFilters(request.GET)
+    session = _session(request)
+    feedback, is_second = _next(request, filters, session["skipped"])
+    is_blind = is_second or "blind" in request.GET
+    waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=session["skipped"])
+    agreement = _agreement()
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Review queue"),
+        "filters": filters,
+        "is_filtered": bool(filters.chosen),
+        "is_blind": is_blind,
+        "is_second": is_second,
+        "blind_url": _address(request, blind=None if "blind" in request.GET else "1"),
+        "query": request.GET.urlencode(),
+        "feedback": feedback,
+        "waiting": waiting.order_by()[: COUNTED + 1].count(),
+        "counted": COUNTED,
+        "skipped": len(session["skipped"]),
+        "done_today": _done_today(request.user),
+        "last": _last(session),
+        "agreement": agreement,
+        "least": LEAST,
+        "categories": Category.objects.active().values_list("name", flat=True),
+    }
+    if feedback:
+        context.update(_item(feedback, is_blind))
+    return TemplateResponse(request, "admin/feedback/review.html", context)
+
+
+def require_reviewer(request: HttpRequest) -> None:
+    if not request.user.has_perm("feedback.review_feedback"):
+        raise PermissionDenied
+
+
+def _item(feedback: Feedback, is_blind: bool) -> dict[str, Any]:
+    prediction = feedback.prediction
+    shown = {
+        "prediction": prediction,
+        "photo": photo_tag(prediction, "large"),
+        "answered_at": feedback.answered_at.isoformat(),
+    }
+    if is_blind:
+        return shown
+    return shown | {
+        "five": [{**row, "is_chosen": feedback.rank == number} for number, row in enumerate(_rows(prediction.top5), 1)],
+        "alone": [
+            (_("Text model"), _rows(likeliest(prediction.text_probabilities))),
+            (_("Image model"), _rows(likeliest(prediction.image_probabilities))),
+        ],
+        "history": _history(feedback.seller_id),
+        "reviews": feedback.reviews.standing().select_related("reviewer", "category")[:5],
+    }
+
+
+def _rows(suggestions: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    return [{**row, "percent": f"{100 * row['probability']:.1f} %"} for row in suggestions or []]
+
+
+def _next(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -> tuple[Feedback | None, bool]:
+    """Return the answer to show, and whether its first reviewer wants company."""
+    rows = Feedback.objects.select_related("prediction", "category", "correction", "seller").defer(
+        "prediction__text_embedding", "prediction__image_embedding"
+    )  # fmt: skip
+    if (item := _uuid(request.GET.get("item", ""))) and (found := rows.filter(pk=item).first()):
+        return found, False
+    if not filters.chosen:
+        second = Feedback.objects.filter(second_wanted=True).exclude(reviewed_by=request.user.pk)
+        ids = second.exclude(pk__in=skipped).order_by("reviewed_at").values_list("pk", flat=True)[:CANDIDATES]
+        if pk := _hold(list(ids), request.user):
+            return rows.get(pk=pk), True
+    waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=skipped).in_queue_order()
+    pk = _hold(list(waiting.values_list("pk", flat=True)[:CANDIDATES]), request.user)
+    return (rows.filter(pk=pk).first() if pk else None), False
+
+
+def _hold(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
+    """Return the first that no other reviewer looks at, and keep others away from it for a while."""
+    keys = {f"review:{pk}": pk for pk in ids}
+    holders = cache.get_many(keys)
+    for key, pk in keys.items():
+        if holders.get(key) == reviewer.pk or (key not in holders and cache.add(key, reviewer.pk, HELD_SECONDS)):
+            cache.touch(key, HELD_SECONDS)
+            return pk
+    return ids[0] if ids else None
+
+
+def _decide(request: HttpRequest) -> HttpResponse:
+    form = Decision(request.POST)
+    session = _session(request)
+    if not form.is_valid():
+        for errors in form.errors.values():
+            messages.error(request, str(errors[0]))
+        return redirect(_address(request, item=_uuid(request.POST.get("feedback", ""))))
+    act, pk = form.cleaned_data["act"], str(form.cleaned_data["feedback"])
+    item = None
+    if act == "undo":
+        item = _undo(request, session)
+    elif act == "skip":
+        session["skipped"] = [*session["skipped"], pk][-KEPT:]
+        session["acts"] = [*session["acts"], {"act": "skip", "feedback": pk}][-KEPT:]
+    else:
+        _judge(request, form.cleaned_data, session)
+    request.session["review"] = session
+    return redirect(_address(request, item=item))
+
+
+def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) -> None:
+    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+    feedback = Feedback.objects.filter(pk=data["feedback"]).first()
+    verdict = SAID.get(data["act"])
+    if feedback and verdict is None:  # "none of the categories fits", said without knowing the seller's answer
+        verdict = Review.Verdict.REJECT if feedback.category_id else Review.Verdict.ACCEPT
+    try:
+        if feedback is None or verdict is None:
+            raise Stale
+        feedback.answered_at, feedback.review = data["answered_at"], data["review"]
+        review = judge(
+            feedback=feedback,
+            verdict=verdict,
+            reviewer=request.user,
+            category=data.get("chosen"),
+            is_blind=data["blind"],
+        )
+    except Stale:
+        messages.warning(request, _("Nothing was decided: the answer changed, or somebody else judged it meanwhile."))
+        return
+    session["acts"] = [*session["acts"], {"act": "review", "review": review.pk, "feedback": str(feedback.pk)}][-KEPT:]
+
+
+def _undo(request: HttpRequest, session: dict[str, Any]) -> str | None:
+    """Take back the last thing done in this session; return the item to show again."""
+    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+    while session["acts"]:
+        last = session["acts"].pop()
+        if last["act"] == "skip":
+            session["skipped"] = [pk for pk in session["skipped"] if pk != last["feedback"]]
+            return str(last["feedback"])
+        review = Review.objects.filter(pk=last["review"]).first()
+        if review and undo(review=review, reviewer=request.user):
+            return None if review.first_id else str(last["feedback"])
+    messages.info(request, _("There is nothing left to undo."))
+    return None
+
+
+def _session(request: HttpRequest) -> dict[str, Any]:
+    kept = request.session.get("review", {})
+    return {"skipped": list(kept.get("skipped", [])), "acts": list(kept.get("acts", []))}
+
+
+def _last(session: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what was done last, so that the page can offer to undo it."""
+    if not session["acts"]:
+        return None
+    last = session["acts"][-1]
+    found = Feedback.objects.select_related("prediction").only("prediction__title").filter(pk=last["feedback"])
+    if (feedback := found.first()) is None:
+        return None
+    review = Review.objects.select_related("category").filter(pk=last.get("review")).first()
+    return {
+        "words": str(review) if review else _("Skipped"),
+        "title": feedback.prediction.title or feedback.prediction_id,
+    }
+
+
+def _history(seller_id: Any) -> History:
+    latest = Feedback.objects.filter(seller_id=seller_id).order_by("-answered_at").values("pk")[:HISTORY]
+    counts = Feedback.objects.filter(pk__in=latest).aggregate(
+        answers=Count("pk"),
+        first=Count("pk", filter=Q(rank=1)),
+        none=Count("pk", filter=Q(category=None)),
+        **{name: Count("pk", filter=Q(review=name)) for name in ("accepted", "corrected", "rejected", "flagged")},
+    )
+    return History(**counts)
+
+
+def _done_today(reviewer: Any) -> int:
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return Review.objects.standing().filter(reviewer=reviewer, created_at__gte=today).count()
+
+
+def _agreement() -> Kappa | None:
+    """Return how far two reviewers of the same answers agree, over the latest pairs; None without enough to say."""
+    found: Any = cache.get("review:kappa", ...)
+    if found is ...:
+        pairs = list(Review.objects.pairs().select_related("category", "first__category")[:PAIRS])
+        found = kappa([pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first])
+        cache.set("review:kappa", found, 60)
+    return found  # type: ignore[no-any-return]
+
+
+def _address(request: HttpRequest, **changed: Any) -> str:
+    query: QueryDict = request.GET.copy()
+    query.pop("item", None)
+    for name, value in changed.items():
+        query.pop(name, None)
+        if value:
+            query[name] = str(value)
+    return f"{reverse('review')}?{query.urlencode()}" if query else reverse("review")
+
+
+def _uuid(value: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        return None

@@ -1,0 +1,174 @@
+"""Categories that seem to be missing: products that fit none, grouped by how alike their texts are."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from classifier.models import Category
+from feedback.drift.looks import STOP_WORDS
+from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
+from feedback.reviewing import Stale
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+ANSWERS = 3_000  # the newest ones that are grouped
+FURTHEST = 0.5  # mean cosine distance up to which groups are joined
+SAME = 0.8  # cosine from which a group is one that was rejected before
+LEAST = 5  # answers of a group
+WORDS = 6
+READ = ["pk", "wish", "prediction__title", "prediction__text_embedding", "prediction__text_version_id"]
+State = CategoryProposal.State
+WORD = re.compile(r"[^\W\d_]{3,}")
+IDLE = {word for words in STOP_WORDS.values() for word in words.split()}
+
+Vectors = npt.NDArray[np.float32]
+
+
+def propose() -> int:
+    """Group the "none of these fits" answers anew; return how many proposals are open.
+
+    Each text model's embeddings are grouped by themselves. An open proposal that shares most answers with a group stays
+    the same row; what was rejected isn't proposed again, nor what is like it.
+    """
+    kept = []
+    decided = CategoryProposal.objects.exclude(state=State.OPEN)
+    nowhere = Feedback.objects.filter(category=None, review__in=["open", "accepted"])
+    rows: list[dict[str, Any]] = list(
+        nowhere.filter(prediction__text_embedding__isnull=False, prediction__text_version__isnull=False)
+        .exclude(proposals__in=decided)
+        .order_by("-answered_at")
+        .values(*READ)[:ANSWERS]
+    )
+    common = Counter(word for row in rows for word in set(_words(row)))
+    for version in {row["prediction__text_version_id"] for row in rows}:
+        own = [row for row in rows if row["prediction__text_version_id"] == version]
+        vectors = np.array([row["prediction__text_embedding"] for row in own], np.float32)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        for group in _groups(vectors):
+            centre = vectors[group].mean(axis=0)
+            centre /= max(float(np.linalg.norm(centre)), 1e-9)
+            if not _is_rejected(centre, version):
+                members = [own[number] for number in group]
+                kept.append(_keep(version, centre, members, _telling(members, common, len(rows))))
+    CategoryProposal.objects.filter(state=State.OPEN).exclude(pk__in=kept).delete()
+    return len(kept)
+
+
+@transaction.atomic
+def accept(
+    *, proposal: CategoryProposal, name: str, slug: str, reviewer: "AbstractBaseUser", asks_retraining: bool
+) -> Category:
+    """Create the category and move the proposal's answers to it, as reviewed labels; return it.
+
+    With `asks_retraining` the training room is asked to teach it to the models. Raises Stale for a proposal that is
+    decided, ValidationError for a name or a slug that can't be used.
+    """
+    _decide(proposal, State.ACCEPTED, reviewer)
+    category = Category(name=name, slug=slug)
+    category.full_clean()
+    category.save()
+    CategoryProposal.objects.filter(pk=proposal.pk).update(category=category)
+    answers = Feedback.objects.filter(proposals=proposal.pk, category=None, review__in=["open", "accepted"])
+    rows = list(answers.select_for_update(of=("self",)).order_by("pk"))
+    now = timezone.now()
+    Review.objects.bulk_create(
+        Review(
+            feedback=row,
+            reviewer_id=reviewer.pk,
+            verdict=Review.Verdict.CORRECT,
+            category=category,
+            answer=row.answer(),
+            answered_at=row.answered_at,
+            created_at=now,
+        )
+        for row in rows
+    )
+    Feedback.objects.filter(pk__in=[row.pk for row in rows]).update(
+        review=Feedback.Review.CORRECTED,
+        correction=category,
+        reviewed_by=reviewer,
+        reviewed_at=now,
+        second_wanted=False,
+    )
+    LogEntry.objects.log_actions(reviewer.pk, [category], ADDITION, f"Proposed by {len(rows)} answers: {proposal}")
+    if rows:
+        LogEntry.objects.log_actions(reviewer.pk, rows, CHANGE, f"Corrected: {category}")
+    if asks_retraining:
+        MonitoringReport.objects.create(
+            summary=_("New category %(name)s with %(count)d answers.") % {"name": name, "count": len(rows)},
+            asks_retraining=True,
+        )
+    return category
+
+
+@transaction.atomic
+def reject(*, proposal: CategoryProposal, reviewer: "AbstractBaseUser") -> None:
+    """Remember that this is no category. Raises Stale for a proposal that is decided."""
+    _decide(proposal, State.REJECTED, reviewer)
+    LogEntry.objects.log_actions(reviewer.pk, [proposal], CHANGE, "Rejected")
+
+
+def _decide(proposal: CategoryProposal, state: State, reviewer: "AbstractBaseUser") -> None:
+    rows = CategoryProposal.objects.filter(pk=proposal.pk, state=State.OPEN)
+    if not rows.update(state=state, decided_by=reviewer, decided_at=timezone.now()):
+        raise Stale
+
+
+def _groups(vectors: Vectors) -> Iterator[list[int]]:
+    """Yield the rows of each group of alike unit vectors (n, dim), by average linkage."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(vectors) < LEAST:
+        return
+    distances = np.clip(1 - vectors @ vectors.T, 0, 2)
+    np.fill_diagonal(distances, 0)
+    numbers = fcluster(linkage(squareform(distances, checks=False), "average"), FURTHEST, "distance")
+    for number, size in Counter(numbers.tolist()).items():
+        if size >= LEAST:
+            yield np.flatnonzero(numbers == number).tolist()
+
+
+def _is_rejected(centre: Vectors, version: int) -> bool:
+    rejected = CategoryProposal.objects.filter(state=State.REJECTED, version_id=version).values_list(
+        "centre", flat=True
+    )
+    return any(float(np.dot(centre, np.array(other, np.float32))) >= SAME for other in rejected)
+
+
+@transaction.atomic
+def _keep(version: int, centre: Vectors, members: Sequence[dict[str, Any]], words: list[str]) -> int:
+    ids = {row["pk"] for row in members}
+    found: dict[str, Any] = {"words": words, "size": len(ids), "centre": [float(value) for value in centre]}
+    for proposal in CategoryProposal.objects.filter(state=State.OPEN, version_id=version, answers__in=ids).distinct():
+        if proposal.answers.filter(pk__in=ids).count() * 2 > len(ids):
+            CategoryProposal.objects.filter(pk=proposal.pk).update(**found)
+            break
+    else:
+        proposal = CategoryProposal.objects.create(version_id=version, **found)
+    proposal.answers.set(ids)
+    return proposal.pk
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    """The words of what the seller wished for and of the title, without those that every text has."""
+    found = WORD.findall(f"{row['wish']} {row['prediction__title']}".casefold())
+    return [word[:80] for word in found if word not in IDLE]
+
+
+def _telling(members: Sequence[dict[str, Any]], common: Counter[str], rows: int) -> list[str]:
+    """Return the words that most of the group has and few others: share * ln((1 + rows) / (1 + rows with the word))."""
+    here = Counter(word for row in members for word in set(_words(row)))
+    here = Counter({word: count for word, count in here.items() if count > 1}) or here
+    weights = {word: count * math.log((2 + rows) / (1 + common[word])) for word, count in here.items()}
+    return sorted(here, key=lambda word: (-weights[word], -here[word], word))[:WORDS]

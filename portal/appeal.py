@@ -1,0 +1,66 @@
+"""A seller's one note to a confirmed case. The page says what that means, and nothing of how it was found."""
+
+from typing import cast
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _later
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from feedback.cases.services import APPEAL_LENGTH, Decided, appeal_case
+from feedback.models import Case
+from portal import rules
+from portal.models import User
+
+UNPROCESSABLE = 422
+
+
+class AppealForm(forms.Form):
+    note = forms.CharField(
+        label=_later("Your note"),
+        widget=forms.Textarea(attrs={"rows": 6, "maxlength": APPEAL_LENGTH, "dir": "auto"}),
+        error_messages={"required": _later("Write a sentence or two first.")},
+    )
+
+    def clean_note(self) -> str:
+        return rules.many_lines(self.cleaned_data["note"])
+
+
+def case_to_tell(seller: User) -> Case | None:
+    """Return the case that the seller is told of, where policy allows it."""
+    if not settings.FRAUD_APPEALS:
+        return None
+    return Case.objects.appealable(seller).only("appeal", "appealed_at", "seller").first()
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def appeal(request: HttpRequest) -> HttpResponse:
+    """What is being checked, and a form for the one note."""
+    seller = cast(User, request.user)
+    case = case_to_tell(seller)
+    if case is None:
+        raise Http404
+    if request.method != "POST":
+        return render(request, "account/appeal.html", {"case": case, "form": AppealForm()})
+    form = AppealForm(request.POST)
+    if form.is_valid():
+        try:
+            appeal_case(seller=seller, note=form.cleaned_data["note"])
+        except ValidationError as error:
+            form.add_error("note", error)
+        except Decided:
+            messages.info(request, _("Your note is with us already."))
+            return redirect("account")
+        else:
+            messages.success(request, _("Thank you. A person will read your note."))
+            return redirect("appeal")
+    return render(request, "account/appeal.html", {"case": case, "form": form}, status=UNPROCESSABLE)

@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from feedback.models import Erasure
+from portal.models import User
+from portal.privacy import services
+
+
+class Command(BaseCommand):
+    help = "Erase an account with all that belongs to it, at once. Workers carry it out, within a few minutes."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("email")
+        parser.add_argument("--yes", action="store_true", help="don't ask")
+
+    def handle(self, *, email: str, yes: bool, **options: Any) -> None:
+        user = User.objects.filter(email=email.lower()).first()
+        if user is None:
+            raise CommandError("There is no account with this e-mail address.")
+        facts = f"account {user.pk}, joined {user.date_joined:%Y-%m-%d}, {user.products.count()} products"
+        if not yes and input(f"Erase {facts} for good? Type yes: ").strip().lower() != "yes":
+            raise CommandError("Nothing was erased.")
+        try:
+            erasure = services.ask_erasure(user=user, by=None, via=Erasure.Via.COMMAND, now=True)
+        except services.Refused as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(
+            f"Erasure {erasure.pk} is put down: {facts}. The admin's list of erasures shows how far it is."
+        )

@@ -1,0 +1,158 @@
+"""Erasing an account, batch by batch. Stopped anywhere and started again, it ends the same.
+
+A batch is written down (a row, and a file of the ledger), then its rows are deleted, then its files. When all are gone
+and whatever worked on them has had time to end, everything that was written down is looked through a second time, and
+then the account itself goes.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from classifier.models import Prediction
+from classifier.storage import StorageDown
+from feedback.models import Erasure, ErasureBatch
+from feedback.models.erasures import LEASE
+from portal.models import PhotoDraft, Product, User
+from portal.privacy import ledger, mail, traces
+from portal.privacy.models import PrivacyEvent, note
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+PHOTOS = ("photo_large", "photo_small")
+# Longer than a worker that has read a row of the account takes to write its part of the archive.
+SECOND_PASS = timedelta(minutes=2)
+PAUSE = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(hours=1)
+
+
+class LeaseLost(Exception):
+    """Another worker goes on with it."""
+
+
+def erase_due() -> int:
+    """Go on with every erasure that is due, as far as each can go now; return how many were taken up."""
+    write_ledger()
+    taken = 0
+    while erasure := Erasure.objects.claim():
+        taken += 1
+        go_on(erasure)
+    return taken
+
+
+def write_ledger() -> None:
+    """Write to the ledger what was asked or cancelled since; what the storage refuses is tried again later."""
+    try:
+        for erasure in Erasure.objects.filter(is_in_ledger=False).order_by("asked_at").iterator(chunk_size=BATCH):
+            ledger.write_request(erasure)
+            Erasure.objects.filter(pk=erasure.pk, state=erasure.state).update(is_in_ledger=True)
+    except StorageDown as error:
+        log.warning("The ledger of erasures could not be written yet: %s", error)
+
+
+def go_on(erasure: Erasure) -> None:
+    """Do what can be done now for a claimed erasure, and say on its row when it goes on, or that it is done."""
+    try:
+        _erase(erasure)
+    except LeaseLost:
+        log.warning("Erasure %s is another worker's now.", erasure.pk)
+    except StorageDown as error:
+        log.warning("Erasure %s waits for the storage: %s", erasure.pk, error)
+        pause = min(PAUSE * 2 ** min(erasure.attempts - 1, 10), LONGEST_PAUSE)
+        Erasure.objects.held(erasure).update(due_at=timezone.now() + pause, lease=None, error=str(error)[:200])
+
+
+def account_of(erasure: Erasure) -> User | None:
+    """Return the account, unless it is gone; its number alone could be another's by now."""
+    return User.objects.filter(pk=erasure.account, date_joined=erasure.joined_at).first()
+
+
+def _erase(erasure: Erasure) -> None:
+    ledger.write_request(erasure)
+    if erasure.attempts == 1:
+        note(PrivacyEvent.Kind.ERASURE_STARTED, account=erasure.account, actor=erasure.asked_by)
+    user = account_of(erasure)
+    if user:
+        _count(erasure, traces.close(user))
+    for begun in erasure.batches.filter(done_at=None):
+        _delete(erasure, begun)
+    while user and (batch := _next_batch(erasure, user)):
+        _delete(erasure, batch)
+        erasure.sweep_at = None  # what was deleted just now is to be looked through later, too
+    if erasure.sweep_at is None:
+        erasure.sweep_at = timezone.now() + SECOND_PASS
+        Erasure.objects.held(erasure).update(sweep_at=erasure.sweep_at)
+    if timezone.now() < erasure.sweep_at:
+        Erasure.objects.held(erasure).update(due_at=erasure.sweep_at, lease=None, attempts=1, error="")
+        return
+    for done in erasure.batches.filter(swept_at=None):
+        _count(erasure, traces.delete_rows(done.predictions))
+        _count(erasure, traces.delete_files(done.predictions, done.photos), without="photos")
+        ErasureBatch.objects.filter(pk=done.pk).update(swept_at=timezone.now())
+    if user and not _delete_account(erasure, user):
+        return
+    _finish(erasure)
+
+
+def _next_batch(erasure: Erasure, user: User) -> ErasureBatch | None:
+    """Write down what goes next: predictions and the photos of theirs, then those of drafts."""
+    rows = list(Prediction.objects.filter(seller=user).order_by("-created_at").values_list("pk", *PHOTOS)[:BATCH])
+    ids = [pk for pk, *_photos in rows]
+    products = Product.objects.filter(prediction__in=ids).values_list(*PHOTOS)
+    photos = {name for _pk, *names in rows for name in names} | {name for names in products for name in names}
+    if not rows:
+        # A draft is no more than its photo; its row goes once the photo is written down.
+        drafts = list(PhotoDraft.objects.filter(seller=user)[:BATCH])
+        photos = {name for draft in drafts for name in (draft.large, draft.small)}
+    photos.discard("")
+    if not ids and not photos:
+        return None
+    last = erasure.batches.aggregate(Max("number"))["number__max"] or 0
+    return ErasureBatch.objects.create(erasure=erasure, number=last + 1, predictions=ids, photos=sorted(photos))
+
+
+def _delete(erasure: Erasure, batch: ErasureBatch) -> None:
+    ledger.write_batch(batch)
+    counts = traces.delete_rows(batch.predictions)
+    PhotoDraft.objects.filter(large__in=batch.photos, seller_id=erasure.account).delete()
+    _count(erasure, {**counts, **traces.delete_files(batch.predictions, batch.photos)})
+    ErasureBatch.objects.filter(pk=batch.pk).update(done_at=timezone.now())
+
+
+def _count(erasure: Erasure, counts: Mapping[str, int], *, without: str = "") -> None:
+    """Add to the erasure's figures and keep it for another while. Raises LeaseLost."""
+    total = Counter(erasure.counts)
+    total.update({name: count for name, count in counts.items() if name != without})
+    erasure.counts = {name: count for name, count in sorted(total.items()) if count}
+    if not Erasure.objects.held(erasure).update(counts=erasure.counts, due_at=timezone.now() + LEASE):
+        raise LeaseLost
+
+
+@transaction.atomic
+def _delete_account(erasure: Erasure, user: User) -> bool:
+    """Delete the account; False when something of it came in meanwhile, so that it is not its turn yet."""
+    # While the row is locked nothing new can refer to it.
+    locked = User.objects.select_for_update(of=("self",)).filter(pk=user.pk).first()
+    if locked and traces.has_rows(user):
+        Erasure.objects.held(erasure).update(due_at=timezone.now(), lease=None, sweep_at=None)
+        return False
+    address = user.email
+    _count(erasure, traces.delete_user(user))
+    transaction.on_commit(lambda: mail.account_erased(address), robust=True)
+    return True
+
+
+def _finish(erasure: Erasure) -> None:
+    """Note in the ledger and on the row that it is done."""
+    erasure.state, erasure.finished_at = Erasure.State.DONE, timezone.now()
+    done = {"state": erasure.state, "finished_at": erasure.finished_at, "lease": None, "error": ""}
+    if not Erasure.objects.held(erasure).update(**done, is_in_ledger=False):
+        raise LeaseLost
+    note(PrivacyEvent.Kind.ERASURE_DONE, account=erasure.account, actor=erasure.asked_by, **erasure.counts)
+    write_ledger()

@@ -1,0 +1,263 @@
+"""A copy of all that Aisle knows of a person: one zip of JSON, CSV and pictures, written with flat memory."""
+
+import csv
+import io
+import json
+import logging
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import IO, Any
+
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import default_storage, storages
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+from knox.models import AuthToken
+
+from classifier.models import Prediction
+from classifier.storage import StorageDown, storage_faults
+from feedback.models import Erasure, Feedback
+from portal.models import Product, User
+from portal.privacy import mail
+from portal.privacy.models import LEASE, Export, PrivacyEvent, note
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 500
+MOST_ATTEMPTS = 5
+VECTORS = ("text_embedding", "image_embedding")
+PAUSE = timedelta(minutes=1)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+README = """This is a copy of what Aisle knows of you, made on {day}.
+
+account.json      your account, its e-mail addresses, roles, log-in factors and API tokens (never their secrets)
+products.*        your products
+predictions.*     what the models said of them, also of earlier versions of a product and of products you deleted
+answers.*         what you answered, with your earlier answers
+pictures/         your photos, as Aisle keeps them; "picture" in the tables names the file
+
+Each table comes as .json, which is exact, and as .csv for a spreadsheet; there, a cell that a spreadsheet would take
+for a formula begins with an apostrophe. Times are in UTC. Not in it: the vectors that the models compute from a text
+or a photo. {missing}
+"""
+
+Cells = dict[str, Any]
+
+
+class Gone(Exception):
+    """The export was taken over by another worker, or its account is being erased."""
+
+
+def build_due() -> int:
+    """Build the exports that wait, one after the other; return how many were taken up."""
+    taken = 0
+    while export := Export.objects.claim():
+        taken += 1
+        try:
+            _build(export)
+        except Gone:
+            log.warning("Export %s is not this worker's any more.", export.pk)
+        except StorageDown as error:
+            _put_off(export, str(error))
+        except OSError as error:  # no room on the disk
+            log.exception("Export %s could not be made.", export.pk)
+            _put_off(export, type(error).__name__)
+    return taken
+
+
+def delete_old() -> int:
+    """Delete the files of exports whose time is over; return how many. The storage's refusals are tried again."""
+    old = Export.objects.filter(state=Export.State.READY, expires_at__lte=timezone.now())
+    return sum(_delete(export) for export in old)
+
+
+def _build(export: Export) -> None:
+    with tempfile.TemporaryFile() as file:
+        _write(export, file)
+        size = file.tell()
+        file.seek(0)
+        _hold(export)
+        with storage_faults():
+            storages["private"].save(export.path, File(file))
+    now = timezone.now()
+    until = now + timedelta(days=settings.EXPORT_DAYS)
+    is_ready = Export.objects.held(export).update(
+        state=Export.State.READY, bytes=size, finished_at=now, expires_at=until, lease=None, error=""
+    )
+    if not is_ready:
+        with storage_faults():
+            storages["private"].delete(export.path)
+        raise Gone
+    note(PrivacyEvent.Kind.EXPORT_READY, account=export.user_id, bytes=size, rows=export.rows)
+    for earlier in Export.objects.filter(user=export.user_id, state=Export.State.READY).exclude(pk=export.pk):
+        _delete(earlier)
+    mail.export_ready(export.user.email, until)
+
+
+def _put_off(export: Export, why: str) -> None:
+    """Try again later; after some tries say that it failed."""
+    log.warning("Export %s has to wait: %s", export.pk, why)
+    if export.attempts < MOST_ATTEMPTS:
+        pause = PAUSE * 2**export.attempts
+        Export.objects.held(export).update(due_at=timezone.now() + pause, lease=None, error=why[:200])
+        return
+    failed = {"state": Export.State.FAILED, "finished_at": timezone.now(), "lease": None, "error": why[:200]}
+    if Export.objects.held(export).update(**failed):
+        note(PrivacyEvent.Kind.EXPORT_FAILED, account=export.user_id, attempts=export.attempts)
+        mail.export_failed(export.user.email)
+
+
+def _delete(export: Export) -> bool:
+    try:
+        with storage_faults():
+            storages["private"].delete(export.path)
+    except StorageDown as error:
+        log.warning("Export %s could not be deleted yet: %s", export.pk, error)
+        return False
+    if Export.objects.filter(pk=export.pk, state=Export.State.READY).update(state=Export.State.DELETED):
+        note(PrivacyEvent.Kind.EXPORT_DELETED, account=export.user_id)
+    return True
+
+
+def _hold(export: Export) -> None:
+    """Keep the export for another while and show how far it is. Raises Gone."""
+    if not Export.objects.held(export).update(rows=export.rows, due_at=timezone.now() + LEASE):
+        raise Gone
+
+
+def _write(export: Export, file: IO[bytes]) -> None:
+    user = export.user
+    products = Product.objects.filter(seller=user)
+    predictions = Prediction.objects.filter(seller=user)
+    answers = Feedback.objects.filter(seller=user)
+    pictures = predictions.exclude(photo_large="").order_by().values_list("photo_large", flat=True).distinct()
+    export.rows, total = 0, 2 * sum(rows.count() for rows in (products, predictions, answers)) + pictures.count()
+    Export.objects.held(export).update(total=total)
+
+    def step() -> None:
+        export.rows += 1
+        if export.rows % ROWS_AT_ONCE == 0:
+            _hold(export)
+
+    # What is JPEG already gains nothing by being packed again.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zip:
+        zip.writestr("account.json", _json(_account(user)))
+        # The newest first: a seller's own index has them in this order.
+        _table(zip, "products", lambda: map(_product, _rows(products.select_related("category"))), step)
+        _table(zip, "predictions", lambda: map(_prediction, _rows(predictions.defer(*VECTORS))), step)
+        _table(zip, "answers", lambda: map(_answer, _rows(answers.select_related("category"))), step)
+        missing = sum(not _picture(zip, name, step) for name in pictures.iterator(chunk_size=ROWS_AT_ONCE))
+        said = f"{missing} pictures were not in our storage any more." if missing else ""
+        zip.writestr("README.txt", README.format(day=f"{timezone.now():%Y-%m-%d}", missing=said))
+
+
+def _rows(rows: Any) -> Iterator[Any]:
+    return iter(rows.iterator(chunk_size=ROWS_AT_ONCE))
+
+
+def _table(zip: zipfile.ZipFile, name: str, rows: Callable[[], Iterable[Cells]], step: Callable[[], None]) -> None:
+    with zip.open(f"{name}.json", "w", force_zip64=True) as file:
+        file.write(b"[")
+        for number, cells in enumerate(rows()):
+            file.write((b",\n" if number else b"\n") + _json(cells, indent=None).encode())
+            step()
+        file.write(b"\n]\n")
+    with zip.open(f"{name}.csv", "w", force_zip64=True) as file:
+        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        writer = csv.writer(text)
+        for number, cells in enumerate(rows()):
+            if not number:
+                writer.writerow(cells)
+            writer.writerow(map(_cell, cells.values()))
+            step()
+        text.flush()
+        text.detach()
+
+
+def _picture(zip: zipfile.ZipFile, name: str, step: Callable[[], None]) -> bool:
+    try:
+        with storage_faults(), default_storage.open(name) as photo, zip.open(_picture_name(name), "w") as file:
+            shutil.copyfileobj(photo, file)
+    except FileNotFoundError:
+        return False
+    finally:
+        step()
+    return True
+
+
+def _picture_name(name: str) -> str:
+    return f"pictures/{name.rsplit('/', 1)[-1]}" if name else ""
+
+
+def _json(content: Mapping[str, Any], indent: int | None = 1) -> str:
+    return json.dumps(content, indent=indent, ensure_ascii=False, cls=DjangoJSONEncoder)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        value = _json(value, indent=None)  # type: ignore[arg-type]
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _account(user: User) -> Cells:
+    return {
+        "email": user.email,
+        "name": user.name,
+        "joined": user.date_joined,
+        "last_login": user.last_login,
+        "roles": [group.name for group in user.groups.all()],
+        "addresses": list(EmailAddress.objects.filter(user=user).values("email", "verified", "primary")),
+        "second_factors": list(Authenticator.objects.filter(user=user).values("type", "created_at", "last_used_at")),
+        "tokens": list(AuthToken.objects.filter(user=user).values("token_key", "created", "expiry")),
+        "erasures": list(
+            Erasure.objects.filter(account=user.pk, joined_at=user.date_joined).values("asked_at", "due_at", "state")
+        ),
+    }
+
+
+def _product(product: Product) -> Cells:
+    return {
+        "id": product.pk,
+        "sku": product.sku,
+        "title": product.title,
+        "description": product.description,
+        "category": product.category.slug if product.category else None,
+        "picture": _picture_name(product.photo_large),
+        "prediction": product.prediction_id,
+        "created": product.created_at,
+        "changed": product.updated_at,
+    }
+
+
+def _prediction(prediction: Prediction) -> Cells:
+    return {
+        "id": prediction.pk,
+        "product": prediction.variant_key,
+        "title": prediction.title,
+        "description": prediction.description,
+        "picture": _picture_name(prediction.photo_large),
+        "state": prediction.state,
+        "error": prediction.error,
+        "five_likeliest": prediction.top5,
+        "probabilities": prediction.probabilities,
+        "from_text": prediction.text_probabilities,
+        "from_photo": prediction.image_probabilities,
+        "created": prediction.created_at,
+        "finished": prediction.finished_at,
+    }
+
+
+def _answer(feedback: Feedback) -> Cells:
+    return {
+        "prediction": feedback.prediction_id,
+        **feedback.answer(),
+        "earlier": feedback.earlier,
+        "review": feedback.review,
+        "first_answered": feedback.created_at,
+    }

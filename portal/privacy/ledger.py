@@ -1,0 +1,85 @@
+"""The ledger: erasures as files in the storage "private", which outlive the database that a backup brings back.
+
+`erasures/<id>/request.json` says which account and how far; `erasures/<id>/000001.json` and so on name, by their ids,
+what each batch deletes, and are written before it is deleted. Nothing in it tells who somebody was.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+
+from classifier.storage import storage_faults
+from feedback.models import Erasure, ErasureBatch
+
+FOLDER = "erasures"
+REQUEST = "request.json"
+TIMES = ("joined_at", "asked_at", "due_at", "started_at", "finished_at")
+PLAIN = ("account", "via", "asked_by", "cancelled_by", "state", "counts")
+
+
+def write_request(erasure: Erasure) -> None:
+    """Write how an erasure stands. Raises StorageDown."""
+    content = {name: getattr(erasure, name) for name in PLAIN}
+    content |= {name: moment and moment.isoformat() for name in TIMES for moment in [getattr(erasure, name)]}
+    _write(f"{FOLDER}/{erasure.pk}/{REQUEST}", content)
+
+
+def write_batch(batch: ErasureBatch) -> None:
+    """Write what a batch is about to delete. Raises StorageDown."""
+    content = {"predictions": list(map(str, batch.predictions)), "photos": batch.photos}
+    _write(f"{FOLDER}/{batch.erasure_id}/{batch.number:06}.json", content)
+
+
+def requests() -> Iterator[Erasure]:
+    """Yield the ledger's erasures as unsaved rows. Raises StorageDown; ValueError for one that is damaged."""
+    for name in _folders(FOLDER):
+        content = _read(f"{FOLDER}/{name}/{REQUEST}")
+        if content is not None:
+            times = {time: value and datetime.fromisoformat(value) for time in TIMES for value in [content[time]]}
+            plain = {field: content[field] for field in PLAIN}
+            yield Erasure(pk=uuid.UUID(name), is_in_ledger=True, **plain, **times)
+
+
+def batches(erasure: uuid.UUID) -> Iterator[ErasureBatch]:
+    """Yield an erasure's batches as unsaved rows. Raises StorageDown."""
+    for name in sorted(_files(f"{FOLDER}/{erasure}")):
+        number = name.removesuffix(".json")
+        if number.isdigit() and (content := _read(f"{FOLDER}/{erasure}/{name}")) is not None:
+            ids = [uuid.UUID(key) for key in content["predictions"]]
+            yield ErasureBatch(erasure_id=erasure, number=int(number), predictions=ids, photos=content["photos"])
+
+
+def _write(name: str, content: dict[str, Any]) -> None:
+    with storage_faults():
+        storages["private"].save(name, ContentFile(json.dumps(content, indent=1).encode()))
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    try:
+        with storage_faults(), storages["private"].open(name) as file:
+            content: dict[str, Any] = json.loads(file.read())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _folders(name: str) -> list[str]:
+    return _listed(name)[0]
+
+
+def _files(name: str) -> list[str]:
+    return _listed(name)[1]
+
+
+def _listed(name: str) -> tuple[list[str], list[str]]:
+    with storage_faults():
+        try:
+            folders, files = storages["private"].listdir(name)
+        except FileNotFoundError:
+            return [], []
+    return list(folders), list(files)

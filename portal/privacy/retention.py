@@ -1,0 +1,80 @@
+"""Periods of keeping: what is deleted because its time is over. Each is a setting; 0 keeps it."""
+
+import logging
+from collections import Counter
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from classifier import history
+from classifier.models import Prediction
+from classifier.storage import StorageDown
+from portal.models import Product
+from portal.privacy import traces
+from portal.privacy.models import PrivacyEvent, note
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+PHOTOS = ("photo_large", "photo_small")
+MONTH = timedelta(days=365 / 12)
+
+
+def retain() -> Counter[str]:
+    """Delete what is older than its period; return how many of each kind. Run again, it goes on where it stopped."""
+    deleted: Counter[str] = Counter()
+    now = timezone.now()
+    try:
+        if settings.DETAIL_MONTHS:
+            deleted["details moved to the archive"] = history.move(before=now - settings.DETAIL_MONTHS * MONTH).moved
+        if settings.DELETED_DAYS:
+            _delete_leftovers(now - timedelta(days=settings.DELETED_DAYS), deleted)
+    except StorageDown as error:
+        log.warning("Old data could not be deleted yet: %s", error)
+    if settings.LOG_DAYS:
+        deleted["log lines"] = _delete_log(now - timedelta(days=settings.LOG_DAYS))
+    deleted += Counter()  # drops the zeros
+    if deleted:
+        note(PrivacyEvent.Kind.RETENTION, **deleted)
+    return deleted
+
+
+def leftovers(before: datetime) -> QuerySet[Prediction]:
+    """Finished predictions that no product shows any more: it was deleted, or asked about anew after a change."""
+    shown = Product.objects.filter(prediction=OuterRef("pk"))
+    return Prediction.objects.finished().filter(~Exists(shown), created_at__lt=before)
+
+
+def _delete_leftovers(before: datetime, deleted: Counter[str]) -> None:
+    """Delete leftovers, the oldest first: files before rows, so that what was cut short is found again."""
+    start: datetime | None = None
+    while True:
+        rows = leftovers(before) if start is None else leftovers(before).filter(created_at__gte=start)
+        batch = list(rows.order_by("created_at").values_list("pk", "seller", "created_at", *PHOTOS)[:BATCH])
+        if not batch:
+            return
+        ids, start = [row[0] for row in batch], batch[-1][2]
+        photos = {name for row in batch for name in row[3:] if name}
+        deleted.update(
+            traces.delete_files(ids, sorted(photos - _still_used(photos, {row[1] for row in batch}, before)))
+        )
+        deleted.update(traces.delete_rows(ids))
+
+
+def _still_used(photos: set[str], sellers: set[int], before: datetime) -> set[str]:
+    """Return those of the photos that a product shows, or that a prediction which stays was made from."""
+    named = Q(photo_large__in=photos) | Q(photo_small__in=photos)
+    products = Product.objects.filter(named, seller__in=sellers)
+    younger = Prediction.objects.filter(named, seller__in=sellers, created_at__gte=before)
+    rows = [*products.values_list(*PHOTOS), *younger.values_list(*PHOTOS)]
+    return {name for names in rows for name in names}
+
+
+def _delete_log(before: datetime) -> int:
+    deleted = 0
+    while ids := list(LogEntry.objects.filter(action_time__lt=before).order_by().values_list("pk", flat=True)[:BATCH]):
+        deleted += LogEntry.objects.filter(pk__in=ids).delete()[0]
+    return deleted

@@ -1,0 +1,443 @@
+"""Sellers leave: nothing of them stays, and nothing of anybody else goes."""
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+from django.apps import apps
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.sessions.models import Session
+from django.core import mail
+from django.core.files.storage import default_storage, storages
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import CASCADE, SET_NULL
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from knox.models import AuthToken
+from moto.server import ThreadedMotoServer
+
+from classifier import archive
+from classifier.models import Category, ModelVersion, Prediction, ShadowAnswer
+from classifier.tasks import archive_pending
+from feedback.models import CategoryProposal, Erasure, Feedback
+from feedback.tasks import archive_feedback
+from portal import services
+from portal.models import PhotoDraft, Product, User
+from portal.privacy import erasing
+from portal.privacy import services as privacy
+from portal.privacy.models import PrivacyEvent
+from tests.conftest import PASSWORD, make_user, picture, upload
+from training.cutting import forget_erased
+from training.models import Example
+from training.snapshots import fetch, make_dataset
+
+pytestmark = pytest.mark.django_db
+WORD = "Zanzibarquill"  # in every text of the seller who goes
+ALIASES = ("default", "archive", "datasets", "private")
+SHELVES = ("musical-instruments", "beauty")
+Via = Erasure.Via
+
+
+@pytest.fixture(autouse=True)
+def no_second_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasing, "SECOND_PASS", timedelta())
+
+
+@pytest.fixture(autouse=True)
+def own_storages(settings: Any, tmp_path: Path) -> None:
+    """Storages that hold what the test put there and nothing else."""
+    settings.STORAGES = settings.STORAGES | {
+        alias: {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(tmp_path / alias), "allow_overwrite": True},
+        }
+        for alias in ALIASES
+    }
+
+
+@pytest.fixture
+def s3(own_storages: None, bucket: ThreadedMotoServer) -> ThreadedMotoServer:
+    """The storages on an S3 server that is empty."""
+    default_storage.bucket.objects.all().delete()  # type: ignore[attr-defined]
+    return bucket
+
+
+@pytest.fixture
+def leaver(db: None) -> User:
+    return make_user("leaver@quill.example")
+
+
+def fill(user: User, word: str, count: int = 4) -> list[Product]:
+    """List answered, judged and archived products with photos, and leave a photo that no product took."""
+    for number in range(count):
+        letter = chr(ord("a") + number + len(word))  # no two titles and no two photos are alike
+        content = picture(size=(480 + 8 * number, 480 + len(word)))
+        draft = services.keep_photo(seller=user, upload=upload(content))
+        title = f"{word} {letter * 5} {letter * 7} {letter * 9}"
+        services.submit_product(seller=user, title=title, description=f"By {word}", draft=draft)
+    done = {"state": Prediction.State.DONE, "probabilities": {"beauty": 1.0}, "text_embedding": [0.5, 0.25]}
+    top5 = [{"category": "Beauty", "slug": "beauty", "probability": 1.0}]
+    Prediction.objects.filter(seller=user).update(**done, top5=top5, finished_at=timezone.now())
+    products = list(Product.objects.filter(seller=user).select_related("prediction").order_by("title"))
+    for number, product in enumerate(products):
+        category = Category.objects.get(slug=SHELVES[number % 2])
+        services.answer(prediction=product.prediction, category=category)
+    Feedback.objects.filter(seller=user).update(review=Feedback.Review.ACCEPTED)
+    archive_pending()
+    archive_feedback()
+    services.keep_photo(seller=user, upload=upload())
+    return products
+
+
+def erase(user: User) -> Erasure:
+    erasure = privacy.ask_erasure(user=user, by=user, via=Via.PAGE, now=True)
+    erasing.erase_due()
+    return Erasure.objects.get(pk=erasure.pk)
+
+
+def tables_with(text: str) -> list[str]:
+    """Return the tables of which a row, written out, has the text."""
+    found = []
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT count(*) FROM "{table}" AS row WHERE row::text ILIKE %s', [f"%{text}%"])  # noqa: S608
+            if cursor.fetchone()[0]:
+                found.append(table)
+    return found
+
+
+def rows_of(user: int) -> dict[str, int]:
+    """Return how many rows refer to an account, by table."""
+    counts = {}
+    for model in apps.get_models(include_auto_created=True):
+        for field in model._meta.concrete_fields:
+            if field.is_relation and field.related_model is User:
+                count = model._default_manager.filter(**{field.attname: user}).count()
+                counts[f"{model._meta.label}.{field.name}"] = count
+    return {name: count for name, count in counts.items() if count}
+
+
+def objects(alias: str, folder: str = "") -> Iterator[str]:
+    """Yield the names of all files in a storage."""
+    try:
+        folders, files = storages[alias].listdir(folder)
+    except FileNotFoundError:
+        return
+    yield from (f"{folder}{name}" for name in files)
+    for name in folders:
+        yield from objects(alias, f"{folder}{name}/")
+
+
+def contents() -> Iterator[tuple[str, bytes]]:
+    """Yield all files of all storages but the models', Parquet written out."""
+    for alias in ALIASES:
+        for name in objects(alias):
+            content = storages[alias].open(name).read()
+            if name.endswith(".parquet"):
+                content = repr(pq.read_table(io.BytesIO(content)).to_pylist()).encode()
+            yield f"{alias}:{name}", content
+
+
+def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
+    s3: ThreadedMotoServer, leaver: User, other_seller: User, administrator: User
+) -> None:
+    mine, theirs = fill(leaver, WORD), fill(other_seller, "Ordinary", count=12)
+    dataset = make_dataset()
+    before = dataset.checksum
+    version = ModelVersion.objects.first()
+    assert version
+    ShadowAnswer.objects.create(prediction=mine[0].prediction, version=version, best="beauty")
+    AuthToken.objects.create(user=leaver)
+    TOTP.activate(leaver, generate_totp_secret())
+    EmailAddress.objects.create(user=leaver, email="second@quill.example")
+    LogEntry.objects.log_actions(administrator.pk, User.objects.filter(pk=leaver.pk), CHANGE)
+    LogEntry.objects.log_actions(administrator.pk, Product.objects.filter(seller=leaver), CHANGE)
+    proposal = CategoryProposal.objects.create(words=[WORD], size=2, version=version, centre=[0.5])
+    proposal.answers.set(Feedback.objects.filter(prediction__in=[mine[0].prediction_id, theirs[0].prediction_id]))
+    LogEntry.objects.log_actions(administrator.pk, [proposal], CHANGE)
+    LogEntry.objects.create(user=administrator, action_flag=CHANGE, change_message="seller=leaver%40quill.example")
+    Client().force_login(leaver)
+    others = Client()
+    others.force_login(other_seller)
+    ids, pk = [product.prediction_id for product in mine], leaver.pk
+    photos = {name for product in mine for name in (product.photo_large, product.photo_small)}
+    photos |= set(PhotoDraft.objects.filter(seller=leaver).values_list("large", flat=True))
+    copies = set(Example.objects.filter(external_id__in=ids).values_list("photo", flat=True))
+    assert tables_with(WORD) and any(WORD.encode() in content for _name, content in contents())
+    kept = {name: content for name, content in contents() if "datasets:snapshots" not in name}
+
+    erasure = erase(leaver)
+    assert forget_erased() == erasure.batches.count()
+
+    assert erasure.state == Erasure.State.DONE
+    assert (erasure.counts["products"], erasure.counts["predictions"], erasure.counts["archive objects"]) == (4, 4, 16)
+    assert tables_with(WORD) == tables_with("quill.example") == []
+    assert rows_of(pk) == {}
+    assert not Example.objects.filter(external_id__in=ids).exists()
+    assert [session.get_decoded()["_auth_user_id"] for session in Session.objects.all()] == [str(other_seller.pk)]
+    files = dict(contents())
+    assert not [name for name, content in files.items() if WORD.encode() in content or b"quill.example" in content]
+    assert not [name for name in files if any(str(key) in name for key in ids) or name.split(":")[1] in photos]
+
+    ours = [product.prediction_id for product in theirs]
+    assert (
+        Product.objects.filter(seller=other_seller).count() == Feedback.objects.count() == Example.objects.count() == 12
+    )
+    assert all(storages["archive"].exists(archive.path(key, "feedback.json")) for key in ours)
+    missing = {name for name, content in kept.items() if files.get(name) != content}
+    photos |= {name.replace("large", "small") for name in photos}  # of the draft
+    gone = {f"default:{name}" for name in photos} | {f"datasets:{name}" for name in copies}
+    assert {name for name in missing if not any(str(key) in name for key in ids)} == gone
+    dataset.refresh_from_db()
+    assert dataset.checksum != before and dataset.manifest["cut_from"] == before
+    assert dataset.manifest["exclusions"]["erased on request"] == 4
+    assert fetch(dataset).manifest["sources"] == {"feedback": 12}
+    assert not list(objects("datasets", f"snapshots/{before}/"))
+
+
+def test_what_hangs_on_a_person_or_their_products_goes_with_them() -> None:
+    """A new table that refers to sellers must say what becomes of its rows."""
+    for target in (User, Product, Prediction, Feedback):
+        for relation in target._meta.related_objects:
+            name = f"{relation.related_model._meta.label}.{relation.field.name}"  # type: ignore[union-attr]
+            if not relation.many_to_many and name != "portal.Product.prediction":
+                assert relation.on_delete in (CASCADE, SET_NULL), name  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("call", ["delete_files", "delete_rows", "delete_user"])
+def test_an_erasure_that_was_cut_short_goes_on_to_the_end(
+    leaver: User, other_seller: User, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(erasing, "BATCH", 1)
+    ids = [product.prediction_id for product in fill(leaver, WORD)]
+    fill(other_seller, "Ordinary")
+    real, calls = getattr(erasing.traces, call), []
+
+    def dies(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == (1 if call == "delete_user" else 3):
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing.traces, call, dies)
+        with pytest.raises(KeyboardInterrupt):
+            erase(leaver)
+    assert Erasure.objects.get().state == Erasure.State.RUNNING
+    assert erasing.erase_due() == 0  # another worker's, as far as anybody can tell
+    Erasure.objects.update(due_at=timezone.now())  # its lease runs out
+    erasing.erase_due()
+    assert Erasure.objects.get().state == Erasure.State.DONE
+    assert tables_with(WORD) == []
+    assert not [name for name in objects("archive") if any(str(key) in name for key in ids)]
+    assert len(list(objects("archive"))) == 16 and len(list(objects("default"))) >= 10
+    assert Product.objects.filter(seller=other_seller).count() == 4
+
+
+def test_an_erasure_waits_for_a_storage_that_is_away(s3: ThreadedMotoServer, leaver: User, settings: Any) -> None:
+    fill(leaver, WORD)
+    working = settings.STORAGES
+    broken = {**working["archive"]["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
+    settings.STORAGES = {**working, "archive": {**working["archive"], "OPTIONS": broken}}
+    erasure = erase(leaver)
+    assert (erasure.state, erasure.lease) == (Erasure.State.RUNNING, None)
+    assert erasure.error and erasure.due_at > timezone.now()
+    assert not User.objects.get(pk=leaver.pk).is_active
+    settings.STORAGES = working
+    Erasure.objects.update(due_at=timezone.now())
+    erasing.erase_due()
+    assert Erasure.objects.get().state == Erasure.State.DONE
+    assert list(objects("archive")) == []
+
+
+def test_what_a_worker_wrote_meanwhile_is_found_by_the_second_pass(
+    leaver: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "SECOND_PASS", timedelta(minutes=2))
+    ids = [product.prediction_id for product in fill(leaver, WORD)]
+    erasure = erase(leaver)
+    assert erasure.state == Erasure.State.RUNNING and User.objects.filter(pk=leaver.pk).exists()
+    archive.write(ids[0], "text.json", {"late": WORD})
+    late = services.submit_product(seller=leaver, title=WORD)
+    past = timezone.now() - timedelta(seconds=1)
+    for _pass in range(2):  # the late product makes it wait once more
+        Erasure.objects.update(due_at=past)
+        Erasure.objects.filter(sweep_at__isnull=False).update(sweep_at=past)
+        erasing.erase_due()
+    assert Erasure.objects.get().state == Erasure.State.DONE
+    assert list(objects("archive")) == [] and not Prediction.objects.filter(pk=late.prediction_id).exists()
+
+
+def test_erasures_are_replayed_after_a_backup_was_restored(s3: ThreadedMotoServer, leaver: User) -> None:
+    """The backup knows the seller and nothing of the erasure; the number of another one was given anew."""
+    ids = [product.prediction_id for product in fill(leaver, WORD)]
+    pk, joined, email = leaver.pk, leaver.date_joined, leaver.email
+    saved = {name: content for name, content in contents() if not name.startswith("private")}
+    gone = make_user("gone@quill.example")
+    number = gone.pk
+    erase(leaver), erase(gone)
+    Erasure.objects.all().delete()
+    PrivacyEvent.objects.all().delete()
+    restored = User.objects.create(pk=pk, email=email, name=WORD, date_joined=joined)
+    services.submit_product(seller=restored, title=WORD)
+    newcomer = User.objects.create(pk=number, email="newcomer@shop.example")
+    services.submit_product(seller=newcomer, title="Ordinary")
+    for (
+        name,
+        content,
+    ) in saved.items():  # the bucket has all files, also those that the database's backup is too old for
+        alias, path = name.split(":", 1)
+        storages[alias].save(path, io.BytesIO(content))
+    out = io.StringIO()
+    call_command("replay_erasures", stdout=out, stderr=io.StringIO())
+    assert "Replayed 2" in out.getvalue()
+    assert list(User.objects.filter(pk__in=[pk, number])) == [newcomer]
+    assert tables_with(WORD) == tables_with("quill.example") == []
+    assert not [name for name in objects("archive") if any(str(key) in name for key in ids)]
+    assert not list(objects("default"))
+    assert Product.objects.get().seller == newcomer
+    assert PrivacyEvent.objects.filter(kind=PrivacyEvent.Kind.ERASURE_REPLAYED).count() == 2
+    call_command("replay_erasures", stdout=out, stderr=io.StringIO())  # twice changes nothing
+    assert Product.objects.get().seller == newcomer
+
+
+def test_the_ledger_tells_of_nobody(leaver: User) -> None:
+    fill(leaver, WORD)
+    erasure = erase(leaver)
+    files = {name: storages["private"].open(name).read().decode() for name in objects("private")}
+    assert f"erasures/{erasure.pk}/request.json" in files and f"erasures/{erasure.pk}/000001.json" in files
+    assert not [name for name, text in files.items() if WORD in text or "quill" in text]
+    assert json.loads(files[f"erasures/{erasure.pk}/request.json"])["state"] == "done"
+
+
+def test_a_request_that_the_backup_has_lost_still_waits_for_its_day(leaver: User) -> None:
+    asked = privacy.ask_erasure(user=leaver, by=leaver, via=Via.PAGE)
+    erasing.erase_due()
+    Erasure.objects.all().delete()
+    call_command("replay_erasures", stdout=io.StringIO(), stderr=io.StringIO())
+    assert (Erasure.objects.get().pk, Erasure.objects.get().state) == (asked.pk, Erasure.State.ASKED)
+    privacy.cancel_erasure(user=leaver, by=leaver)
+    erasing.erase_due()
+    Erasure.objects.all().delete()
+    call_command("replay_erasures", stdout=io.StringIO(), stderr=io.StringIO())
+    assert Erasure.objects.get().state == Erasure.State.CANCELLED
+
+
+# The account page
+
+
+def test_a_seller_asks_waits_and_changes_their_mind(browser: Client, seller: User) -> None:
+    wrong = browser.post(reverse("account_erase"), {"password": "not it"})
+    assert wrong.status_code == 422 and "This password is wrong." in wrong.content.decode()
+    assert not Erasure.objects.exists()
+    page = browser.post(reverse("account_erase"), {"password": PASSWORD}, follow=True)
+    assert "Keep my account" in page.content.decode()
+    asked = Erasure.objects.get()
+    assert timedelta(days=6) < asked.due_at - timezone.now() < timedelta(days=8)
+    browser.post(reverse("account_erase"), {"password": PASSWORD})
+    assert Erasure.objects.count() == 1
+    erasing.erase_due()
+    assert User.objects.get(pk=seller.pk).is_active
+    page = browser.post(reverse("account_erase_cancel"), follow=True)
+    assert "Keep my account" not in page.content.decode()
+    Erasure.objects.update(due_at=timezone.now() - timedelta(days=1))
+    erasing.erase_due()
+    assert User.objects.filter(pk=seller.pk).exists()
+    assert [message.subject for message in mail.outbox] == [
+        "Aisle: Your account will be erased", "Aisle: Your account stays"
+    ]  # fmt: skip
+    kinds = [event.kind for event in PrivacyEvent.objects.order_by("pk")]
+    assert kinds == ["erasure-asked", "erasure-cancelled"]
+
+
+def test_when_the_day_has_come_the_account_goes_and_a_last_message_says_so(browser: Client, seller: User) -> None:
+    browser.post(reverse("account_erase"), {"password": PASSWORD})
+    Erasure.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(erasing.mail, "account_erased", lambda address: mail.outbox.append(address))
+        from django.test import TestCase
+
+        with TestCase.captureOnCommitCallbacks(execute=True):
+            erasing.erase_due()
+    assert not User.objects.filter(pk=seller.pk).exists()
+    assert mail.outbox[-1] == seller.email
+    assert browser.get(reverse("account")).status_code == 302
+    assert not browser.login(username=seller.email, password=PASSWORD)
+
+
+def test_an_erasure_that_has_begun_is_not_taken_back(seller: User) -> None:
+    privacy.ask_erasure(user=seller, by=seller, via=Via.PAGE, now=True)
+    assert Erasure.objects.claim()
+    assert not privacy.cancel_erasure(user=seller, by=seller)
+
+
+def test_guessing_the_password_is_stopped(browser: Client) -> None:
+    codes = [browser.post(reverse("account_erase"), {"password": "no"}).status_code for _ in range(11)]
+    assert codes[0] == 422 and codes[-1] == 429
+
+
+def test_staff_are_sent_to_an_administrator(client: Client, scientist: User) -> None:
+    client.force_login(scientist)
+    client.post(reverse("account_erase"), {"password": PASSWORD})
+    assert not Erasure.objects.exists()
+
+
+def test_strangers_and_gets_change_nothing(client: Client, browser: Client) -> None:
+    for name in ("account_erase_cancel", "export_ask"):
+        assert browser.get(reverse(name)).status_code == 405
+        assert Client().post(reverse(name)).status_code == 302
+    assert Client().post(reverse("account_erase"), {"password": PASSWORD}).status_code == 302
+    assert not Erasure.objects.exists()
+
+
+# Staff
+
+
+def test_an_administrator_erases_a_seller_and_a_scientist_may_not(
+    client: Client, administrator: User, scientist: User, seller: User
+) -> None:
+    address = reverse("admin:portal_user_erase", args=[seller.pk])
+    client.force_login(scientist)
+    assert client.post(address, {"now": ""}).status_code in (302, 403)
+    assert not Erasure.objects.exists()
+    client.force_login(administrator)
+    assert client.get(reverse("admin:portal_user_delete", args=[seller.pk])).status_code == 403
+    assert seller.email in client.get(address).content.decode()
+    client.post(address, {"later": ""})
+    assert Erasure.objects.get().due_at > timezone.now()
+    assert "Keep the account" in client.get(address).content.decode()
+    client.post(address, {"keep": ""})
+    assert Erasure.objects.get().state == Erasure.State.CANCELLED
+    client.post(address, {"now": ""})
+    erasing.erase_due()
+    assert not User.objects.filter(pk=seller.pk).exists()
+    done = PrivacyEvent.objects.get(kind=PrivacyEvent.Kind.ERASURE_DONE)
+    assert (done.account, done.actor) == (seller.pk, administrator.pk)
+    for name in ("feedback_erasure", "portal_privacyevent"):
+        for query in ("", f"?q={seller.pk}", "?q=x", "?q=99999999999999999999"):
+            assert client.get(reverse(f"admin:{name}_changelist") + query).status_code == 200
+        assert client.get(reverse(f"admin:{name}_add")).status_code == 403
+    assert str(seller.pk) in client.get(reverse("admin:feedback_erasure_changelist")).content.decode()
+    assert client.get(reverse("admin:feedback_erasure_change", args=[Erasure.objects.first().pk])).status_code == 200  # type: ignore[union-attr]
+    client.force_login(scientist)
+    assert client.get(reverse("admin:portal_privacyevent_changelist")).status_code == 403
+
+
+def test_the_command_erases_and_refuses_the_last_administrator(administrator: User, seller: User) -> None:
+    out = io.StringIO()
+    call_command("erase_account", seller.email.upper(), yes=True, stdout=out)
+    erasing.erase_due()
+    assert not User.objects.filter(pk=seller.pk).exists() and str(Erasure.objects.get().pk) in out.getvalue()
+    with pytest.raises(CommandError, match="no account"):
+        call_command("erase_account", seller.email, yes=True)
+    with pytest.raises(CommandError, match="last administrator"):
+        call_command("erase_account", administrator.email, yes=True)
