@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,15 @@ def measure(
     say("Loading the models into this process, for the bare loop")
     bare, eager = Bare(), Eager()
     queue = Queue(items)
-    seller = Seller(port, queue.token)
-    seller.ask(items[0])  # the workers load their models
+    some = list(islice(cycle(items), samples))
+    with closing(Seller(port, queue.token)) as seller:
+        seller.ask(items[0])  # the workers load their models
     queue.settle()
 
-    waits = [seller.ask(item) for item in track(list(islice(cycle(items), samples)), "One seller")]
+    with closing(Seller(port, queue.token)) as seller:
+        waits = [seller.ask(item) for item in track(some, "One seller")]
     queue.settle()
-    singles = [bare.one(item) for item in track(list(islice(cycle(items), samples)), "The bare models, one by one")]
+    singles = [bare.one(item) for item in track(some, "The bare models, one by one")]
 
     queued, alone, eagerly = [], [], []
     bare.many(queue.stored[:32])
@@ -92,10 +95,10 @@ def measure(
 
     say(f"One seller while {bulk} bulk rows wait")
     queue.fill(bulk)
-    crowded = [seller.ask(item) for item in track(list(islice(cycle(items), samples)), "One seller among many rows")]
+    with closing(Seller(port, queue.token)) as seller:
+        crowded = [seller.ask(item) for item in track(some, "One seller among many rows")]
     left = queue.clear()
     queue.settle()
-    seller.close()
     per_second = len(items) / statistics.median(queued)
     bare_per_second = len(items) / statistics.median(alone)
     eager_per_second = len(items) / statistics.median(eagerly)

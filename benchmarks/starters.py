@@ -74,7 +74,7 @@ def starters(corpus: Any) -> dict[str, Any]:
 
     texts, photos = (test_rows(corpus, **{f"with_{kind}": True}) for kind in ("text", "photo"))
     both = test_rows(corpus, with_text=True, with_photo=True)
-    rule = registry.rules()[versions["text"].pk, versions["image"].pk]
+    rule = registry.rules(versions.values())[versions["text"].pk, versions["image"].pk]
     parts = ask("text", both), ask("image", both)
     return {
         "Text": by_source(ask("text", texts), texts, corpus),

@@ -108,7 +108,7 @@ def answer(questions: Sequence[Question], categories: Sequence[Category]) -> tup
                 answers[row].text = said
             else:
                 answers[row].image = said
-    rules = registry.rules()
+    rules = registry.rules({said.version for each in answers for said in (each.text, each.image) if said})
     for each in answers:
         _combine(each, rules, slugs)
     return answers, troubles

@@ -216,10 +216,12 @@ def _at_work(role: str) -> dict[str, list[Variant]]:
     return variants
 
 
-def rules() -> dict[tuple[int, int], ensemble.Rule]:
-    """Return the rule of each (text version, image version) pair that has a usable one."""
+def rules(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.Rule]:
+    """Return the rule of each (text version, image version) pair among the versions that has a usable one."""
+    among = {version.pk for version in versions}
+    pairs = EnsembleRule.objects.filter(text_version__in=among, image_version__in=among)
     usable = {}
-    for row in EnsembleRule.objects.select_related("text_version", "image_version").defer(
+    for row in pairs.select_related("text_version", "image_version").defer(
         "metrics", "text_version__metrics", "image_version__metrics"
     ):
         try:
@@ -231,8 +233,8 @@ def rules() -> dict[tuple[int, int], ensemble.Rule]:
 
 def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
     """Return the deployed pairs (text, image) that answer by the plain mean, for no rule was fitted for them."""
-    known = rules()
     variants = deployed()
+    known = rules(variant.version for modality in variants.values() for variant in modality)
     pairs = [(text.version, image.version) for text in variants["text"] for image in variants["image"]]
     return [(text, image) for text, image in pairs if (text.pk, image.pk) not in known]
 

@@ -56,7 +56,7 @@ def test_two_hands_on_one_number_of_replicas_are_noticed(check: Any, small: list
     assert check.loose_ends(documents) == ["aisle-predict sets replicas, and so does KEDA"]
 
 
-def test_the_scaler_counts_by_the_partial_index(check: Any, small: list[dict[str, Any]], db: None) -> None:
+def test_the_scaler_counts_by_a_partial_index(check: Any, small: list[dict[str, Any]], db: None) -> None:
     from django.db import connection
 
     query = find(small, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
@@ -64,7 +64,8 @@ def test_the_scaler_counts_by_the_partial_index(check: Any, small: list[dict[str
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(f"EXPLAIN {query}")
         plan = "\n".join(row[0] for row in cursor.fetchall())
-    assert "prediction_due" in plan
+    # Which of the two is cheaper hangs on the rows there are.
+    assert any(name in plan for name in ("prediction_due", "prediction_unanswered")), plan
 
 
 def test_a_compose_service_that_can_be_there_only_once_is_noticed(check: Any) -> None:

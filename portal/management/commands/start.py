@@ -16,6 +16,7 @@ from portal import supervisor
 from portal.demo import demo_accounts
 
 GRACE = 2  # seconds more than a predict worker is given for its batch
+ROOT = "ignore:You're running the worker with superuser"  # one machine to try Aisle on; containers have their own user
 BIN = Path(sys.executable).parent
 LOCAL = ("127.0.0.1", "localhost")
 EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -39,7 +40,13 @@ class Command(BaseCommand):
         self._say_where_to_click(host, port, names)
         hosts = ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, *names]))
         # Predictions and training share the cores: threads that wait by spinning would slow each other tenfold.
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "ALLOWED_HOSTS": hosts}
+        environment = {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONWARNINGS": ROOT,
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "ALLOWED_HOSTS": hosts,
+        }
         status = supervisor.run(
             _processes(host, port, predict),
             vital="web",

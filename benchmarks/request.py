@@ -1,0 +1,226 @@
+"""Where the processor time of one upload through the API goes, part by part.
+
+Uploads products in this process, through Django's handler without a web server, answers them in batches and archives
+them, over embedded servers in a temporary folder; nothing runs beside it. See benchmarks/README.md.
+"""
+
+import argparse
+import gc
+import io
+import json
+import os
+import pkgutil
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from items import Item, gather
+from machine import machine
+from PIL import Image
+from processes import Bill, embedded
+from progress import say
+from servers import make_seller
+from stack import set_up_home
+from upload import multipart
+
+WARM = 8
+# What is taken out of a step: where it is looked up -> its name.
+PARTS = {
+    "portal.photos.pictures.copies": "decoding, two copies",
+    "django.core.files.storage.FileSystemStorage.save": "files",
+    "django.http.multipartparser.MultiPartParser.parse": "multipart",
+    "celery.app.task.Task.apply_async": "bells",
+    "django.db.backends.utils.CursorWrapper.execute": "driver of the database",
+    "classifier.pipeline.read_photos": "reading and decoding the small copies",
+    "classifier.pipeline.answer": "both models",
+    "classifier.storing.store": "storing the results",
+}
+
+
+def main() -> None:
+    options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    load = os.getloadavg()[0]
+    items, source = gather(options.data, options.rows)
+    set_up_home()
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    say("Preparing a database")
+    for command in ("migrate", "prepare"):
+        call_command(command, verbosity=0, stdout=io.StringIO())
+    figures = measure(items)
+    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "requests": len(items)}
+    report(figures, as_json=options.json)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about half a minute")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products of 1600x1200)")
+    options = parser.parse_args()
+    options.rows = 64 if options.quick else 320
+    return options
+
+
+# The measurements
+
+
+class Meter:
+    """Processor time of this process by part; what runs inside another part counts once, as itself.
+
+    Only one thing happens at a time here, so the threads that a part starts are its own.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        self._book()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._book()
+            self._open.pop()
+
+    def _book(self) -> None:
+        now = time.process_time()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+    def watch(self, address: str, name: str) -> None:
+        """Let a function count as a part whenever another part calls it."""
+        path, _, attribute = address.rpartition(".")
+        owner = pkgutil.resolve_name(path)
+        function = getattr(owner, attribute)
+        thread = threading.get_ident()
+
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            if not self._open or threading.get_ident() != thread:
+                return function(*args, **kwargs)
+            with self.part(name):
+                return function(*args, **kwargs)
+
+        setattr(owner, attribute, metered)
+
+
+def measure(items: Sequence[Item]) -> dict[str, Any]:
+    """Return CPU-ms a request by step and part."""
+    from django.test import Client
+
+    from classifier.models import Prediction
+    from classifier.pipeline import classify
+    from classifier.tasks import archive_pending
+
+    meter = Meter()
+    for address, name in PARTS.items():
+        meter.watch(address, name)
+    seller = Client(headers={"authorization": f"Bearer {make_seller()}"}, SERVER_NAME="localhost")
+
+    def upload(some: Sequence[Item]) -> None:
+        for item in some:
+            body, content_type = multipart(item.photo, title=item.title, description=item.description)
+            response = seller.generic("POST", "/api/v1/predictions", body, content_type)
+            assert response.status_code == 202, response.content
+
+    def predict() -> None:
+        while batch := Prediction.objects.claim(limit=32):
+            classify(batch)
+
+    def archive() -> None:
+        while Prediction.objects.filter(archived_at=None).exists():
+            archive_pending()
+
+    steps: dict[str, Callable[[], None]] = {"web": lambda: upload(items), "worker": predict, "archive": archive}
+    upload(items[:WARM])
+    predict()
+    archive()
+    gc.freeze()  # a web process has no models, whose objects would be looked through again and again
+    figures: dict[str, Any] = {}
+    for step, work in steps.items():
+        say(f"{len(items)} requests: {step}")
+        meter.seconds.clear()
+        before = Bill(embedded())
+        with meter.part("the rest"):
+            work()
+        spent = meter.seconds | Bill(embedded()).since(before)
+        figures[step] = {name: round(seconds * 1000 / len(items), 2) for name, seconds in spent.items()}
+    assert Prediction.objects.filter(state="done").count() == len(items) + WARM, "some predictions failed"
+    figures["models"] = models(items)
+    return figures
+
+
+def models(items: Sequence[Item]) -> dict[str, float]:
+    """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
+    from classifier import loading, registry
+    from classifier.image import crop
+    from classifier.text import join_text
+
+    deployed = registry.deployed()
+    text = loading.load_text(deployed["text"][0].version)
+    image = loading.load_image(deployed["image"][0].version)
+    photos = [small(item) for item in items]
+    texts = [join_text(item.title, item.description) for item in items]
+    works: dict[str, Callable[[slice], Any]] = {
+        "text: tokenizing": lambda some: text.encoder.tokenizer(
+            texts[some], truncation=True, max_length=text.encoder.max_tokens
+        ),
+        "text: all": lambda some: text.predict(
+            [item.title for item in items[some]], [item.description for item in items[some]]
+        ),
+        "image: cutting": lambda some: [crop(photo, image.encoder.preprocess) for photo in photos[some]],
+        "image: all": lambda some: image.predict(photos[some]),
+    }
+    spent: dict[str, float] = {}
+    for name, work in works.items():
+        work(slice(32))
+        start = time.process_time()
+        for at in range(0, len(items), 32):
+            work(slice(at, at + 32))
+        spent[name] = round((time.process_time() - start) * 1000 / len(items), 2)
+    return spent
+
+
+def small(item: Item) -> Image.Image:
+    from classifier.pictures import copies
+
+    with Image.open(io.BytesIO(item.photo)) as picture:
+        return Image.open(io.BytesIO(copies(picture)[1])).convert("RGB")
+
+
+# The report
+
+
+def report(figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    print("CPU-ms a request")
+    for step in ("web", "worker", "archive", "models"):
+        rows = figures[step]
+        total = "" if step == "models" else f"{sum(rows.values()):8.1f}"
+        print(f"{step:42}{total}")
+        for name, milliseconds in sorted(rows.items(), key=lambda row: -row[1]):
+            print(f"  {name:40}{milliseconds:8.1f}")
+    print(
+        f"\n{figures['requests']} {figures['items']} products; {figures['cores']} cores of {figures['cpu']}, "
+        f"load {figures['load_at_start']} at the start"
+    )
+
+
+if __name__ == "__main__":
+    main()
