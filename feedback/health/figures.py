@@ -157,12 +157,13 @@ class Answers:
         rank: int | None,
         chosen: str | None,
         is_reviewed: bool,
-        inclusion: float,
+        inclusion: float | None,
         best: Mapping[str, str],
     ) -> None:
         """Count one answer.
 
-        `inclusion` is the chance that it was reviewed; `best` what each model that answered held for likeliest alone.
+        `inclusion` is the chance with which it came into the random share of the review, None for what review was aimed
+        at: only the share is a sample of all traffic. `best` is what each model that answered held for likeliest alone.
         """
         is_known = is_reviewed and chosen is not None
         right = int(is_known and chosen == given)
@@ -174,21 +175,22 @@ class Answers:
             self.labels[chosen] += 1
         if not is_known:
             return
-        weight = 1 / inclusion
-        _add(self.reliability, {step_of(confidence): [1, weight, weight * confidence, weight * right]})
         _add(self.alone, {name: [1, int(said == chosen)] for name, said in best.items()})
         if {"text", "image"} <= best.keys():
             self.both += 1
             self.models.update(name for name, said in {**best, "ensemble": given}.items() if said == chosen)
-        sums = (1, weight, weight**2, weight * right, weight**2 * right)
-        self.weighted = [mine + new for mine, new in zip(self.weighted, sums, strict=True)]
+        if inclusion is not None:
+            weight = 1 / inclusion
+            _add(self.reliability, {step_of(confidence): [1, weight, weight * confidence, weight * right]})
+            sums = (1, weight, weight**2, weight * right, weight**2 * right)
+            self.weighted = [mine + new for mine, new in zip(self.weighted, sums, strict=True)]
         name = f"{chosen}{BETWEEN}{given}"
         count, examples = self.cells.get(name, (0, []))
         kept = sorted([*examples, [round(confidence, 4), id]], key=lambda each: -each[0])[:EXAMPLES]
         self.cells[name] = (count + 1, kept)
 
     def accuracy(self) -> Estimate | None:
-        """Return how often the ensemble was right, in the traffic that the reviewed rows were drawn from."""
+        """Return how often the ensemble was right in all traffic, by the random share of the review."""
         return weighted_share(*self.weighted)
 
     def by_model(self) -> dict[str, Estimate | None]:

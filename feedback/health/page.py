@@ -121,7 +121,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "reliability": _reliability(whole.answers),
         "error": _error(whole.answers),
         "heatmap": _heatmap(confused, names, request),
-        "reviewed": whole.answers.tally.reviewed,
+        "drawn": int(whole.answers.weighted[0]),
         "least": LEAST,
         "cell": {"true": names.get(true, true), "given": names.get(given, given)} if true and given else None,
         "examples": [products[id] for id in examples if id in products],

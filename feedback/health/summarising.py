@@ -205,7 +205,7 @@ def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) 
             rank=row.rank,
             chosen=row.slug,
             is_reviewed=row.review in TRUSTED,
-            inclusion=row.inclusion or 1.0,
+            inclusion=row.inclusion,
             best=best,
         )
 

@@ -71,7 +71,7 @@ def predict(
     return Prediction.objects.bulk_create(rows)
 
 
-def answer(row: Prediction, *, right: bool = True, review: str = "accepted", inclusion: float | None = None) -> None:
+def answer(row: Prediction, *, right: bool = True, review: str = "accepted", inclusion: float | None = 0.1) -> None:
     slug = row.top5[0]["slug"]  # type: ignore[index]
     categories = Category.objects.order_by("slug")
     chosen = categories.get(slug=slug) if right else categories.exclude(slug=slug)[0]
@@ -405,3 +405,16 @@ def test_the_task_does_all_of_it_twice_without_harm(seller: User) -> None:
         summarise_health()
     assert sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY)) == 5
     assert not DriftReference.objects.exists()
+
+
+def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
+    answers = Answers()
+    for number in range(100):
+        is_drawn = number % 2 == 0
+        answers.note(
+            str(number), given="a", confidence=0.9, language="en", rank=1, chosen="a" if is_drawn else "b",
+            is_reviewed=True, inclusion=0.1 if is_drawn else None, best={"text": "a"},
+        )  # fmt: skip
+    found = answers.accuracy()
+    assert found and (found.value, found.rows) == (1.0, 50)
+    assert answers.tally.reviewed == 100

@@ -61,7 +61,7 @@ def test_a_day_of_few_predictions_claims_nothing(scientist: User, seller: User) 
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
     found = page(staff(scientist))
     assert "not enough data: 3 of 30" in found and "100.0 %" not in found
-    assert "Not enough data: 3 of 30 reviewed products." in found
+    assert "Not enough data: 3 of 30 reviewed products of the random share." in found
     assert "There is nothing to compare with yet" in found
 
 
