@@ -3,8 +3,8 @@ from celery import shared_task
 from classifier import archive
 from classifier.archivable import archive_due
 from feedback.models import Feedback
-from feedback.reviewing_order import place_new
-from feedback.reviewing_proposals import propose
+from feedback.reviewing.order import place_new
+from feedback.reviewing.proposals import propose
 
 
 @shared_task(expires=60)

@@ -4,8 +4,10 @@ from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
 
-from feedback import pages, reviewing_aside, reviewing_pages
+from feedback import pages
 from feedback.health import page as health_page
+from feedback.reviewing import aside
+from feedback.reviewing import pages as review_pages
 from portal import account, appeal, health, views
 from portal.privacy import views as privacy
 
@@ -38,9 +40,9 @@ urlpatterns = [
     path("api/", include("portal.api.urls")),
     path("admin/experiments/", admin.site.admin_view(pages.experiment), name="experiments"),
     path("admin/experiments/<slug:modality>/", admin.site.admin_view(pages.experiment), name="experiment"),
-    path("admin/review/", admin.site.admin_view(reviewing_pages.queue), name="review"),
-    path("admin/review/export/", admin.site.admin_view(reviewing_aside.export_page), name="review_export"),
-    path("admin/review/categories/", admin.site.admin_view(reviewing_aside.proposals), name="review_proposals"),
+    path("admin/review/", admin.site.admin_view(review_pages.queue), name="review"),
+    path("admin/review/export/", admin.site.admin_view(aside.export_page), name="review_export"),
+    path("admin/review/categories/", admin.site.admin_view(aside.proposals), name="review_proposals"),
     path("admin/health/", admin.site.admin_view(health_page.health), name="model_health"),
     path("admin/", admin.site.urls),
     path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),

@@ -12,7 +12,7 @@ from django.db.models import F, Max
 
 from feedback.cases import reading
 from feedback.cases.reading import Numbers, Said
-from feedback.fraud_log import SELLER, Tally, fold, unfold
+from feedback.fraud.log import SELLER, Tally, fold, unfold
 from feedback.models.cases import Case, FraudTally
 
 SETTLED = timedelta(minutes=5)  # an answer's transaction has ended by then, and it can be read

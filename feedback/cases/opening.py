@@ -15,7 +15,7 @@ from feedback.cases.folding import Known, fold_new
 from feedback.cases.reading import Said
 from feedback.duplicates import text_hash
 from feedback.fraud import Finding, Judgement, Log, judge
-from feedback.fraud_evidence import SURPRISING
+from feedback.fraud.evidence import SURPRISING
 from feedback.models.cases import Case, CaseEvent, CaseProduct
 
 MOST_READ = 20_000  # answers of one seller, the newest

@@ -19,7 +19,7 @@ from feedback.cases import duplicates, folding
 from feedback.cases.folding import Known, fold_new, packed, unpacked
 from feedback.cases.opening import find_fraud
 from feedback.cases.services import Decided, appeal_case, clear_case, confirm_case, tell_of_new_cases
-from feedback.fraud_log import SELLER
+from feedback.fraud.log import SELLER
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
 from feedback.tasks import find_fraud as find_fraud_task

@@ -4,20 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feedback.fraud import (
-    ABOVE_PEERS,
-    ALONE,
-    GROUP,
-    ONE_CATEGORY,
-    Finding,
-    Judgement,
-    Log,
-    Tally,
-    e_to_q,
-    fold,
-    judge,
-    prior_strength,
-)
+from feedback.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, Finding, Judgement, Log, Tally, fold, judge
+from feedback.fraud.judging import e_to_q, prior_strength
 
 CATEGORIES = 18
 

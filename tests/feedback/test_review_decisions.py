@@ -5,9 +5,9 @@ from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError, connection
 
 from classifier.models import Category
-from feedback import reviewing
 from feedback.models import Feedback, Review
-from feedback.reviewing import Stale, judge, review_feedback, undo
+from feedback.reviewing import decisions
+from feedback.reviewing.decisions import Stale, judge, review_feedback, undo
 from feedback.services import record_feedback
 from feedback.tallies import tally_live
 from portal.models import User
@@ -38,11 +38,11 @@ def second(db: None) -> User:
 
 
 def everybody_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviewing, "SECOND_SHARE", 1.0)
+    monkeypatch.setattr(decisions, "SECOND_SHARE", 1.0)
 
 
 def nobody_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviewing, "SECOND_SHARE", 0.0)
+    monkeypatch.setattr(decisions, "SECOND_SHARE", 0.0)
 
 
 def category(slug: str) -> Category:

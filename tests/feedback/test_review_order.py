@@ -6,10 +6,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from classifier.models import Category
-from feedback import reviewing_order
 from feedback.models import Feedback
 from feedback.quality.labels import in_random_share
-from feedback.reviewing_order import RANDOM_SHARE, place_new
+from feedback.reviewing import order as ordering
+from feedback.reviewing.order import RANDOM_SHARE, place_new
 from feedback.tasks import place_feedback
 from portal.models import User
 from tests.feedback.reviews import answered
@@ -68,7 +68,7 @@ def test_the_random_share_is_the_same_however_answers_rank(seller: User, slugs: 
 
 
 def test_placing_is_done_once_and_in_batches(seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviewing_order, "ROWS", 8)
+    monkeypatch.setattr(ordering, "ROWS", 8)
     crowd(seller, slugs, 20)
     assert [place_new() for _round in range(4)] == [8, 8, 4, 0]
     assert not Feedback.objects.filter(worth=None).exists()

@@ -17,9 +17,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from classifier.models import Category, ModelVersion
-from feedback import reviewing, reviewing_export
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
-from feedback.reviewing_proposals import propose
+from feedback.reviewing import decisions
+from feedback.reviewing import export as export_module
+from feedback.reviewing.proposals import propose
 from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.models import Product, User
@@ -159,7 +160,7 @@ def test_blind_mode_hides_what_others_said(client: Client, seller: User, slugs: 
 def test_two_reviewers_judge_the_same_answers_and_their_agreement_is_shown(
     client: Client, seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reviewing, "SECOND_SHARE", 1.0)
+    monkeypatch.setattr(decisions, "SECOND_SHARE", 1.0)
     for number in range(30):
         answered(seller, slugs[number % 3], text=(slugs[number % 3], 0.7))
     other = staff(make_user("second@shop.example", Role.DATA_SCIENTIST))
@@ -215,13 +216,13 @@ def test_the_export_holds_the_filtered_answers_with_their_photos(
     client: Client, scientist: User, seller: User, slugs: list[str], make_product: Callable[..., Product],
     monkeypatch: pytest.MonkeyPatch, format: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(reviewing_export, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(export_module, "ROWS_AT_ONCE", 2)
     product = make_product(seller, photo=True)
     with_photo = record_feedback(prediction=product.prediction, category=Category.objects.get(slug=slugs[0]))
     for number in range(4):
         answered(seller, slugs[1], text=(slugs[1], 0.7), title=f'Mug "{number}",\n=1+1')
     answered(seller, slugs[2], text=(slugs[1], 0.7), review="rejected")
-    reviewing.judge(
+    decisions.judge(
         feedback=with_photo, verdict=Review.Verdict.CORRECT, category=Category.objects.get(slug=slugs[5]),
         reviewer=scientist,
     )  # fmt: skip

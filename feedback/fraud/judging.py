@@ -8,10 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from feedback.fraud_evidence import Directions, Evidence
-from feedback.fraud_log import CHOSEN, PREDICTED, Floats, Log, Tally, fold
-
-__all__ = ["Finding", "Judgement", "Log", "Tally", "fold", "judge"]
+from feedback.fraud.evidence import Directions, Evidence
+from feedback.fraud.log import CHOSEN, PREDICTED, Floats, Log, Tally
 
 LEAST_EVIDENCE = 4
 LEAST_PEERS = 10

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from classifier.models import Category
 from feedback.drift.looks import STOP_WORDS
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
-from feedback.reviewing import Stale
+from feedback.reviewing.decisions import Stale
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

@@ -22,8 +22,8 @@ from classifier.admin import likeliest, photo_tag
 from classifier.models import Category
 from feedback.models import Feedback, Review
 from feedback.quality.accuracy import LEAST, Kappa, kappa
-from feedback.reviewing import Stale, judge, undo
-from feedback.reviewing_filters import QueueFilters
+from feedback.reviewing.decisions import Stale, judge, undo
+from feedback.reviewing.filters import QueueFilters
 
 CANDIDATES = 20
 HELD_SECONDS = 180  # an item that one reviewer looks at is not shown to another
