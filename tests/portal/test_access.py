@@ -11,6 +11,9 @@ from rest_framework.test import APIClient
 from classifier.models import Prediction
 from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
+from portal.privacy.exporting import build_due
+from portal.privacy.models import Export
+from portal.privacy.services import ask_export
 from portal.services import keep_photo
 from tests.conftest import upload
 
@@ -75,6 +78,10 @@ def fill(address: str, product: Product, draft: PhotoDraft, token: AuthToken) ->
         return address.replace("<str:pk>", token.pk)
     if "drafts/" in address:
         return address.replace("<uuid:pk>", str(draft.pk))
+    if "export/" in address:
+        ask_export(user=product.seller)
+        build_due()
+        return address.replace("<uuid:pk>", str(Export.objects.get(user=product.seller).pk))
     key = product.prediction_id if "predictions" in address else product.pk
     filled = address.replace("<uuid:pk>", str(key)).replace("<str:size>", "small")
     assert "<" not in filled, f"teach the walk to fill {address}"
