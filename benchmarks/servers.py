@@ -1,7 +1,7 @@
-"""Aisle's API beside the same models behind LitServe: requests per second and how long each takes.
+"""Aisle's API beside the same models behind LitServe and Ray Serve: requests per second and how long each takes.
 
 32 clients at once upload title, description and a JPEG over HTTP and wait for the five likeliest categories. Aisle, a
-whole one of its own, cleans the photograph, stores two copies and the result and archives it; LitServe only answers,
+whole one of its own, cleans the photograph, stores two copies and the result and archives it; the others only answer,
 once with torch eager (out of the box) and once with Aisle's own engine and decoder. See benchmarks/README.md.
 """
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -32,7 +32,7 @@ from stack import PATIENCE, ROOT, free_port, running_stack, set_up_home, stop, u
 from upload import multipart
 
 HERE = Path(__file__).resolve().parent
-RIVALS = HERE / "rivals"
+ROOM = HERE / "rivals"
 ENVIRONMENT = ROOT / "var" / "benchmarks" / "servers-venv"
 CLIENTS = 32
 WARM = 6  # requests of each client before the clock runs
@@ -40,7 +40,7 @@ WARM = 6  # requests of each client before the clock runs
 
 @dataclass(frozen=True)
 class Settings:
-    """How LitServe shares the cores and gathers batches."""
+    """How a server shares the cores and gathers batches."""
 
     workers: int
     threads: int  # of each worker
@@ -54,9 +54,19 @@ def tried() -> list[Settings]:
     return [Settings(1, cores, CLIENTS, 0.01), *(Settings(cores, 1, batch, 0.01) for batch in (8, CLIENTS // 2))]
 
 
-# By engine, on 2 cores.
-SETTINGS = {"eager": Settings(2, 1, 8, 0.01), "aisle": Settings(2, 1, 8, 0.01)}
-TITLES = {"eager": "litserve_eager", "aisle": "litserve_with_engine"}
+class Rival(NamedTuple):
+    """A server of others in benchmarks/rivals, and what computes the models behind it: `eager` or `aisle`."""
+
+    script: str
+    engine: str
+
+
+RIVALS = {
+    f"{server}_{title}": Rival(f"on_{script}.py", engine)
+    for server, script in (("litserve", "litserve"), ("ray_serve", "ray"))
+    for title, engine in (("eager", "eager"), ("with_engine", "aisle"))
+}
+SETTINGS = dict.fromkeys(RIVALS, Settings(2, 1, 8, 0.01))  # what --tune found best on 2 cores
 
 
 def main() -> None:
@@ -66,7 +76,7 @@ def main() -> None:
         install()
         return
     if not python().exists():
-        sys.exit(f"LitServe is not installed. First: {sys.executable} {Path(__file__).name} --install")
+        sys.exit(f"The other servers are not installed. First: {sys.executable} {Path(__file__).name} --install")
     load = os.getloadavg()[0]
     items, source = gather(options.data, options.rows)
     requests = [multipart(item.photo, title=item.title, description=item.description) for item in items]
@@ -79,10 +89,10 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer requests: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer requests: about four minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--install", action="store_true", help=f"install LitServe into {ENVIRONMENT}, and end")
-    parser.add_argument("--tune", action="store_true", help="try several settings of LitServe first, and take the best")
+    parser.add_argument("--install", action="store_true", help=f"install the others into {ENVIRONMENT}, and end")
+    parser.add_argument("--tune", action="store_true", help="try several settings of the others first, and take the best")
     parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products of 1600x1200)")
     options = parser.parse_args()
     options.rows = 64
@@ -90,7 +100,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-# LitServe's own environment
+# The others' own environment
 
 
 def python() -> Path:
@@ -104,28 +114,29 @@ def install() -> None:
     subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
     packages = next(ENVIRONMENT.glob("lib/python*/site-packages"))
     (packages / "aisle.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    wanted = ["--requirement", str(RIVALS / "requirements.txt")]
+    wanted = ["--requirement", str(ROOM / "requirements.txt")]
     subprocess.run([str(python()), "-m", "pip", "install", "--quiet", *wanted], check=True)
 
 
 @contextmanager
-def running(engine: str, settings: Settings) -> Iterator[tuple[int, psutil.Popen]]:
+def running(rival: Rival, settings: Settings) -> Iterator[tuple[int, psutil.Popen]]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="aisle-rival-") as folder:
         environment = os.environ | {
-            "RIVAL_ENGINE": engine,
+            "RIVAL_ENGINE": rival.engine,
             "RIVAL_WORKERS": str(settings.workers),
             "RIVAL_THREADS": str(settings.threads),
             "RIVAL_BATCH": str(settings.batch),
             "RIVAL_WAIT": str(settings.wait),
             "RIVAL_CACHE": str(ENVIRONMENT / "engines"),
             "OMP_NUM_THREADS": str(settings.threads),
+            "RAY_USAGE_STATS_ENABLED": "0",
         }
-        serve = ["on_litserve.py", str(port)]
         with (Path(folder) / "log").open("w+") as log:
             process = psutil.Popen(
-                [str(python()), *serve], cwd=RIVALS, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+                [str(python()), rival.script, str(port)], cwd=ROOM, env=environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
             try:
                 yield port, process
             finally:
@@ -142,9 +153,9 @@ def measure(
     settings: Mapping[str, Settings], requests: Sequence[tuple[bytes, str]], *, seconds: float
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for engine, its in settings.items():
-        say(f"{TITLES[engine]}: {its}")
-        figures[TITLES[engine]] = try_out(engine, its, requests, seconds) | {"settings": asdict(its)}
+    for name, its in settings.items():
+        say(f"{name}: {its}")
+        figures[name] = try_out(RIVALS[name], its, requests, seconds) | {"settings": asdict(its)}
     set_up_home()
     import django
 
@@ -155,26 +166,26 @@ def measure(
         figures["aisle"] = drive(aisle.process, roles, aisle.port, path, headers, requests, seconds)
         figures["aisle"]["archived_after_s"] = settle()
     ours = figures["aisle"]
-    for title in TITLES.values():
-        figures[f"aisle_vs_{title}"] = round(ours["per_second"] / figures[title]["per_second"], 2)
+    for name in RIVALS:
+        figures[f"aisle_vs_{name}"] = round(ours["per_second"] / figures[name]["per_second"], 2)
     return figures
 
 
 def tune(requests: Sequence[tuple[bytes, str]], *, seconds: float) -> dict[str, Settings]:
-    """Return the settings with which each engine answered most."""
+    """Return the settings with which each server answered most."""
     best: dict[str, Settings] = {}
-    for engine, title in TITLES.items():
+    for name, rival in RIVALS.items():
         speeds: dict[Settings, float] = {}
         for settings in tried():
-            found = try_out(engine, settings, requests, seconds)
+            found = try_out(rival, settings, requests, seconds)
             speeds[settings] = found["per_second"]
-            say(f"{title}: {settings}: {found['per_second']}/s, p99 {found['p99_ms']} ms")
-        best[engine] = max(speeds, key=lambda each: speeds[each])
+            say(f"{name}: {settings}: {found['per_second']}/s, p99 {found['p99_ms']} ms")
+        best[name] = max(speeds, key=lambda each: speeds[each])
     return best
 
 
-def try_out(engine: str, settings: Settings, requests: Sequence[tuple[bytes, str]], seconds: float) -> dict[str, Any]:
-    with running(engine, settings) as (port, process):
+def try_out(rival: Rival, settings: Settings, requests: Sequence[tuple[bytes, str]], seconds: float) -> dict[str, Any]:
+    with running(rival, settings) as (port, process):
         return drive(process, everything, port, "/predict", {}, requests, seconds)
 
 
@@ -298,12 +309,12 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(figures))
         return
     print(f"{'':22}{'per s':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'CPU-ms':>9}")
-    for name in ("aisle", *TITLES.values()):
+    for name in ("aisle", *RIVALS):
         row = figures[name]
         times = "".join(f"{row[f'p{share}_ms']:9.0f}" for share in (50, 95, 99))
         print(f"{name:22}{row['per_second']:8.1f}{times}{sum(row['cpu_ms'].values()):9.1f}")
-    for name in map("aisle_vs_{}".format, TITLES.values()):
-        print(f"{name:28} {figures[name]:.2f}")
+    for name in map("aisle_vs_{}".format, RIVALS):
+        print(f"{name:32} {figures[name]:.2f}")
     print("Aisle's CPU-ms a request: " + ", ".join(f"{role} {ms}" for role, ms in figures["aisle"]["cpu_ms"].items()))
     print(
         f"\n{figures['clients']} clients, {figures['items']} products, photographs of {figures['photo_kb']} kB; "

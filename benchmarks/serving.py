@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bare import Bare, Eager, Stored, side_by_side
+from bare import PAUSE, Bare, Eager, Stored, side_by_side
 from items import Item, gather
 from machine import machine
 from progress import say, track
@@ -163,7 +163,7 @@ class Seller:
         """Return the milliseconds from POST to result, in an otherwise idle system."""
         body, content_type = multipart(item.photo, title=item.title, description=item.description)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Prefer": "wait=10"}
-        time.sleep(0.1)  # what the last upload left to archive
+        time.sleep(PAUSE)
         start = time.perf_counter()
         self.connection.request("POST", "/api/v1/predictions", body, headers)
         response = self.connection.getresponse()

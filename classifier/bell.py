@@ -72,8 +72,16 @@ def _wait(prediction: uuid.UUID, seconds: float) -> bool:
             if left <= 0:
                 return False
             bell.wait(left if listener.is_listening else min(left, LOOK_EVERY))
+            if bell.has_rung:
+                return True
             bell.clear()
         return True
+
+
+class _Bell(Event):
+    """Set whenever the prediction may be finished; `has_rung` when it is: bells ring after the commit."""
+
+    has_rung = False
 
 
 class _Listener:
@@ -81,16 +89,16 @@ class _Listener:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[uuid.UUID, set[Event]] = {}
+        self._waiting: dict[uuid.UUID, set[_Bell]] = {}
         self.is_listening = False
         self._is_over = Event()
         atexit.register(self._is_over.set)
         threading.Thread(target=self._listen, name="bell", daemon=True).start()
 
     @contextmanager
-    def hears(self, prediction: uuid.UUID) -> Iterator[Event]:
-        """Give an event that is set whenever the prediction may be finished."""
-        bell = Event()
+    def hears(self, prediction: uuid.UUID) -> Iterator[_Bell]:
+        """Give the prediction's bell."""
+        bell = _Bell()
         with self._lock:
             self._waiting.setdefault(prediction, set()).add(bell)
         try:
@@ -122,12 +130,14 @@ class _Listener:
             names = [uuid.UUID(bytes=data[start : start + 16]) for start in range(0, len(data) - 15, 16)]
             with self._lock:
                 heard = [bell for name in names for bell in self._waiting.get(name, ())]
+            for bell in heard:
+                bell.has_rung = True
             self._wake(heard)
         else:  # just subscribed: what was finished before that made no sound here
             self.is_listening = True
             self._wake(self._all())
 
-    def _all(self) -> list[Event]:
+    def _all(self) -> list[_Bell]:
         with self._lock:
             return [bell for bells in self._waiting.values() for bell in bells]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 TRIES_IN_COMPANY = 2
+VECTORS = ("text_embedding", "image_embedding")
 
 
 class Modality(models.TextChoices):
@@ -186,22 +187,20 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         """
         lease = uuid.uuid4()
         with transaction.atomic():
-            rows = list(
-                self.due()
-                .order_by("priority", "due_at")
-                .select_for_update(skip_locked=True, of=("self",))
-                .only("pk", "attempts", "priority")[:limit]
-            )
-            ids = [row.pk for row in rows if row.attempts < TRIES_IN_COMPANY and row.priority == rows[0].priority]
+            due = self.due().order_by("priority", "due_at").defer(*VECTORS)
+            rows = list(due.select_for_update(skip_locked=True, of=("self",))[:limit])
+            claimed = [row for row in rows if row.attempts < TRIES_IN_COMPANY and row.priority == rows[0].priority]
             if rows and rows[0].attempts >= TRIES_IN_COMPANY:
-                ids = [rows[0].pk]
-            self.filter(pk__in=ids).update(
+                claimed = [rows[0]]
+            self.filter(pk__in=[row.pk for row in claimed]).update(
                 state=Prediction.State.RUNNING,
                 lease=lease,
                 due_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
                 attempts=F("attempts") + 1,
             )
-        return list(self.filter(pk__in=ids, lease=lease).order_by("priority", "created_at"))
+        for row in claimed:  # as they are now in the database, but for `due_at`
+            row.state, row.lease, row.attempts = Prediction.State.RUNNING, lease, row.attempts + 1
+        return claimed
 
     def give_back(self, predictions: "Sequence[Prediction]", *, pause: timedelta = timedelta()) -> int:
         """Queue what the caller claimed together and still holds again, after the pause; return how many rows.
@@ -217,6 +216,11 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
     def held(self, prediction: "Prediction") -> Self:
         """The row of `prediction` as long as its lease is the one that the caller claimed."""
         return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease=prediction.lease)
+
+    def with_versions(self) -> Self:
+        """With both models' names, and without what is long and seldom read: vectors and the versions' reports."""
+        reports = [f"{kind}_version__{name}" for kind in Modality.values for name in ("metrics", "lineage", "engines")]
+        return self.select_related("text_version", "image_version").defer(*VECTORS, *reports)
 
     def finished(self) -> Self:
         return self.filter(state__in=[Prediction.State.DONE, Prediction.State.FAILED])

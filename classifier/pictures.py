@@ -36,7 +36,9 @@ def copies(picture: Image.Image) -> tuple[bytes, bytes]:
     """
     _refuse_many_scans(picture)
     reduce_while_decoding(picture)
-    large = _on_white(ImageOps.exif_transpose(picture))
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)
+    large = _on_white(picture)
     large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
     scale = SMALL_SIDE / min(large.size)
     size = _scaled(large.size, scale)

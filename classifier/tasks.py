@@ -1,5 +1,6 @@
 import logging
 import signal
+import time
 from collections.abc import Sequence
 
 from celery import Task, shared_task
@@ -14,21 +15,25 @@ from classifier.pipeline import classify
 
 log = logging.getLogger(__name__)
 
+LONGEST_TURN = 1.0  # seconds of work for one bell
+
 
 @shared_task(expires=60)
 def classify_pending() -> None:
-    """Answer a batch of due predictions and ring for the next.
+    """Answer due predictions, batch by batch, and after a second ring for the next.
 
-    Between two batches a worker that is told to stop can stop; one that may not finish its batch gives it back. Only
-    when the bell is broken it goes on alone.
+    A worker that is told to stop stops at the ring; one that may not finish its batch gives it back. Only when the bell
+    is broken it goes on alone.
     """
+    turn = time.monotonic() + LONGEST_TURN
     while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
         try:
             classify(batch)
         except SystemExit:  # how a process learns that its time to stop is over
             _give_back(batch)
             raise
-        if _rang(archive_pending) and _rang(classify_pending):
+        _rang(archive_pending)
+        if time.monotonic() > turn and _rang(classify_pending):
             return
 
 
@@ -69,7 +74,7 @@ def ring() -> None:
 @shared_task(expires=60)
 def archive_pending() -> None:
     """Archive finished predictions; those that the storage refuses are tried again later."""
-    archive_due(Prediction.objects.finished().select_related("text_version", "image_version"), archive.archive)
+    archive_due(Prediction.objects.finished().with_versions(), archive.archive)
 
 
 @shared_task(expires=60)

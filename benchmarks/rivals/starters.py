@@ -1,4 +1,4 @@
-"""The starter models as LitServe serves them: out of the box, or with Aisle's own engine and decoder."""
+"""The starter models as the other servers serve them: out of the box, or with Aisle's own engine and decoder."""
 
 import io
 import os

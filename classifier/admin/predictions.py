@@ -14,7 +14,7 @@ from unfold.decorators import display
 
 from classifier import archive
 from classifier.admin.base import SellersAdmin, bars, likeliest, photo_tag
-from classifier.models import Prediction
+from classifier.models import VECTORS, Prediction
 
 ARCHIVED = {
     "input.json": "application/json",
@@ -69,7 +69,7 @@ class PredictionAdmin(SellersAdmin):
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Prediction]:
-        return super().get_queryset(request).defer("text_embedding", "image_embedding")  # type: ignore[no-any-return]
+        return super().get_queryset(request).defer(*VECTORS)  # type: ignore[no-any-return]
 
     def get_urls(self) -> list[Any]:
         own = [

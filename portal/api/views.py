@@ -77,7 +77,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
     lookup_value_converter = "uuid"
     serializer_class = PredictionSerializer
     parser_classes = [MultiPartParser]
-    queryset = Prediction.objects.select_related("product", "text_version", "image_version", "feedback__category")
+    queryset = Prediction.objects.with_versions().select_related("product", "feedback__category")
 
     def get_queryset(self) -> Any:
         return super().get_queryset().filter(seller=cast(User, self.request.user))

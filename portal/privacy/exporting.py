@@ -20,7 +20,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 from knox.models import AuthToken
 
-from classifier.models import Prediction
+from classifier.models import VECTORS, Prediction
 from classifier.storage import StorageDown, storage_faults
 from feedback.models import Erasure, Feedback
 from portal.models import Product, User
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 500
 MOST_ATTEMPTS = 5
-VECTORS = ("text_embedding", "image_embedding")
 PAUSE = timedelta(minutes=1)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 README = """This is a copy of what Aisle knows of you, made on {day}.
