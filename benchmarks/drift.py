@@ -17,10 +17,10 @@ from machine import machine
 from predicted import UNSEEN, Predicted, load, parser, together
 from progress import say, track
 
+from classifier.unusual import QUANTILE, Unusual
 from feedback.drift import inputs, looks
 from feedback.drift.compare import compare, drifted
 from feedback.drift.summary import Layout, Rows, Summary
-from feedback.drift.unusual import QUANTILE, Unusual
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products

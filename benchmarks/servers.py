@@ -92,7 +92,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer requests: about four minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     parser.add_argument("--install", action="store_true", help=f"install the others into {ENVIRONMENT}, and end")
-    parser.add_argument("--tune", action="store_true", help="try several settings of the others first, and take the best")
+    parser.add_argument(
+        "--tune", action="store_true", help="try several settings of the others first, and take the best"
+    )
     parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products of 1600x1200)")
     options = parser.parse_args()
     options.rows = 64

@@ -46,6 +46,7 @@ class Said:
     engine: str
     milliseconds: float  # the row's share of the time
     rows: int  # how many were answered in one pass
+    is_unusual: bool = False  # unlike anything that the version has learnt
 
     def how(self) -> dict[str, Any]:
         return {"engine": self.engine, "ms": round(self.milliseconds, 3), "rows": self.rows}
@@ -62,6 +63,12 @@ class Answer:
 
     def of(self, modality: str) -> Said | None:
         return self.text if modality == Modality.TEXT else self.image
+
+    @property
+    def unusual(self) -> str:
+        """A value of `Prediction.Unusual`, or nothing."""
+        strange = [modality for modality in Modality.values if (said := self.of(modality)) and said.is_unusual]
+        return Prediction.Unusual.BOTH.value if len(strange) == 2 else "".join(strange)
 
 
 @dataclass(frozen=True)
@@ -130,10 +137,13 @@ def ask(version: ModelVersion, questions: Sequence[Question], slugs: Sequence[st
         raise ValueError(f"{version} answered with something that is no number")
     probabilities = ensemble.align(output.probabilities, model.labels, slugs)
     count = len(questions)
+    known = loading.unusual(version)
+    confidence = output.probabilities.max(axis=1)
+    strange = known.flags(output.embeddings, confidence) if known else np.zeros(count, bool)
     milliseconds = (perf_counter() - start) * 1000 / count
     engine = getattr(model, "engine", REFERENCE)
-    pairs = zip(probabilities, output.embeddings, strict=True)
-    return [Said(version, each, embedding, engine, milliseconds, count) for each, embedding in pairs]
+    rows = zip(probabilities, output.embeddings, strange.tolist(), strict=True)
+    return [Said(version, each, embedding, engine, milliseconds, count, odd) for each, embedding, odd in rows]
 
 
 def shown(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:

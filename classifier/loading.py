@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.conf import settings
 from django.db import DatabaseError
 
-from classifier import published, registry
+from classifier import familiar, published, registry
 from classifier.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
 from classifier.storage import StorageDown
@@ -16,13 +16,16 @@ from classifier.storage import StorageDown
 if TYPE_CHECKING:
     from classifier.image import ImageModel
     from classifier.text import TextModel
+    from classifier.unusual import Unusual
 
 log = logging.getLogger(__name__)
 
 SPARE = 1  # models of each modality that stay loaded beside the deployed ones: for a roll-back, say
 BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried again
+LOOK_AGAIN = 60.0  # seconds after which a version that was not familiar with anything may be
 _loading = threading.Lock()
 _models: dict[tuple[str, str, tuple[str, ...]], Any] = {}  # (path, checksum, engines) -> model, as loaded
+_unusual: dict[int, "tuple[float, Unusual | None]"] = {}  # version -> when to look again where there was nothing
 _broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
@@ -36,10 +39,16 @@ def load_image(version: ModelVersion) -> "ImageModel":
     return cast("ImageModel", _load(version))
 
 
+def unusual(version: ModelVersion) -> "Unusual | None":
+    """Return what tells inputs unlike all that a standing version has learnt; None where that is not known."""
+    return _unusual.get(version.pk, (0.0, None))[1]
+
+
 def unload_all() -> None:
     """Forget every model."""
     with _loading:
         _models.clear()
+        _unusual.clear()
 
 
 def standing(version: ModelVersion) -> ModelVersion:
@@ -53,6 +62,7 @@ def standing(version: ModelVersion) -> ModelVersion:
         seen.add(candidate.pk)
         try:
             _try(candidate)
+            _read_familiar(candidate)
             return candidate
         except (ArtifactError, StorageDown) as error:
             reason = reason or error
@@ -84,6 +94,11 @@ def _try(version: ModelVersion) -> None:
             _broken[version.checksum] = time.monotonic() + BROKEN_FOR
         raise
     _broken.pop(version.checksum, None)
+
+
+def _read_familiar(version: ModelVersion) -> None:
+    if version.pk not in _unusual or (_unusual[version.pk][1] is None and _unusual[version.pk][0] < time.monotonic()):
+        _unusual[version.pk] = time.monotonic() + LOOK_AGAIN, familiar.read(version)
 
 
 def _load(version: ModelVersion) -> Any:

@@ -68,6 +68,22 @@ class ModelVersion(models.Model):
         return f"{self.modality}/{self.checksum}"
 
 
+class Familiar(models.Model):
+    """What a version has learnt to know: `arrays` are those of `classifier.unusual.Unusual`, as safetensors."""
+
+    version = models.OneToOneField(ModelVersion, models.CASCADE, related_name="familiar", verbose_name=_("version"))
+    arrays = models.BinaryField()
+    figures = models.JSONField(_("figures"), default=dict, help_text=_("Rows it was learnt from, share flagged."))
+    created_at = models.DateTimeField(_("learnt"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("what a version knows")
+        verbose_name_plural = _("what versions know")
+
+    def __str__(self) -> str:
+        return str(self.version)
+
+
 class EnsembleRule(models.Model):
     """How one text and one image version are combined: see `classifier.ensemble` for the kinds."""
 
@@ -242,6 +258,11 @@ class Prediction(Archivable):
         INTERACTIVE = 0, _("Interactive")
         BULK = 10, _("Bulk")
 
+    class Unusual(models.TextChoices):
+        TEXT = "text", _("Text")
+        IMAGE = "image", _("Photo")
+        BOTH = "both", _("Text and photo")
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     seller = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="predictions", verbose_name=_("seller")
@@ -279,6 +300,13 @@ class Prediction(Archivable):
         _("engines"), null=True, help_text=_("Of each model: the engine, its milliseconds a row and its batch's rows.")
     )
     milliseconds = models.FloatField(_("compute time (ms)"), null=True, help_text=_("Share of its batch's time."))
+    unusual = models.CharField(
+        _("unlike anything known"), max_length=5, blank=True, choices=Unusual, default="", db_default="",
+        help_text=_("What the models have not learnt anything like: see `classifier.unusual`."),
+    )  # fmt: skip
+    photo_hash = models.BigIntegerField(
+        null=True, editable=False, help_text=_("`pictures.photo_hash` of the model's photo, as a signed number.")
+    )
 
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True)
@@ -306,6 +334,8 @@ class Prediction(Archivable):
                 name="prediction_unanswered",
                 condition=Q(state__in=["queued", "running", "failed"]),
             ),
+            models.Index(fields=["photo_hash"], name="prediction_photo_hash", condition=Q(photo_hash__isnull=False)),
+            models.Index(fields=["-created_at"], name="prediction_unusual", condition=~Q(unusual="")),
             models.Index(
                 fields=["archive_due_at"],
                 name="prediction_unarchived",

@@ -46,6 +46,18 @@ def copies(picture: Image.Image) -> tuple[bytes, bytes]:
     return _jpeg(large, LARGE_QUALITY), _jpeg(small, SMALL_QUALITY)
 
 
+def photo_hash(picture: Image.Image) -> int:
+    """Return the 64-bit difference hash: whether each of 8 x 8 cells is darker than the next (Krawetz 2013)."""
+    grey = picture.convert("L").resize((9, 8), Image.Resampling.BOX).tobytes()
+    bits = "".join("1" if grey[9 * y + x + 1] > grey[9 * y + x] else "0" for y in range(8) for x in range(8))
+    return int(bits, 2)
+
+
+def signed(number: int) -> int:
+    """Return a 64-bit number as PostgreSQL's bigint holds it."""
+    return number - (1 << 64) if number >> 63 else number
+
+
 def reduce_while_decoding(picture: Image.Image) -> None:
     """Let an opened JPEG be decoded at half, a quarter or an eighth of its size if the copies need no more."""
     picture.draft("RGB", _scaled(picture.size, LARGE_SIDE / max(picture.size)))

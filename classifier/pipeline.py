@@ -93,7 +93,7 @@ def _answer_and_store(questions: Sequence[Question], categories: Sequence[Catego
         _retry_or_fail(predictions[0], error)
     else:
         milliseconds = (time.perf_counter() - start) * 1000 / len(questions)
-        done = storing.store(predictions, answers, categories, milliseconds=milliseconds)
+        done = storing.store(questions, answers, categories, milliseconds=milliseconds)
         bell.announce(done)
         _note(troubles)
         return [pair for pair in zip(questions, answers, strict=True) if pair[0].prediction.pk in done]

@@ -12,8 +12,9 @@ from pgvector import HalfVector
 from pgvector.psycopg.halfvec import register_halfvec_info
 from psycopg.types import TypeInfo
 
-from classifier.answers import Answer, Said, five_likeliest, shown
-from classifier.models import VECTORS, Category, Prediction
+from classifier.answers import Answer, Question, Said, five_likeliest, shown
+from classifier.models import VECTORS, Category
+from classifier.pictures import photo_hash, signed
 
 COLUMNS = {
     "text_version_id": "bigint",
@@ -25,6 +26,8 @@ COLUMNS = {
     "top5": "jsonb",
     "passes": "jsonb",
     "milliseconds": "double precision",
+    "unusual": "text",
+    "photo_hash": "bigint",
 }
 
 # The batch travels as one JSON document, so that the statement is the same for any number of rows, and its vectors in
@@ -42,17 +45,22 @@ RETURNING prediction.id
 
 
 def store(
-    predictions: Sequence[Prediction],
+    questions: Sequence[Question],
     answers: Sequence[Answer],
     categories: Sequence[Category],
     *,
     milliseconds: float,
 ) -> set[uuid.UUID]:
-    """Store the answers of predictions that were claimed together; return those whose lease still held."""
-    ids = [prediction.pk for prediction in predictions]
+    """Store the answers to predictions that were claimed together; return those whose lease still held."""
+    ids = [question.prediction.pk for question in questions]
     rows = [
-        {"id": str(id), **_row(answer, categories), "milliseconds": milliseconds}
-        for id, answer in zip(ids, answers, strict=True)
+        {
+            "id": str(question.prediction.pk),
+            **_row(answer, categories),
+            "milliseconds": milliseconds,
+            "photo_hash": question.photo and signed(photo_hash(question.photo)),
+        }
+        for question, answer in zip(questions, answers, strict=True)
     ]
     texts, images = ([_vector(getattr(answer, kind)) for answer in answers] for kind in ("text", "image"))
     connection.ensure_connection()
@@ -60,7 +68,7 @@ def store(
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         if kind := TypeInfo.fetch(connection.connection, "halfvec"):
             register_halfvec_info(cursor, kind)
-        cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, predictions[0].lease])
+        cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease])
         return {pk for (pk,) in cursor.fetchall()}
 
 
@@ -74,6 +82,7 @@ def _row(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:
         "probabilities": shown(answer.combined, categories),
         "ensemble": answer.ensemble,
         "top5": five_likeliest(answer.combined, categories),
+        "unusual": answer.unusual,
         "passes": {said.version.modality: said.how() for said in (text, image) if said},
     }
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -34,12 +33,6 @@ class Shared:
 
     sellers: tuple[int, ...]
     rows: tuple[int, ...]
-
-
-def photo_hash(picture: Image.Image) -> int:
-    """Return the 64-bit difference hash: whether each of 8 x 8 cells is darker than the next (Krawetz 2013)."""
-    grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
 def text_hash(text: str) -> int:

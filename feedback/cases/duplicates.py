@@ -9,10 +9,9 @@ import numpy as np
 from django.core.files.storage import default_storage
 from PIL import Image
 
-from classifier.pictures import BROKEN
+from classifier.pictures import BROKEN, photo_hash, signed
 from classifier.storage import StorageDown, storage_faults
-from feedback.cases.opening import signed
-from feedback.duplicates import BITS, COMMON, FLAT, MOST_BITS, photo_hash
+from feedback.duplicates import BITS, COMMON, FLAT, MOST_BITS
 from feedback.models.cases import Case, CaseProduct
 
 NOTHING = 0  # the hash of what is no photograph: a plain surface, which is like nothing

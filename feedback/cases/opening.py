@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from classifier.models import Prediction
+from classifier.pictures import signed
 from feedback.cases import reading
 from feedback.cases.folding import Known, fold_new
 from feedback.cases.reading import Said
@@ -133,8 +134,3 @@ def _timeline(judgement: Judgement, finding: Finding, log: Log) -> list[list[flo
     against, allowed = np.cumsum(struck), finding.allowed_rate * np.arange(1, len(rows) + 1)
     shown = np.unique(np.linspace(0, len(rows) - 1, min(MOST_POINTS, len(rows))).astype(int))
     return [[float(theirs.answered_at[row]), int(against[row]), round(float(allowed[row]), 2)] for row in shown]
-
-
-def signed(hash: int) -> int:
-    """Return 64 bits as the number that PostgreSQL's bigint holds."""
-    return hash - 2**64 if hash >= 2**63 else hash

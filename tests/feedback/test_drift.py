@@ -10,12 +10,12 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from scipy.spatial import distance
 
+from classifier.unusual import Unusual, energy
 from feedback.drift import compare as drift
 from feedback.drift.compare import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
 from feedback.drift.inputs import Projection, gather
 from feedback.drift.looks import Look, language, look
 from feedback.drift.summary import Histogram, Layout, Rows, Summary
-from feedback.drift.unusual import Unusual, energy
 
 COLOURS = ["red", "green", "blue"]
 

@@ -3,13 +3,13 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
+from classifier.pictures import photo_hash
 from feedback.duplicates import (
     COMMON,
     MOST_BITS,
     alike_embeddings,
     alike_photos,
     alike_texts,
-    photo_hash,
     shared,
     text_hash,
 )

@@ -69,14 +69,21 @@ class Unusual:
         """Return which inputs are unusual, (n,); one that can't be judged is not."""
         return np.asarray(self.score(embeddings, confidence) > self.threshold)
 
-    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return what `from_arrays` reads, ready for safetensors."""
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what `from_arrays` reads, ready for safetensors; the centres in half precision."""
         threshold = np.array([self.threshold], np.float32)
-        return {"centres": self.centres, "distances": self.distances, "doubts": self.doubts, "threshold": threshold}
+        return {
+            "centres": self.centres.astype(np.float16),
+            "distances": self.distances,
+            "doubts": self.doubts,
+            "threshold": threshold,
+        }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[np.float32]]) -> Self:
-        return cls(arrays["centres"], arrays["distances"], arrays["doubts"], float(arrays["threshold"][0]))
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+        return cls(
+            arrays["centres"].astype(np.float32), arrays["distances"], arrays["doubts"], float(arrays["threshold"][0])
+        )
 
 
 def energy(logits: Array, temperature: float = 1.0) -> Values:
