@@ -16,7 +16,7 @@ from unfold.forms import ActionForm
 from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.cases.admin import CaseAdmin as CaseAdmin
 from feedback.health.admin import MonitoringReportAdmin as MonitoringReportAdmin
-from feedback.models import Feedback
+from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.services import review_feedback
 
 REVIEW_COLOURS = {
@@ -68,7 +68,7 @@ class FeedbackAdmin(SellersAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feedback]:
         rows: QuerySet[Feedback] = super().get_queryset(request)
-        return rows.defer("prediction__text_embedding", "prediction__image_embedding")
+        return rows.defer(*PREDICTIONS_VECTORS)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("feedback.review_feedback")

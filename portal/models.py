@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
-from feedback.models import Feedback
+from feedback.models import PREDICTIONS_VECTORS, Feedback
 from portal.privacy.models import Export as Export
 from portal.privacy.models import PrivacyEvent as PrivacyEvent
 
@@ -90,8 +90,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
     def with_answers(self) -> Self:
         """With all that a list shows, and none of the vectors that it doesn't."""
         return self.select_related("prediction__feedback", "category").defer(
-            "prediction__text_embedding",
-            "prediction__image_embedding",
+            *PREDICTIONS_VECTORS,
             "prediction__probabilities",
             "prediction__text_probabilities",
             "prediction__image_probabilities",

@@ -21,7 +21,7 @@ from django.db.models.functions import MD5, Cast, Concat, RowNumber
 from django.utils.translation import gettext as _
 
 from classifier.storage import StorageDown, storage_faults
-from feedback.models import Feedback
+from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.models.answers import TRUSTED
 from training import forgetting
 from training.corpus import MANIFEST, Corpus, CorpusError, Row, checksum, manifest_bytes, verify_shard, write_corpus
@@ -141,9 +141,7 @@ def alone() -> Iterator[None]:
 
 def _absorb() -> Counter[str]:
     left_out: Counter[str] = Counter()
-    trusted = Feedback.objects.trusted().select_related("prediction").defer(
-        "prediction__text_embedding", "prediction__image_embedding"
-    )  # fmt: skip
+    trusted = Feedback.objects.trusted().select_related("prediction").defer(*PREDICTIONS_VECTORS)
     answers = trusted.order_by("pk").iterator(chunk_size=ROWS_AT_ONCE)
     while batch := list(islice(answers, ROWS_AT_ONCE)):
         photos = _photos(batch)

@@ -21,7 +21,7 @@ from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from feedback.cases import duplicates, words
 from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case
-from feedback.models.cases import Case, CaseProduct
+from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
 VERDICTS = {"confirm": confirm_case, "clear": clear_case}
@@ -123,11 +123,7 @@ class CaseAdmin(SellersAdmin):
     def _page(self, request: HttpRequest, case: Case, form: VerdictForm, status: int = 200) -> HttpResponse:
         names = dict(Category.objects.values_list("slug", "name"))
         favourite = names.get(case.favourite, case.favourite)
-        products = list(
-            case.products.select_related("prediction__feedback").defer(
-                "prediction__text_embedding", "prediction__image_embedding"
-            )
-        )
+        products = list(case.products.select_related("prediction__feedback").defer(*PREDICTIONS_VECTORS))
         matches = duplicates.matches(case, products)
         context = {
             **self.admin_site.each_context(request),

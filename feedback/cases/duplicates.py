@@ -12,7 +12,7 @@ from PIL import Image
 from classifier.pictures import BROKEN, photo_hash, signed
 from classifier.storage import StorageDown, storage_faults
 from feedback.duplicates import BITS, COMMON, FLAT, MOST_BITS
-from feedback.models.cases import Case, CaseProduct
+from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 NOTHING = 0  # the hash of what is no photograph: a plain surface, which is like nothing
 MOST_COMPARED = 50_000  # products of other cases, the newest
@@ -63,9 +63,7 @@ def matches(case: Case, products: Sequence[CaseProduct]) -> list[Match]:
             if 0 < len({sellers[row] for row in rows}) < COMMON:
                 found[number][kind] = [columns[row][0] for row in rows[:5]]
     ids = [pk for kinds in found.values() for rows in kinds.values() for pk in rows]
-    twins = CaseProduct.objects.select_related("case__seller", "prediction").defer(
-        "prediction__text_embedding", "prediction__image_embedding"
-    ).in_bulk(ids)  # fmt: skip
+    twins = CaseProduct.objects.select_related("case__seller", "prediction").defer(*PREDICTIONS_VECTORS).in_bulk(ids)
     return [
         Match(products[number], *([twins[pk] for pk in kinds.get(kind, [])] for kind in ("photo", "text")))
         for number, kinds in found.items()

@@ -1,4 +1,4 @@
-from feedback.models.answers import Feedback, FeedbackQuerySet
+from feedback.models.answers import PREDICTIONS_VECTORS, Feedback, FeedbackQuerySet
 from feedback.models.cases import Case, CaseEvent, CaseProduct, FraudTally
 from feedback.models.erasures import Erasure, ErasureBatch
 from feedback.models.health import DriftReference, HealthSummary, Period
@@ -6,6 +6,7 @@ from feedback.models.reports import MonitoringReport
 from feedback.models.reviews import CategoryProposal, Reason, Review
 
 __all__ = [
+    "PREDICTIONS_VECTORS",
     "Case",
     "CaseEvent",
     "CaseProduct",

@@ -9,10 +9,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.archivable import Archivable, ArchivableQuerySet
-from classifier.models import Category, Prediction
+from classifier.models import VECTORS, Category, Prediction
 from feedback.models.cases import Case
 from feedback.models.reviews import Queued
 
+PREDICTIONS_VECTORS = tuple(f"prediction__{name}" for name in VECTORS)  # long and seldom read: defer them
 OPEN = Q(review="open")
 TRUSTED = ("accepted", "corrected")
 QUEUES: dict[str, list[str]] = {

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from classifier.storage import storage_faults
-from feedback.models import Feedback, FeedbackQuerySet
+from feedback.models import PREDICTIONS_VECTORS, Feedback, FeedbackQuerySet
 
 ROWS_AT_ONCE = 100
 IDS_AT_ONCE = 2_000
@@ -119,7 +119,7 @@ def _batches(rows: FeedbackQuerySet) -> Iterator[list[Feedback]]:
     """Yield all rows, the newest first. Only their ids are read at once, by a cursor that holds no transaction open."""
     whole = Feedback.objects.select_related(
         "prediction__text_version", "prediction__image_version", "category", "correction"
-    ).defer("prediction__text_embedding", "prediction__image_embedding")
+    ).defer(*PREDICTIONS_VECTORS)
     ids = rows.order_by("-answered_at").values_list("pk", flat=True).iterator(chunk_size=IDS_AT_ONCE)
     while batch := list(islice(ids, ROWS_AT_ONCE)):
         yield list(whole.filter(pk__in=batch))

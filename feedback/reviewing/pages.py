@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from classifier.admin import likeliest, photo_tag
 from classifier.models import Category
-from feedback.models import Feedback, Review
+from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
 from feedback.quality.accuracy import LEAST, Kappa, kappa
 from feedback.reviewing.decisions import Stale, judge, undo
 from feedback.reviewing.filters import QueueFilters
@@ -153,9 +153,7 @@ def _rows(suggestions: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
 
 def _next(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -> tuple[Feedback | None, bool]:
     """Return the answer to show, and whether its first reviewer wants company."""
-    rows = Feedback.objects.select_related("prediction", "category", "correction", "seller").defer(
-        "prediction__text_embedding", "prediction__image_embedding"
-    )  # fmt: skip
+    rows = Feedback.objects.select_related("prediction", "category", "correction", "seller").defer(*PREDICTIONS_VECTORS)
     if (item := _uuid(request.GET.get("item", ""))) and (found := rows.filter(pk=item).first()):
         return found, False
     if not filters.chosen:
