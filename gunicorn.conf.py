@@ -8,3 +8,10 @@ keepalive = 75  # longer than a load balancer keeps an idle connection, lest it 
 graceful_timeout = 10
 loglevel = "warning"
 control_socket_disable = True
+
+
+def post_worker_init(_worker: object) -> None:
+    """Read the addresses and what their views import now: otherwise the first visitor waits for it."""
+    from django.urls import get_resolver
+
+    get_resolver().reverse_dict  # noqa: B018 - looking it up reads all of them

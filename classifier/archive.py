@@ -98,6 +98,7 @@ def _ensemble(prediction: Prediction) -> dict[str, Any]:
         "ensemble": prediction.ensemble,
         "probabilities": prediction.probabilities,
         "top5": prediction.top5,
+        "unusual": prediction.unusual or None,
         "milliseconds": prediction.milliseconds,
         "finished_at": prediction.finished_at.isoformat() if prediction.finished_at else None,
     }

@@ -21,6 +21,10 @@ def keep(version: ModelVersion, unusual: Unusual, figures: dict[str, Any]) -> Fa
     return _keep(version, save(unusual.arrays()), figures)
 
 
+def file_name(version: ModelVersion) -> str:
+    return f"{version.modality}-{version.checksum[:8]}.safetensors"
+
+
 def keep_file(version: ModelVersion, path: Path) -> Familiar:
     """Keep what `write_file` wrote. Raises ValueError for another file."""
     content = path.read_bytes()

@@ -25,7 +25,7 @@ BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried 
 LOOK_AGAIN = 60.0  # seconds after which a version that was not familiar with anything may be
 _loading = threading.Lock()
 _models: dict[tuple[str, str, tuple[str, ...]], Any] = {}  # (path, checksum, engines) -> model, as loaded
-_unusual: dict[int, "tuple[float, Unusual | None]"] = {}  # version -> when to look again where there was nothing
+_unusual: dict[str, "tuple[float, Unusual | None]"] = {}  # checksum -> when to look again where there was nothing
 _broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
@@ -41,7 +41,7 @@ def load_image(version: ModelVersion) -> "ImageModel":
 
 def unusual(version: ModelVersion) -> "Unusual | None":
     """Return what tells inputs unlike all that a standing version has learnt; None where that is not known."""
-    return _unusual.get(version.pk, (0.0, None))[1]
+    return _unusual.get(version.checksum, (0.0, None))[1]
 
 
 def unload_all() -> None:
@@ -97,8 +97,9 @@ def _try(version: ModelVersion) -> None:
 
 
 def _read_familiar(version: ModelVersion) -> None:
-    if version.pk not in _unusual or (_unusual[version.pk][1] is None and _unusual[version.pk][0] < time.monotonic()):
-        _unusual[version.pk] = time.monotonic() + LOOK_AGAIN, familiar.read(version)
+    look_at, known = _unusual.get(version.checksum, (0.0, None))
+    if known is None and look_at <= time.monotonic():
+        _unusual[version.checksum] = time.monotonic() + LOOK_AGAIN, familiar.read(version)
 
 
 def _load(version: ModelVersion) -> Any:

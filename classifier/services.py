@@ -3,14 +3,15 @@ from pathlib import Path
 
 from django.db import transaction
 
-from classifier import artifact, registry
-from classifier.models import Category, CategoryAlias, EnsembleRule, Modality, ModelVersion, Variant
+from classifier import artifact, familiar, registry
+from classifier.models import Category, CategoryAlias, EnsembleRule, Familiar, Modality, ModelVersion, Variant
 
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
 STARTER_NAME = "starter"
-# What `manage.py check_engine` found of each starter's engines, by its checksum.
+# What `manage.py check_engine` found of each starter's engines, by its checksum, and what `learn_unusual` learnt.
 STARTER_ENGINES = HERE / "starter_engines.json"
+STARTER_FAMILIAR = HERE / "starter_familiar"
 
 
 @transaction.atomic
@@ -55,4 +56,7 @@ def _register_starter(folder: Path) -> ModelVersion:
     if checks and not version.engines:
         version.engines = checks
         version.save(update_fields=["engines"])
+    file = STARTER_FAMILIAR / familiar.file_name(version)
+    if file.exists() and not Familiar.objects.filter(version=version).exists():
+        familiar.keep_file(version, file)
     return version

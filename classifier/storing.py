@@ -67,7 +67,7 @@ def store(
     # Django's own cursors send every parameter as text.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         if kind := TypeInfo.fetch(connection.connection, "halfvec"):
-            register_halfvec_info(cursor, kind)
+            register_halfvec_info(cursor, kind)  # type: ignore[arg-type]  # it asks for adapters, which a cursor has too
         cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease])
         return {pk for (pk,) in cursor.fetchall()}
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from portal import embedded, sidebar
 from portal.environment import email_settings, read_environment
+from portal.schedule import BEAT_SCHEDULE, TASK_ROUTES
 
 BASE_DIR = Path(__file__).parent.parent
 env = read_environment()
@@ -132,13 +133,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {
-    "classifier.tasks.classify_pending": {"queue": "predict"},
-    "training.tasks.run_training": {"queue": "training"},
-    "training.tasks.fit_rules": {"queue": "training"},
-    "training.tasks.write_references": {"queue": "training"},
-    "training.tasks.forget_erased": {"queue": "training"},
-}
+CELERY_TASK_ROUTES = TASK_ROUTES
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # Celery would close the pool after every task; portal/celery.py gives connections back to it.
@@ -146,73 +141,7 @@ CELERY_DB_REUSE_MAX = 2**31
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 120.0  # a predict worker loads its models before it says that it is up
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {
-    "ring the predict workers": {
-        "task": "classifier.tasks.ring",
-        "schedule": 5.0,
-        "options": {"expires": 5.0},
-    },
-    "archive what is left": {
-        "task": "classifier.tasks.archive_pending",
-        "schedule": 15.0,
-        "options": {"expires": 15.0},
-    },
-    "archive feedback that is left": {
-        "task": "feedback.tasks.archive_feedback",
-        "schedule": 15.0,
-        "options": {"expires": 15.0},
-    },
-    "propose new categories": {
-        "task": "feedback.tasks.propose_categories",
-        "schedule": 3600.0,
-        "options": {"expires": 3600.0},
-    },
-    "stop new versions that fail": {
-        "task": "classifier.tasks.guard_versions",
-        "schedule": 60.0,
-        "options": {"expires": 60.0},
-    },
-    "ring the training workers": {"task": "training.tasks.ring", "schedule": 30.0, "options": {"expires": 30.0}},
-    "fit ensemble rules that are missing": {
-        "task": "training.tasks.fit_rules",
-        "schedule": 60.0,
-        "options": {"expires": 60.0},
-    },
-    "answer reports that ask for retraining": {"task": "training.tasks.answer_reports", "schedule": 60.0},
-    "delete old records of trials": {"task": "classifier.tasks.forget_old_records", "schedule": 86_400.0},
-    "delete expired sessions": {"task": "portal.tasks.clear_sessions", "schedule": 86_400.0},
-    "erase accounts": {"task": "portal.tasks.erase_due", "schedule": 60.0, "options": {"expires": 60.0}},
-    "make data exports": {"task": "portal.tasks.build_exports", "schedule": 60.0, "options": {"expires": 60.0}},
-    "delete what is kept long enough": {"task": "portal.tasks.retain", "schedule": 86_400.0},
-    "delete exports that are old": {"task": "portal.tasks.delete_old_exports", "schedule": 3600.0},
-    "forget what was erased": {
-        "task": "training.tasks.forget_erased",
-        "schedule": 300.0,
-        "options": {"expires": 300.0},
-    },
-    "find sellers who mislabel on purpose": {
-        "task": "feedback.tasks.find_fraud",
-        "schedule": 3600.0,
-        "options": {"expires": 3600.0},
-    },
-    "summarise what was predicted": {
-        "task": "feedback.tasks.summarise_health",
-        "schedule": 300.0,
-        "options": {"expires": 300.0},
-    },
-    "write the references of drift": {
-        "task": "training.tasks.write_references",
-        "schedule": 3600.0,
-        "options": {"expires": 3600.0},
-    },
-    "tell what monitors found": {
-        "task": "feedback.tasks.tell_findings",
-        "schedule": 60.0,
-        "options": {"expires": 60.0},
-    },
-    "delete old summaries": {"task": "feedback.tasks.forget_old_summaries", "schedule": 86_400.0},
-    "delete photos that no product took": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
-}
+CELERY_BEAT_SCHEDULE = dict(BEAT_SCHEDULE)
 if env.RETRAIN_SCHEDULE:
     CELERY_BEAT_SCHEDULE["retrain"] = {
         "task": "training.tasks.retrain_on_schedule",

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier import artifact, published, registry
-from classifier.models import Category, Modality, ModelVersion
+from classifier.models import Category, Familiar, Modality, ModelVersion
 from classifier.storage import StorageDown
-from training import equivalence, proof, rules, snapshots
+from training import equivalence, familiarity, labelled, proof, rules, snapshots
 from training.corpus import CorpusError
 from training.models import Dataset, TrainingRun
 from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
@@ -140,6 +141,7 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     Not while a test runs, unless the run may end it, nor when something else serves than what it was compared with.
     """
     _compare_engines(watch, version, corpus)
+    _learn_unusual(watch, version, corpus)
     watch.stage(_("Fitting the ensemble rule"))
     rules.fit_missing(version, corpus)
     champion = registry.champion(run.modality)
@@ -164,14 +166,14 @@ def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> N
     if version.engines:  # an earlier attempt
         return
     least = equivalence.LEAST_ROWS
-    if (count := equivalence.count_held_back(corpus, version.modality)) < least:
+    if (count := labelled.count_in_corpus(corpus, version.modality)) < least:
         watch.say(
             _("Engines are not compared: it takes %(least)d held-back products, and there are %(count)d.")
             % {"least": least, "count": count}
         )
         return
     watch.stage(_("Comparing engines"), 0, least)
-    products = equivalence.sample(equivalence.held_back(corpus, version.modality), 2 * least)
+    products = labelled.sample(labelled.in_corpus(corpus, version.modality), 2 * least)
     found = equivalence.compare(
         version, products, least=least, progress=lambda rows: watch.count(watch.progress["step"] + rows, least)
     )
@@ -180,6 +182,21 @@ def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> N
         if check.n >= least:
             equivalence.record(version, name, check)
     version.refresh_from_db(fields=["engines"])
+
+
+def _learn_unusual(watch: Watch, version: ModelVersion, corpus: "Corpus") -> None:
+    """Keep with the version what tells inputs that are unlike all that it learnt."""
+    if Familiar.objects.filter(version=version).exists():  # an earlier attempt
+        return
+    watch.stage(_("Learning what is usual"), 0, familiarity.ROWS)
+    known, held_back = familiarity.samples(partial(labelled.in_corpus, corpus, version.modality))
+    found = familiarity.learn(
+        version, known, held_back, progress=lambda rows: watch.count(watch.progress["step"] + rows, familiarity.ROWS)
+    )
+    if found is None:
+        watch.say(
+            _("Unusual inputs can't be told: that takes %(least)d held-back products.") % {"least": familiarity.LEAST}
+        )
 
 
 def _tidy() -> None:

@@ -40,11 +40,11 @@ class PredictionAdmin(SellersAdmin):
         "created_at",
     ]
     list_display_links = ["picture", "title_or_id"]
-    list_filter = ["state", "priority", "text_version", "image_version", "created_at"]
+    list_filter = ["state", "unusual", "priority", "text_version", "image_version", "created_at"]
     list_select_related = ["seller"]
     fieldsets = [
         (None, {"fields": ["id", "large_picture", "title", "description", "seller"]}),
-        (_("Answer"), {"fields": ["state", "five_bars", "combination", "error"]}),
+        (_("Answer"), {"fields": ["state", "five_bars", "combination", "unusual", "error"]}),
         (_("Text model alone"), {"fields": ["text_version", "text_engine", "text_bars"], "classes": ["tab"]}),
         (_("Image model alone"), {"fields": ["image_version", "image_engine", "image_bars"], "classes": ["tab"]}),
         (

@@ -18,6 +18,7 @@ ROWS = 2_000  # that are compared with each other
 AT_ONCE = 500
 LEAST = 30  # rows: among fewer, none is unlike the others
 NEIGHBOURS = 5
+FLAGGED = 2.0  # the largest distance there is
 
 Values = npt.NDArray[np.float64]
 READ = [
@@ -31,6 +32,7 @@ READ = [
     "prediction__image_embedding",
     "prediction__text_version_id",
     "prediction__image_version_id",
+    "prediction__unusual",
 ]
 
 
@@ -64,7 +66,7 @@ def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
         Reason.LABEL_ERROR.value: _suspicion(found, slugs, models),
         Reason.DISAGREEMENT.value: differ,
         Reason.DOUBT.value: 1 - confidence,
-        Reason.UNUSUAL.value: np.fmax(_strangeness(found, Modality.TEXT), _strangeness(found, Modality.IMAGE)),
+        Reason.UNUSUAL.value: _strangeness(found),
     }
     names = [str(row["pk"]) for row in found]
     drawn = in_random_share(names, RANDOM_SHARE)
@@ -137,7 +139,14 @@ def _suspicion(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: di
     return suspicion
 
 
-def _strangeness(found: Sequence[dict[str, Any]], modality: str) -> Values:
+def _strangeness(found: Sequence[dict[str, Any]]) -> Values:
+    """Return how unlike the others each product is; those that were flagged as unlike anything known come first."""
+    apart = np.fmax(_distances(found, Modality.TEXT), _distances(found, Modality.IMAGE))
+    flagged = np.array([bool(row["prediction__unusual"]) for row in found])
+    return np.where(flagged, np.nan_to_num(apart) + FLAGGED, apart)
+
+
+def _distances(found: Sequence[dict[str, Any]], modality: str) -> Values:
     """Return each product's mean cosine distance to its nearest others of the same model version; NaN for too few."""
     distances = np.full(len(found), np.nan)
     versions: dict[int, list[int]] = {}

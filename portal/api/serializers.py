@@ -49,6 +49,9 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
         read_only=True,
         help_text="Whether the probabilities of `top5` may be taken at their word; their order always may.",
     )
+    unusual = serializers.SerializerMethodField(
+        help_text="What is unlike all that the models have learnt, so that `top5` may well be wrong; or null."
+    )
     text = serializers.SerializerMethodField(help_text="What the text model said alone.")
     image = serializers.SerializerMethodField(help_text="What the image model said alone.")
     feedback = serializers.SerializerMethodField(help_text="Your answer.")
@@ -56,8 +59,8 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     class Meta:
         model = Prediction
         fields = [
-            "id", "product", "state", "title", "description", "top5", "confidence", "calibrated", "text", "image",
-            "feedback", "error", "created_at", "finished_at",
+            "id", "product", "state", "title", "description", "top5", "confidence", "calibrated", "unusual", "text",
+            "image", "feedback", "error", "created_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -69,6 +72,10 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     @extend_schema_field(serializers.ChoiceField(choices=Confidence.choices, allow_null=True))
     def get_confidence(self, prediction: Prediction) -> str | None:
         return confidence(prediction.best["probability"]) if prediction.best and prediction.is_calibrated else None
+
+    @extend_schema_field(serializers.ChoiceField(choices=Prediction.Unusual.choices, allow_null=True))
+    def get_unusual(self, prediction: Prediction) -> str | None:
+        return prediction.unusual or None
 
     @extend_schema_field(ModelViewSerializer(allow_null=True))
     def get_text(self, prediction: Prediction) -> dict[str, Any] | None:

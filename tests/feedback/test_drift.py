@@ -10,7 +10,6 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from scipy.spatial import distance
 
-from classifier.unusual import Unusual, energy
 from feedback.drift import compare as drift
 from feedback.drift.compare import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
 from feedback.drift.inputs import Projection, gather
@@ -332,34 +331,3 @@ def test_predictions_become_columns() -> None:
     assert gathered.numbers["photo size"][0] == pytest.approx(math.log(20_000))
     assert gathered.vectors["text embedding"].shape == (4, 2)
     assert np.isnan(gathered.vectors["text embedding"][2]).all()
-
-
-# Unusual inputs
-
-
-def test_unusual_inputs_are_flagged_and_ordinary_ones_at_the_stated_rate() -> None:
-    rng = np.random.default_rng(5)
-    training, held, fresh = (rng.normal(size=(count, 12)).astype(np.float32) for count in (2_000, 2_000, 4_000))
-    judge = Unusual.fit(training, held, rng.uniform(0.5, 1, 2_000), quantile=0.98, centres=32)
-    flagged = judge.flags(fresh, rng.uniform(0.5, 1, 4_000))
-    assert 0.01 < flagged.mean() < 0.03
-    far = rng.normal(4, 1, size=(50, 12)).astype(np.float32)
-    assert judge.flags(far, np.full(50, 0.51)).all()
-    scores = judge.score(np.vstack([far[:1], np.full((1, 12), np.nan)]), np.array([0.5, 0.5]))
-    assert np.isfinite(scores[0])
-    assert np.isnan(scores[1])
-    assert not judge.flags(np.full((1, 12), np.nan), np.array([0.5])).any()
-    again = Unusual.from_arrays(judge.arrays())
-    np.testing.assert_allclose(again.score(fresh, np.full(4_000, 0.7)), judge.score(fresh, np.full(4_000, 0.7)))
-
-
-def test_a_quantile_needs_rows_to_be_taken_from() -> None:
-    some = np.zeros((50, 4), np.float32)
-    with pytest.raises(ValueError, match="too few"):
-        Unusual.fit(some, some, np.full(50, 0.9), quantile=0.99)
-
-
-def test_energy_is_minus_logsumexp() -> None:
-    logits = np.array([[1.0, 2.0, 3.0], [1_000.0, 0.0, 0.0]])
-    assert energy(logits) == pytest.approx(-np.log(np.exp([1.0, 2.0, 3.0]).sum()) * np.array([1, 0]) - [0, 1_000])
-    assert energy(logits[:1], 2.0)[0] == pytest.approx(-2 * np.log(np.exp(np.array([0.5, 1, 1.5])).sum()))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from classifier import pictures
 from classifier.answers import OUTAGES, Answer, Said, five_likeliest, shown
+from classifier.models import Prediction
 from classifier.pipeline import predict_now
 
 BAR = 30
@@ -40,12 +41,15 @@ class Command(BaseCommand):
                 "text": _view(answer.text, categories),
                 "image": _view(answer.image, categories),
             }
-            result = {"top5": top5, **views, "ensemble": answer.ensemble, "milliseconds": milliseconds}
+            result: dict[str, Any] = {"top5": top5, "unusual": answer.unusual or None, **views}
+            result |= {"ensemble": answer.ensemble, "milliseconds": milliseconds}
             self.stdout.write(json.dumps(result, ensure_ascii=False))
             return
         for row in top5:
             bar = "█" * round(row["probability"] * BAR)
             self.stdout.write(f"{row['category']:28} {bar:{BAR}} {row['probability']:6.1%}")
+        if answer.unusual:
+            self.stdout.write(f"Unlike anything known: {Prediction.Unusual(answer.unusual).label.lower()}.")
         self.stdout.write(f"{_versions(answer)}, {milliseconds} ms")
 
 

@@ -14,9 +14,10 @@ from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from classifier.storage import StorageDown
-from training import equivalence
-from training.equivalence import LEAST_ROWS, Check, Product
+from training import equivalence, labelled
+from training.equivalence import LEAST_ROWS, Check
 from training.importing import Categories
+from training.labelled import Product
 from training.sources import ProductFile, SourceError
 
 
@@ -56,7 +57,7 @@ class Command(BaseCommand):
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]
                 # More than are wanted: some have no text, no photo, or none that can be read.
-                products = equivalence.sample(_products(files), 10 * limit)
+                products = labelled.sample(_products(files), 10 * limit)
                 checks = {each: _compare(each, products, limit) for each in versions}
         except (SourceError, ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error
@@ -70,10 +71,10 @@ class Command(BaseCommand):
 
 def _products(files: list[ProductFile]) -> Iterator[Product]:
     if not files:
-        yield from equivalence.stored_products()
+        yield from labelled.stored()
     categories = Categories()
     for file in files:
-        yield from equivalence.products_of(file, categories)
+        yield from labelled.in_file(file, categories)
 
 
 def _compare(version: ModelVersion, products: list[Product], limit: int) -> dict[str, Check]:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import published, registry
 from classifier.models import EnsembleRule, Modality
-from classifier.services import STARTER, load_categories
+from classifier.services import STARTER, STARTER_FAMILIAR, load_categories
 from training import recipes
 
 
@@ -40,6 +40,8 @@ class Command(BaseCommand):
                 raise CommandError(f"No {modality} model came of it.")
             shutil.rmtree(out / modality, ignore_errors=True)
             shutil.copytree(published.fetch(version.path, version.checksum), out / modality)
+        shutil.rmtree(STARTER_FAMILIAR, ignore_errors=True)
+        call_command("learn_unusual", out=STARTER_FAMILIAR, stdout=self.stdout)
         rule = EnsembleRule.objects.get(text_version=versions["text"], image_version=versions["image"])
         content = {modality: version.checksum for modality, version in versions.items() if version}
         content |= {"kind": rule.kind, "parameters": rule.parameters, "metrics": rule.metrics}

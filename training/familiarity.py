@@ -1,0 +1,66 @@
+"""What a version has learnt, so that it can tell inputs that are like none of it: learnt from labelled products."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier import familiar, loading
+from classifier.models import Familiar, Modality, ModelVersion
+from classifier.unusual import QUANTILE, Unusual
+from training import labelled
+from training.labelled import Product
+from training.models import Split
+
+KNOWN, HELD_BACK = 6_000, 2_000  # products that are asked about at most
+ROWS = KNOWN + HELD_BACK
+LEAST = round(1 / (1 - QUANTILE))  # held-back products: with fewer there is no such quantile
+
+Values = npt.NDArray[np.float32]
+
+
+def samples(products: Callable[[Sequence[str]], Iterable[Product]]) -> tuple[list[Product], list[Product]]:
+    """Return some of the products that a version learnt from, and some of those that were held back.
+
+    `products` gives those of the named parts.
+    """
+    return labelled.sample(products([Split.TRAIN]), KNOWN), labelled.sample(products(labelled.HELD_BACK), HELD_BACK)
+
+
+def learn(
+    version: ModelVersion, known: Sequence[Product], held_back: Sequence[Product], *, progress: Callable[[int], None]
+) -> Familiar | None:
+    """Learn what is usual from products that the version was fitted to and from others; keep it with the version.
+
+    None where too few can be looked at. Raises ArtifactError and StorageDown.
+    """
+    model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
+    learnt, _confidence = _asked(model, version.modality, known, progress)
+    others, confidence = _asked(model, version.modality, held_back, progress)
+    if len(learnt) < LEAST or len(others) < LEAST:
+        return None
+    found = Unusual.fit(learnt, others, confidence)
+    figures = {
+        "learnt_from": len(learnt),
+        "held_back": len(others),
+        "quantile": QUANTILE,
+        "flagged": round(float(found.flags(others, confidence).mean()), 4),
+        "engine": model.engine,
+    }
+    return familiar.keep(version, found, figures)
+
+
+def _asked(
+    model: Any, modality: str, products: Sequence[Product], progress: Callable[[int], None]
+) -> tuple[Values, Values]:
+    """Return the products' embeddings (n, dim) and top probabilities (n,)."""
+    embeddings, confidence = [], []
+    for batch in labelled.batches(products, modality, model.labels):
+        output = labelled.ask(model, modality, batch)
+        embeddings.append(output.embeddings)
+        confidence.append(output.probabilities.max(axis=1))
+        progress(len(batch))
+    if not embeddings:
+        return np.empty((0, 0), np.float32), np.empty(0, np.float32)
+    return np.concatenate(embeddings), np.concatenate(confidence)

@@ -1,0 +1,139 @@
+"""Labelled products to ask models about, from csv files, stored examples or a corpus; photographs come on demand."""
+
+import io
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.files.storage import storages
+from PIL import Image
+
+from classifier.models import Category, Modality
+from classifier.storage import storage_faults
+from training.importing import Categories, small_copy
+from training.models import Example, Split
+from training.sources import ProductFile, RowError, SourceRow
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from classifier.backbones import Output
+    from training.corpus import Corpus
+
+ROWS_AT_ONCE = 64
+SEED = 18
+HELD_BACK = (Split.TEST, Split.VALIDATION)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A labelled product; its photo, as a worker would read it, when it is asked for: None or RowError without one."""
+
+    title: str
+    description: str
+    slug: str
+    photo: Callable[[], Image.Image | None]
+
+
+Asked = tuple[Product, Image.Image | None]
+
+
+def in_file(file: ProductFile, categories: Categories) -> Iterator[Product]:
+    """Yield the file's rows whose category is known."""
+    slugs = dict(Category.objects.values_list("pk", "slug"))
+    for row in file:
+        try:
+            if isinstance(row, SourceRow):
+                slug = slugs[categories.find(row.category)]
+                yield Product(row.title.strip(), row.description.strip(), slug, partial(_photo, file, row))
+        except RowError:
+            continue
+
+
+def stored(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[Product]:
+    """Yield the stored examples of these parts, of a modality those that it can look at."""
+    examples = Example.objects.filter(split__in=splits).select_related("category")
+    if modality == Modality.TEXT:
+        examples = examples.exclude(title="", description="")
+    elif modality == Modality.IMAGE:
+        examples = examples.exclude(photo="")
+    for example in examples.iterator():
+        photo = partial(_stored, example.photo)
+        yield Product(example.title, example.description, example.category.slug, photo)
+
+
+def in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> Iterator[Product]:
+    """Yield the corpus's products of these parts that the modality can look at."""
+    for split in splits:
+        rows = corpus.split(split, **_needs(modality))
+        for number, row in enumerate(rows.select_columns(["title", "description", "label"])):
+            yield Product(row["title"] or "", row["description"] or "", row["label"], partial(_packed, rows, number))
+
+
+def count_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> int:
+    return sum(corpus.count(split, **_needs(modality)) for split in splits)
+
+
+def sample(products: Iterable[Product], count: int) -> list[Product]:
+    """Return `count` products, or all, chosen by chance but the same each time, in any order."""
+    chance = random.Random(SEED)  # noqa: S311
+    chosen: list[Product] = []
+    for number, product in enumerate(products):
+        if number < count:
+            chosen.append(product)
+        elif (place := chance.randrange(number + 1)) < count:
+            chosen[place] = product
+    return chosen
+
+
+def batches(products: Iterable[Product], modality: str, labels: Sequence[str]) -> Iterator[list[Asked]]:
+    """Yield those that the modality can look at and whose category is among the labels, with their photographs."""
+    known, batch = set(labels), []
+    for product in products:
+        if product.slug not in known:
+            continue
+        try:
+            photo = product.photo() if modality == Modality.IMAGE else None
+        except RowError:
+            continue
+        if photo or (modality == Modality.TEXT and (product.title or product.description)):
+            batch.append((product, photo))
+        if len(batch) == ROWS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def ask(model: Any, modality: str, batch: Sequence[Asked]) -> "Output":
+    """Return what a model answers to a batch."""
+    output: Output
+    if modality == Modality.TEXT:
+        output = model.predict([p.title for p, _photo in batch], [p.description for p, _photo in batch])
+    else:
+        output = model.predict([photo for _product, photo in batch])
+    return output
+
+
+def _needs(modality: str) -> dict[str, Any]:
+    return {"with_text": modality == Modality.TEXT, "with_photo": modality == Modality.IMAGE}
+
+
+def _packed(rows: "Dataset", number: int) -> Image.Image | None:
+    photo = rows[number]["photo"]
+    return Image.open(io.BytesIO(photo)).convert("RGB") if photo else None
+
+
+def _photo(file: ProductFile, row: SourceRow) -> Image.Image | None:
+    original = file.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
+    return None if original is None else Image.open(io.BytesIO(small_copy(original))).convert("RGB")
+
+
+def _stored(name: str) -> Image.Image | None:
+    if not name:
+        return None
+    with storage_faults(), storages["datasets"].open(name) as file:
+        return Image.open(io.BytesIO(file.read())).convert("RGB")

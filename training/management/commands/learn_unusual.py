@@ -1,0 +1,53 @@
+"""manage.py learn_unusual: what tells inputs that are unlike all that a version has learnt."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from classifier import familiar, registry
+from classifier.artifact import ArtifactError
+from classifier.models import ModelVersion, Variant
+from classifier.storage import StorageDown
+from training import familiarity, labelled
+
+
+class Command(BaseCommand):
+    help = (
+        "Learn from the examples that were imported what is usual for a model version, so that it can flag products "
+        "that are like nothing it knows. Training runs do it by themselves; this is for versions that came without."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: whatever is deployed)")
+        parser.add_argument("--out", type=Path, metavar="FOLDER", help="write it there too, a file for each version")
+
+    def handle(self, *, version: list[str], out: Path | None, **options: Any) -> None:
+        try:
+            versions = [registry.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            for each in versions:
+                self._learn(each, out)
+        except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
+            raise CommandError(str(error)) from error
+
+    def _learn(self, version: ModelVersion, out: Path | None) -> None:
+        known, held_back = familiarity.samples(partial(labelled.stored, version.modality))
+        often = 0.2 if sys.stderr.isatty() else 10
+        with tqdm(desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
+            found = familiarity.learn(version, known, held_back, progress=bar.update)
+        if found is None:
+            raise CommandError(
+                f"{version}: too few imported examples that it can look at. It takes {familiarity.LEAST} that were "
+                "trained on and as many that were held back."
+            )
+        figures = found.figures
+        self.stdout.write(
+            f"{version}: learnt from {figures['learnt_from']:,} products; flags {figures['flagged']:.1%} of "
+            f"{figures['held_back']:,} held-back ones."
+        )
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            familiar.write_file(version, out / familiar.file_name(version))
