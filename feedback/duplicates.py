@@ -44,6 +44,12 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest(), "big")
 
 
+def plain(hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """Return which photographs' hashes (n,) are plain surfaces': all those are alike."""
+    ones = np.bitwise_count(hashes)
+    return np.asarray((ones < FLAT) | (ones > BITS - FLAT))
+
+
 def alike_photos(hashes: Hashes) -> Groups:
     """Return a group's number for each hash (n,), -1 for a plain surface; a chain of alike ones is one group."""
     distinct, place = np.unique(hashes, return_inverse=True)
@@ -52,8 +58,7 @@ def alike_photos(hashes: Hashes) -> Groups:
         for pair in _candidates(distinct)
     ]
     groups = _connected(pairs, len(distinct))
-    ones = np.bitwise_count(distinct)
-    groups[(ones < FLAT) | (ones > BITS - FLAT)] = -1
+    groups[plain(distinct)] = -1
     return groups[place]
 
 

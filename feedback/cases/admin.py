@@ -149,7 +149,7 @@ class CaseAdmin(SellersAdmin):
                 "verdict": _now("Your verdict"),
                 "comparison": _now("Beside other sellers"),
                 "products": _now("Products that speak against the seller"),
-                "matches": _now("The same photographs and words in other sellers' cases"),
+                "matches": _now("The same photographs and words at other sellers"),
                 "history": _now("What happened"),
             },
         }
@@ -228,21 +228,20 @@ def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[st
 
 
 def _match(match: duplicates.Match) -> dict[str, Any]:
-    kinds: dict[CaseProduct, list[str]] = {}
-    for kind, twins in ((_now("photograph"), match.photo), (_now("words"), match.text)):
-        for twin in twins:
-            kinds.setdefault(twin, []).append(kind)
+    words = {duplicates.PHOTO: _now("photograph"), duplicates.TEXT: _now("words")}
     return {
         "title": match.product.prediction.title or _now("No title"),
         "photo": photo_tag(match.product.prediction, "small"),
-        "more": max(len(kinds) - MOST_TWINS, 0),
+        "more": max(len(match.twins) - MOST_TWINS, 0),
         "twins": [
             {
-                "kinds": _now(" and ").join(names),
+                "kinds": _now(" and ").join(words[kind] for kind in twin.kinds),
                 "photo": photo_tag(twin.prediction, "small"),
+                "prediction": twin.prediction,
+                "seller": twin.prediction.seller,
                 "case": twin.case,
-                "title": twin.prediction.title,
+                "title": twin.prediction.title or _now("No title"),
             }
-            for twin, names in list(kinds.items())[:MOST_TWINS]
+            for twin in match.twins[:MOST_TWINS]
         ],
     }

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -37,6 +37,11 @@ class CaseQuerySet(models.QuerySet["Case"]):
     def standing(self) -> Self:
         """Those that keep a seller's answers out of training: nobody has cleared them."""
         return self.filter(state__in=[Case.State.OPEN, Case.State.CONFIRMED])
+
+    def told(self, seller: "AbstractBaseUser") -> Self:
+        """What the seller was told of at some time: confirmed, also where it was cleared afterwards."""
+        confirmed = CaseEvent.objects.filter(case=OuterRef("pk"), action=CaseEvent.Action.CONFIRMED)
+        return self.filter(Exists(confirmed), seller=seller)
 
     def appealable(self, seller: "AbstractBaseUser") -> Self:
         """What the seller is told of, and may answer."""
@@ -108,8 +113,8 @@ class CaseProduct(models.Model):
     """A product that speaks against the seller, with what was said of it when the case was opened.
 
     Probabilities are of the chosen category, empty where a model gave none; `usual` is that which the models give to
-    what other sellers choose in the same place (a geometric mean). Hashes are `feedback.duplicates`' of 64 bits as
-    signed numbers; empty: not looked at yet, or nothing to look at.
+    what other sellers choose in the same place (a geometric mean). `text_hash` is `feedback.duplicates`' as a signed
+    number, empty for few words; the photograph's hash is the prediction's.
     """
 
     case = models.ForeignKey(Case, models.CASCADE, related_name="products")
@@ -122,7 +127,6 @@ class CaseProduct(models.Model):
     ensemble = models.FloatField(_("both"), null=True)
     usual = models.FloatField(_("usual"))
     answered_at = models.DateTimeField(_("answered"))
-    photo_hash = models.BigIntegerField(null=True, editable=False)
     text_hash = models.BigIntegerField(null=True, editable=False)
 
     class Meta:

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 from django.core import mail
 from django.core.exceptions import ValidationError
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
 from classifier.models import Category
-from feedback.cases import duplicates, folding
+from feedback.cases import folding
 from feedback.cases.folding import Known, fold_new, packed, unpacked
 from feedback.cases.opening import find_fraud
 from feedback.cases.services import Decided, appeal_case, clear_case, confirm_case, tell_of_new_cases
@@ -24,7 +22,6 @@ from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
-from tests.conftest import picture
 from tests.feedback.market import FAVOURITE, PRODUCTS, answers, sellers
 from training.models import FEEDBACK, Example
 from training.snapshots import absorb_feedback
@@ -221,7 +218,7 @@ def test_the_task_mails_those_who_judge_once(market: User, scientist: User, sell
 
 def test_a_mail_that_nobody_got_is_sent_again(market: User, scientist: User, now: datetime) -> None:
     find_fraud(now)
-    with mock.patch("feedback.cases.services.send_mail", side_effect=ConnectionRefusedError):
+    with mock.patch("feedback.notifying.send_mail", side_effect=ConnectionRefusedError):
         assert tell_of_new_cases() == 0
     assert tell_of_new_cases() == 1
     assert [message.to for message in mail.outbox] == [[scientist.email]]
@@ -252,22 +249,6 @@ def test_a_seller_who_is_gone_leaves_the_sums(market: User, now: datetime) -> No
     known = fold_new(now)
     assert market.pk not in known.tally.keys[:, SELLER] and len(known.tally.keys)
     assert find_fraud(now).opened == []
-
-
-def test_photographs_that_other_cases_share_are_found(now: datetime) -> None:
-    before = now - timedelta(hours=1)
-    one, copy = (default_storage.save(name, ContentFile(picture(size=size))) for name, size in
-                 (("one.jpg", (640, 480)), ("copy.jpg", (320, 240))))  # fmt: skip
-    answers(sellers(14), until=before)
-    first, second = sellers(2, "liar")
-    answers([first], lies=0.3, until=before, seed=2, photo=one)
-    answers([second], lies=0.3, until=before, seed=3, photo=copy)
-    cases = {case.seller_id: case for case in find_fraud(now).opened}
-    assert set(cases) == {first.pk, second.pk}
-    assert duplicates.hash_photos() == sum(case.products.count() for case in cases.values())
-    assert duplicates.hash_photos() == 0
-    found = duplicates.matches(cases[first.pk], list(cases[first.pk].products.all()))
-    assert found and {twin.case.seller for match in found for twin in match.photo} == {second}
 
 
 def test_the_command_prints_who_is_suspicious(market: User, now: datetime) -> None:

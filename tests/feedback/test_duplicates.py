@@ -10,6 +10,7 @@ from feedback.duplicates import (
     alike_embeddings,
     alike_photos,
     alike_texts,
+    plain,
     shared,
     text_hash,
 )
@@ -42,8 +43,12 @@ def test_a_smaller_copy_of_a_photo_is_alike_and_others_are_not() -> None:
 
 
 def test_plain_surfaces_are_alike_to_nothing() -> None:
-    plain = [photo_hash(Image.new("RGB", (50, 50), colour)) for colour in ("white", "red", "black")]
-    assert alike_photos(np.array(plain, np.uint64)).tolist() == [-1, -1, -1]
+    surfaces = [photo_hash(Image.new("RGB", (50, 50), colour)) for colour in ("white", "red", "black")]
+    assert alike_photos(np.array(surfaces, np.uint64)).tolist() == [-1, -1, -1]
+    # A picture that darkens, or lightens, from left to right has all bits unset, or set.
+    assert plain(np.array([0, 2**64 - 1, 0b111, 0b1111, 2**64 - 1 - 0b111], np.uint64)).tolist() == [
+        True, True, True, False, True,
+    ]  # fmt: skip
 
 
 def test_groups_are_those_of_comparing_every_pair() -> None:
