@@ -1,4 +1,4 @@
-"""A copy of all that Aisle knows of a person: one zip of JSON, CSV and pictures, written with flat memory."""
+"""A copy of what Aisle knows of a person: one zip of JSON, CSV and pictures, written with flat memory."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from knox.models import AuthToken
 
 from classifier.models import VECTORS, Prediction
 from classifier.storage import StorageDown, storage_faults
-from feedback.models import Erasure, Feedback
+from feedback.models import Case, Erasure, Feedback, Review
 from portal.models import Product, User
 from portal.privacy import mail
 from portal.privacy.models import LEASE, Export, PrivacyEvent, note
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 500
 MOST_ATTEMPTS = 5
 PAUSE = timedelta(minutes=1)
+TOLD = ("opened_at", "state", "decided_at", "appeal", "appealed_at")  # of a case: nothing of how it was found
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 README = """This is a copy of what Aisle knows of you, made on {day}.
 
@@ -39,11 +40,14 @@ account.json      your account, its e-mail addresses, roles, log-in factors and 
 products.*        your products
 predictions.*     what the models said of them, also of earlier versions of a product and of products you deleted
 answers.*         what you answered, with your earlier answers
+reviews.*         what our reviewers decided on your answers, also what they took back
+cases.*           checks of your answers that we told you of, and the note you wrote
 pictures/         your photos, as Aisle keeps them; "picture" in the tables names the file
 
 Each table comes as .json, which is exact, and as .csv for a spreadsheet; there, a cell that a spreadsheet would take
-for a formula begins with an apostrophe. Times are in UTC. Not in it: the vectors that the models compute from a text
-or a photo. {missing}
+for a formula begins with an apostrophe. Times are in UTC. Not in it: the numbers that are computed from a text or a
+photo to compare it with others, what models under trial said, who our reviewers are and how they choose what to look
+at, checks of your answers that nobody has confirmed, and how any of them came about. {missing}
 """
 
 Cells = dict[str, Any]
@@ -135,8 +139,13 @@ def _write(export: Export, file: IO[bytes]) -> None:
     products = Product.objects.filter(seller=user)
     predictions = Prediction.objects.filter(seller=user)
     answers = Feedback.objects.filter(seller=user)
+    reviews = Review.objects.filter(feedback__seller=user)
+    # Where policy is to tell sellers of no case, the copy doesn't either.
+    cases = Case.objects.told(user) if settings.FRAUD_APPEALS else Case.objects.none()
     pictures = predictions.exclude(photo_large="").order_by().values_list("photo_large", flat=True).distinct()
-    export.rows, total = 0, 2 * sum(rows.count() for rows in (products, predictions, answers)) + pictures.count()
+    tables = (products, predictions, answers, reviews, cases)
+    total = 2 * sum(rows.count() for rows in tables) + pictures.count()
+    export.rows = 0
     Export.objects.held(export).update(total=total)
 
     def step() -> None:
@@ -151,6 +160,8 @@ def _write(export: Export, file: IO[bytes]) -> None:
         _table(zip, "products", lambda: map(_product, _rows(products.select_related("category"))), step)
         _table(zip, "predictions", lambda: map(_prediction, _rows(predictions.defer(*VECTORS))), step)
         _table(zip, "answers", lambda: map(_answer, _rows(answers.select_related("category"))), step)
+        _table(zip, "reviews", lambda: map(_review, _rows(reviews.select_related("feedback", "category"))), step)
+        _table(zip, "cases", lambda: map(_case, _rows(cases.only(*TOLD))), step)
         missing = sum(not _picture(zip, name, step) for name in pictures.iterator(chunk_size=ROWS_AT_ONCE))
         said = f"{missing} pictures were not in our storage any more." if missing else ""
         zip.writestr("README.txt", README.format(day=f"{timezone.now():%Y-%m-%d}", missing=said))
@@ -243,6 +254,7 @@ def _prediction(prediction: Prediction) -> Cells:
         "picture": _picture_name(prediction.photo_large),
         "state": prediction.state,
         "error": prediction.error,
+        "unusual": prediction.unusual or None,
         "five_likeliest": prediction.top5,
         "probabilities": prediction.probabilities,
         "from_text": prediction.text_probabilities,
@@ -259,4 +271,25 @@ def _answer(feedback: Feedback) -> Cells:
         "earlier": feedback.earlier,
         "review": feedback.review,
         "first_answered": feedback.created_at,
+    }
+
+
+def _review(review: Review) -> Cells:
+    return {
+        "prediction": review.feedback.prediction_id,
+        "decision": review.verdict,
+        "corrected_to": review.category.slug if review.category else None,
+        "decided": review.created_at,
+        "taken_back": review.undone_at,
+        "answer_then": review.answer,
+    }
+
+
+def _case(case: Case) -> Cells:
+    return {
+        "opened": case.opened_at,
+        "state": case.state,
+        "decided": case.decided_at,
+        "your_note": case.appeal,
+        "you_wrote": case.appealed_at,
     }

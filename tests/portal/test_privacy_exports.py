@@ -18,14 +18,16 @@ from django.utils import timezone
 from knox.models import AuthToken
 
 from classifier import archive
-from classifier.models import Prediction
-from feedback.models import Feedback
+from classifier.models import Category, Prediction
+from feedback.cases.services import appeal_case, clear_case, confirm_case
+from feedback.models import Case, Feedback, Review
+from feedback.reviewing.decisions import judge, undo
 from portal import services
 from portal.models import Product, User
 from portal.privacy import exporting, retention
 from portal.privacy.models import Export, PrivacyEvent
 from portal.privacy.services import Refused, ask_export
-from tests.portal.test_privacy import fill
+from tests.portal.test_privacy import SHELVES, fill
 
 pytestmark = pytest.mark.django_db
 State = Export.State
@@ -92,6 +94,72 @@ def test_a_copy_holds_all_that_is_known_of_its_owner_and_nothing_of_others(
     assert mail.outbox[-1].subject == "Aisle: Your data is ready" and mail.outbox[-1].to == [seller.email]
     kinds = set(PrivacyEvent.objects.values_list("kind", flat=True))
     assert kinds == {"export-asked", "export-ready", "export-fetched"}
+
+
+def table(zip: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
+    """Return a table of the copy, whose CSV has the same rows and columns."""
+    rows: list[dict[str, Any]] = json.loads(zip.read(f"{name}.json"))
+    lines = list(csv.DictReader(io.StringIO(zip.read(f"{name}.csv").decode("utf-8-sig"), newline="")))
+    assert [list(line) for line in lines] == [list(row) for row in rows]
+    return rows
+
+
+def test_a_copy_tells_what_reviewers_decided_and_not_who(
+    browser: Client, seller: User, other_seller: User, scientist: User, administrator: User
+) -> None:
+    (judged, taken_back, changed, _unjudged), others = fill(seller, "Mine"), fill(other_seller, "Theirs", count=1)
+    Feedback.objects.update(review=Feedback.Review.OPEN)
+
+    def decide(product: Product, verdict: Review.Verdict, category: Category | None = None) -> Review:
+        feedback = Feedback.objects.get(prediction=product.prediction)
+        return judge(feedback=feedback, verdict=verdict, reviewer=scientist, category=category)
+
+    decide(judged, Review.Verdict.FLAG)
+    undo(review=decide(taken_back, Review.Verdict.REJECT), reviewer=scientist)
+    decide(changed, Review.Verdict.CORRECT, Category.objects.get(slug=SHELVES[1]))
+    decide(others[0], Review.Verdict.FLAG)
+    services.answer(prediction=changed.prediction, category=Category.objects.get(slug="appliances"))
+    zip = fetched(browser, built(seller))
+    rows = table(zip, "reviews")
+    found = {row["prediction"]: row for row in rows}
+    assert len(rows) == 3 and set(found) == {str(product.prediction_id) for product in (judged, taken_back, changed)}
+    told = [(row["decision"], row["corrected_to"]) for row in rows]
+    assert told == [("correct", SHELVES[1]), ("reject", None), ("flag", None)], "the newest first"
+    assert [row["taken_back"] is not None for row in rows] == [False, True, False]
+    assert [row["answer_then"]["category"] for row in rows] == [SHELVES[0], SHELVES[1], SHELVES[0]]
+    assert all(row["decided"] for row in rows)
+    for reviewer in (scientist, administrator):
+        assert not any(reviewer.email.encode() in zip.read(name) for name in zip.namelist())
+
+
+def test_a_copy_tells_of_cases_that_its_owner_was_told_of_and_of_no_other(
+    browser: Client, seller: User, other_seller: User, scientist: User, settings: Any
+) -> None:
+    def opened(person: User = seller) -> Case:
+        return Case.objects.create(
+            seller=person, favourite="musical-instruments", figures={"posterior": 0.99}, reasons=["rate_above_peers"]
+        )
+
+    unheard = opened()
+    assert table(fetched(browser, built(seller)), "cases") == [], "nobody has judged it"
+    clear_case(case=unheard, by=scientist, reason="Innocent.")
+    assert table(fetched(browser, built(seller)), "cases") == [], "the seller never heard of it"
+    first = opened()
+    confirm_case(case=first, by=scientist, reason="Surely on purpose.")
+    appeal_case(seller=seller, note="They are guitars.")
+    clear_case(case=first, by=scientist, reason="A rare guitar, surely.")
+    second = opened()
+    confirm_case(case=second, by=scientist, reason="Surely again.")
+    confirm_case(case=opened(other_seller), by=scientist, reason="Surely another.")
+    zip = fetched(browser, built(seller))
+    newest, oldest = table(zip, "cases")
+    assert (newest["state"], newest["your_note"], newest["you_wrote"]) == ("confirmed", "", None)
+    assert (oldest["state"], oldest["your_note"]) == ("cleared", "They are guitars.")
+    assert set(oldest) == {"opened", "state", "decided", "your_note", "you_wrote"} and None not in oldest.values()
+    for word in (b"urely", b"Innocent", b"posterior", b"peers", b"scientist@", b"0.99"):
+        assert not any(word in zip.read(name) for name in zip.namelist()), word
+    settings.FRAUD_APPEALS = False
+    assert table(fetched(browser, built(seller)), "cases") == [], "policy is to tell of none"
 
 
 def test_nobody_else_gets_a_copy(seller: User, other_seller: User, administrator: User) -> None:
