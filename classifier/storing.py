@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import connection
@@ -29,6 +30,8 @@ COLUMNS = {
     "unusual": "text",
     "photo_hash": "bigint",
 }
+
+_types: "WeakKeyDictionary[psycopg.Connection[Any], TypeInfo]" = WeakKeyDictionary()
 
 # The batch travels as one JSON document, so that the statement is the same for any number of rows, and its vectors in
 # binary: as text they would cost both sides more than all the rest.
@@ -66,10 +69,18 @@ def store(
     connection.ensure_connection()
     # Django's own cursors send every parameter as text.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        if kind := TypeInfo.fetch(connection.connection, "halfvec"):
-            register_halfvec_info(cursor, kind)  # type: ignore[arg-type]  # it asks for adapters, which a cursor has too
+        register_halfvec_info(cursor, _halfvec(connection.connection))  # type: ignore[arg-type]  # adapters are all it needs
         cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease])
         return {pk for (pk,) in cursor.fetchall()}
+
+
+def _halfvec(server: "psycopg.Connection[Any]") -> TypeInfo:
+    """Return what the connection's server calls the vectors' type, asked once a connection."""
+    if (known := _types.get(server)) is None:
+        known = TypeInfo.fetch(server, "halfvec")
+        assert known, "the migrations make the extension"  # noqa: S101
+        _types[server] = known
+    return known
 
 
 def _row(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
         assert not services.work_folder(run).exists()
     text, image = runs
     assert "It never suggests 15 of the categories on offer" in text.message
+    assert "Unusual inputs can't be told: that takes 100 held-back products." in text.log
     assert text.dataset == image.dataset is not None
     assert text.version.lineage["dataset"] == text.dataset.checksum  # type: ignore[union-attr]
     rule = EnsembleRule.objects.get(text_version=text.version, image_version=image.version)

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from classifier import loading, registry
+from classifier.models import Familiar, Modality
+from classifier.pipeline import predict_now
+from tests.training.runs import import_folder, write_products
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_version_learns_from_imported_examples_and_flags_what_is_like_none_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_folder(write_products(tmp_path / "shop", count=500, photos=0))
+    version = registry.champion(Modality.TEXT)
+    assert version is not None
+    Familiar.objects.all().delete()
+    call_command("learn_unusual", version.name, out=tmp_path / "out")
+    said = capsys.readouterr().out
+    figures = Familiar.objects.get(version=version).figures
+    assert f"learnt from {figures['learnt_from']} products" in said
+    assert figures["learnt_from"] > 2 * figures["held_back"] > 200
+    assert figures["flagged"] <= 0.03
+    assert (tmp_path / "out" / f"text-{version.checksum[:8]}.safetensors").exists()
+    loading.unload_all()
+    strange = ["Ersatzteil für Mähdrescher, gebraucht, an Bastler", "二手房出租", "0000 1111 2222 3333 4444 5555"]
+    assert "text" in {predict_now(title=title, description="", photo=None)[0].unusual for title in strange}
+    loading.unload_all()
