@@ -26,8 +26,7 @@ from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
 VERDICTS = {"confirm": confirm_case, "clear": clear_case}
 MOST_EARLIER = 10
-MOST_MATCHES = 8
-MOST_TWINS = 3
+MOST_MATCHES, MOST_TWINS = 8, 3  # seen at once; the others unfold
 
 
 class AppealFilter(admin.SimpleListFilter):
@@ -124,7 +123,7 @@ class CaseAdmin(SellersAdmin):
         names = dict(Category.objects.values_list("slug", "name"))
         favourite = names.get(case.favourite, case.favourite)
         products = list(case.products.select_related("prediction__feedback").defer(*PREDICTIONS_VECTORS))
-        matches = duplicates.matches(case, products)
+        matches = [_match(match) for match in duplicates.matches(case, products)]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -141,8 +140,8 @@ class CaseAdmin(SellersAdmin):
             "certainty": words.certainty(case.figures),
             "chart": _chart(case),
             "products": [_row(product, names, case.favourite) for product in products],
-            "matches": [_match(match) for match in matches[:MOST_MATCHES]],
-            "more_matches": max(len(matches) - MOST_MATCHES, 0),
+            "matches": matches[:MOST_MATCHES],
+            "more_matches": matches[MOST_MATCHES:],
             "earlier": Case.objects.filter(seller=case.seller_id).exclude(pk=case.pk)[:MOST_EARLIER],
             "events": case.events.select_related("by"),
             "titles": {
@@ -229,19 +228,20 @@ def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[st
 
 def _match(match: duplicates.Match) -> dict[str, Any]:
     words = {duplicates.PHOTO: _now("photograph"), duplicates.TEXT: _now("words")}
+    twins = [
+        {
+            "kinds": _now(" and ").join(words[kind] for kind in twin.kinds),
+            "photo": photo_tag(twin.prediction, "small"),
+            "prediction": twin.prediction,
+            "seller": twin.prediction.seller,
+            "case": twin.case,
+            "title": twin.prediction.title or _now("No title"),
+        }
+        for twin in match.twins
+    ]
     return {
         "title": match.product.prediction.title or _now("No title"),
         "photo": photo_tag(match.product.prediction, "small"),
-        "more": max(len(match.twins) - MOST_TWINS, 0),
-        "twins": [
-            {
-                "kinds": _now(" and ").join(words[kind] for kind in twin.kinds),
-                "photo": photo_tag(twin.prediction, "small"),
-                "prediction": twin.prediction,
-                "seller": twin.prediction.seller,
-                "case": twin.case,
-                "title": twin.prediction.title or _now("No title"),
-            }
-            for twin in match.twins[:MOST_TWINS]
-        ],
+        "twins": twins[:MOST_TWINS],
+        "more": twins[MOST_TWINS:],
     }

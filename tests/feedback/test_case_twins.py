@@ -162,7 +162,7 @@ def test_the_page_shows_whose_photographs_are_the_same(scientist: User, case: Ca
     client = staff(scientist)
     page = client.get(reverse("admin:feedback_case_change", args=[case.pk])).content.decode()
     section = re.sub(r"\s+", " ", page[page.index("The same photographs and words at other sellers") :])
-    assert "the same photograph: " in section and "A &lt;b&gt;guitar&lt;/b&gt;" in section and "and 2 more" in section
+    assert "The same photograph: " in section and "A &lt;b&gt;guitar&lt;/b&gt;" in section and "and 2 more" in section
     for address in (
         reverse("admin:feedback_case_change", args=[known.pk]),
         reverse("admin:classifier_prediction_change", args=[rows[4].pk]),
