@@ -1,4 +1,4 @@
-"""Telling people what a monitor found: by mail to those who may read reports, and by a webhook. Once each."""
+"""Telling staff what they must know: by mail to those who may see it, and of reports by a webhook. Once each."""
 
 import json
 import logging
@@ -19,6 +19,7 @@ from feedback.models import MonitoringReport
 
 log = logging.getLogger(__name__)
 
+READ = "feedback.view_monitoringreport"
 STALE = timedelta(days=1)  # what could not be told in a day isn't news any more
 TIMEOUT = 5  # seconds
 
@@ -31,14 +32,29 @@ def deliver() -> int:
     return sum(_send(field, send) for field, send in channels.items())
 
 
-def scientists() -> list[str]:
-    """Return the addresses of staff who may read monitoring reports."""
-    permission = {"codename": "view_monitoringreport", "content_type__app_label": "feedback"}
+def staff_with(permission: str) -> list[str]:
+    """Return the addresses of active staff who have the permission, "app.codename", themselves or by a group."""
+    app, codename = permission.split(".")
     may = Q(is_superuser=True)
     for path in ("groups__permissions__", "user_permissions__"):
-        may |= Q(**{f"{path}{name}": value for name, value in permission.items()})
+        may |= Q(**{f"{path}codename": codename, f"{path}content_type__app_label": app})
     people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
     return list(people.order_by("email").values_list("email", flat=True))
+
+
+def mail_staff(permission: str, subject: str, body: str) -> bool:
+    """Mail each of the staff with the permission alone: nobody sees who else is staff.
+
+    Return whether any mail went out, or there is nobody; where not, a later try helps.
+    """
+    addresses = staff_with(permission)
+    went = 0
+    for address in addresses:
+        try:
+            went += send_mail(subject, body, None, [address])
+        except OSError as error:
+            log.error('The mail "%s" could not be sent: %s', subject, type(error).__name__)
+    return bool(went) or not addresses
 
 
 def _send(field: str, send: Callable[[MonitoringReport], bool]) -> int:
@@ -57,19 +73,10 @@ def _send(field: str, send: Callable[[MonitoringReport], bool]) -> int:
 
 
 def _mail(report: MonitoringReport) -> bool:
-    """Mail each of them alone: nobody sees who else is staff. Whether any mail went out, or there is nobody."""
-    addresses = scientists()
     body = _("%(summary)s\n\nThe admin's page Health tells more.") % {"summary": report.summary}
     if report.asks_retraining:
         body += "\n" + _("Retraining was asked for.")
-    subject = _("Aisle: %(kind)s") % {"kind": report.get_kind_display().lower()}
-    went = 0
-    for address in addresses:
-        try:
-            went += send_mail(subject, body, None, [address])
-        except OSError as error:
-            log.error("The mail about %s could not be sent: %s", report, type(error).__name__)
-    return bool(went) or not addresses
+    return mail_staff(READ, _("Aisle: %(kind)s") % {"kind": report.get_kind_display().lower()}, body)
 
 
 def _post(report: MonitoringReport) -> bool:

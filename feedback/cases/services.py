@@ -1,19 +1,17 @@
 """What people do with a case: confirm it, clear it, appeal, be told of it."""
 
-import logging
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.core.mail import send_mail
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from feedback.models.cases import Case, CaseEvent
+from feedback.notifying import mail_staff
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -22,8 +20,6 @@ JUDGE = "feedback.judge_case"
 REASON_LENGTH = 2000
 APPEAL_LENGTH = 2000
 MOST_NAMED = 10  # cases in one mail
-
-log = logging.getLogger(__name__)
 
 
 class Decided(Exception):
@@ -85,14 +81,7 @@ def tell_of_new_cases() -> int:
         "Please look at the evidence in the admin, under Fraud cases, and confirm or clear each case. Until then these "
         "sellers' answers stay out of training. Nothing is blocked."
     ) % {"named": named}
-    failures, addresses = 0, _judges()
-    for address in addresses:  # one each: nobody sees who else is staff
-        try:
-            send_mail(subject, body, None, [address])
-        except OSError as error:
-            failures += 1
-            log.error("The mail about new fraud cases could not be sent: %s", type(error).__name__)
-    if failures and failures == len(addresses):
+    if not mail_staff(JUDGE, subject, body):
         Case.objects.filter(notified_at=now).update(notified_at=None)
         return 0
     return len(told)
@@ -120,12 +109,3 @@ def _text(text: str, limit: int, missing: str) -> str:
             % {"length": len(text), "limit": limit}
         )
     return text
-
-
-def _judges() -> list[str]:
-    app, codename = JUDGE.split(".")
-    may = Q(is_superuser=True)
-    for path in ("groups__permissions__", "user_permissions__"):
-        may |= Q(**{f"{path}codename": codename, f"{path}content_type__app_label": app})
-    people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
-    return list(people.values_list("email", flat=True))
