@@ -6,20 +6,17 @@ table is a market of 200 sellers, drawn anew in each repetition. See benchmarks/
 
 import argparse
 import json
-import os
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from answered import Answered, answered, made_up
 from machine import machine
-from products import ROOT, Answered, answered, made_up
+from products import data_folder
 from progress import track
 from sellers import CONFUSED, LIAR, Market, Scenario, simulate
-
-sys.path.insert(0, str(ROOT))
 
 from feedback.experiments import Share
 from feedback.fraud import Log, Tally, fold, judge
@@ -90,7 +87,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AISLE_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--repetitions", type=int, help="of the first market; the others have a quarter")
     parser.add_argument("--quick", action="store_true", help="5 repetitions: under a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")

@@ -6,15 +6,9 @@ categories. Without data, made-up products stand in for them.
 """
 
 import argparse
-import csv
-import gzip
-import hashlib
 import io
 import itertools
 import json
-import os
-import sys
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -25,27 +19,36 @@ import numpy as np
 import numpy.typing as npt
 from items import made_items
 from PIL import Image, ImageFilter
+from products import (
+    BATCH,
+    STARTER,
+    Photos,
+    cache_folder,
+    data_folder,
+    folded,
+    rows,
+    rule,
+    seal,
+    shard_of,
+    slugs,
+    tables,
+)  # fmt: skip
 from progress import say, track
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from classifier import pictures  # noqa: E402
-from classifier.ensemble import Rule, combine  # noqa: E402
-from feedback.drift import looks  # noqa: E402
-from training import splits  # noqa: E402
+from classifier import pictures
+from classifier.ensemble import combine
+from feedback.drift import looks
+from training import splits
 
 Array = npt.NDArray[np.float32]
 
 VERSION = 1  # of what is kept: count it up when this file chooses or computes otherwise
-BATCH = 32
 MOST_OF_A_SET = 1_500
 QUICK_OF_A_SET = 120
 MADE = 360
 BLUR = 3.0  # pixels, of a picture whose short side has 256: a phone that didn't focus
 MOST_BLURRED = 600
 SEED = 18
-STARTER = ROOT / "classifier" / "starter"
 UNSEEN = -1  # as a target: none of the starters' categories
 
 
@@ -59,7 +62,7 @@ class Product:
     category: str
     slug: str
     language: str
-    photo: tuple[str, str] | None = None  # the zip file and the name in it
+    photo: tuple[str, str] | None = None  # the shard and the name in it
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,10 @@ class Predicted:
 
 def together(text: Array, image: Array, labels: Sequence[str]) -> Array:
     """Return both models combined by the starters' rule; a row of NaN stands for a model that can't answer."""
-    content = json.loads((STARTER / "ensemble.json").read_text())
-    rule = Rule.from_json(content["kind"], content["parameters"], text=1.0, image=1.0)
     answer = np.where(np.isnan(text), image, text)
     both = np.isfinite(text[:, 0]) & np.isfinite(image[:, 0])
     if both.any():
-        answer[both] = combine(text[both], image[both], rule, labels)
+        answer[both] = combine(text[both], image[both], rule(), labels)
     return answer
 
 
@@ -126,28 +127,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def load(options: argparse.Namespace) -> Predicted:
-    data = options.data or Path(os.environ.get("AISLE_DATA", ROOT.parent / "shared" / "data"))
-    cache = options.cache or Path(os.environ.get("AISLE_HOME", ROOT / "var")) / "benchmarks"
-    return predicted(data if data.is_dir() else None, cache, quick=options.quick)
+    data = data_folder(options.data)
+    return predicted(data if data.is_dir() else None, cache_folder(options.cache), quick=options.quick)
 
 
 def predicted(data: Path | None, cache: Path, *, quick: bool = False) -> Predicted:
     """Return the held-back products of `data`, or made-up ones, with the starters' answers, from the cache if there."""
-    folder = cache / f"predicted-{_name(data, quick)}"
+    folder = cache / f"predicted-{seal(data, VERSION)}{'-quick' if quick else ''}"
     if not (folder / "products.json").is_file():
         _compute(data, folder, quick=quick)
     return _read(folder)
-
-
-def _name(data: Path | None, quick: bool) -> str:
-    """Return what the answers depend on, as a name."""
-    digest = hashlib.sha256()
-    digest.update(str(VERSION).encode())
-    for path in [*sorted(STARTER.glob("*/manifest.json")), STARTER / "ensemble.json"]:
-        digest.update(path.read_bytes())
-    for table in _tables(data) if data else ():
-        digest.update(f"{table} {table.stat().st_size}".encode())
-    return f"{digest.hexdigest()[:12]}{'-quick' if quick else ''}"
 
 
 def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
@@ -284,43 +273,26 @@ def _held_back(products: Sequence[Product]) -> Iterator[Product]:
 
 def _products(data: Path, labels: Sequence[str]) -> Iterator[Product]:
     """Yield every product of every set but those whose part depends on the bytes of their picture."""
-    slugs = {_fold(json_name): slug for slug, json_name in _names().items()}
-    for table in _tables(data):
-        open_text = gzip.open if table.suffix == ".gz" else open
-        with open_text(table, "rt", encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                title, description = row["title"].strip()[:300], row["description"].strip()[:5000]
-                group = row.get("subcategory", "")
-                if not splits.title_words(title) and not group:
-                    continue
-                slug = slugs.get(_fold(row["mapped18"]), "")
-                assert not row["mapped18"] or slug in labels
-                photo = (f"{table.parent.name}/{row['shard']}", row["image"]) if row.get("shard") else None
-                language = row.get("language") or "en"
-                category = row["category"] if title else group
-                yield Product(table.parent.name, title, description, category, slug, language, photo)
-
-
-def _tables(data: Path) -> list[Path]:
-    return sorted(path for path in data.glob("*/products.csv*") if path.suffix in (".csv", ".gz"))
-
-
-def _names() -> dict[str, str]:
-    content = json.loads((ROOT / "classifier" / "categories.json").read_text())
-    return {slug: about["name"] for slug, about in content.items()}
-
-
-def _fold(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    known = slugs()
+    for table in tables(data):
+        for row in rows(table):
+            title, description = row["title"].strip()[:300], row["description"].strip()[:5000]
+            group = row.get("subcategory", "")
+            if not splits.title_words(title) and not group:
+                continue
+            slug = known.get(folded(row["mapped18"]), "")
+            assert not row["mapped18"] or slug in labels
+            photo = (shard_of(table, row), row["image"]) if row.get("shard") else None
+            language = row.get("language") or "en"
+            category = row["category"] if title else group
+            yield Product(table.parent.name, title, description, category, slug, language, photo)
 
 
 def _photos(data: Path, products: Sequence[Product]) -> Any:
-    archives: dict[str, zipfile.ZipFile] = {}
+    photos = Photos(data)
 
     def photo(row: int) -> Image.Image:
-        shard, name = products[row].photo or ("", "")
-        archive = archives.setdefault(shard, zipfile.ZipFile(data / shard))
-        with Image.open(io.BytesIO(archive.read(name))) as original:
+        with photos.open(*(products[row].photo or ("", ""))) as original:
             return _small(original)
 
     return photo

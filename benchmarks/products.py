@@ -1,6 +1,6 @@
-"""Real products that the starter models were not trained with, and what the starters say of them.
+"""Product data as the benchmarks read it, and what they all take from the starter models.
 
-Computed once, some minutes, and kept in the temporary folder for the next run.
+A folder of product data has one folder a set, with products.csv or products.csv.gz and photographs in zip shards.
 """
 
 import csv
@@ -8,134 +8,85 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from progress import say, track
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for this import, and for those of all benchmarks that import this file
+
+from classifier.ensemble import Rule  # noqa: E402
+
 STARTER = ROOT / "classifier" / "starter"
 BATCH = 32
 
 Row = Mapping[str, str]
-Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Answered:
-    """Probabilities of both models and their ensemble (n, classes) float32, and the category that each was listed in.
-
-    `truth` (n,) int64 is the source's own label: of gumtree_listings, what a private seller chose, slips included.
-    """
-
-    text: Array
-    image: Array
-    ensemble: Array
-    truth: npt.NDArray[np.int64]
-    labels: list[str]
-    source: str
+def data_folder(given: Path | None = None) -> Path:
+    """Return where product data lies, if there is any: `given`, or AISLE_DATA, or the folder beside the repository."""
+    return given or Path(os.environ.get("AISLE_DATA", ROOT.parent / "shared" / "data"))
 
 
-def made_up(products: int = 2_000, classes: int = 18) -> Answered:
-    """Return made-up products: two models that see the truth through noise.
-
-    Each category is like another one in 85 of 100 products, and like a second one in the rest: of real products the
-    commonest second-likeliest category is within reach in about four of five.
-    """
-    rng = np.random.default_rng(18)
-    truth = rng.integers(0, classes, products)
-    alike = (truth + rng.choice([1, 2], products, p=[0.85, 0.15])) % classes
-    hidden = rng.normal(0, 1.5, (products, classes))
-    hidden[np.arange(products), alike] += 2.0 + rng.exponential(2.0, products)
-    hidden[np.arange(products), truth] += 7.0
-    text, image = (_softmax(hidden + rng.normal(0, noise, hidden.shape)) for noise in (1.0, 2.0))
-    pool = np.sqrt(text * image)
-    ensemble = (pool / pool.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Answered(text, image, ensemble, truth, [f"category {number}" for number in range(classes)], "made-up")
+def cache_folder(given: Path | None = None) -> Path:
+    """Return where the starters' answers are kept for the next run."""
+    return given or Path(os.environ.get("AISLE_HOME", ROOT / "var")) / "benchmarks"
 
 
-def answered(data: Path) -> Answered:
-    """Return every product in `data` with a title, a photograph and a category that fell to no training part.
-
-    A product counts as held back when the split sends it and all that are near to it to validation or test.
-    """
-    seal = hashlib.sha256((STARTER / "ensemble.json").read_bytes() + str(data.resolve()).encode()).hexdigest()[:16]
-    cache = Path(tempfile.gettempdir()) / f"aisle-answered-{seal}.npz"
-    if not cache.is_file():
-        _compute(data, cache)
-    with np.load(cache) as kept:
-        arrays = {name: kept[name] for name in ("text", "image", "ensemble", "truth")}
-        return Answered(**arrays, labels=[str(label) for label in kept["labels"]], source="real")
+def seal(data: Path | None, version: int) -> str:
+    """Return what the starters' answers depend on, as a name. `version`: of how products are chosen and asked."""
+    digest = hashlib.sha256(str(version).encode())
+    for path in [*sorted(STARTER.glob("*/manifest.json")), STARTER / "ensemble.json"]:
+        digest.update(path.read_bytes())
+    for table in tables(data) if data else ():
+        digest.update(f"{table} {table.stat().st_size}".encode())
+    return digest.hexdigest()[:12]
 
 
-def _compute(data: Path, cache: Path) -> None:
-    sys.path.insert(0, str(ROOT))
-    from classifier.ensemble import Rule, align, combine
-    from classifier.image import ImageModel
-    from classifier.text import TextModel
+def tables(data: Path) -> list[Path]:
+    return sorted(path for path in data.glob("*/products.csv*") if path.suffix in (".csv", ".gz"))
 
-    text, image = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")
-    slugs = _slugs()
-    rows = held_back(list(read(data)))
-    say(f"{len(rows)} products that no starter was trained with")
-    answers: dict[str, list[Any]] = {"text": [], "image": []}
-    for start in track(range(0, len(rows), BATCH), "Asking the starters"):
-        batch = rows[start : start + BATCH]
-        said = text.predict([row["title"] for _, row in batch], [row["description"] for _, row in batch])
-        answers["text"].append(align(said.probabilities, text.labels, list(slugs.values())))
-        seen = image.predict([photo(table.parent, row) for table, row in batch])
-        answers["image"].append(align(seen.probabilities, image.labels, list(slugs.values())))
-    both = {side: np.concatenate(parts) for side, parts in answers.items()}
+
+def rows(table: Path) -> Iterator[Row]:
+    open_text = gzip.open if table.suffix == ".gz" else open
+    with open_text(table, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+class Photos:
+    """Photographs of a folder of product data; a shard that was read from stays open."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.shards: dict[str, zipfile.ZipFile] = {}
+
+    def open(self, shard: str, name: str) -> Image.Image:
+        """Return a photograph as it was uploaded. `shard`: its set's folder and the zip file in it."""
+        if shard not in self.shards:
+            self.shards[shard] = zipfile.ZipFile(self.data / shard)
+        return Image.open(io.BytesIO(self.shards[shard].read(name)))
+
+
+def shard_of(table: Path, row: Row) -> str:
+    return f"{table.parent.name}/{row['shard']}"
+
+
+def slugs() -> dict[str, str]:
+    """Return the slug of each of the starters' categories by its name, as `folded` has it."""
+    content = json.loads((ROOT / "classifier" / "categories.json").read_text())
+    return {folded(about["name"]): slug for slug, about in content.items()}
+
+
+def folded(name: str) -> str:
+    """Return a name in the spelling by which names are compared."""
+    return " ".join(name.split()).casefold()
+
+
+def rule() -> Rule:
+    """Return the rule by which both starters are combined."""
     fitted = json.loads((STARTER / "ensemble.json").read_text())
-    rule = Rule.from_json(fitted["kind"], fitted["parameters"], text=1, image=1)
-    labels = list(slugs.values())
-    truth = [labels.index(slugs[row["mapped18"]]) for _, row in rows]
-    np.savez(cache, **both, ensemble=combine(both["text"], both["image"], rule, labels), truth=truth, labels=labels)
-
-
-def read(data: Path) -> Iterator[tuple[Path, Row]]:
-    for table in sorted(data.glob("*/products.csv*")):
-        raw = table.read_bytes()
-        text = gzip.decompress(raw) if table.suffix == ".gz" else raw
-        for row in csv.DictReader(io.StringIO(text.decode(), newline="")):
-            if row["title"] and row["mapped18"]:
-                yield table, row
-
-
-def held_back(rows: Sequence[tuple[Path, Row]]) -> list[tuple[Path, Row]]:
-    from training import splits
-
-    near, kept = splits.Near(), []
-    for table, row in rows:
-        words = splits.title_words(row["title"])
-        key = splits.part_key(words, source=table.parent.name, group="", photo_digest="", external_id=row["id"])
-        part = splits.part(key)
-        bands = splits.bands(words)
-        near.add(words, bands, part)
-        if part != splits.TRAIN and row["image"] and row.get("shard"):
-            kept.append((table, row, words, bands))
-    return [(table, row) for table, row, words, bands in kept if splits.TRAIN not in near.parts(words, bands)]
-
-
-def photo(folder: Path, row: Row) -> Any:
-    from PIL import Image
-
-    with zipfile.ZipFile(folder / row["shard"]) as archive:
-        return Image.open(io.BytesIO(archive.read(row["image"]))).convert("RGB")
-
-
-def _softmax(scores: npt.NDArray[np.float64]) -> Array:
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
-
-
-def _slugs() -> dict[str, str]:
-    categories = json.loads((ROOT / "classifier" / "categories.json").read_text())
-    return {category["name"]: slug for slug, category in categories.items()}
+    return Rule.from_json(fitted["kind"], fitted["parameters"], text=1.0, image=1.0)

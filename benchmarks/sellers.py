@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from products import Answered
+from answered import Answered
 
 HONEST, RANDOM, RUNNER_UP, ONE_PAIR, LIAR = "honest", "random", "runner-up", "one pair", "liar"
 CONFUSED = (RANDOM, RUNNER_UP, ONE_PAIR)
