@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +18,17 @@ STEPS = 10 * BINS  # of confidence
 EXAMPLES = 5  # of a confusion, the surest ones
 BETWEEN = "\t"  # the categories in the name of a confusion; no slug holds it
 MODELS = ("text", "image", "ensemble")
+BREAKDOWNS = {"category": "categories", "cohort": "cohorts", "language": "languages"}  # by what: its name as stored
+COHORTS = {"month": 30.0, "year": 365.0, "longer": math.inf}  # the days with Aisle that a cohort's sellers stay under
+NOTHING = (0.0,) * 5  # no row, summed up
 
 Values = npt.NDArray[np.float64]
+
+
+def cohort_of(joined: datetime, asked: datetime) -> str:
+    """Return the cohort by how long the seller had been here when the product was asked about."""
+    days = (asked - joined) / timedelta(days=1)
+    return next(name for name, most in COHORTS.items() if days < most)
 
 
 class Times(Counter[int]):
@@ -42,7 +52,8 @@ class Volume:
     """Predictions that were finished: how many, how fast, how sure, of what.
 
     `confidence`: {step: [rows, sum of their top probabilities]}, 150 steps. `wait` is the time from the question to the
-    answer, `compute` a row's share of its batch's time.
+    answer, `compute` a row's share of its batch's time. `by`: {breakdown: {value: rows}}. `unusual`: rows by what was
+    unlike anything known, "" for nothing; only those that some model could judge.
     """
 
     done: int = 0
@@ -50,8 +61,8 @@ class Volume:
     wait: Times = field(default_factory=Times)
     compute: Times = field(default_factory=Times)
     confidence: dict[int, list[float]] = field(default_factory=dict)
-    categories: Counter[str] = field(default_factory=Counter)
-    languages: Counter[str] = field(default_factory=Counter)
+    by: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in BREAKDOWNS})
+    unusual: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Volume") -> None:
         self.done += other.done
@@ -63,8 +74,13 @@ class Volume:
     def sure(self, confidence: float) -> None:
         _add(self.confidence, {step_of(confidence): [1, confidence]})
 
+    def unlike(self) -> Estimate | None:
+        """Return the share of inputs unlike anything known, of those that could be judged."""
+        judged = self.unusual.total()
+        return share_of(judged - self.unusual[""], judged)
+
     def _counters(self) -> tuple[Counter[Any], ...]:
-        return self.wait, self.compute, self.categories, self.languages
+        return self.wait, self.compute, self.unusual, *self.by.values()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -73,20 +89,21 @@ class Volume:
             "wait": dict(self.wait),
             "compute": dict(self.compute),
             "confidence": self.confidence,
-            "categories": dict(self.categories),
-            "languages": dict(self.languages),
+            "unusual": dict(self.unusual),
+            **{stored: dict(self.by[name]) for name, stored in BREAKDOWNS.items()},
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; what an older version of Aisle did not count yet is empty."""
         return cls(
             content.get("done", 0),
             content.get("failed", 0),
             Times(_numbered(content.get("wait", {}))),
             Times(_numbered(content.get("compute", {}))),
             _numbered(content.get("confidence", {})),
-            Counter(content.get("categories", {})),
-            Counter(content.get("languages", {})),
+            {name: Counter(content.get(stored, {})) for name, stored in BREAKDOWNS.items()},
+            Counter(content.get("unusual", {})),
         )
 
 
@@ -111,36 +128,33 @@ class Tally:
 
 @dataclass
 class Answers:
-    """What sellers and reviewers said of predictions, by the category that was predicted and by language.
+    """What sellers and reviewers said of predictions. `by`: {breakdown: {value: tally}}.
 
     A reviewed row's weight w is 1 / its chance of being reviewed, so that weighted sums describe the traffic (see
-    `quality.accuracy.share`). `reliability`: {step of confidence: [reviewed rows, sums of w, of w * top probability and
-    of w where it was right]}. `weighted`: [rows, sums of w, w^2, and of both where they were right]. `models`: how
-    often each was right on the `both` reviewed products that both models answered; `alone`: {model: [reviewed rows, how
-    many it got right]}. `cells`: {true and given category: [rows, [[confidence, id], ...]]}. `labels`: the categories
-    that were chosen.
+    `quality.accuracy.share`); what review was aimed at has none and is in no weighted sum. `reliability`: {step of
+    confidence: [reviewed rows, sums of w, of w * top probability and of w where it was right]}. `weighted`: [rows, sums
+    of w, w^2, and of both where they were right] of the ensemble; the same of each model in `together`, on products
+    that both models answered, and in `apart`, wherever it answered. `cells`: {true and given category: [rows,
+    [[confidence, id], ...]]}, of all that was reviewed. `labels`: the categories that were chosen.
     """
 
     tally: Tally = field(default_factory=Tally)
-    categories: dict[str, Tally] = field(default_factory=dict)
-    languages: dict[str, Tally] = field(default_factory=dict)
+    by: dict[str, dict[str, Tally]] = field(default_factory=lambda: {name: {} for name in BREAKDOWNS})
     reliability: dict[int, list[float]] = field(default_factory=dict)
-    both: int = 0
-    models: Counter[str] = field(default_factory=Counter)
-    alone: dict[str, list[float]] = field(default_factory=dict)
+    together: dict[str, list[float]] = field(default_factory=dict)
+    apart: dict[str, list[float]] = field(default_factory=dict)
     weighted: list[float] = field(default_factory=lambda: [0.0] * 5)
     cells: dict[str, tuple[int, list[list[Any]]]] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Answers") -> None:
         self.tally.add(other.tally)
-        for mine, theirs in ((self.categories, other.categories), (self.languages, other.languages)):
-            for name, tally in theirs.items():
-                mine.setdefault(name, Tally()).add(tally)
+        for name, tallies in other.by.items():
+            for key, tally in tallies.items():
+                self.by[name].setdefault(key, Tally()).add(tally)
         _add(self.reliability, other.reliability)
-        _add(self.alone, other.alone)
-        self.both += other.both
-        self.models.update(other.models)
+        _add(self.together, other.together)
+        _add(self.apart, other.apart)
         self.labels.update(other.labels)
         self.weighted = [mine + theirs for mine, theirs in zip(self.weighted, other.weighted, strict=True)]
         for name, (count, examples) in other.cells.items():
@@ -154,6 +168,7 @@ class Answers:
         given: str,
         confidence: float,
         language: str,
+        cohort: str,
         rank: int | None,
         chosen: str | None,
         is_reviewed: bool,
@@ -169,21 +184,16 @@ class Answers:
         right = int(is_known and chosen == given)
         tally = Tally(1, int(rank == 1), int(rank is not None), int(chosen is None), int(is_known), right)
         self.tally.add(tally)
-        self.categories.setdefault(given, Tally()).add(tally)
-        self.languages.setdefault(language, Tally()).add(tally)
+        for name, key in (("category", given), ("cohort", cohort), ("language", language)):
+            self.by[name].setdefault(key, Tally()).add(tally)
         if chosen is not None:
             self.labels[chosen] += 1
         if not is_known:
             return
-        _add(self.alone, {name: [1, int(said == chosen)] for name, said in best.items()})
-        if {"text", "image"} <= best.keys():
-            self.both += 1
-            self.models.update(name for name, said in {**best, "ensemble": given}.items() if said == chosen)
         if inclusion is not None:
             weight = 1 / inclusion
             _add(self.reliability, {step_of(confidence): [1, weight, weight * confidence, weight * right]})
-            sums = (1, weight, weight**2, weight * right, weight**2 * right)
-            self.weighted = [mine + new for mine, new in zip(self.weighted, sums, strict=True)]
+            self._weigh(weight, chosen, given, best)
         name = f"{chosen}{BETWEEN}{given}"
         count, examples = self.cells.get(name, (0, []))
         kept = sorted([*examples, [round(confidence, 4), id]], key=lambda each: -each[0])[:EXAMPLES]
@@ -194,18 +204,33 @@ class Answers:
         return weighted_share(*self.weighted)
 
     def by_model(self) -> dict[str, Estimate | None]:
-        """Return each model's accuracy on the reviewed products that both answered."""
-        return {name: share_of(self.models[name], self.both) for name in MODELS}
+        """Return each model's accuracy in the traffic that both answered."""
+        return {name: weighted_share(*self.together.get(name, NOTHING)) for name in MODELS}
+
+    def by_itself(self) -> dict[str, Estimate | None]:
+        """Return each model's accuracy in the traffic that it answered, whether or not the other one did."""
+        return {name: weighted_share(*self.apart.get(name, NOTHING)) for name in MODELS if name != "ensemble"}
+
+    def _weigh(self, weight: float, chosen: str | None, given: str, best: Mapping[str, str]) -> None:
+        def sums(said: str) -> list[float]:
+            right = int(said == chosen)
+            return [1, weight, weight**2, weight * right, weight**2 * right]
+
+        self.weighted = [mine + new for mine, new in zip(self.weighted, sums(given), strict=True)]
+        _add(self.apart, {name: sums(said) for name, said in best.items()})
+        if {"text", "image"} <= best.keys():
+            _add(self.together, {name: sums(said) for name, said in {**best, "ensemble": given}.items()})
 
     def to_json(self) -> dict[str, Any]:
         return {
             "tally": _list(self.tally),
-            "categories": {name: _list(tally) for name, tally in self.categories.items()},
-            "languages": {name: _list(tally) for name, tally in self.languages.items()},
+            **{
+                stored: {key: _list(tally) for key, tally in self.by[name].items()}
+                for name, stored in BREAKDOWNS.items()
+            },
             "reliability": self.reliability,
-            "both": self.both,
-            "models": dict(self.models),
-            "alone": self.alone,
+            "together": self.together,
+            "apart": self.apart,
             "weighted": self.weighted,
             "cells": {name: [count, examples] for name, (count, examples) in self.cells.items()},
             "labels": dict(self.labels),
@@ -213,16 +238,18 @@ class Answers:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; what an older version of Aisle did not count yet, or otherwise, is empty."""
         if not content:
             return cls()
         return cls(
             Tally(*content["tally"]),
-            {name: Tally(*tally) for name, tally in content["categories"].items()},
-            {name: Tally(*tally) for name, tally in content["languages"].items()},
+            {
+                name: {key: Tally(*tally) for key, tally in content.get(stored, {}).items()}
+                for name, stored in BREAKDOWNS.items()
+            },
             _numbered(content["reliability"]),
-            content["both"],
-            Counter(content["models"]),
-            {name: list(pair) for name, pair in content["alone"].items()},
+            {name: list(sums) for name, sums in content.get("together", {}).items()},
+            {name: list(sums) for name, sums in content.get("apart", {}).items()},
             list(content["weighted"]),
             {name: (count, examples) for name, (count, examples) in content["cells"].items()},
             Counter(content["labels"]),

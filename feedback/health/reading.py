@@ -33,6 +33,14 @@ class Scope:
         return Period.HOUR if self.until - self.since <= BY_HOUR else Period.DAY
 
 
+@dataclass(frozen=True)
+class Only:
+    """One value of one breakdown that is looked at by itself, such as the language "es"."""
+
+    by: str
+    key: str
+
+
 @dataclass
 class Stretch:
     start: datetime
@@ -59,17 +67,12 @@ def total(parts: Sequence[Stretch], since: datetime) -> Stretch:
     return whole
 
 
-def tally_of(stretch: Stretch, category: str, language: str) -> Tally:
-    """Return the answers about one predicted category or one language, or about all of them."""
-    if category:
-        return stretch.answers.categories.get(category, Tally())
-    return stretch.answers.languages.get(language, Tally()) if language else stretch.answers.tally
+def tally_of(stretch: Stretch, only: Only | None) -> Tally:
+    return stretch.answers.by[only.by].get(only.key, Tally()) if only else stretch.answers.tally
 
 
-def count_of(stretch: Stretch, category: str, language: str) -> int:
-    if category:
-        return stretch.volume.categories[category]
-    return stretch.volume.languages[language] if language else stretch.volume.done
+def count_of(stretch: Stretch, only: Only | None) -> int:
+    return stretch.volume.by[only.by][only.key] if only else stretch.volume.done
 
 
 def calibrator_before(scope: Scope) -> Calibrator | None:

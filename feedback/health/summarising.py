@@ -14,11 +14,11 @@ from django.db.models.functions import Coalesce, Trunc
 from django.utils import timezone
 
 from classifier import registry
-from classifier.models import Modality, Prediction
+from classifier.models import Familiar, Modality, Prediction
 from feedback.drift.looks import language
 from feedback.drift.summary import Summary
 from feedback.health import references, windows
-from feedback.health.figures import Answers, Volume
+from feedback.health.figures import Answers, Volume, cohort_of
 from feedback.health.references import Pair, Reference
 from feedback.models import Feedback, HealthSummary, Period
 from feedback.models.answers import TRUSTED
@@ -33,12 +33,12 @@ LOCK = 2026_1122
 FAILED: Pair = (None, None)  # whose row an hour always has
 PREDICTION = (
     "pk", "text_version_id", "image_version_id", "state", "created_at", "finished_at", "milliseconds", "title",
-    "description", "photo_small", "top5__0__slug", "top5__0__probability",
+    "description", "photo_small", "top5__0__slug", "top5__0__probability", "unusual", "seller__date_joined",
 )  # fmt: skip
 ANSWER = (
     "prediction_id", "prediction__text_version_id", "prediction__image_version_id", "prediction__title",
-    "prediction__description", "prediction__top5__0__slug", "prediction__top5__0__probability", "rank", "slug",
-    "review", "inclusion", "text", "image",
+    "prediction__description", "prediction__top5__0__slug", "prediction__top5__0__probability",
+    "prediction__created_at", "prediction__seller__date_joined", "rank", "slug", "review", "inclusion", "text", "image",
 )  # fmt: skip
 
 
@@ -153,6 +153,7 @@ def _finished(hour: datetime) -> QuerySet[Prediction]:
 
 def _count_predictions(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) -> None:
     finished = _finished(hour)
+    learnt = dict(Familiar.objects.values_list("version_id", "created_at"))
     rows = finished.values_list(*PREDICTION, named=True).iterator(chunk_size=AT_ONCE)
     while batch := list(islice(rows, AT_ONCE)):
         by_pair = defaultdict(list)
@@ -162,10 +163,10 @@ def _count_predictions(hour: datetime, heaps: dict[Pair, Heap], partners: Partne
         for pair, some in by_pair.items():
             if pair not in heaps:
                 heaps[pair] = Heap(reference=references.load(pair))
-            _count(some, heaps[pair])
+            _count(some, heaps[pair], learnt)
 
 
-def _count(rows: Sequence[Any], heap: Heap) -> None:
+def _count(rows: Sequence[Any], heap: Heap, learnt: Mapping[int, datetime]) -> None:
     volume, languages = heap.volume, []
     for row in rows:
         spoken = language(f"{row.title} {row.description}") if row.title or row.description else ""
@@ -177,13 +178,22 @@ def _count(rows: Sequence[Any], heap: Heap) -> None:
         volume.wait.note((row.finished_at - row.created_at).total_seconds() * 1000)
         if row.milliseconds is not None:
             volume.compute.note(row.milliseconds)
-        volume.languages[spoken] += 1
+        if row.unusual or _could_judge(row, learnt):
+            volume.unusual[row.unusual] += 1
+        volume.by["language"][spoken] += 1
+        volume.by["cohort"][cohort_of(row.seller__date_joined, row.created_at)] += 1
         if row.top5__0__slug:
-            volume.categories[row.top5__0__slug] += 1
+            volume.by["category"][row.top5__0__slug] += 1
             volume.sure(row.top5__0__probability)
     if heap.reference:
         some = windows.summary(rows, languages, heap.reference)
         heap.drift = heap.drift.merge(some) if heap.drift else some
+
+
+def _could_judge(row: Any, learnt: Mapping[int, datetime]) -> bool:
+    """Whether a model that answered had learnt by then what is familiar to it: {version: since when}."""
+    answered = (row.text_version_id, row.image_version_id)
+    return any(learnt[version] <= row.finished_at for version in answered if version in learnt)
 
 
 def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) -> None:
@@ -202,6 +212,7 @@ def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) 
             given=row.prediction__top5__0__slug or "",
             confidence=row.prediction__top5__0__probability or 0.0,
             language=language(text) if text else "",
+            cohort=cohort_of(row.prediction__seller__date_joined, row.prediction__created_at),
             rank=row.rank,
             chosen=row.slug,
             is_reviewed=row.review in TRUSTED,

@@ -2,7 +2,6 @@ import io
 import json
 import random
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,11 @@ from django.core import mail
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from classifier.models import Category, ModelVersion, Prediction
+from classifier.models import Category, Familiar, ModelVersion, Prediction
 from feedback import notifying
 from feedback.health import first_days, references, summarising, watching
-from feedback.health.figures import Answers, Times, Volume, calibration, calibrator, expected
+from feedback.health.figures import Answers, Volume
 from feedback.models import DriftReference, Feedback, HealthSummary, MonitoringReport, Period
-from feedback.quality import accuracy, estimated
 from feedback.tasks import summarise_health
 from portal.models import User
 from training import tasks as training
@@ -99,7 +97,7 @@ def test_an_hour_is_summarised_once_it_is_over(seller: User) -> None:
     assert summarising.summarise(now=hour + HOUR + summarising.GRACE) == [hour]
     assert summarising.summarise(now=hour + HOUR + summarising.GRACE) == []
     volume = Volume.from_json(summary(hour).volume)
-    assert (volume.done, volume.failed, volume.languages) == (10, 0, {"en": 10})
+    assert (volume.done, volume.failed, volume.by["language"]) == (10, 0, {"en": 10})
     assert volume.wait.percentile(0.5) == pytest.approx(2000, rel=0.05)
     failed = HealthSummary.objects.get(period="hour", start=hour, text_version=None)
     assert (failed.volume["done"], failed.volume["failed"]) == (0, 1)
@@ -131,10 +129,10 @@ def test_hours_add_up_to_what_one_pass_over_the_day_counts(seller: User) -> None
     assert HealthSummary.objects.of(Period.HOUR).filter(text_version=None).count() == 24  # empty hours are known too
     whole = summary(day, "day")
     volume, answers = Volume.from_json(whole.volume), Answers.from_json(whole.answers)
-    assert volume.done == 48 and volume.categories.total() == 48
+    assert volume.done == 48 and volume.by["category"].total() == 48
     tally = answers.tally
     assert (tally.answers, tally.first, tally.reviewed, tally.right) == (48, 32, 24, 16)
-    assert sum(each.answers for each in answers.categories.values()) == 48
+    assert sum(each.answers for each in answers.by["category"].values()) == 48
     assert answers.labels.total() == 48 and sum(count for count, _examples in answers.cells.values()) == 24
     assert all(len(examples) <= 5 for _count, examples in answers.cells.values())
     by_model = answers.by_model()
@@ -160,6 +158,36 @@ def test_later_answers_and_reviews_are_counted_in_the_hour_of_their_product(sell
     summarising.summarise(now=hour + 3 * HOUR)
     tally = Answers.from_json(summary(hour, "day").answers).tally
     assert (tally.answers, tally.reviewed, tally.right) == (3, 1, 0)
+
+
+def test_sellers_are_told_apart_by_how_long_they_have_been_here(seller: User, other_seller: User) -> None:
+    hour = TODAY - DAY
+    User.objects.filter(pk=seller.pk).update(date_joined=hour - 400 * DAY)
+    User.objects.filter(pk=other_seller.pk).update(date_joined=hour - 29.99 * DAY)
+    for row in predict(seller, hour, 6)[:2]:
+        answer(row)
+    answer(predict(other_seller, hour, 4)[3], right=False)  # its seller's 30 days were over by then
+    summarising.summarise(now=hour + 2 * HOUR)
+    whole = summary(hour, "day")
+    volume, answers = Volume.from_json(whole.volume), Answers.from_json(whole.answers)
+    assert volume.by["cohort"] == {"longer": 6, "month": 1, "year": 3}
+    assert {name: (tally.answers, tally.first) for name, tally in answers.by["cohort"].items()} == {
+        "longer": (2, 2), "year": (1, 0),
+    }  # fmt: skip
+
+
+def test_inputs_unlike_anything_known_are_counted_among_those_that_could_be_judged(seller: User) -> None:
+    hour = TODAY - DAY
+    rows = predict(seller, hour, 10)
+    Familiar.objects.update_or_create(version_id=pair()[0], defaults={"arrays": b""})
+    Familiar.objects.filter(version=pair()[0]).update(created_at=hour + HOUR / 2)
+    Prediction.objects.filter(pk=rows[0].pk).update(unusual="both")  # what was judged was judged
+    Prediction.objects.filter(pk__in=[row.pk for row in rows[-2:]]).update(unusual="text")
+    summarising.summarise(now=hour + 2 * HOUR)
+    volume = Volume.from_json(summary(hour, "day").volume)
+    assert volume.unusual == {"": 3, "text": 2, "both": 1} and volume.done == 10
+    unlike = volume.unlike()
+    assert unlike and (unlike.value, unlike.rows) == (0.5, 6)
 
 
 def test_a_backlog_is_worked_off_in_bounded_steps_and_the_command_counts_anew(seller: User) -> None:
@@ -205,45 +233,6 @@ def test_nothing_is_written_while_another_process_summarises(committed_db: None)
         assert not is_mine
     done.set()
     thread.join()
-
-
-def test_figures_are_those_of_the_rows() -> None:
-    chance = np.random.default_rng(18)
-    answers, volume = Answers(), Volume()
-    confidence = chance.uniform(0.2, 1, 3_000)
-    right = chance.random(3_000) < confidence**2
-    inclusion = np.where(chance.random(3_000) < 0.5, 1.0, 0.1)
-    for sure, hit, drawn in zip(confidence, right, inclusion, strict=True):
-        volume.sure(sure)
-        answers.note(
-            str(uuid.uuid4()), given="a", confidence=sure, language="en", rank=1, chosen="a" if hit else "b",
-            is_reviewed=True, inclusion=drawn, best={"text": "a"},
-        )  # fmt: skip
-    again = Answers.from_json(json.loads(json.dumps(answers.to_json())))
-    assert again == answers
-    plain, mine = accuracy.calibration(confidence, right, inclusion), calibration(again.reliability)
-    assert plain and mine
-    assert mine.error == pytest.approx(plain.error)
-    assert [b.rows for b in mine.bins] == [b.rows for b in plain.bins]
-    assert [b.accuracy for b in mine.bins[3:]] == pytest.approx([b.accuracy for b in plain.bins[3:]])
-    weighted, whole = accuracy.share(right, inclusion), again.accuracy()
-    assert weighted and whole and whole.rows == 3_000
-    assert (whole.value, whole.low, whole.high) == pytest.approx((weighted.value, weighted.low, weighted.high))
-    fitted = calibrator(again.reliability)
-    exact = estimated.Calibrator.fit(confidence, right)
-    assert fitted and exact
-    one, two = expected(volume.confidence, fitted), estimated.expected_accuracy(confidence, exact)
-    assert one and two and one.rows == two.rows
-    assert one.accuracy == pytest.approx(two.accuracy, abs=0.02)
-    assert one.high - one.low == pytest.approx(two.high - two.low, rel=0.1)
-
-
-def test_figures_of_nothing_are_nothing() -> None:
-    empty = Answers.from_json({})
-    assert empty.accuracy() is None and empty.tally.share("first") is None
-    assert calibration(empty.reliability) is None and calibrator(empty.reliability) is None
-    assert Times().percentile(0.5) is None
-    assert all(estimate is None for estimate in empty.by_model().values())
 
 
 # Drift ------------------------------------------------------------------------------------------------------------
@@ -368,6 +357,20 @@ def test_drift_is_told_once_and_asks_for_retraining_which_starts(
     assert not any(report.asks_retraining for report in later)
 
 
+def test_a_mail_that_nobody_got_is_sent_again(scientist: User, administrator: User, settings: Any) -> None:
+    User.objects.create_user("viewer@shop.example", is_staff=True)  # may read no reports
+    report = MonitoringReport.objects.create(summary="Drift in language.", breached=True, notifies=True)
+    reachable = settings.EMAIL_BACKEND
+    settings.EMAIL_BACKEND, settings.EMAIL_PORT = "django.core.mail.backends.smtp.EmailBackend", 1
+    assert notifying.deliver() == 0
+    report.refresh_from_db()
+    assert report.mailed_at is None
+    settings.EMAIL_BACKEND = reachable
+    assert notifying.deliver() == 1
+    assert [message.to for message in mail.outbox] == [[administrator.email], [scientist.email]]
+    assert notifying.deliver() == 0
+
+
 def test_nothing_asks_for_retraining_unless_it_was_switched_on(seller: User, settled: datetime) -> None:
     again(settled)
     predict(seller, settled, 300, words=SPANISH, within=DAY)
@@ -405,16 +408,3 @@ def test_the_task_does_all_of_it_twice_without_harm(seller: User) -> None:
         summarise_health()
     assert sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY)) == 5
     assert not DriftReference.objects.exists()
-
-
-def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
-    answers = Answers()
-    for number in range(100):
-        is_drawn = number % 2 == 0
-        answers.note(
-            str(number), given="a", confidence=0.9, language="en", rank=1, chosen="a" if is_drawn else "b",
-            is_reviewed=True, inclusion=0.1 if is_drawn else None, best={"text": "a"},
-        )  # fmt: skip
-    found = answers.accuracy()
-    assert found and (found.value, found.rows) == (1.0, 50)
-    assert answers.tally.reviewed == 100

@@ -1,5 +1,7 @@
 import io
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from django.core.management import call_command
@@ -9,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.html import escape
 
-from classifier.models import Category, Prediction
+from classifier.models import Category, Familiar, Prediction
 from feedback.health import first_days, watching
 from feedback.models import HealthSummary, MonitoringReport
 from portal.models import User
@@ -100,6 +102,72 @@ def test_the_page_narrows_to_a_category_and_a_language(scientist: User, busy: No
     assert "Only es" in page(client, language="es")
     deleted = page(client, language="xx")
     assert "not enough data" in deleted
+
+
+def test_the_page_narrows_to_sellers_by_how_long_they_have_been_here(
+    scientist: User, seller: User, other_seller: User
+) -> None:
+    hour = TODAY - DAY
+    User.objects.filter(pk=seller.pk).update(date_joined=hour - 400 * DAY)
+    User.objects.filter(pk=other_seller.pk).update(date_joined=hour - 3 * DAY)
+    for place, row in enumerate(predict(seller, hour, 60)[:40]):
+        answer(row, right=place % 4 > 0)
+    predict(other_seller, hour, 7)
+    call_command("summarise", since=f"{hour:%Y-%m-%d}", stdout=io.StringIO())
+    client = staff(scientist)
+    table = page(client, days="7").split('aria-label="By how long sellers have been here"')[1].split("</table>")[0]
+    assert '<a class="aisle-link" href="?days=7&amp;cohort=longer">A year or more</a></th><td>60</td>' in table
+    assert "75.0 %" in table and "<td>7</td>" in table and "<td>0</td>" in table
+    narrowed = page(client, cohort="longer")
+    assert "Only sellers here for a year or more." in narrowed and "75.0 %" in narrowed
+    mug = Category.objects.order_by("slug")[0]
+    both = page(client, cohort="longer", category=mug.slug)
+    assert "figures are kept by one of them at a time" in both and f"Only {mug.name}" in both
+
+
+def test_what_was_counted_before_sellers_were_told_apart_is_said_to_be(scientist: User, busy: None) -> None:
+    for row in HealthSummary.objects.filter(volume__has_key="cohorts"):
+        del row.volume["cohorts"], row.answers["cohorts"]
+        row.save(update_fields=["volume", "answers"])
+    assert "360 predictions were counted before sellers were told apart by it" in page(staff(scientist))
+    start = TODAY - 10 * DAY
+    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
+    assert "were told apart by it" not in page(staff(scientist))
+
+
+def test_inputs_unlike_anything_known_are_shown_and_lead_to_the_predictions(scientist: User, busy: None) -> None:
+    client = staff(scientist)
+    assert "not learnt yet by these versions" in page(client)
+    start = TODAY - 10 * DAY
+    Familiar.objects.update_or_create(version_id=pair()[0], defaults={"arrays": b""})
+    Familiar.objects.update(created_at=start)
+    strange = [pk for number, pk in enumerate(Prediction.objects.order_by("finished_at").values_list("pk", flat=True))
+               if number % 6 == 0]  # fmt: skip
+    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
+    quiet = page(client)
+    assert ">0.0 %<" in quiet.split("Unlike anything known")[1].split("</dd>")[0]
+    assert "The estimate is then too high" not in quiet
+    Prediction.objects.filter(pk__in=strange).update(unusual="text")
+    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
+    found = page(client)
+    assert "The estimate is then too high: it can't see inputs of kinds that they never learnt." in found
+    figure = found.split("Unlike anything known")[1].split("</dd>")[0]
+    assert "16.7 %" in figure and "n 360" in figure
+    address = re.search('href="([^"]+)"', figure)
+    assert address
+    behind = client.get(unescape(address[1]))
+    assert behind.status_code == 200
+    assert {row.unusual for row in behind.context["cl"].result_list} == {"text"}
+    assert behind.context["cl"].queryset.count() == 60
+
+
+def test_the_confusions_say_what_they_count(scientist: User, busy: None) -> None:
+    found = page(staff(scientist))
+    assert "All reviewed products are counted here" in found.split("Confusions on reviewed products")[1]
+    assert (
+        "count the random share of the review alone"
+        in found.split('aria-label="Each model"')[1].split("Calibration on")[0]
+    )
 
 
 @pytest.mark.parametrize(

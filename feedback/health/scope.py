@@ -1,0 +1,86 @@
+"""What the health page is asked to show."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _later
+
+from feedback.health.figures import BREAKDOWNS
+from feedback.health.reading import Only, Scope
+from feedback.health.references import Pair
+
+PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days"), 90: _later("90 days")}
+USUAL = 7
+MOST = timedelta(days=92)
+COHORTS = {
+    "month": _later("less than 30 days"),
+    "year": _later("30 days to a year"),
+    "longer": _later("a year or more"),
+}
+
+
+class ScopeForm(forms.Form):
+    """What the page is narrowed to; an empty field narrows nothing."""
+
+    since = forms.DateField(label=_later("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label=_later("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    pair = forms.ChoiceField(label=_later("Versions"), required=False)
+    category = forms.ChoiceField(label=_later("Predicted category"), required=False)
+    cohort = forms.ChoiceField(label=_later("Seller here for"), required=False)
+    language = forms.CharField(label=_later("Language"), required=False, max_length=8, widget=forms.HiddenInput)
+    days = forms.TypedChoiceField(required=False, coerce=int, choices=PERIODS.items(), widget=forms.HiddenInput)
+
+    def __init__(self, data: QueryDict, pairs: Mapping[str, str], names: Mapping[str, str]) -> None:
+        super().__init__(data, auto_id="health_%s")
+        cohorts = {key: capfirst(name) for key, name in COHORTS.items()}
+        for field, choices in (("pair", pairs), ("category", names), ("cohort", cohorts)):
+            self.fields[field].choices = [("", _("All")), *choices.items()]  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        since, until = cleaned.get("since"), cleaned.get("until")
+        if since and until and until < since:
+            self.add_error("until", _("This day is before the first one."))
+        elif since and (until or _today()) - since > MOST:
+            self.add_error("since", _("At most %(days)d days can be shown at once.") % {"days": MOST.days})
+        if cleaned.get("category") and cleaned.get("cohort"):
+            self.add_error("cohort", _("Narrow by a category or by this: figures are kept by one of them at a time."))
+        return cleaned
+
+    def scope(self, pairs: Mapping[str, Pair]) -> Scope:
+        """Return what to show; a field that is wrong counts as empty."""
+        said = getattr(self, "cleaned_data", {})
+        pair = pairs.get(said.get("pair", ""))
+        tomorrow = _midnight(_today()) + timedelta(days=1)
+        if since := said.get("since"):
+            last = min(said.get("until") or _today(), _today())
+            return Scope(_midnight(since), _midnight(last) + timedelta(days=1), pair)
+        days = said.get("days") or USUAL
+        if days == 1:
+            hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+            return Scope(hour - timedelta(days=1), hour + timedelta(hours=1), pair)
+        return Scope(tomorrow - timedelta(days=days), tomorrow, pair)
+
+    def only(self) -> Only | None:
+        """Return the value that the page is narrowed to; what can be seen in the form comes before what can't."""
+        said = getattr(self, "cleaned_data", {})
+        return next((Only(by, said[by]) for by in BREAKDOWNS if said.get(by)), None)
+
+
+def lasts(scope: Scope, days: int) -> bool:
+    """Whether the scope is that many days up to now."""
+    return scope.until >= timezone.now() and (scope.until - scope.since).days == days
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
