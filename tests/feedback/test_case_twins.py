@@ -169,4 +169,5 @@ def test_the_page_shows_whose_photographs_are_the_same(scientist: User, case: Ca
         reverse("admin:classifier_prediction_photo", args=[rows[4].pk, "small"]),
     ):
         assert address in section
+    assert all(person.email in section for person in people), "also those that unfold"
     assert "(fraud case, open)" in section and section.index(people[4].email) < section.index(people[0].email)
