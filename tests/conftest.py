@@ -1,6 +1,7 @@
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -10,6 +11,7 @@ from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
+from django.test.testcases import LiveServerThread
 from knox.models import AuthToken
 from moto.server import ThreadedMotoServer
 from PIL import Image, ImageDraw
@@ -132,6 +134,19 @@ def make_product(db: None) -> Callable[..., Product]:
         return Product.objects.get(pk=product.pk)
 
     return make
+
+
+@pytest.fixture
+def address(committed_db: None, settings: Any) -> Iterator[str]:
+    """The portal in a thread of its own, with its static files as in production."""
+    settings.ALLOWED_HOSTS = ["localhost"]
+    thread = LiveServerThread("localhost", static_handler=lambda application: application)
+    thread.daemon = True
+    thread.start()
+    thread.is_ready.wait()
+    assert thread.error is None, thread.error
+    yield f"http://localhost:{thread.port}"
+    thread.terminate()
 
 
 @pytest.fixture

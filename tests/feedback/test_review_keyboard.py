@@ -1,13 +1,10 @@
 """The review queue in a real browser, worked by its keys."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
 from django.test import Client
-from django.test.testcases import LiveServerThread
 from django.urls import reverse
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -18,20 +15,6 @@ from feedback.tasks import place_feedback
 from portal.models import Product, User
 from tests.portal.test_model_pages import staff
 from tests.system.browser import CHROMIUM_FLAGS, chromium
-
-
-@pytest.fixture
-def address(committed_db: None, settings: Any) -> Iterator[str]:
-    """The portal in a thread of its own, with its static files as in production."""
-    settings.ALLOWED_HOSTS = ["localhost"]
-    thread = LiveServerThread("localhost", static_handler=lambda application: application)
-    thread.daemon = True
-    thread.start()
-    thread.is_ready.wait()
-    assert thread.error is None, thread.error
-    yield f"http://localhost:{thread.port}"
-    thread.terminate()
-
 
 TITLES = [
     "Yamaha acoustic guitar with case",

@@ -1,0 +1,292 @@
+"""A data scientist's day in a real browser: log-in with a second factor, health, reviews, a fraud case, a promotion."""
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
+from django.core.management import call_command
+from django.db import connection
+from django.urls import reverse
+from django.utils import timezone
+from playwright.sync_api import Page, expect, sync_playwright
+
+from classifier import registry, variants
+from classifier.models import Category, Deployment, ModelVersion
+from feedback.cases.opening import find_fraud
+from feedback.health import first_days, watching
+from feedback.models import Case, Feedback, Review
+from feedback.tasks import place_feedback
+from portal.models import Product, User
+from portal.services import answer
+from tests.classifier.test_registry import serving, variant_of
+from tests.conftest import PASSWORD
+from tests.feedback import market, test_experiment_page, test_health
+from tests.feedback.test_health import DAY, HOUR, SPANISH, TODAY
+from tests.system.browser import CHROMIUM_FLAGS, chromium
+from tests.system.test_journey import assert_fits
+
+DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+TITLES = (
+    "Yamaha acoustic guitar with case",
+    "Red ceramic mug for coffee",
+    "Running shoes for men",
+    "Dog bed, washable",
+)
+Answer = TypeVar("Answer")
+
+
+@pytest.fixture
+def queue(committed_db: None, seller: User, make_product: Callable[..., Product]) -> list[str]:
+    """Products that the models answered and the seller put somewhere; return their titles in the queue's order."""
+    for title, category in zip(TITLES, Category.objects.all(), strict=False):
+        product = make_product(seller, title=title, photo=True)
+        answer(prediction=product.prediction, category=category)
+    place_feedback()
+    return [row.prediction.title for row in Feedback.objects.unreviewed().in_queue_order()]
+
+
+@pytest.fixture
+def past(queue: list[str], seller: User) -> None:
+    """Ten counted days with reviewed answers, the last of them in Spanish and reported."""
+    start = TODAY - 10 * DAY
+    for number in range(10):
+        words = SPANISH if number == 9 else "the new mug for you"
+        rows = test_health.predict(seller, start + number * DAY, 60, within=DAY, words=words)
+        for place, row in enumerate(rows[:20]):
+            test_health.answer(row, right=place % 4 > 0)
+    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
+    assert first_days.make_missing(now=TODAY + HOUR)
+    call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
+    assert any(report.breached for report in watching.watch(now=TODAY + HOUR))
+
+
+@pytest.fixture
+def case(past: None) -> Case:
+    """An open case of a seller who puts products of others' kinds into one category."""
+    before = timezone.now() - timedelta(hours=1)
+    market.answers(market.sellers(14), until=before, review="accepted")
+    market.answers(market.sellers(1, "liar"), lies=0.3, until=before, seed=2, review="accepted")
+    [found] = find_fraud().opened
+    return Case.objects.select_related("seller").get(pk=found.pk)
+
+
+@pytest.fixture
+def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
+    """A version under test that sellers and reviewers answered like more than the other one."""
+    old, candidate = ModelVersion.objects.get(name=serving()), variant_of(tmp_path / "candidate", "A new one.")
+    variants.start_test(candidate, weight=20)
+    for version, first, others in ((old, 60, 60), (candidate, 40, 5)):
+        test_experiment_page.answer(seller, version, rank=1, review="accepted", count=first)
+        test_experiment_page.answer(seller, version, rank=None, review="accepted", count=others)
+    return candidate
+
+
+@pytest.fixture
+def page(address: str, scientist: User, candidate: ModelVersion) -> Iterator[Page]:
+    """A stranger's browser on a wide screen, opened last: beside its event loop Django's fixtures refuse to work.
+
+    An error in its console, a refused script among them, fails the test.
+    """
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        page = browser.new_context(base_url=address, viewport=DESK).new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        yield page
+        browser.close()
+    assert problems == []
+
+
+def test_a_data_scientist_works_through_a_day(
+    page: Page, queue: list[str], case: Case, candidate: ModelVersion, scientist: User, settings: Any
+) -> None:
+    settings.STAFF_MFA_REQUIRED = True
+    settings.MFA_TOTP_TOLERANCE = 1  # so that a code may run out between its reading and its typing
+    logs_in(page, scientist)
+    reads_health(page)
+    works_the_queue(page, queue, scientist)
+    judges_the_case(page, case, scientist)
+    promotes(page, candidate, scientist)
+
+
+def logs_in(page: Page, scientist: User) -> None:
+    """The first log-in leads to the set-up of a second factor; from then on its code is asked for."""
+    give_password(page, scientist, "login")
+    expect(page.get_by_text("Staff need two-factor log-in.")).to_be_visible()
+    seen(page, "is-it-you")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("heading", name="Set up the authenticator app")).to_be_visible()
+    seen(page, "second-factor")
+    secret = page.locator("#authenticator_secret").input_value()
+    page.get_by_label("Code from the app").fill(code(secret))
+    page.get_by_role("button", name="Switch on").click()
+    expect(page.get_by_text("Recovery codes").first).to_be_visible()
+    seen(page, "recovery-codes")
+    assert look(lambda: set(Authenticator.objects.filter(user=scientist).values_list("type", flat=True))) == {
+        "totp", "recovery_codes",
+    }  # fmt: skip
+
+    page.get_by_role("button", name="Log out").click()
+    give_password(page, scientist)
+    expect(page.get_by_role("heading", name="Enter your code")).to_be_visible()
+    seen(page, "code")
+    page.get_by_role("textbox").fill(code(secret))
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(re.compile(f"{reverse('admin:index')}$"))
+    seen(page, "admin")
+
+
+def reads_health(page: Page) -> None:
+    """Figures with their intervals, charts, and the day that drifted."""
+    go(page, "Health")
+    figures = page.locator(".aisle-figures-key")
+    for name in ("Predictions", "Failed", "Seller chose the first", "Accuracy, reviewed", "Drift"):
+        expect(figures.get_by_text(name, exact=True)).to_be_visible()
+    expect(figures.locator("dd", has_text=re.compile(r"%.+ – .+n "))).not_to_have_count(0)
+    for chart in page.locator(".aisle-report-pair svg").all():
+        expect(chart).to_be_visible()
+    assert page.locator(".aisle-report-pair svg").count() >= 3
+    expect(page.get_by_role("heading", name="Moved most in language")).to_be_visible()
+    seen(page, "health")
+
+
+def works_the_queue(page: Page, order: list[str], scientist: User) -> None:
+    """Accepted, rejected, taken back and corrected by keys alone."""
+    go(page, "Review queue")
+    heading = page.locator(".aisle-review h2")
+    expect(heading).to_have_text(order[0])
+    seen(page, "review")
+    page.wait_for_function("document.querySelector('.aisle-review-photo img').naturalWidth > 0")
+    page.keyboard.press("?")
+    expect(page.get_by_text("Skip; undo the last decision")).to_be_visible()
+
+    page.keyboard.press("a")
+    expect(heading).to_have_text(order[1])
+    assert (answer_to(order[0]).review, answer_to(order[0]).reviewed_by) == ("accepted", scientist)
+
+    page.keyboard.press("r")
+    expect(heading).to_have_text(order[2])
+    assert answer_to(order[1]).review == "rejected"
+
+    page.keyboard.press("u")
+    expect(heading).to_have_text(order[1])
+    assert answer_to(order[1]).review == "open"
+
+    search = page.get_by_label("Correct to")
+    page.keyboard.press("c")
+    expect(search).to_be_focused()
+    page.keyboard.type("musical instruments")
+    page.keyboard.press("Enter")
+    expect(heading).to_have_text(order[2])
+    corrected = answer_to(order[1])
+    assert (corrected.review, corrected.correction and corrected.correction.slug) == (
+        "corrected",
+        "musical-instruments",
+    )
+    decided = look(lambda: list(Review.objects.filter(reviewer=scientist).order_by("pk")))
+    assert [(review.verdict, review.undone_at is None) for review in decided] == [
+        ("accept", True), ("reject", False), ("correct", True),
+    ]  # fmt: skip
+
+
+def judges_the_case(page: Page, case: Case, scientist: User) -> None:
+    """No verdict without a reason; with one it stands in the case's history."""
+    go(page, "Fraud cases")
+    seen(page, "cases")
+    page.get_by_role("link", name=case.seller.email).click()
+    expect(page.get_by_role("heading", name="Your verdict")).to_be_visible()
+    seen(page, "case")
+    confirm = page.get_by_role("button", name="Confirm: on purpose")
+    confirm.click()
+    expect(page.get_by_label("Reason, for colleagues")).to_be_focused()  # the browser asks for it
+    assert look(lambda: Case.objects.get().state) == "open"
+    page.get_by_label("Reason, for colleagues").fill("Twelve of forty, all into one category.")
+    confirm.click()
+    expect(page.get_by_text("Twelve of forty, all into one category.").first).to_be_visible()
+    seen(page, "case-confirmed")
+    decided = look(lambda: Case.objects.select_related("decided_by").get())
+    assert (decided.state, decided.decided_by) == ("confirmed", scientist)
+    assert decided.reason == "Twelve of forty, all into one category."
+    assert look(lambda: list(decided.events.values_list("action", flat=True))) == ["opened", "confirmed"]
+
+
+def promotes(page: Page, candidate: ModelVersion, scientist: User) -> None:
+    """The version under test gets all traffic, after a question."""
+    go(page, "Experiments")
+    expect(page.get_by_text("Live, 20 %").first).to_be_visible()
+    expect(page.get_by_text("over 99 %").first).to_be_visible()
+    seen(page, "experiment")
+    page.get_by_role("link", name=f"Promote {candidate.name}").click()
+    expect(page.get_by_role("heading", name=re.compile("^Promote")).first).to_be_visible()
+    seen(page, "promote")
+    assert look(lambda: len(registry.live("text"))) == 2  # asking changed nothing
+    page.get_by_label("Note for the list of deployments").fill("Sellers like it more.")
+    page.get_by_role("button", name="Promote").click()
+    expect(page.get_by_text("serves alone now")).to_be_visible()
+    seen(page, "promoted")
+    assert look(lambda: [variant.version for variant in registry.live("text")]) == [candidate]
+    last = look(lambda: Deployment.objects.select_related("deployed_by").latest("pk"))
+    assert (last.kind, last.version_id, last.deployed_by) == ("promotion", candidate.pk, scientist)
+    assert (last.note, last.shares) == ("Sellers like it more.", {candidate.name: 100})
+
+
+def give_password(page: Page, who: User, shot: str = "") -> None:
+    page.goto(reverse("admin:index"))
+    page.get_by_label("E-mail").fill(who.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    if shot:
+        seen(page, shot, anew=False)
+    page.get_by_role("button", name="Log in").click()
+
+
+def code(secret: str) -> str:
+    """Return what an authenticator app shows now."""
+    counters = list(yield_hotp_counters_from_time())
+    return format_hotp_value(hotp_value(secret, counters[len(counters) // 2]))
+
+
+def go(page: Page, name: str) -> None:
+    """Follow the side bar's link."""
+    page.get_by_role("link", name=re.compile(f"{name}$")).first.click()
+    expect(page.get_by_role("heading", name=re.compile(name)).first).to_be_visible()
+
+
+def look(question: Callable[[], Answer]) -> Answer:
+    """Ask the database in a thread of its own: the browser's event loop runs in this one, and Django refuses there."""
+
+    def ask() -> Answer:
+        try:
+            return question()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(ask).result()
+
+
+def answer_to(title: str) -> Feedback:
+    rows = Feedback.objects.select_related("correction", "reviewed_by")
+    return look(lambda: rows.get(prediction__title=title))
+
+
+def seen(page: Page, name: str, *, anew: bool = True) -> None:
+    """See that the page fits a wide screen and a phone, to which it is loaded `anew`; keep pictures in SCREENSHOTS."""
+    for size in (PHONE, DESK):
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        if anew:
+            page.reload()
+        assert_fits(page)
+        if folder := os.environ.get("SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            page.wait_for_load_state("networkidle")  # photos come late
+            page.screenshot(path=Path(folder) / f"{name}-{size['width']}.png", full_page=True)
