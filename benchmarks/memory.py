@@ -76,9 +76,12 @@ class Scale(threading.Thread):
 
 
 def pss(process: psutil.Process) -> float:
-    """Return the proportional set size in MB, 0 for a process that has ended."""
+    """Return the proportional set size in MB without shared memory, 0 for a process that has ended.
+
+    Shared memory has a fixed size: PostgreSQL's buffers fill up to it, and are no growth.
+    """
     with suppress(OSError):
-        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024 / MB
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
+        kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":", 1) for line in lines)}
+        return (kilobytes["Pss"] - kilobytes.get("Pss_Shmem", 0)) * 1024 / MB
     return 0.0

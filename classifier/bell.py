@@ -16,8 +16,8 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.db import connection
 
+from classifier import connections
 from classifier.models import Prediction
 
 log = logging.getLogger(__name__)
@@ -158,6 +158,5 @@ def _only_listener() -> _Listener:
 
 def _is_finished(prediction: uuid.UUID) -> bool:
     finished = Prediction.objects.finished().filter(pk=prediction).exists()
-    if not connection.in_atomic_block:
-        connection.close()
+    connections.release()
     return finished

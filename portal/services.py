@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
 
-from classifier import queue
+from classifier import connections, queue
 from classifier.models import Category, Prediction
 from classifier.storage import StorageDown
 from classifier.tasks import ring_on_commit
@@ -44,6 +44,7 @@ def check_queue(*, priority: Priority) -> None:
 
 def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
     """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
+    connections.release()  # decoding waits its turn, and the storage may be slow
     photo = photos.clean_photo(upload)
     return PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
 

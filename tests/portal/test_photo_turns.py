@@ -1,0 +1,36 @@
+import threading
+import time
+
+from django.db import connection
+
+from portal import photos
+from portal.models import PhotoDraft, User
+from portal.services import keep_photo
+from tests.classifier.test_bell import busy_connections
+from tests.conftest import make_user, upload
+
+
+def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_connection(committed_db: None) -> None:
+    """Else slow photographs, or a slow storage, would keep the whole site from its database."""
+    seller = make_user("seller@shop.example")
+    connection.close()
+    before = busy_connections()
+    has_asked = threading.Event()
+
+    def keep() -> None:
+        User.objects.get(pk=seller.pk)  # as the request's token is looked up
+        has_asked.set()
+        keep_photo(seller=seller, upload=upload())
+        connection.close()
+
+    with photos.DECODING, photos.DECODING:
+        thread = threading.Thread(target=keep)
+        thread.start()
+        assert has_asked.wait(20)
+        deadline = time.monotonic() + 20
+        while busy_connections() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert busy_connections() == before
+        assert thread.is_alive()
+    thread.join()
+    assert PhotoDraft.objects.filter(seller=seller).count() == 1
