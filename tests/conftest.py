@@ -10,11 +10,13 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.test.testcases import LiveServerThread
 from knox.models import AuthToken
 from moto.server import ThreadedMotoServer
 from PIL import Image, ImageDraw
+from pytest_django.plugin import blocking_manager_key
 from rest_framework.test import APIClient
 
 from classifier import storage
@@ -50,7 +52,18 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
 @pytest.fixture
 def committed_db(transactional_db: None) -> None:
     """A database whose transactions really commit, for tests with several connections."""
-    prepare()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """What a test with a database of committed transactions empties is filled again for the next one."""
+    yield
+    marker = item.get_closest_marker("django_db")
+    is_committed = "transactional_db" in getattr(item, "fixturenames", ())
+    if nextitem and (is_committed or (marker and marker.kwargs.get("transaction"))):
+        with item.config.stash[blocking_manager_key].unblock():
+            prepare()
+            connection.close()
 
 
 @pytest.fixture(autouse=True)
