@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 Array = npt.NDArray[np.floating[Any]]
 Values = npt.NDArray[np.float64]
@@ -113,7 +114,7 @@ def review_order(ids: Sequence[str], scores: Mapping[str, Array], *, random_shar
     """Return the order in which a person should look at the rows.
 
     `scores` (n,) are reasons to look, higher first, NaN for none; the earlier of them win a tie. They have no common
-    scale, so each is turned into ranks, and a row stands where its best rank puts it. In every stretch of
+    scale, so each is turned into ranks, equal ones sharing their mean rank, and a row stands where its best rank puts it. In every stretch of
     1 / `random_share` places one is left for the random share, in an order that says nothing about the rows: their
     labels describe all traffic. Raises ValueError for a share outside [0, 1] or a score of another length.
     """
@@ -127,7 +128,7 @@ def review_order(ids: Sequence[str], scores: Mapping[str, Array], *, random_shar
     for number, (name, score) in enumerate(scores.items()):
         values = np.asarray(score, np.float64)
         known = np.flatnonzero(np.isfinite(values) & ~drawn)
-        for place, row in enumerate(known[np.argsort(-values[known], kind="stable")].tolist()):
+        for place, row in zip(rankdata(-values[known]).tolist(), known.tolist(), strict=True):
             rank = place * len(scores) + number
             if rank < best[row]:
                 best[row], reasons[row] = rank, name

@@ -16,7 +16,8 @@ from portal import embedded
 embedded.ensure_running()
 with psycopg.connect(os.environ["DATABASE_URL"]) as c:
     c.execute("CREATE TABLE IF NOT EXISTS seen (n int)"); c.execute("INSERT INTO seen VALUES (1)")
-    print(c.execute("SELECT count(*) FROM seen").fetchone()[0], redis.Redis.from_url(os.environ["REDIS_URL"]).ping())
+    seen = c.execute("SELECT count(*) FROM seen").fetchone()[0]
+print(seen, redis.Redis.from_url(os.environ["REDIS_URL"]).ping())  # once it is committed
 sys.stdout.flush(); sys.stdin.readline()
 """
 

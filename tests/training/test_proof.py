@@ -103,7 +103,7 @@ def test_the_champion_answers_the_same_products_in_the_same_columns(
     fitted = proof.read(workdir, "text")
     champion = ModelVersion.objects.get(modality="text")
     found = proof.answers(champion, small_corpus, fitted)
-    assert found == pytest.approx(fitted.test.probabilities, abs=1e-3)
+    assert found == pytest.approx(fitted.test.probabilities, abs=1e-2)  # in bf16, where the processor has it
     config = {**fitted.config, "labels": [*fitted.labels[1:], "new-category"]}
     moved = proof.answers(champion, small_corpus, proof.Fitted(fitted.folder, "text", config, fitted.test, fitted.test))
     assert moved is not None
