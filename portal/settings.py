@@ -324,6 +324,7 @@ UNFOLD = {
         }
     },
     "STYLES": [lambda request: static("aisle/admin.css")],
+    "DASHBOARD_CALLBACK": "feedback.health.front.dashboard",
     "SIDEBAR": {
         "show_search": False,
         "navigation": sidebar.NAVIGATION,

@@ -76,4 +76,6 @@ def origins(scope: Scope, versions: Mapping[int, ModelVersion]) -> list[dict[str
 def _limit(finding: Mapping[str, Any]) -> str:
     if finding["threshold"] is not None:
         return _("drift from %(threshold)g on") % finding
-    return "" if finding["p"] is None else _("p %(p).2g") % finding
+    if finding["p"] is None:
+        return ""
+    return _("p < 0.001") if finding["p"] < 0.001 else _("p = %(p).3f") % finding

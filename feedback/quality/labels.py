@@ -114,9 +114,10 @@ def review_order(ids: Sequence[str], scores: Mapping[str, Array], *, random_shar
     """Return the order in which a person should look at the rows.
 
     `scores` (n,) are reasons to look, higher first, NaN for none; the earlier of them win a tie. They have no common
-    scale, so each is turned into ranks, equal ones sharing their mean rank, and a row stands where its best rank puts it. In every stretch of
-    1 / `random_share` places one is left for the random share, in an order that says nothing about the rows: their
-    labels describe all traffic. Raises ValueError for a share outside [0, 1] or a score of another length.
+    scale, so each is turned into ranks, equal values sharing their mean rank, and a row stands where its best rank puts
+    it. In every stretch of 1 / `random_share` places one is left for the random share, in an order that says nothing
+    about the rows: their labels describe all traffic. Raises ValueError for a share outside [0, 1] or a score of
+    another length.
     """
     if not 0 <= random_share <= 1:
         raise ValueError(f"the random share must lie between 0 and 1, not {random_share}")

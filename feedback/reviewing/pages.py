@@ -68,10 +68,17 @@ class Decision(forms.Form):
         if slug := data.get("slug"):
             category = Category.objects.filter(slug=slug).first()
         else:
-            category = Category.objects.active().named((data.get("category") or "").strip())
+            words = (data.get("category") or "").strip()
+            category = Category.objects.active().named(words) or _only_one(words)
         if category is None:
             self.add_error("category", _("There is no such category. Choose one from the list."))
         return category
+
+
+def _only_one(words: str) -> Category | None:
+    """Return the category on offer that these words are part of, if it is one alone."""
+    found = list(Category.objects.active().filter(name__icontains=words)[:2]) if words else []
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)

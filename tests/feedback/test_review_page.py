@@ -126,6 +126,17 @@ def test_filters_choose_and_wrong_ones_say_so(
     assert "Nothing that you chose waits" in act(client, "accept", html, query="?language=de")
 
 
+def test_a_part_of_a_name_corrects_where_only_one_category_has_it(
+    client: Client, seller: User, slugs: list[str]
+) -> None:
+    feedback = answered(seller, slugs[0], text=(slugs[1], 0.7))
+    html = page(client)
+    assert "There is no such category" in act(client, "correct", html, category="a")
+    act(client, "correct", html, category="musical")
+    feedback.refresh_from_db()
+    assert feedback.correction and feedback.correction.slug == "musical-instruments"
+
+
 def test_what_cannot_be_decided_says_why_and_changes_nothing(client: Client, seller: User, slugs: list[str]) -> None:
     feedback = answered(seller, slugs[0], text=(slugs[1], 0.7))
     html = page(client)
