@@ -72,6 +72,7 @@ class Command(BaseCommand):
             lines += ["From other devices: " + "  ".join(f"http://{name}:{port}/" for name in names)]
         lines += [f"Admin {address}/admin/   API {address}/api/docs/   Ctrl-C stops everything.", ""]
         self.stdout.write("\n".join(lines))
+        self.stdout.flush()
 
 
 def _check_port(host: str, port: int) -> None:
