@@ -40,6 +40,12 @@ class Breaker:
             if self._in_a_row >= self.faults:
                 self._open_until = time.monotonic() + self.rest
 
+    @property
+    def rests(self) -> bool:
+        """Whether a call would fail at once. Asking costs nobody the next try."""
+        with self._lock:
+            return self._open_until > time.monotonic()
+
     def check(self) -> None:
         """Raise StorageDown while the storage rests. The first caller after that tries, and the others still rest."""
         with self._lock:

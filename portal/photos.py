@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from PIL import Image, UnidentifiedImageError
 
 from classifier import pictures
-from classifier.storage import StorageDown, storage_faults
+from classifier.storage import StorageDown, breaker, storage_faults
 
 WIDEST_RATIO = 20
 # A picture at the limit takes hundreds of MB while it is decoded, so a process decodes only so many at once.
@@ -52,6 +52,8 @@ def clean_photo(upload: "UploadedFile[Any]") -> Photo:
     the storage is down.
     """
     _check_size(upload)
+    if breaker.rests:  # nothing is decoded to be refused afterwards
+        raise _storage_down()
     large, small = _copies_in_turn(upload)
     key = uuid4().hex
     try:
@@ -61,11 +63,7 @@ def clean_photo(upload: "UploadedFile[Any]") -> Photo:
                 small=default_storage.save(f"{key[:2]}/{key}-small.jpg", ContentFile(small)),
             )
     except StorageDown as error:
-        raise PhotoError(
-            _("We can't store photos at the moment. Please try again in a few minutes."),
-            code="storage_down",
-            status=503,
-        ) from error
+        raise _storage_down() from error
 
 
 def delete_photo(photo: Photo) -> None:
@@ -128,6 +126,11 @@ def _check_shape(picture: Image.Image) -> None:
             _("This picture is too narrow to show a product. Upload one of a more usual shape."),
             code="narrow_photo",
         )
+
+
+def _storage_down() -> PhotoError:
+    message = _("We can't store photos at the moment. Please try again in a few minutes.")
+    return PhotoError(message, code="storage_down", status=503)
 
 
 def _too_many_pixels() -> PhotoError:

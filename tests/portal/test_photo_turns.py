@@ -1,8 +1,10 @@
 import threading
 import time
 
+import pytest
 from django.db import connection
 
+from classifier.storage import breaker
 from portal import photos
 from portal.models import PhotoDraft, User
 from portal.services import keep_photo
@@ -34,3 +36,16 @@ def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_conne
         assert thread.is_alive()
     thread.join()
     assert PhotoDraft.objects.filter(seller=seller).count() == 1
+
+
+def test_while_the_storage_is_known_to_be_down_nothing_is_decoded(db: None) -> None:
+    """Sellers' programs try again and again: decoding each time would leave no processor for those without a photo."""
+    for _fault in range(breaker.faults):
+        breaker.count_fault()
+    with pytest.raises(photos.PhotoError) as refused:
+        photos.clean_photo(upload(b"no picture at all"))
+    assert (refused.value.code, refused.value.status) == ("storage_down", 503)
+    breaker.close()
+    with pytest.raises(photos.PhotoError) as refused:
+        photos.clean_photo(upload(b"no picture at all"))
+    assert refused.value.code == "unsupported_photo"
