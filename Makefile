@@ -19,7 +19,8 @@ run: .venv/installed  ## Set up, start everything and say where to click (PORT=8
 	@exec $(BIN)/python manage.py start --host $(HOST) --port $(PORT)
 
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/system
+	$(BIN)/python -m pytest tests/system
 
 test-slow: .venv/installed-dev  ## Run the tests of whole runs, which take minutes
 	$(BIN)/python -m pytest -m slow
