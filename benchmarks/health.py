@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from machine import machine
 from progress import say
-from seeding import seed
+from seeding import prepare, seed
 from stack import set_up_home
 
 WEEK = 3_500  # predictions of the week before
@@ -36,21 +36,14 @@ def main() -> None:
     rows = options.rows or (20_000 if options.quick else 100_000)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     set_up_home()
-    import django
-
-    django.setup()
-    from django.core.management import call_command
+    prepare()
+    seed(rows=rows + WEEK, sellers=1_000)
     from django.db import connection
 
-    say("Preparing the database")
-    for command in (["migrate", "-v0"], ["prepare", "-v0"], ["collectstatic", "--no-input", "-v0"]):
-        call_command(*command, stdout=sys.stderr)
-    seed(rows=rows + WEEK, sellers=1_000)
     day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
     start = day - timedelta(days=7)
     with connection.cursor() as cursor:
         cursor.execute(SPREAD, {"week": WEEK, "rows": rows, "start": start, "day": day})
-        cursor.execute("UPDATE feedback_feedback SET review = 'accepted' WHERE random() < 0.05")
         cursor.execute("VACUUM (ANALYZE)")
     figures = {"rows": rows, **measure(start, day)}
     if options.json:

@@ -1,12 +1,24 @@
-"""A large shop in the database, made by SQL in a few minutes: sellers, products, predictions, feedback."""
+"""A large shop in the database, made by SQL in a few minutes: sellers, products, predictions, answers, reviews.
 
+As a command it leaves the shop in a folder, to be looked at with AISLE_HOME=FOLDER make run. See benchmarks/README.md.
+"""
+
+import argparse
 import json
 import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
 
-from progress import track
+import numpy as np
+from progress import say, track
+from stack import set_up_home
 
 CHUNK = 50_000
 DUE = 10_000
+KINDS = 400  # of products: what the models say of one is what they say of all of its kind
+PHOTOS = 20_000  # that some products share
 COLOURS = ["blue", "red", "green", "black", "white", "yellow", "grey", "brown", "pink", "orange", "purple", "beige"]
 MATERIALS = [
     "steel",
@@ -24,49 +36,91 @@ MATERIALS = [
 ]
 SELLERS = """
     INSERT INTO portal_user (email, name, password, is_active, is_staff, is_superuser, date_joined)
-    SELECT 'seller' || n || '@shop.example', '', '!', true, false, false, now()
+    SELECT 'seller' || n || '@shop.example', '', '!', true, false, false, now() - random() * interval '3 years'
     FROM generate_series(1, %(sellers)s) AS n
 """
-# Some sellers have many products: the largest some percent of all, most of them a few. Some words are in most
-# descriptions, most words in a few.
+KIND = """
+    CREATE TEMPORARY TABLE kind (
+        kind int PRIMARY KEY, first bigint, second bigint, confidence float, differ float, text_probabilities jsonb,
+        image_probabilities jsonb, probabilities jsonb, top5 jsonb, text_embedding halfvec, image_embedding halfvec
+    )
+"""
+# Some sellers have many products: the largest some percent of all, most of them a few. One of fifty puts every third
+# product into the first category.
 ROWS = """
-    WITH numbers AS (
-        SELECT %(first_seller)s + floor(%(sellers)s * power(random(), 3))::int AS seller, n,
-               now() - random() * interval '700 days' AS created
+    CREATE TEMPORARY TABLE row AS
+    SELECT gen_random_uuid() AS id, gen_random_uuid() AS answer, n, seller,
+           (seller - %(first_seller)s) %% 50 = 7 AS lies, 1 + floor(random() * %(kinds)s)::int AS kind,
+           now() - random() * interval '700 days' AS created,
+           random() AS answers, random() AS says, random() AS reviewed
+    FROM (
+        SELECT n, %(first_seller)s + floor(%(sellers)s * power(random(), 3))::int AS seller
         FROM generate_series(%(start)s, %(end)s) AS n
-    ), asked AS (
-        INSERT INTO classifier_prediction (
-            id, seller_id, title, description, photo_large, photo_small, state, priority, attempts, error, due_at,
-            text_version_id, image_version_id, text_probabilities, image_probabilities, probabilities, ensemble, top5,
-            text_embedding, image_embedding, milliseconds, created_at, finished_at, archived_at, archive_due_at
-        )
-        SELECT gen_random_uuid(), seller,
-               'Product ' || n || ' of ' || (%(colours)s::text[])[1 + floor(random() * 12)] || ' '
-               || (%(materials)s::text[])[1 + floor(random() * 12)],
-               (SELECT string_agg((%(words)s::text[])[1 + floor(2000 * power(random(), 3))], ' ')
-                FROM generate_series(1, 20 + n %% 20)),
-               'ab/large.jpg', 'ab/small.jpg', 'done', 0, 1, '', created, %(text)s, %(image)s, %(probabilities)s,
-               %(probabilities)s, %(probabilities)s, '{"rule": "log-pool"}', %(top5)s, %(text_embedding)s,
-               %(image_embedding)s, 50, created, created + interval '2 seconds', created + interval '9 seconds', created
-        FROM numbers
-        RETURNING id, seller_id, title, description, created_at
-    ), listed AS (
-        INSERT INTO portal_product (
-            id, seller_id, sku, title, description, photo_large, photo_small, prediction_id, category_id, created_at,
-            updated_at
-        )
-        SELECT gen_random_uuid(), seller_id, 'SKU' || left(id::text, 8), title, description, 'ab/large.jpg',
-               'ab/small.jpg', id, CASE WHEN random() < 0.4 THEN %(category)s::bigint END, created_at, created_at
-        FROM asked
-        RETURNING prediction_id, seller_id, category_id, created_at
+    ) AS numbered
+"""
+# Some words are in most descriptions, most words in a few.
+PREDICTIONS = """
+    INSERT INTO classifier_prediction (
+        id, seller_id, title, description, photo_large, photo_small, state, priority, attempts, error, due_at,
+        text_version_id, image_version_id, text_probabilities, image_probabilities, probabilities, ensemble, top5,
+        text_embedding, image_embedding, milliseconds, unusual, photo_hash, created_at, finished_at, archived_at,
+        archive_due_at
     )
+    SELECT id, seller,
+           'Product ' || n || ' of ' || (%(colours)s::text[])[1 + floor(random() * 12)] || ' '
+           || (%(materials)s::text[])[1 + floor(random() * 12)],
+           (SELECT string_agg((%(words)s::text[])[1 + floor(2000 * power(random(), 3))], ' ')
+            FROM generate_series(1, 20 + n %% 20)),
+           'ab/large.jpg', 'ab/small.jpg', 'done', 0, 1, '', created, %(text)s, %(image)s, text_probabilities,
+           image_probabilities, probabilities, '{"rule": "log-pool"}', top5, text_embedding, image_embedding,
+           20 + 60 * random(), CASE WHEN random() < 0.01 THEN 'text' ELSE '' END,
+           CASE WHEN random() < 0.02 THEN hashint8extended(floor(%(photos)s * random())::bigint, 18)
+                ELSE hashint8extended(n, 18) END,
+           created, created + interval '2 seconds', created + interval '9 seconds', created
+    FROM row JOIN kind USING (kind)
+"""
+# Two in five are answered: most with the first category, some with the second or "none of these".
+PRODUCTS = """
+    INSERT INTO portal_product (
+        id, seller_id, sku, title, description, photo_large, photo_small, prediction_id, category_id, created_at,
+        updated_at
+    )
+    SELECT gen_random_uuid(), seller_id, 'SKU' || left(asked.id::text, 8), title, description, 'ab/large.jpg',
+           'ab/small.jpg', asked.id,
+           CASE WHEN answers > 0.4 OR says > 0.97 THEN NULL WHEN lies AND says < 0.33 THEN %(lucrative)s
+                WHEN says > 0.9 THEN second ELSE first END,
+           created_at, created_at
+    FROM row JOIN kind USING (kind) JOIN classifier_prediction AS asked USING (id)
+"""
+ANSWERS = """
     INSERT INTO feedback_feedback (
-        id, prediction_id, seller_id, verdict, category_id, rank, wish, earlier, review, created_at, answered_at,
-        archived_at, archive_due_at, reason, language, second_wanted
+        id, prediction_id, seller_id, verdict, category_id, rank, wish, earlier, review, correction_id, reviewed_by_id,
+        reviewed_at, created_at, answered_at, archived_at, archive_due_at, worth, reason, inclusion, language,
+        confidence, disagreement, text_version_id, image_version_id, second_wanted
     )
-    SELECT gen_random_uuid(), prediction_id, seller_id, 'top5', category_id, 1, '', '[]', 'open', created_at,
-           created_at + interval '1 hour', created_at + interval '2 hours', created_at, '', '', false
-    FROM listed WHERE category_id IS NOT NULL
+    SELECT answer, row.id, seller,
+           CASE WHEN category_id IS NULL THEN 'none' WHEN category_id = first OR category_id = second THEN 'top5'
+                ELSE 'other' END,
+           category_id, CASE category_id WHEN first THEN 1 WHEN second THEN 2 END, '', '[]',
+           CASE WHEN reviewed > 0.05 THEN 'open' WHEN category_id = first THEN 'accepted' ELSE 'corrected' END,
+           CASE WHEN reviewed <= 0.05 AND category_id IS DISTINCT FROM first THEN first END,
+           CASE WHEN reviewed <= 0.05 THEN %(reviewer)s::bigint END,
+           CASE WHEN reviewed <= 0.05 THEN created + interval '2 hours' END,
+           created, created + interval '1 hour', created + interval '2 hours', created, random(),
+           (%(reasons)s::text[])[1 + floor(random() * 5)], CASE WHEN random() < 0.1 THEN 0.1 END,
+           (%(languages)s::text[])[1 + floor(random() * 3)], confidence, differ, %(text)s, %(image)s, false
+    FROM row JOIN kind USING (kind) JOIN portal_product AS product ON product.prediction_id = row.id
+    WHERE answers <= 0.4
+"""
+REVIEWS = """
+    INSERT INTO feedback_review (
+        feedback_id, reviewer_id, verdict, category_id, is_blind, answer, answered_at, created_at
+    )
+    SELECT feedback.id, %(reviewer)s, CASE review WHEN 'accepted' THEN 'accept' ELSE 'correct' END, correction_id,
+           false, jsonb_build_object('category', slug), feedback.answered_at, reviewed_at
+    FROM row JOIN feedback_feedback AS feedback ON feedback.id = row.answer
+    LEFT JOIN classifier_category AS category ON category.id = feedback.category_id
+    WHERE review <> 'open'
 """
 QUEUED = """
     INSERT INTO classifier_prediction (
@@ -79,40 +133,108 @@ QUEUED = """
 """
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home", type=Path, help="a folder that isn't there yet")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="predictions")
+    parser.add_argument("--sellers", type=int, default=50_000)
+    options = parser.parse_args()
+    if options.home.exists():
+        parser.error(f"{options.home} is there already.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    set_up_home(options.home)
+    prepare()
+    seed(rows=options.rows, sellers=options.sellers)
+    print(f"AISLE_HOME={options.home} make run")
+
+
+def prepare() -> None:
+    """Set Django up over the home's database, and prepare that as `make run` does."""
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    say("Preparing the database")
+    for command in (["migrate", "-v0"], ["prepare", "-v0"], ["collectstatic", "--no-input", "-v0"]):
+        call_command(*command, stdout=sys.stderr)
+
+
 def seed(*, rows: int, sellers: int) -> None:
     """Fill an empty, prepared database, and let PostgreSQL look at it."""
     from django.db import connection
 
     from classifier.models import Category, ModelVersion
+    from feedback.models import Reason
+    from portal.models import User
 
-    slugs = list(Category.objects.values_list("slug", flat=True))
+    categories = dict(Category.objects.order_by("slug").values_list("slug", "pk"))
     versions = dict(ModelVersion.objects.values_list("modality", "pk"))
+    reviewer = User.objects.create_user("reviewer@shop.example", is_staff=True)
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")  # what is made here refers to what is there
         cursor.execute(SELLERS, {"sellers": sellers})
-        cursor.execute("SELECT min(id) FROM portal_user")
+        cursor.execute("SELECT min(id) FROM portal_user WHERE email LIKE 'seller%%@shop.example'")
         values = {
             "first_seller": cursor.fetchone()[0],
             "sellers": sellers,
+            "reviewer": reviewer.pk,
             "text": versions["text"],
             "image": versions["image"],
-            "category": Category.objects.values_list("pk", flat=True)[0],
-            "probabilities": json.dumps({slug: round(1 / len(slugs), 6) for slug in slugs}),
-            "top5": json.dumps([{"category": slug, "slug": slug, "probability": 0.2} for slug in slugs[:5]]),
-            "text_embedding": str([round(0.001 * n, 3) for n in range(384)]),
-            "image_embedding": str([round(0.001 * n, 3) for n in range(1280)]),
+            "lucrative": next(iter(categories.values())),
             "words": made_up_words(2000),
             "colours": COLOURS,
             "materials": MATERIALS,
+            "reasons": Reason.values,
+            "languages": ["en", "de", "es"],
+            "kinds": KINDS,
+            "photos": PHOTOS,
             "due": DUE,
         }
+        cursor.execute(KIND)
+        cursor.executemany("INSERT INTO kind VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", kinds(categories))
         for start in track(range(1, rows + 1, CHUNK), f"Chunks of {CHUNK} products"):
-            cursor.execute(ROWS, values | {"start": start, "end": min(start + CHUNK - 1, rows)})
+            cursor.execute("DROP TABLE IF EXISTS row")
+            for statement in (ROWS, PREDICTIONS, PRODUCTS, ANSWERS, REVIEWS):
+                cursor.execute(statement, values | {"start": start, "end": min(start + CHUNK - 1, rows)})
         cursor.execute(QUEUED, values)
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("VACUUM (ANALYZE)")
 
 
+def kinds(categories: dict[str, int]) -> list[tuple[Any, ...]]:
+    """Return what the models say of each kind of product: they agree about four in five, surely about most of these."""
+    chance = np.random.default_rng(18)
+    slugs = list(categories)
+    centres = {"text": chance.normal(size=(len(slugs), 384)), "image": chance.normal(size=(len(slugs), 1280))}
+    found = []
+    for number in range(1, KINDS + 1):
+        best = int(chance.integers(len(slugs)))
+        seen = {"text": best, "image": best if chance.random() < 0.8 else int(chance.integers(len(slugs)))}
+        said = {}
+        for modality, category in seen.items():
+            said[modality] = chance.dirichlet(np.full(len(slugs), 0.3)) * chance.choice([0.02, 0.1, 0.5])
+            said[modality][category] += 1 - said[modality].sum()
+        both = np.sqrt(said["text"] * said["image"]) + 1e-6
+        both /= both.sum()
+        order = np.argsort(-both)
+        top5 = [{"category": slugs[k], "slug": slugs[k], "probability": round(float(both[k]), 4)} for k in order[:5]]
+        vectors = [
+            str(np.round(centre[seen[modality]] + chance.normal(size=centre.shape[1]), 3).tolist())
+            for modality, centre in centres.items()
+        ]
+        columns = [json.dumps(dict(zip(slugs, each.round(6).tolist(), strict=True))) for each in (*said.values(), both)]
+        differ = float(np.abs(said["text"] - said["image"]).sum() / 2)
+        first, second = (categories[slugs[k]] for k in order[:2])
+        row = (number, first, second, float(both[order[0]]), differ, *columns, json.dumps(top5), *vectors)
+        found.append(row)
+    return found
+
+
 def made_up_words(count: int) -> list[str]:
     chance = random.Random(18)  # noqa: S311
     return ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(3, 9))) for _ in range(count)]
+
+
+if __name__ == "__main__":
+    main()

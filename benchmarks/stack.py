@@ -24,13 +24,16 @@ FROM_OUTSIDE = ("AISLE_", "AWS_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "SEC
 PATIENCE = 180  # seconds for whatever should take a few
 
 
-def set_up_home() -> None:
-    """Give this process and those it starts an Aisle of their own, with embedded servers."""
+def set_up_home(kept: Path | None = None) -> None:
+    """Give this process and those it starts an Aisle of their own, with embedded servers; `kept` stays."""
     for name in list(os.environ):
         if name.startswith(FROM_OUTSIDE):
             del os.environ[name]
-    home = tempfile.mkdtemp(prefix="aisle-bench-")
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    if kept is None:
+        home = tempfile.mkdtemp(prefix="aisle-bench-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
+    else:
+        home = str(kept.absolute())
     os.environ |= {
         "AISLE_HOME": home,
         "DJANGO_SETTINGS_MODULE": "portal.settings",
@@ -67,6 +70,19 @@ def running_stack(*options: str) -> Iterator[Running]:
         yield Running(port, stack)
     finally:
         stop(stack)
+
+
+@contextmanager
+def running_web() -> Iterator[int]:
+    """Run a web process alone, and give its port once it answers; stop it."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "gunicorn"), "--bind", f"127.0.0.1:{port}", "portal.wsgi"]
+    web = psutil.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: answers(port, "/health/live/"), "The web process did not start in time.")
+        yield port
+    finally:
+        stop(web)
 
 
 @contextmanager
@@ -139,10 +155,10 @@ def answers(port: int, path: str = "/health/ready/") -> bool:
         return False
 
 
-def get(port: int, path: str) -> int:
+def get(port: int, path: str, cookie: str = "") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
         return connection.getresponse().status
     finally:
         connection.close()
