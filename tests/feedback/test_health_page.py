@@ -15,7 +15,7 @@ from classifier.models import Category, Familiar, Prediction
 from feedback.health import first_days, watching
 from feedback.models import HealthSummary, MonitoringReport
 from portal.models import User
-from tests.feedback.test_health import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
+from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
 from tests.portal.test_model_pages import staff
 
 

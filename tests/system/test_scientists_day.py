@@ -29,7 +29,7 @@ from portal.services import answer
 from tests.classifier.test_registry import serving, variant_of
 from tests.conftest import PASSWORD
 from tests.feedback import market, test_experiment_page, test_health
-from tests.feedback.test_health import DAY, HOUR, SPANISH, TODAY
+from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY
 from tests.system.browser import CHROMIUM_FLAGS, chromium
 from tests.system.test_journey import assert_fits
 

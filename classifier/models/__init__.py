@@ -1,0 +1,18 @@
+from classifier.categories import Category, CategoryAlias
+from classifier.models.predictions import VECTORS, Fault, Prediction, ShadowAnswer
+from classifier.models.versions import Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
+
+__all__ = [
+    "VECTORS",
+    "Category",
+    "CategoryAlias",
+    "Deployment",
+    "EnsembleRule",
+    "Familiar",
+    "Fault",
+    "Modality",
+    "ModelVersion",
+    "Prediction",
+    "ShadowAnswer",
+    "Variant",
+]
