@@ -17,7 +17,7 @@ def read(version: ModelVersion) -> Unusual | None:
 
 
 def keep(version: ModelVersion, unusual: Unusual, figures: dict[str, Any]) -> Familiar:
-    """Keep it with the version in place of what was learnt before; workers use it once they load the version anew."""
+    """Keep it with the version in place of what was learnt before; workers use it within a minute."""
     return _keep(version, save(unusual.arrays()), figures)
 
 

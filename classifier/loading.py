@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.db import DatabaseError
+from safetensors import SafetensorError
 
 from classifier import familiar, published, registry
 from classifier.artifact import ArtifactError
@@ -22,10 +23,10 @@ log = logging.getLogger(__name__)
 
 SPARE = 1  # models of each modality that stay loaded beside the deployed ones: for a roll-back, say
 BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried again
-LOOK_AGAIN = 60.0  # seconds after which a version that was not familiar with anything may be
+LOOK_AGAIN = 60.0  # seconds after which what a version is familiar with is read again: it may have learnt
 _loading = threading.Lock()
 _models: dict[tuple[str, str, tuple[str, ...]], Any] = {}  # (path, checksum, engines) -> model, as loaded
-_unusual: dict[str, "tuple[float, Unusual | None]"] = {}  # checksum -> when to look again where there was nothing
+_unusual: dict[str, "tuple[float, Unusual | None]"] = {}  # checksum -> when to look again, and what was read
 _broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
@@ -97,9 +98,15 @@ def _try(version: ModelVersion) -> None:
 
 
 def _read_familiar(version: ModelVersion) -> None:
-    look_at, known = _unusual.get(version.checksum, (0.0, None))
-    if known is None and look_at <= time.monotonic():
-        _unusual[version.checksum] = time.monotonic() + LOOK_AGAIN, familiar.read(version)
+    """Read what the version knows; what can't be read flags nothing, and keeps nobody from an answer."""
+    if _unusual.get(version.checksum, (0.0, None))[0] > time.monotonic():
+        return
+    try:
+        known = familiar.read(version)
+    except (SafetensorError, LookupError, ValueError):
+        log.exception("What %s is familiar with can't be read.", version)
+        known = None
+    _unusual[version.checksum] = time.monotonic() + LOOK_AGAIN, known
 
 
 def _load(version: ModelVersion) -> Any:
@@ -148,6 +155,7 @@ def _unload_unused(modality: str, newest: tuple[str, str, tuple[str, ...]]) -> N
     spare = [key for key in loaded if key[1] not in deployed and key not in stale]
     for key in [*stale, *spare[:-SPARE]]:
         del _models[key]
+        _unusual.pop(key[1], None)
 
 
 def device_name() -> str | None:

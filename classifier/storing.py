@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ import psycopg
 from django.db import connection
 from django.utils import timezone
 from pgvector import HalfVector
-from pgvector.psycopg.halfvec import register_halfvec_info
+from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from psycopg.types import TypeInfo
 
 from classifier.answers import Answer, Question, Said, five_likeliest, shown
@@ -69,7 +70,9 @@ def store(
     connection.ensure_connection()
     # Django's own cursors send every parameter as text.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        register_halfvec_info(cursor, _halfvec(connection.connection))  # type: ignore[arg-type]  # adapters are all it needs
+        halfvec = _halfvec(connection.connection)
+        halfvec.register(cursor)
+        cursor.adapters.register_dumper(HalfVector, _dumper(halfvec.oid))
         cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease])
         return {pk for (pk,) in cursor.fetchall()}
 
@@ -81,6 +84,12 @@ def _halfvec(server: "psycopg.Connection[Any]") -> TypeInfo:
         assert known, "the migrations make the extension"  # noqa: S101
         _types[server] = known
     return known
+
+
+@cache
+def _dumper(oid: int) -> type[HalfVectorBinaryDumper]:
+    """Return the one class that writes vectors of this type: psycopg keeps every class it is given for ever."""
+    return type("HalfVectorDumper", (HalfVectorBinaryDumper,), {"oid": oid})
 
 
 def _row(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class RankFilter(admin.SimpleListFilter):
         return [(rank, rank) for rank in "12345"]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Feedback]) -> QuerySet[Feedback]:
-        return queryset.filter(rank=self.value()) if self.value() else queryset
+        return queryset.filter(rank=rank) if (rank := self.value()) in {*"12345"} else queryset
 
 
 class ReviewForm(ActionForm):
@@ -56,6 +56,7 @@ class FeedbackAdmin(SellersAdmin):
     list_filter = ["review", "verdict", "category", RankFilter, "answered_at"]
     actions = ["accept", "reject", "flag"]
     action_form = ReviewForm
+    list_disable_select_all = True  # a million answers are not judged by one click
     search_help_text = _("A prediction's whole id or a seller's whole e-mail address")
     search_id = "prediction"
     list_select_related = ["prediction", "category", "correction", "seller"]

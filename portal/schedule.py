@@ -54,6 +54,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 300.0,
         "options": {"expires": 300.0},
     },
+    "give new answers their place in the review queue": {
+        "task": "feedback.tasks.place_feedback",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
     "find sellers who mislabel on purpose": {
         "task": "feedback.tasks.find_fraud",
         "schedule": 3600.0,

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from classifier import connections, queue
@@ -46,7 +46,12 @@ def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
     """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
     connections.release()  # decoding waits its turn, and the storage may be slow
     photo = photos.clean_photo(upload)
-    return PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
+    try:
+        return PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
+    except DatabaseError:
+        with suppress(StorageDown):
+            photos.delete_photo(photo)  # no row names it, so nothing else ever would
+        raise
 
 
 @transaction.atomic

@@ -352,5 +352,6 @@ def _moved(column: str, reference: Summary, window: Summary, count: int) -> list
     names, p, q = shares(reference.categories[column], window.categories[column])
     gain = dict(zip(names, q - p, strict=True))
     cells = sample.categories[column]
-    gaining = [row for row, name in enumerate(cells) if name is not None and gain[name] > 0]
+    # A label of the sample may be newer than the counts.
+    gaining = [row for row, name in enumerate(cells) if name is not None and gain.get(name, 0.0) > 0]
     return [sample.ids[row] for row in sorted(gaining, key=lambda row: -gain[cells[row] or ""])][:count]

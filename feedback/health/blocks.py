@@ -28,8 +28,10 @@ def key_figures(
     volume, tally = whole.volume, reading.tally_of(whole, only)
     figures = [{"name": _("Predictions"), "value": f"{reading.count_of(whole, only):,}"}]
     if not only:
-        failed = share_of(volume.failed, volume.done + volume.failed)
-        figures += [share(failed, _("Failed"), digits=2), _time(volume)]
+        if scope.pair is None:  # what failed was answered by no version
+            failed = share_of(volume.failed, volume.done + volume.failed)
+            figures.append(share(failed, _("Failed"), digits=2))
+        figures.append(_time(volume))
     figures += [
         share(tally.share("five"), _("Seller said yes: one of the five")),
         share(tally.share("first"), _("Seller chose the first")),

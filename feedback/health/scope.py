@@ -11,6 +11,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
+from feedback.days import DayField
 from feedback.health.figures import BREAKDOWNS
 from feedback.health.reading import Only, Scope
 from feedback.health.references import Pair
@@ -28,8 +29,8 @@ COHORTS = {
 class ScopeForm(forms.Form):
     """What the page is narrowed to; an empty field narrows nothing."""
 
-    since = forms.DateField(label=_later("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(label=_later("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    since = DayField(label=_later("From"))
+    until = DayField(label=_later("To"))
     pair = forms.ChoiceField(label=_later("Versions"), required=False)
     category = forms.ChoiceField(label=_later("Predicted category"), required=False)
     cohort = forms.ChoiceField(label=_later("Seller here for"), required=False)

@@ -40,7 +40,7 @@ class Calibrator:
         if len(right) < LEAST:
             return None
         order = np.argsort(confidence, kind="stable")
-        groups = np.array_split(order, max(len(order) // GROUP, 1))
+        groups = _groups(order, confidence)
         sizes = np.array([len(group) for group in groups])
         shares = [float(right[group].mean()) for group in groups]
         rising = optimize.isotonic_regression(shares, weights=sizes).x
@@ -67,6 +67,17 @@ class Calibrator:
     def from_json(cls, content: Mapping[str, Sequence[float]]) -> Self:
         rows = tuple(int(size) for size in content["rows"])
         return cls(tuple(content["confidence"]), tuple(content["accuracy"]), rows)
+
+
+def _groups(order: npt.NDArray[np.intp], confidence: Array) -> list[npt.NDArray[np.intp]]:
+    """Split rows in order of confidence into groups of `GROUP` or more; equal confidences stay together."""
+    starts = np.append(np.unique(confidence[order], return_index=True)[1], len(order))
+    cuts, begin = [], 0
+    for place in starts:
+        if place - begin >= GROUP and len(order) - place >= GROUP:
+            cuts.append(place)
+            begin = place
+    return np.split(order, cuts)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Modality, ModelVersion
+from feedback.days import DayField
 from feedback.drift.looks import SCRIPTS, STOP_WORDS, UNKNOWN
 from feedback.models import Feedback, FeedbackQuerySet, Reason
 
@@ -37,8 +38,8 @@ class QueueFilters(forms.Form):
         choices=[ANY, ("differ", _("Disagree")), ("agree", _("Agree"))], label=_("Both models"), required=False
     )
     reason = forms.ChoiceField(choices=[ANY, *Reason.choices], label=_("Why"), required=False)
-    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput({"type": "date"}))
-    until = forms.DateField(label=_("To"), required=False, widget=forms.DateInput({"type": "date"}))
+    since = DayField(label=_("From"))
+    until = DayField(label=_("To"))
     seller = forms.EmailField(label=_("Seller's e-mail"), required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

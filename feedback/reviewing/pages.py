@@ -162,12 +162,12 @@ def _next(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -
     """Return the answer to show, and whether its first reviewer wants company."""
     rows = Feedback.objects.select_related("prediction", "category", "correction", "seller").defer(*PREDICTIONS_VECTORS)
     if (item := _uuid(request.GET.get("item", ""))) and (found := rows.filter(pk=item).first()):
-        return found, False
+        return found, found.second_wanted and found.reviewed_by_id != request.user.pk
     if not filters.chosen:
         second = Feedback.objects.filter(second_wanted=True).exclude(reviewed_by=request.user.pk)
         ids = second.exclude(pk__in=skipped).order_by("reviewed_at").values_list("pk", flat=True)[:CANDIDATES]
-        if pk := _hold(list(ids), request.user):
-            return rows.get(pk=pk), True
+        if (pk := _hold(list(ids), request.user)) and (found := rows.filter(pk=pk).first()):
+            return found, True
     waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=skipped).in_queue_order()
     pk = _hold(list(waiting.values_list("pk", flat=True)[:CANDIDATES]), request.user)
     return (rows.filter(pk=pk).first() if pk else None), False

@@ -180,7 +180,9 @@ def test_the_confusions_say_what_they_count(scientist: User, busy: None) -> None
         ({"category": "\x00"}, "Select a valid choice."),
         ({"days": "9" * 40}, "Products finished from"),
         ({"since": "2020-01-01", "until": "2020-01-02"}, "Choose another period."),
-        ({"since": "9999-12-31", "until": "9999-12-31"}, "Products finished from"),
+        ({"since": "2999-12-31", "until": "2999-12-31"}, "Products finished from"),
+        ({"since": "9999-12-31", "until": "9999-12-31"}, "too far ahead"),
+        ({"since": "0001-01-01", "until": "0001-01-01"}, "There is nothing from before the year 2000."),
         ({"true": "\x00", "given": "\x00"}, "Products finished from"),
     ],
 )

@@ -305,3 +305,13 @@ def test_a_queue_of_nothing_and_one_of_chance_alone() -> None:
         labels.review_order(["a"], {}, random_share=1.5)
     with pytest.raises(ValueError, match="each row"):
         labels.review_order(["a"], {"x": np.zeros(2)})
+
+
+def test_equal_confidences_are_one_step_of_the_calibrator() -> None:
+    chance = np.random.default_rng(18)
+    confidence = np.where(np.arange(2_000) < 1_900, 0.97, chance.uniform(0.3, 0.9, 2_000))
+    right = chance.random(2_000) < np.where(confidence == 0.97, 0.9, 0.4)
+    known = Calibrator.fit(confidence, right)
+    assert known is not None
+    assert len(set(known.confidence)) == len(known.confidence) and sum(known.rows) == 2_000
+    assert known.apply(np.array([0.97]))[0] == pytest.approx(right[:1_900].mean())

@@ -117,6 +117,8 @@ def test_filters_choose_and_wrong_ones_say_so(
         html = page(client, **other)
         assert "Becher" in html and "clear mug" not in html, other
     assert "Nothing that you chose waits" in page(client, until="2020-01-01")
+    assert "too far ahead" in page(client, until="9999-12-31")
+    assert client.get(reverse("admin:feedback_feedback_changelist"), {"rank": "abc"}).status_code == 200
     for wrong in ({"seller": "nobody@shop.example"}, {"category": "x"}, {"since": "2020-13-01"}, {"version": "9" * 30},
                   {"since": today, "until": "2020-01-01"}, {"item": "nonsense"}, {"language": "\0"}):  # fmt: skip
         page(client, **wrong)
@@ -181,6 +183,8 @@ def test_two_reviewers_judge_the_same_answers_and_their_agreement_is_shown(
         html = act(client, "accept", html)
     assert "Nothing waits for a review" in html  # nobody is asked about what they decided themselves
     html = page(other)
+    html = act(other, "correct", html, category="no such category")
+    assert "Second opinion" in html and "The seller chose" not in html, "a slip shows nothing"
     for number in range(30):
         assert "Second opinion" in html and "The seller chose" not in html
         feedback = Feedback.objects.get(pk=hidden(html)["feedback"])

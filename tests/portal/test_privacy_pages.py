@@ -16,6 +16,8 @@ from portal.privacy import erasing
 from portal.privacy import services as privacy
 from portal.privacy.models import PrivacyEvent
 from tests.conftest import PASSWORD
+from tests.portal.test_privacy import no_second_wait as no_second_wait
+from tests.portal.test_privacy import own_storages as own_storages
 
 pytestmark = pytest.mark.django_db
 Via = Erasure.Via

@@ -40,8 +40,9 @@ class Command(BaseCommand):
                 raise CommandError(f"No {modality} model came of it.")
             shutil.rmtree(out / modality, ignore_errors=True)
             shutil.copytree(published.fetch(version.path, version.checksum), out / modality)
-        shutil.rmtree(STARTER_FAMILIAR, ignore_errors=True)
-        call_command("learn_unusual", out=STARTER_FAMILIAR, stdout=self.stdout)
+        familiar = STARTER_FAMILIAR if out == STARTER else out / STARTER_FAMILIAR.name
+        shutil.rmtree(familiar, ignore_errors=True)
+        call_command("learn_unusual", out=familiar, stdout=self.stdout)
         rule = EnsembleRule.objects.get(text_version=versions["text"], image_version=versions["image"])
         content = {modality: version.checksum for modality, version in versions.items() if version}
         content |= {"kind": rule.kind, "parameters": rule.parameters, "metrics": rule.metrics}

@@ -1,0 +1,26 @@
+import uuid
+from typing import Any
+
+import numpy as np
+from psycopg.adapt import AdaptersMap
+
+from classifier import storing
+from classifier.answers import Answer, Question, Said
+from classifier.models import Category, ModelVersion, Prediction
+from portal.models import User
+
+
+def test_storing_again_and_again_leaves_no_classes_behind(seller: User) -> None:
+    categories = list(Category.objects.all())
+    version = ModelVersion.objects.get(modality="text")
+    even = np.full(len(categories), 1 / len(categories))
+    known: Any = AdaptersMap
+    counts = []
+    for _turn in range(3):
+        Prediction.objects.create(seller=seller, title=f"Mug {uuid.uuid4()}")
+        (claimed,) = Prediction.objects.claim(limit=1)
+        said = Said(version, even, np.ones(384, np.float32), "torch", 1.0, 1)
+        question, answer = Question(claimed), Answer(text=said, combined=even)
+        assert storing.store([question], [answer], categories, milliseconds=1.0) == {claimed.pk}
+        counts.append(len(known._optimised))
+    assert counts[1] == counts[2]
