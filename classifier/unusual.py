@@ -86,16 +86,6 @@ class Unusual:
         )
 
 
-def energy(logits: Array, temperature: float = 1.0) -> Values:
-    """Return the energy (n,) of logits (n, classes), -T logsumexp(logits / T): Liu et al. 2020, equation 3.
-
-    Higher is more unusual. Of a network's own logits only: a log pool's are normalised, and say nothing.
-    """
-    scaled = np.asarray(logits, np.float64) / temperature
-    highest = scaled.max(axis=1)
-    return np.asarray(-temperature * (highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))))
-
-
 def _distances(embeddings: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return each row's Euclidean distance to the nearest centre."""
     products = embeddings @ centres.T

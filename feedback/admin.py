@@ -17,6 +17,7 @@ from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.cases.admin import CaseAdmin as CaseAdmin
 from feedback.health.admin import MonitoringReportAdmin as MonitoringReportAdmin
 from feedback.models import PREDICTIONS_VECTORS, Feedback
+from feedback.reviewing.decisions import changed_after
 from feedback.services import review_feedback
 
 REVIEW_COLOURS = {
@@ -90,13 +91,14 @@ class FeedbackAdmin(SellersAdmin):
         assert request.user.is_authenticated  # noqa: S101 - the admin's own check
         ids = list(queryset.values_list("pk", flat=True))
         seen = _seen(request)
+        later = Feedback.objects.filter(changed_after(seen), pk__in=ids).count()
         changed = review_feedback(ids=ids, review=review, reviewer=request.user, seen=seen)
         messages.success(
             request,
             ngettext("%(count)d answer is now: %(review)s", "%(count)d answers are now: %(review)s", changed)
             % {"count": changed, "review": review.label},
         )
-        if later := Feedback.objects.filter(pk__in=ids, answered_at__gt=seen).count():
+        if later:
             messages.warning(
                 request,
                 ngettext(

@@ -16,7 +16,7 @@ POINTS = 12  # of a chart over time
 # as suspicious say nothing, those that a reviewer corrected only what the reviewer said, and probabilities
 # that were moved to the archive are neither right nor wrong.
 BEST = "(SELECT key FROM jsonb_each_text(p.{modality}_probabilities) ORDER BY value::float DESC LIMIT 1)"
-REVIEWED = "f.review IN ('accepted', 'corrected') AND c.id IS NOT NULL AND p.{modality}_probabilities IS NOT NULL"
+REVIEWED = "f.review IN ('accepted', 'corrected') AND p.{modality}_probabilities IS NOT NULL"
 SAID = "f.review <> 'corrected'"
 ANSWERS = """
 LEFT JOIN feedback_feedback f ON f.prediction_id = p.id AND f.review NOT IN ('rejected', 'flagged')

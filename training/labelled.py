@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 64
 SEED = 18
+COLUMNS = ["title", "description", "label"]
 HELD_BACK = (Split.TEST, Split.VALIDATION)
 
 
@@ -68,8 +69,9 @@ def stored(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[Pr
 def in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> Iterator[Product]:
     """Yield the corpus's products of these parts that the modality can look at."""
     for split in splits:
-        rows = corpus.split(split, **_needs(modality))
-        for number, row in enumerate(rows.select_columns(["title", "description", "label"])):
+        columns = COLUMNS if modality == Modality.TEXT else [*COLUMNS, "photo"]
+        rows = corpus.split(split, columns=columns, **_needs(modality))
+        for number, row in enumerate(rows.select_columns(COLUMNS)):
             yield Product(row["title"] or "", row["description"] or "", row["label"], partial(_packed, rows, number))
 
 

@@ -36,14 +36,6 @@ class Migration(migrations.Migration):
             name='unusual',
             field=models.CharField(blank=True, choices=[('text', 'Text'), ('image', 'Photo'), ('both', 'Text and photo')], db_default='', default='', help_text='What the models have not learnt anything like: see `classifier.unusual`.', max_length=5, verbose_name='unlike anything known'),
         ),
-        migrations.AddIndex(
-            model_name='prediction',
-            index=models.Index(condition=models.Q(('photo_hash__isnull', False)), fields=['photo_hash'], name='prediction_photo_hash'),
-        ),
-        migrations.AddIndex(
-            model_name='prediction',
-            index=models.Index(condition=models.Q(('unusual', ''), _negated=True), fields=['-created_at'], name='prediction_unusual'),
-        ),
         migrations.AddField(
             model_name='familiar',
             name='version',

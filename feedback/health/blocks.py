@@ -8,7 +8,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from classifier.models import ModelVersion, Prediction
+from classifier.models import Modality, ModelVersion, Prediction
+from feedback.drift.compare import NOT_ENOUGH
 from feedback.health import reading
 from feedback.health.figures import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.health.reading import Only, Scope, Stretch
@@ -140,9 +141,12 @@ def _unusual(volume: Volume, scope: Scope) -> dict[str, Any]:
         return {"name": name, "missing": _("not learnt yet by these versions")}
     wanted = {
         "unusual__in": ",".join(Prediction.Unusual.values),
-        "created_at__gte": scope.since.isoformat(),
-        "created_at__lt": scope.until.isoformat(),
+        "finished_at__gte": scope.since.isoformat(),
+        "finished_at__lt": scope.until.isoformat(),
     }
+    for modality, version in zip(Modality.values, scope.pair or (), strict=False):
+        if version:
+            wanted[f"{modality}_version__id__exact"] = str(version)
     url = f"{reverse('admin:classifier_prediction_changelist')}?{urlencode(wanted)}"
     return {**share(unlike, name), "url": url}
 
@@ -151,8 +155,9 @@ def _drift(reports: Sequence[MonitoringReport]) -> dict[str, Any]:
     name = _("Drift")
     if any(report.breached for report in reports):
         return {"name": name, "value": _("found"), "note": _("see below")}
-    return (
-        {"name": name, "value": _("none found")}
-        if reports
-        else {"name": name, "missing": _("nothing to compare with yet")}
-    )
+    if not reports:
+        return {"name": name, "missing": _("nothing to compare with yet")}
+    findings = [finding for report in reports for finding in report.figures.get("findings", ())]
+    if all(finding["state"] == NOT_ENOUGH for finding in findings):
+        return {"name": name, "missing": _("not enough data")}
+    return {"name": name, "value": _("none found")}

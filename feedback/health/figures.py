@@ -179,21 +179,23 @@ class Answers:
 
         `inclusion` is the chance with which it came into the random share of the review, None for what review was aimed
         at: only the share is a sample of all traffic. `best` is what each model that answered held for likeliest alone.
+        Where a reviewer agrees that no category fits, `chosen` is None and every model was wrong.
         """
-        is_known = is_reviewed and chosen is not None
-        right = int(is_known and chosen == given)
-        tally = Tally(1, int(rank == 1), int(rank is not None), int(chosen is None), int(is_known), right)
+        right = int(is_reviewed and chosen is not None and chosen == given)
+        tally = Tally(1, int(rank == 1), int(rank is not None), int(chosen is None), int(is_reviewed), right)
         self.tally.add(tally)
         for name, key in (("category", given), ("cohort", cohort), ("language", language)):
             self.by[name].setdefault(key, Tally()).add(tally)
         if chosen is not None:
             self.labels[chosen] += 1
-        if not is_known:
+        if not is_reviewed:
             return
         if inclusion is not None:
             weight = 1 / inclusion
             _add(self.reliability, {step_of(confidence): [1, weight, weight * confidence, weight * right]})
             self._weigh(weight, chosen, given, best)
+        if chosen is None:
+            return
         name = f"{chosen}{BETWEEN}{given}"
         count, examples = self.cells.get(name, (0, []))
         kept = sorted([*examples, [round(confidence, 4), id]], key=lambda each: -each[0])[:EXAMPLES]

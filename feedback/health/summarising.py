@@ -20,7 +20,7 @@ from feedback.drift.summary import Summary
 from feedback.health import references, windows
 from feedback.health.figures import Answers, Volume, cohort_of
 from feedback.health.references import Pair, Reference
-from feedback.models import Feedback, HealthSummary, Period
+from feedback.models import Feedback, HealthSummary, Period, Review
 from feedback.models.answers import TRUSTED
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -241,7 +241,9 @@ def _count_late_answers(started: datetime) -> None:
     since = last - OVERLAP
     oldest = HealthSummary.objects.of(Period.HOUR).order_by("start").values_list("start", flat=True)[0]
     said = Feedback.objects.filter(
-        Q(answered_at__gte=since) | Q(reviewed_at__gte=since),
+        Q(answered_at__gte=since)
+        | Q(reviewed_at__gte=since)
+        | Q(pk__in=Review.objects.filter(undone_at__gte=since).values("feedback")),
         prediction__finished_at__gte=max(oldest, _day(started - OPEN)),
     )
     hours = said.annotate(hour=Trunc("prediction__finished_at", "hour")).order_by().values_list("hour", flat=True)

@@ -105,6 +105,7 @@ class Review(models.Model):
         indexes = [
             models.Index(fields=["-id"], name="review_second", condition=Q(first__isnull=False)),
             models.Index(fields=["reviewer", "-created_at"], name="review_of_reviewer"),
+            models.Index(fields=["undone_at"], name="review_undone", condition=Q(undone_at__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from classifier.models import Category
@@ -94,8 +95,8 @@ def review_feedback(
 ) -> int:
     """Accept answers, so that models learn from them, or keep them out; return how many changed.
 
-    Answers given after `seen`, when the reviewer's page was made (default: now), stay as they are. What was accepted
-    and isn't any more leaves the examples with the next dataset.
+    What was answered or judged after `seen`, when the reviewer's page was made (default: now), stays as it is. What was
+    accepted and isn't any more leaves the examples with the next dataset.
     """
     seen = seen or timezone.now()
     return sum(
@@ -104,9 +105,13 @@ def review_feedback(
     )
 
 
+def changed_after(seen: datetime) -> Q:
+    return Q(answered_at__gt=seen) | Q(reviewed_at__gt=seen)
+
+
 @transaction.atomic
 def _review(ids: Sequence[UUID], verdict: Review.Verdict, reviewer: "AbstractBaseUser", seen: datetime) -> int:
-    rows = Feedback.objects.filter(pk__in=ids, answered_at__lte=seen).exclude(review=STATES[verdict])
+    rows = Feedback.objects.filter(pk__in=ids).exclude(changed_after(seen)).exclude(review=STATES[verdict])
     found = list(rows.select_for_update(of=("self",)).select_related("category").order_by("pk"))
     Review.objects.bulk_create(
         Review(

@@ -13,8 +13,8 @@ from classifier.models import Category, Modality, ModelVersion
 from feedback.days import DayField
 from feedback.drift.looks import SCRIPTS, STOP_WORDS, UNKNOWN
 from feedback.models import Feedback, FeedbackQuerySet, Reason
+from feedback.reviewing.order import DIFFERENT
 
-DIFFERENT = 0.3  # bits of Jensen-Shannon divergence from which two models disagree
 ANY = ("", _("All"))
 LANGUAGES = sorted({*STOP_WORDS, *SCRIPTS.values()})
 

@@ -1,12 +1,15 @@
 """Where answers stand in the review queue: what is most worth a person's minute first, with a random share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
+from django.conf import settings
+from django.db import transaction
 
 from classifier.models import Modality
 from feedback.drift.looks import language
@@ -16,12 +19,14 @@ from feedback.quality.labels import disagreement, in_random_share, label_errors,
 RANDOM_SHARE = 0.1
 ROWS = 2_000  # that are compared with each other
 AT_ONCE = 500
+DIFFERENT = 0.3  # bits of Jensen-Shannon divergence from which two models disagree
 LEAST = 30  # rows: among fewer, none is unlike the others
 NEIGHBOURS = 5
 FLAGGED = 2.0  # the largest distance there is
 
 Values = npt.NDArray[np.float64]
 READ = [
+    "answered_at",
     "category__slug",
     "prediction__title",
     "prediction__description",
@@ -68,6 +73,12 @@ def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
         Reason.DOUBT.value: 1 - confidence,
         Reason.UNUSUAL.value: _strangeness(found),
     }
+    holds = {
+        Reason.LABEL_ERROR.value: scores[Reason.LABEL_ERROR.value] > 0,
+        Reason.DISAGREEMENT.value: differ >= DIFFERENT,
+        Reason.DOUBT.value: confidence < settings.VERY_LIKELY,
+    }
+    any_ = np.ones(len(found), bool)
     names = [str(row["pk"]) for row in found]
     drawn = in_random_share(names, RANDOM_SHARE)
     rows = []
@@ -79,7 +90,7 @@ def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
             Feedback(
                 pk=row["pk"],
                 worth=1 - number / len(found),
-                reason=spot.reason,
+                reason=spot.reason if holds.get(spot.reason, any_)[spot.row] else "",
                 inclusion=RANDOM_SHARE if drawn[spot.row] else None,
                 language=_language(row),
                 confidence=_known(confidence[spot.row]),
@@ -91,7 +102,17 @@ def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
     fields = [
         "worth", "reason", "inclusion", "language", "confidence", "disagreement", "text_version", "image_version",
     ]  # fmt: skip
-    Feedback.objects.bulk_update(rows, fields, batch_size=AT_ONCE)
+    answered_at = {row["pk"]: row["answered_at"] for row in found}
+    for start in range(0, len(rows), AT_ONCE):
+        _write(rows[start : start + AT_ONCE], fields, answered_at)
+
+
+@transaction.atomic
+def _write(rows: Sequence[Feedback], fields: Sequence[str], answered_at: Mapping[UUID, datetime]) -> None:
+    """Write places onto the answers that are still open and still those that were looked at."""
+    open_ = Feedback.objects.unreviewed().filter(pk__in=[row.pk for row in rows]).order_by("pk")
+    now = dict(open_.select_for_update(of=("self",)).values_list("pk", "answered_at"))
+    Feedback.objects.bulk_update([row for row in rows if now.get(row.pk) == answered_at[row.pk]], fields)
 
 
 def _known(value: float) -> float | None:

@@ -165,23 +165,33 @@ def _next(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -
         return found, found.second_wanted and found.reviewed_by_id != request.user.pk
     if not filters.chosen:
         second = Feedback.objects.filter(second_wanted=True).exclude(reviewed_by=request.user.pk)
-        ids = second.exclude(pk__in=skipped).order_by("reviewed_at").values_list("pk", flat=True)[:CANDIDATES]
-        if (pk := _hold(list(ids), request.user)) and (found := rows.filter(pk=pk).first()):
+        others = second.exclude(pk__in=skipped).order_by("reviewed_at").values_list("pk", flat=True)[:CANDIDATES]
+        if (pk := _hold(list(others), request.user)) and (found := rows.filter(pk=pk).first()):
             return found, True
     waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=skipped).in_queue_order()
-    pk = _hold(list(waiting.values_list("pk", flat=True)[:CANDIDATES]), request.user)
+    ids = list(waiting.values_list("pk", flat=True)[:CANDIDATES])
+    pk = _hold(ids, request.user) or next(iter(ids), None)
     return (rows.filter(pk=pk).first() if pk else None), False
 
 
 def _hold(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
-    """Return the first that no other reviewer looks at, and keep others away from it for a while."""
-    keys = {f"review:{pk}": pk for pk in ids}
+    """Return the first that no other reviewer looks at, if any, and keep others away from it for a while."""
+    keys = {_held(pk): pk for pk in ids}
     holders = cache.get_many(keys)
     for key, pk in keys.items():
         if holders.get(key) == reviewer.pk or (key not in holders and cache.add(key, reviewer.pk, HELD_SECONDS)):
             cache.touch(key, HELD_SECONDS)
             return pk
-    return ids[0] if ids else None
+    return None
+
+
+def _let_go(pk: str, reviewer: Any) -> None:
+    if cache.get(_held(pk)) == reviewer.pk:
+        cache.delete(_held(pk))
+
+
+def _held(pk: object) -> str:
+    return f"review:{pk}"
 
 
 def _decide(request: HttpRequest) -> HttpResponse:
@@ -200,6 +210,8 @@ def _decide(request: HttpRequest) -> HttpResponse:
         session["acts"] = [*session["acts"], {"act": "skip", "feedback": pk}][-KEPT:]
     else:
         _judge(request, form.cleaned_data, session)
+    if act != "undo":
+        _let_go(pk, request.user)
     request.session["review"] = session
     return redirect(_address(request, item=item))
 

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from classifier import familiar, loading
 from classifier.models import Familiar, ModelVersion, Variant
-from classifier.unusual import Unusual, energy
+from classifier.unusual import Unusual
 from portal.models import Product, User
 from tests.classifier.test_archive import finish, read
 
@@ -117,9 +117,3 @@ def test_a_quantile_needs_rows_to_be_taken_from() -> None:
     some = np.zeros((50, 4), np.float32)
     with pytest.raises(ValueError, match="too few"):
         Unusual.fit(some, some, np.full(50, 0.9), quantile=0.99)
-
-
-def test_energy_is_minus_logsumexp() -> None:
-    logits = np.array([[1.0, 2.0, 3.0], [1_000.0, 0.0, 0.0]])
-    assert energy(logits) == pytest.approx(-np.log(np.exp([1.0, 2.0, 3.0]).sum()) * np.array([1, 0]) - [0, 1_000])
-    assert energy(logits[:1], 2.0)[0] == pytest.approx(-2 * np.log(np.exp(np.array([0.5, 1, 1.5])).sum()))

@@ -8,7 +8,8 @@ from django.utils import timezone
 from classifier.models import Category, Familiar, Prediction
 from feedback.health import summarising
 from feedback.health.figures import Answers, Volume
-from feedback.models import Feedback, HealthSummary, Period
+from feedback.models import Feedback, HealthSummary, Period, Review
+from feedback.reviewing.decisions import judge, undo
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, TODAY, answer, pair, predict, summary
 
@@ -157,3 +158,27 @@ def test_nothing_is_written_while_another_process_summarises(committed_db: None)
         assert not is_mine
     done.set()
     thread.join()
+
+
+def test_what_a_reviewer_takes_back_is_not_counted_any_more(seller: User, scientist: User) -> None:
+    start = TODAY - DAY
+    (row,) = predict(seller, start, 1)
+    answer(row, review="open")
+    feedback = Feedback.objects.get()
+    review = judge(feedback=feedback, verdict=Review.Verdict.ACCEPT, reviewer=scientist)
+    summarising.summarise(now=start + HOUR + summarising.GRACE)
+    assert Answers.from_json(summary(start).answers).tally.reviewed == 1
+    undo(review=review, reviewer=scientist)
+    summarising.summarise(now=start + HOUR + 2 * summarising.GRACE)
+    assert Answers.from_json(summary(start).answers).tally.reviewed == 0
+
+
+def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: User) -> None:
+    start = TODAY - DAY
+    (row,) = predict(seller, start, 1)
+    Feedback.objects.create(
+        prediction=row, seller=seller, verdict="none", review="accepted", inclusion=0.1, reviewed_at=timezone.now()
+    )
+    summarising.summarise(now=start + HOUR + summarising.GRACE)
+    counted = Answers.from_json(summary(start).answers)
+    assert (counted.tally.reviewed, counted.tally.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells

@@ -3,6 +3,7 @@ import threading
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError, connection
+from django.utils import timezone
 
 from classifier.models import Category
 from feedback.models import Feedback, Review
@@ -186,3 +187,22 @@ def test_versions_are_measured_by_the_corrected_category(seller: User, scientist
     (tally,) = tally_live("text", long_ago()).values()
     assert (tally.right.count, tally.right.total) == (1, 1)
     assert (tally.first.total, tally.five.total) == (0, 0)  # the seller's own choice was wrong
+
+
+def test_a_bulk_action_from_an_old_list_overrules_nobody(
+    feedback: Feedback, scientist: User, second: User, slugs: list[str]
+) -> None:
+    seen = timezone.now()
+    judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=second)
+    review = Feedback.Review.ACCEPTED
+    assert review_feedback(ids=[feedback.pk], review=review, reviewer=scientist, seen=seen) == 0
+    feedback.refresh_from_db()
+    assert feedback.review == "corrected"
+    assert review_feedback(ids=[feedback.pk], review=review, reviewer=scientist) == 1
+
+
+def test_that_nothing_fits_counts_as_wrong(seller: User, scientist: User, slugs: list[str]) -> None:
+    homeless = answered(seller, None, text=(slugs[1], 0.9))
+    judge(feedback=homeless, verdict=Verdict.ACCEPT, reviewer=scientist)
+    (tally,) = tally_live("text", long_ago()).values()
+    assert (tally.right.count, tally.right.total) == (0, 1)

@@ -1,4 +1,5 @@
 import uuid
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from feedback.models import Feedback
 from feedback.quality.labels import in_random_share
 from feedback.reviewing import order as ordering
 from feedback.reviewing.order import RANDOM_SHARE, place_new
+from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.models import User
 from tests.feedback.reviews import answered
@@ -110,3 +112,34 @@ def test_placing_asks_the_database_a_fixed_number_of_times(seller: User, slugs: 
     with CaptureQueriesContext(connection) as many:
         place_new()
     assert len(many) == len(few)
+
+
+def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
+    seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feedback = answered(seller, slugs[0], text=(slugs[1], 0.97))
+    other = answered(seller, slugs[2], text=(slugs[2], 0.97))
+    really = ordering.review_order
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        record_feedback(prediction=feedback.prediction, category=Category.objects.get(slug=slugs[1]))
+        return really(*args, **options)
+
+    monkeypatch.setattr(ordering, "review_order", slowly)
+    place_new()
+    for row in (feedback, other):
+        row.refresh_from_db()
+    assert feedback.worth is None and other.worth is not None
+    monkeypatch.undo()
+    place_new()
+    feedback.refresh_from_db()
+    assert feedback.worth is not None
+
+
+def test_a_reason_is_told_only_where_it_holds(seller: User, slugs: list[str]) -> None:
+    clear = answered(seller, slugs[0], text=(slugs[0], 0.999), image=(slugs[0], 0.999))
+    wrong = answered(seller, slugs[0], text=(slugs[1], 0.999), image=(slugs[1], 0.999))
+    place_new()
+    for row in (clear, wrong):
+        row.refresh_from_db()
+    assert clear.reason in ("", "random") and wrong.reason in ("label error", "random")

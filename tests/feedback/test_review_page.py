@@ -195,6 +195,18 @@ def test_two_reviewers_judge_the_same_answers_and_their_agreement_is_shown(
     assert re.search(r"kappa 0\.8\d \(0\.\d\d to [01]\.\d\d\), n 30", page(client))
 
 
+def test_a_second_opinion_is_asked_of_one_reviewer_at_a_time(
+    client: Client, seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "SECOND_SHARE", 1.0)
+    answered(seller, slugs[0], text=(slugs[0], 0.7))
+    act(client, "accept")
+    second, third = (staff(make_user(f"{name}@shop.example", Role.DATA_SCIENTIST)) for name in ("second", "third"))
+    assert "Second opinion" in page(second) and "Nothing waits" in page(third)
+    act(second, "skip")
+    assert "Second opinion" in page(third)
+
+
 def test_two_reviewers_are_not_shown_the_same_item_at_once(client: Client, seller: User, slugs: list[str]) -> None:
     for _number in range(2):
         answered(seller, slugs[0], text=(slugs[1], 0.7))
