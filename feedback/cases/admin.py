@@ -39,7 +39,7 @@ class AppealFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> QuerySet[Case]:
         if self.value() != "waiting":
             return queryset
-        return queryset.filter(state=Case.State.CONFIRMED, appealed_at__isnull=False)
+        return queryset & Case.objects.appealed()
 
 
 class VerdictForm(forms.Form):

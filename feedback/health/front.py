@@ -127,6 +127,9 @@ def _waiting(request: HttpRequest) -> list[dict[str, str]]:
         words = ngettext("%(count)s open fraud case", "%(count)s open fraud cases", cases) % {"count": _count(cases)}
         url = reverse("admin:feedback_case_changelist")
         found.append({"words": words, "url": f"{url}?state__exact={Case.State.OPEN.value}"})
+        if appeals := Case.objects.appealed()[:MOST_COUNTED].count():
+            words = ngettext("%(count)s seller's answer to a case", "%(count)s sellers' answers to cases", appeals)
+            found.append({"words": words % {"count": _count(appeals)}, "url": f"{url}?appeal=waiting"})
     if request.user.has_perm("feedback.review_feedback"):
         answers = Feedback.objects.unreviewed()[:MOST_COUNTED].count()
         words = ngettext("%(count)s answer to review", "%(count)s answers to review", answers)

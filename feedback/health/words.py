@@ -12,13 +12,13 @@ from classifier.models import ModelVersion
 from feedback.health.reading import Only
 from feedback.health.references import Pair
 from feedback.health.scope import COHORTS
-from feedback.quality.accuracy import LEAST, Estimate
+from feedback.quality.accuracy import LEAST, ROUNDING, Estimate
 
 
 def share(estimate: Estimate | None, name: str = "", digits: int = 1) -> dict[str, Any]:
     """Return a share with its interval and n, or how many rows it lacks."""
     if estimate is None or not estimate.is_enough:
-        rows = int(estimate.effective + 1e-6) if estimate else 0
+        rows = int(estimate.effective + ROUNDING) if estimate else 0
         return {"name": name, "missing": _("not enough data: %(rows)d of %(least)d") % {"rows": rows, "least": LEAST}}
     note = interval(estimate.low, estimate.high, estimate.rows, digits)
     return {"name": name, "value": percent(estimate.value, digits), "note": note}

@@ -38,6 +38,10 @@ class CaseQuerySet(models.QuerySet["Case"]):
         """Those that keep a seller's answers out of training: nobody has cleared them."""
         return self.filter(state__in=[Case.State.OPEN, Case.State.CONFIRMED])
 
+    def appealed(self) -> Self:
+        """Those whose seller has answered, and waits for somebody to read it."""
+        return self.filter(state=Case.State.CONFIRMED, appealed_at__isnull=False)
+
     def told(self, seller: "AbstractBaseUser") -> Self:
         """What the seller was told of at some time: confirmed, also where it was cleared afterwards."""
         confirmed = CaseEvent.objects.filter(case=OuterRef("pk"), action=CaseEvent.Action.CONFIRMED)

@@ -13,6 +13,7 @@ Values = npt.NDArray[np.float64]
 Targets = npt.NDArray[np.int64]
 
 LEAST = 30  # rows: with fewer, a figure says more about luck than about a model
+ROUNDING = 1e-6  # rows that weights of equal size may lose
 CONFIDENCE = 0.95
 BINS = 15  # as in table 1 of Guo et al. 2017
 UNKNOWN = -1  # a category that is none of the columns
@@ -30,7 +31,7 @@ class Estimate:
 
     @property
     def is_enough(self) -> bool:
-        return self.effective >= LEAST
+        return self.effective + ROUNDING >= LEAST
 
 
 def wilson(right: float, total: float, confidence: float = CONFIDENCE) -> tuple[float, float]:

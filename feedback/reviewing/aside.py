@@ -91,6 +91,8 @@ def _decide(request: HttpRequest, form: NewCategory) -> bool:
             messages.success(request, _("Turned down. It won't be proposed again."))
             return True
         if not form.is_valid():
+            if "proposal" in form.errors:
+                raise Stale
             return False
         data = form.cleaned_data
         category = accept(

@@ -6,7 +6,9 @@ from django.urls import reverse
 
 from classifier import registry
 from classifier.models import Modality
+from feedback.cases.services import appeal_case, confirm_case
 from feedback.health.front import sparkline
+from feedback.models import Case
 from portal.models import User
 from tests.classifier.test_registry import variant_of
 from tests.feedback.test_health_page import busy as busy
@@ -32,6 +34,14 @@ def test_it_says_what_changed(scientist: User, busy: None, tmp_path: object) -> 
     version = variant_of(tmp_path / "b", "b")  # type: ignore[operator]
     registry.deploy(version)
     assert f"Deployment: {registry.champion(Modality.TEXT)}" in first_screen(scientist)
+
+
+def test_a_sellers_answer_to_a_case_waits_for_who_judges(scientist: User, seller: User) -> None:
+    assert "answer to a case" not in first_screen(scientist)
+    case = Case.objects.create(seller=seller, favourite="beauty", figures={})
+    confirm_case(case=case, by=scientist, reason="On purpose.")
+    appeal_case(seller=seller, note="They are guitars.")
+    assert "1 seller&#x27;s answer to a case" in first_screen(scientist)
 
 
 def test_before_anything_was_counted_it_says_so(scientist: User) -> None:

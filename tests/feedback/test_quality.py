@@ -315,3 +315,9 @@ def test_equal_confidences_are_one_step_of_the_calibrator() -> None:
     assert known is not None
     assert len(set(known.confidence)) == len(known.confidence) and sum(known.rows) == 2_000
     assert known.apply(np.array([0.97]))[0] == pytest.approx(right[:1_900].mean())
+
+
+@pytest.mark.parametrize("right", range(1, 30))
+def test_thirty_rows_of_the_same_weight_are_thirty_rows(right: int) -> None:
+    estimate = accuracy.weighted_share(30, 300.0, 3000.0, 10.0 * right, 100.0 * right)
+    assert estimate is not None and estimate.is_enough

@@ -310,6 +310,8 @@ def test_alike_products_without_a_category_become_one(
     assert "Latin letters" in client.post(reverse("review_proposals"), {**form, "name": "โดรน"}).content.decode()
     assert not Category.objects.filter(name="Drones").exists()
     assert "is a category now" in client.post(reverse("review_proposals"), form, follow=True).content.decode()
+    gone = {**form, "proposal": "999999", "name": "Kites"}
+    assert "Nothing was changed" in client.post(reverse("review_proposals"), gone, follow=True).content.decode()
     category = Category.objects.get(slug="drones")
     trusted = Feedback.objects.trusted().filter(correction=category, reviewed_by=scientist)
     assert {row.pk for row in trusted} == {row.pk for row in drones}
