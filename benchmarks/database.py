@@ -183,6 +183,7 @@ def staff_pages() -> dict[str, Callable[[], object]]:
         "log of changes": "admin/logentry/",
         "model versions": "classifier/modelversion/",
         "experiments": "experiments/text/",
+        "experiments, 30 days": "experiments/text/?days=30",
     }
     return {f"admin: {name}": page(staff, f"/admin/{address}") for name, address in addresses.items()}
 
@@ -233,7 +234,7 @@ def sent_by(ask: Callable[[], object]) -> list[Statement]:
     sent: list[Statement] = []
 
     def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if re.match(r"(SELECT|UPDATE|INSERT|DELETE|WITH)\b", sql):
+        if re.match(r"\s*(SELECT|UPDATE|INSERT|DELETE|WITH)\b", sql):
             sent.append((sql, params))
         return execute(sql, params, many, context)
 
