@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
@@ -17,7 +18,7 @@ from classifier import charts, registry
 from classifier.admin.confirming import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from feedback.experiments import LEAST, Share
-from feedback.tallies import Tally, first_over_time, tally_live, tally_shadows
+from feedback.tallies import Tally, Work, first_over_time, totals, uncounted, work_since
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
 WITHOUT_TEST = 7
@@ -53,9 +54,11 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
     if not request.user.has_perm("classifier.view_variant"):
         raise PermissionDenied
     variants = _variants(modality)
-    since, days = _since(request.GET.get("days", ""), variants)
-    live = _columns(tally_live(modality, since), [variant for variant in variants if variant.is_live])
-    shadows = _columns(tally_shadows(modality, since), [variant for variant in variants if not variant.is_live])
+    now = timezone.now()
+    since, days = _since(request.GET.get("days", ""), variants, now)
+    work = work_since(modality, since, now)
+    live = _columns(totals(work, is_shadow=False), [variant for variant in variants if variant.is_live])
+    shadows = _columns(totals(work, is_shadow=True), [variant for variant in variants if not variant.is_live])
     baseline = live[0] if live else None
     context = {
         **admin.site.each_context(request),
@@ -65,13 +68,14 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
         "periods": PERIODS.items(),
         "days": days,
         "since": since,
+        "uncounted": uncounted(since, now),
         "variants": variants,
         "live": live,
         "live_rows": _live_rows(live),
         "chances": _chances(baseline, live[1:]) if baseline else [],
         "shadows": shadows,
         "shadow_rows": _shadow_rows(shadows),
-        "chart": _chart(modality, since, live),
+        "chart": _chart(work, since, now, live),
         "least": LEAST,
         "may_deploy": request.user.has_perm(DEPLOY),
         "is_test": sum(variant.is_live for variant in variants) > 1,
@@ -88,16 +92,20 @@ def _variants(modality: str) -> list[Variant]:
     return list(rows.order_by("role", "deployed_at", "pk"))
 
 
-def _since(days: str, variants: Sequence[Variant]) -> tuple[datetime, int]:
-    """Return when the period begins, and its days: 0 for the time since the newest live version is there."""
+def _since(days: str, variants: Sequence[Variant], now: datetime) -> tuple[datetime, int]:
+    """Return when the period begins, and its days: 0 for the time since the newest live version is there.
+
+    Days begin with a whole hour, as those are read and not counted.
+    """
     live = [variant for variant in variants if variant.is_live]
     if days.isdecimal() and len(days) < 4 and int(days) in PERIODS:
         chosen = int(days)
     elif len(live) > 1:
-        return max(variant.deployed_at for variant in live), 0
+        kept = now - timedelta(days=settings.TRIAL_DAYS)
+        return max(kept, *(variant.deployed_at for variant in live)), 0
     else:
         chosen = WITHOUT_TEST
-    return timezone.now() - timedelta(days=chosen), chosen
+    return now.replace(minute=0, second=0, microsecond=0) - timedelta(days=chosen), chosen
 
 
 def _columns(tallies: dict[int, Tally], variants: Sequence[Variant]) -> list[Column]:
@@ -111,9 +119,9 @@ def _live_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
     tallies = [column.tally for column in columns]
     return [
         {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
-        {"name": _("Seller chose the first"), "cells": [_share(tally.first) for tally in tallies]},
-        {"name": _("Seller chose one of the five"), "cells": [_share(tally.five) for tally in tallies]},
-        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.right) for tally in tallies]},
+        {"name": _("Seller chose the first"), "cells": [_share(tally.chose_first) for tally in tallies]},
+        {"name": _("Seller chose one of the five"), "cells": [_share(tally.chose_five) for tally in tallies]},
+        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.was_right) for tally in tallies]},
         *_times(tallies),
         {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
     ]
@@ -124,7 +132,7 @@ def _shadow_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
     return [
         {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
         {"name": _("Agrees with the live model"), "cells": [_share(tally.agrees) for tally in tallies]},
-        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.right) for tally in tallies]},
+        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.was_right) for tally in tallies]},
         *_times(tallies),
         {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
     ]
@@ -132,8 +140,8 @@ def _shadow_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
 
 def _times(tallies: Sequence[Tally]) -> list[dict[str, Any]]:
     return [
-        {"name": _("Time, median"), "cells": [_time(tally.p50) for tally in tallies]},
-        {"name": _("Time, 95th percentile"), "cells": [_time(tally.p95) for tally in tallies]},
+        {"name": _("Time, median"), "cells": [_time(tally.times.percentile(0.5)) for tally in tallies]},
+        {"name": _("Time, 95th percentile"), "cells": [_time(tally.times.percentile(0.95)) for tally in tallies]},
     ]
 
 
@@ -144,21 +152,20 @@ def _chances(baseline: Column, others: Sequence[Column]) -> list[dict[str, Any]]
         for name, of in (
             (
                 _("sellers choose its first suggestion more often"),
-                other.tally.first.chance_to_beat(baseline.tally.first),
+                other.tally.chose_first.chance_to_beat(baseline.tally.chose_first),
             ),
-            (_("it is right more often by itself"), other.tally.right.chance_to_beat(baseline.tally.right)),
+            (_("it is right more often by itself"), other.tally.was_right.chance_to_beat(baseline.tally.was_right)),
         ):
             rows.append({"version": other.version, "baseline": baseline.version, "name": name, "chance": _chance(of)})
     return rows
 
 
-def _chart(modality: str, since: datetime, columns: Sequence[Column]) -> str:
-    now = timezone.now()
+def _chart(work: Sequence[Work], since: datetime, now: datetime, columns: Sequence[Column]) -> str:
     names = {column.version.pk: column.version.name for column in columns}
     in_days = now - since > timedelta(days=2)
     unit = timedelta(days=1) if in_days else timedelta(hours=1)
     series = []
-    for pk, points in first_over_time(modality, since, now).items():
+    for pk, points in first_over_time(work, since, now).items():
         drawn = [
             ((at - now) / unit, round(100 * share.value, 1)) for at, share in points if share.total >= LEAST_AT_A_POINT
         ]
@@ -186,7 +193,9 @@ def _share(share: Share, digits: int = 1) -> dict[str, str]:
 
 
 def _time(milliseconds: float | None) -> dict[str, str]:
-    return {"note": "–"} if milliseconds is None else {"value": f"{milliseconds:.1f} ms"}
+    if milliseconds is None:
+        return {"note": "–"}
+    return {"value": f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms"}
 
 
 def _chance(chance: float | None) -> str:

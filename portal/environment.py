@@ -209,7 +209,8 @@ class Environment(BaseSettings):
         50, description="How many predictions a new version has answered or failed before it is judged."
     )
     TRIAL_DAYS: PositiveInt = Field(
-        90, description="For how many days what shadows answered and what versions failed at is kept."
+        90,
+        description="For how many days what shadows answered, what versions failed at and their hours under Experiments are kept.",
     )
     FRAUD_APPEALS: bool = Field(
         True, description="Tell sellers whose fraud case is confirmed, and let each write one note to it."

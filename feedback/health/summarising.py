@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from classifier import registry
 from classifier.models import Familiar, Modality, Prediction
+from feedback import tallies
 from feedback.drift.looks import language
 from feedback.drift.summary import Summary
 from feedback.health import references, windows
@@ -28,6 +29,7 @@ GRACE = timedelta(minutes=2)  # for the last answers of an hour to be stored
 OVERLAP = timedelta(minutes=1)  # an answer's time is a little older than its commit
 OPEN = timedelta(days=30)  # how long later answers still change an hour
 MOST_HOURS = 48  # that one call summarises
+MOST_STALE = 24  # hours whose answers one call counts anew
 AT_ONCE = 2_000  # rows
 LOCK = 2026_1122
 FAILED: Pair = (None, None)  # whose row an hour always has
@@ -55,15 +57,15 @@ class Heap:
 def summarise(*, now: datetime | None = None, since: datetime | None = None) -> list[datetime]:
     """Bring the summaries up to date; return the hours that were written for the first time or, with `since`, anew.
 
-    A call without `since` writes at most 48 hours, so that a backlog is worked off bit by bit. While another process is
-    at it nothing is written.
+    A call without `since` writes at most 48 hours and counts the answers of at most 24 anew, so that a backlog is
+    worked off bit by bit. While another process is at it nothing is written.
     """
     now = now or timezone.now()
     with alone() as is_mine:
         if not is_mine:
             return []
         started = timezone.now()
-        _count_late_answers(started)
+        _mark_stale(started)
         hours = []
         for hour in _hours(now, since):
             _write_hour(hour, started)
@@ -73,13 +75,15 @@ def summarise(*, now: datetime | None = None, since: datetime | None = None) -> 
                 _write_day(_day(hour), started)
         if hours and hours[-1].hour != 23:
             _write_day(_day(hours[-1]), started)
+        _count_stale(started)
     return hours
 
 
 def forget_hours(*, now: datetime | None = None) -> int:
-    """Delete the hours that later answers change no more; their days stay. Return how many rows."""
-    old = HealthSummary.objects.of(Period.HOUR).filter(start__lt=_day((now or timezone.now()) - OPEN))
-    return old.delete()[0]
+    """Delete the hours that later answers change no more, and those of old trials; days stay. Return how many rows."""
+    now = now or timezone.now()
+    old = HealthSummary.objects.of(Period.HOUR).filter(start__lt=_day(now - OPEN))
+    return old.delete()[0] + tallies.forget_hours(now)
 
 
 def _hours(now: datetime, since: datetime | None) -> Iterator[datetime]:
@@ -111,6 +115,7 @@ def _write_hour(hour: datetime, started: datetime) -> None:
         _row(Period.HOUR, hour, started, pair, heap.volume, heap.answers, heap.drift) for pair, heap in heaps.items()
     ]
     _store(Period.HOUR, hour, rows)
+    tallies.write_hour(hour)
 
 
 class Partners:
@@ -232,9 +237,8 @@ def _answers(rows: QuerySet[Feedback]) -> Any:
     return rows.annotate(slug=slug, **said).order_by().values_list(*ANSWER, named=True)
 
 
-@transaction.atomic
-def _count_late_answers(started: datetime) -> None:
-    """Count the answers anew of each open hour about whose products somebody said something since the last time."""
+def _mark_stale(started: datetime) -> None:
+    """Mark each open hour about whose products somebody said something since the last time."""
     last = HealthSummary.objects.of(Period.HOUR).order_by("-answers_at").values_list("answers_at", flat=True).first()
     if last is None:
         return
@@ -245,20 +249,36 @@ def _count_late_answers(started: datetime) -> None:
         | Q(reviewed_at__gte=since)
         | Q(pk__in=Review.objects.filter(undone_at__gte=since).values("feedback")),
         prediction__finished_at__gte=max(oldest, _day(started - OPEN)),
-    )
-    hours = said.annotate(hour=Trunc("prediction__finished_at", "hour")).order_by().values_list("hour", flat=True)
-    changed = sorted(set(hours.distinct()))
-    for hour in changed:
-        heaps: dict[Pair, Heap] = {}
-        _count_answers(hour, heaps, Partners(hour))
-        for row in HealthSummary.objects.of(Period.HOUR).filter(start=hour).only("text_version", "image_version"):
-            heap = heaps.get((row.text_version_id, row.image_version_id), Heap())
-            HealthSummary.objects.filter(pk=row.pk).update(answers=heap.answers.to_json(), answers_at=started)
-    for day in sorted({_day(hour) for hour in changed}):
+    ).order_by()
+    hours: set[datetime] = set()
+    for at in ("prediction__finished_at", "prediction__shadows__created_at"):
+        hours.update(said.annotate(hour=Trunc(at, "hour")).values_list("hour", flat=True).distinct())
+    HealthSummary.objects.of(Period.HOUR).filter(start__in=hours).update(is_stale=True)
+
+
+def _count_stale(started: datetime) -> None:
+    """Count the answers of stale hours anew, those first that were counted longest ago, and add up their days."""
+    stale = HealthSummary.objects.of(Period.HOUR).filter(is_stale=True).order_by("answers_at", "-start")
+    hours = list(dict.fromkeys(stale.values_list("start", flat=True)))[:MOST_STALE]
+    for hour in hours:
+        _count_anew(hour, started)
+    for day in sorted({_day(hour) for hour in hours}):
         for pair, rows in _by_pair(_of_day(day).only("text_version", "image_version", "answers")).items():
             HealthSummary.objects.of(Period.DAY).filter(start=day, text_version=pair[0], image_version=pair[1]).update(
                 answers=add_answers(rows).to_json(), answers_at=started
             )
+
+
+@transaction.atomic
+def _count_anew(hour: datetime, started: datetime) -> None:
+    heaps: dict[Pair, Heap] = {}
+    _count_answers(hour, heaps, Partners(hour))
+    for row in HealthSummary.objects.of(Period.HOUR).filter(start=hour).only("text_version", "image_version"):
+        heap = heaps.get((row.text_version_id, row.image_version_id), Heap())
+        HealthSummary.objects.filter(pk=row.pk).update(
+            answers=heap.answers.to_json(), answers_at=started, is_stale=False
+        )
+    tallies.write_hour(hour)
 
 
 def _write_day(day: datetime, started: datetime) -> None:

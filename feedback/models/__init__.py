@@ -1,7 +1,7 @@
 from feedback.models.answers import PREDICTIONS_VECTORS, Feedback, FeedbackQuerySet
 from feedback.models.cases import Case, CaseEvent, CaseProduct, FraudTally
 from feedback.models.erasures import Erasure, ErasureBatch
-from feedback.models.health import DriftReference, HealthSummary, Period
+from feedback.models.health import DriftReference, HealthSummary, Period, VersionHour
 from feedback.models.reports import MonitoringReport
 from feedback.models.reviews import CategoryProposal, Reason, Review
 
@@ -22,4 +22,5 @@ __all__ = [
     "Period",
     "Reason",
     "Review",
+    "VersionHour",
 ]

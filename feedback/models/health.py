@@ -25,7 +25,7 @@ class HealthSummary(models.Model):
     """What an hour or a day of predictions by one pair of versions leaves behind; hours add up to days.
 
     Predictions that failed have no version: each hour has a row for them, so that an hour without one was not counted
-    yet. `volume` is final; `answers` is counted anew when sellers and reviewers say more.
+    yet. `volume` is final; `answers` is counted anew when sellers and reviewers say more: until then it is stale.
     """
 
     period = models.CharField(_("period"), max_length=4, choices=Period)
@@ -40,6 +40,7 @@ class HealthSummary(models.Model):
     answers = models.JSONField(_("answers"), default=dict, help_text=_("See feedback.health.figures.Answers."))
     drift = models.JSONField(_("drift"), null=True, help_text=_("See feedback.drift.summary.Summary."))
     answers_at = models.DateTimeField(_("answers counted"), default=timezone.now)
+    is_stale = models.BooleanField(_("to be counted anew"), default=False)
 
     objects = HealthSummaryQuerySet.as_manager()
 
@@ -47,7 +48,10 @@ class HealthSummary(models.Model):
         verbose_name = _("health summary")
         verbose_name_plural = _("health summaries")
         ordering = ["-start"]
-        indexes = [models.Index(fields=["-answers_at"], name="health_answers_counted")]
+        indexes = [
+            models.Index(fields=["-answers_at"], name="health_answers_counted"),
+            models.Index(fields=["answers_at"], name="health_stale", condition=models.Q(is_stale=True)),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["period", "start", "text_version", "image_version"],
@@ -58,6 +62,28 @@ class HealthSummary(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_period_display()} {self.start:%Y-%m-%d %H:%M}"
+
+
+class VersionHour(models.Model):
+    """What an hour of work by one version leaves behind, live or as a shadow; an hour of rest has no row.
+
+    The counts are those of `feedback.tallies.Tally`. A live version's hour is that in which the answer was finished, a
+    shadow's that in which it looked on.
+    """
+
+    version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))
+    start = models.DateTimeField(_("begins"), help_text=_("In UTC."))
+    is_shadow = models.BooleanField(_("as a shadow"), default=False)
+    counts = models.JSONField(_("counts"), default=dict, help_text=_("See feedback.tallies.Tally."))
+
+    class Meta:
+        verbose_name = _("hour of a version")
+        verbose_name_plural = _("hours of versions")
+        ordering = ["start"]
+        constraints = [models.UniqueConstraint(fields=["start", "version", "is_shadow"], name="one_hour_of_a_version")]
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.start:%Y-%m-%d %H:%M}"
 
 
 class DriftReference(models.Model):

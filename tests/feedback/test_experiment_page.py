@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from classifier import registry, variants
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
+from feedback.health import summarising
 from feedback.models import Feedback
-from feedback.tallies import Tally, first_over_time, tally_live, tally_shadows
+from feedback.tallies import Tally, first_over_time, totals, uncounted, work_since
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
 from tests.portal.test_model_pages import staff
@@ -57,8 +58,12 @@ def answer(
     return rows
 
 
-def long_ago() -> datetime:
-    return timezone.now() - timedelta(days=1)
+def live(since: datetime, modality: str = "text") -> dict[int, Tally]:
+    return totals(work_since(modality, since, timezone.now()), is_shadow=False)
+
+
+def lately() -> datetime:
+    return timezone.now() - timedelta(hours=1)
 
 
 def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candidate: ModelVersion) -> None:
@@ -71,16 +76,52 @@ def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candid
     answer(seller, candidate, rank=1, review=Review.REJECTED, count=9)  # says nothing
     answer(seller, candidate, rank=1, review=Review.FLAGGED, count=9)
     Fault.objects.create(version=candidate, rows=7, error="ValueError")
-    tallies = tally_live("text", long_ago())
+    tallies = live(lately())
     assert set(tallies) == {old.pk, candidate.pk}
     one, two = tallies[old.pk], tallies[candidate.pk]
-    assert (one.answered, one.first.count, one.five.count, one.first.total) == (10, 5, 8, 10)
-    assert (two.answered, two.first.count, two.first.total, two.failed) == (23, 4, 5, 7)
-    assert (two.right.count, two.right.total) == (4, 5)
-    assert one.p50 == pytest.approx(11.0) and one.p95 is not None and one.p95 > one.p50
-    assert tally_live("image", long_ago()) == {}
-    points = first_over_time("text", long_ago(), timezone.now())
-    assert sum(share.total for _at, share in points[old.pk]) == 10
+    assert (one.answered, one.first, one.five, one.answers) == (10, 5, 8, 10)
+    assert (two.answered, two.first, two.answers, two.failed) == (23, 4, 5, 7)
+    assert (two.right, two.reviewed) == (4, 5)
+    assert one.times.percentile(0.5) == pytest.approx(11.0, rel=0.05) and one.times.percentile(0.95) > 12
+    assert live(lately(), "image") == {}
+
+
+def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: User, candidate: ModelVersion) -> None:
+    old = ModelVersion.objects.get(name=serving())
+    now = timezone.now().replace(minute=30)
+    since = now - timedelta(hours=5, minutes=20)  # 50 minutes into an hour
+    rows = [
+        *answer(seller, old, rank=1, review=Review.ACCEPTED, count=64),
+        *answer(seller, candidate, rank=None, count=64),
+    ]
+    for place, row in enumerate(rows):
+        row.finished_at = now - timedelta(minutes=6 * (place % 64 + 1))
+    Prediction.objects.bulk_update(rows, ["finished_at"])
+    for row in rows[:32]:
+        shadow = ShadowAnswer.objects.create(prediction=row, version=candidate, best="mug", milliseconds=3.0)
+        ShadowAnswer.objects.filter(pk=shadow.pk).update(created_at=row.finished_at)
+    Fault.objects.create(version=old, rows=3, error="ValueError", created_at=now - timedelta(hours=3))
+
+    def counted() -> tuple[dict[int, Tally], dict[int, Tally]]:
+        work = work_since("text", since, now)
+        return totals(work, is_shadow=False), totals(work, is_shadow=True)
+
+    assert uncounted(since, now) == (since, now - timedelta(hours=2))  # nothing was summarised yet
+    assert counted()[0][old.pk].answered == 20
+    summarising.summarise(now=now)
+    assert uncounted(since, now) is None
+    live, shadows = counted()
+    of_old, of_new, shadow = live[old.pk], live[candidate.pk], shadows[candidate.pk]
+    assert (of_old.answered, of_old.first, of_old.reviewed, of_old.right, of_old.failed) == (53, 53, 53, 53, 3)
+    assert (of_new.answered, of_new.answers, of_new.first, of_new.times.total()) == (53, 53, 0, 53)
+    assert (shadow.answered, shadow.reviewed, shadow.times.total()) == (32, 32, 32)
+    points = first_over_time(work_since("text", since, now), since, now)[old.pk]
+    assert sum(share.total for _at, share in points) == 53
+    assert [at for at, _share in points] == sorted(at for at, _share in points) and points[-1][0] <= now
+
+    Feedback.objects.filter(prediction__in=rows[30:40]).update(review=Review.REJECTED, reviewed_at=timezone.now())
+    summarising.summarise(now=now)
+    assert (counted()[0][old.pk].answers, counted()[1][candidate.pk].reviewed) == (43, 30)
 
 
 def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candidate: ModelVersion) -> None:
@@ -93,11 +134,10 @@ def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candida
         )
     for row in answer(seller, old, rank=1, count=2):
         ShadowAnswer.objects.create(prediction=row, version=candidate, error="ValueError")
-    tally = tally_shadows("text", long_ago())[candidate.pk]
-    assert (tally.right.count, tally.right.total) == (3, 4)
-    assert (tally.agrees.count, tally.agrees.total) == (3, 4)
-    assert (tally.answered, tally.failed, tally.p50) == (4, 2, 5.0)
-    assert isinstance(tally, Tally)
+    tally = totals(work_since("text", lately(), timezone.now()), is_shadow=True)[candidate.pk]
+    assert (tally.right, tally.reviewed) == (3, 4) == (tally.agreed, tally.compared)
+    assert (tally.answered, tally.failed) == (4, 2)
+    assert tally.times.percentile(0.5) == pytest.approx(5.0, rel=0.05)
 
 
 def test_the_page_compares_and_says_where_data_is_missing(

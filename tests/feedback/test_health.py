@@ -2,13 +2,14 @@ import io
 import threading
 
 import pytest
+from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from classifier.models import Category, Familiar, Prediction
 from feedback.health import summarising
 from feedback.health.figures import Answers, Volume
-from feedback.models import Feedback, HealthSummary, Period, Review
+from feedback.models import Feedback, HealthSummary, Period, Review, VersionHour
 from feedback.reviewing.decisions import judge, undo
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, TODAY, answer, pair, predict, summary
@@ -130,13 +131,33 @@ def test_a_backlog_is_worked_off_in_bounded_steps_and_the_command_counts_anew(se
         call_command("summarise", since="yesterday")
 
 
-def test_old_hours_are_forgotten_and_their_days_stay(seller: User) -> None:
+def test_late_answers_are_counted_in_bounded_steps_the_longest_waiting_first(
+    seller: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summarising, "MOST_STALE", 2)
+    start, now = TODAY - 2 * DAY, TODAY
+    rows = [predict(seller, start + number * HOUR, 1)[0] for number in range(5)]
+    summarising.summarise(now=now)
+    for row in rows:
+        answer(row)
+    for counted in (2, 4, 5, 5):
+        summarising.summarise(now=now)
+        hours = [Answers.from_json(summary(start + number * HOUR).answers).tally.answers for number in range(5)]
+        assert sum(hours) == counted == summary(start, "day").answers["tally"][0]
+
+
+def test_old_hours_are_forgotten_and_their_days_stay(seller: User, settings: LazySettings) -> None:
     start = TODAY - 40 * DAY
     predict(seller, start, 3)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     assert summarising.forget_hours() > 0
     assert not HealthSummary.objects.of(Period.HOUR).filter(start__lt=TODAY - 31 * DAY).exists()
     assert summary(start, "day").volume["done"] == 3
+    kept = VersionHour.objects.filter(version=pair()[0])
+    assert [row.counts["answered"] for row in kept] == [3]
+    settings.TRIAL_DAYS = 30
+    summarising.forget_hours()
+    assert not kept.all().exists()
 
 
 def test_nothing_is_written_while_another_process_summarises(committed_db: None) -> None:

@@ -10,11 +10,10 @@ from feedback.models import Feedback, Review
 from feedback.reviewing import decisions
 from feedback.reviewing.decisions import Stale, judge, review_feedback, undo
 from feedback.services import record_feedback
-from feedback.tallies import tally_live
 from portal.models import User
 from tests.conftest import make_user
 from tests.feedback.reviews import answered
-from tests.feedback.test_experiment_page import long_ago
+from tests.feedback.test_experiment_page import lately, live
 from training.models import FEEDBACK, Example
 from training.snapshots import absorb_feedback
 
@@ -184,9 +183,9 @@ def test_the_database_refuses_a_correction_without_a_category(feedback: Feedback
 def test_versions_are_measured_by_the_corrected_category(seller: User, scientist: User, slugs: list[str]) -> None:
     wrong = answered(seller, slugs[0], text=(slugs[1], 0.7))
     judge(feedback=wrong, verdict=Verdict.CORRECT, category=category(slugs[1]), reviewer=scientist)
-    (tally,) = tally_live("text", long_ago()).values()
-    assert (tally.right.count, tally.right.total) == (1, 1)
-    assert (tally.first.total, tally.five.total) == (0, 0)  # the seller's own choice was wrong
+    (tally,) = live(lately()).values()
+    assert (tally.right, tally.reviewed) == (1, 1)
+    assert tally.answers == 0  # the seller's own choice was wrong
 
 
 def test_a_bulk_action_from_an_old_list_overrules_nobody(
@@ -204,5 +203,5 @@ def test_a_bulk_action_from_an_old_list_overrules_nobody(
 def test_that_nothing_fits_counts_as_wrong(seller: User, scientist: User, slugs: list[str]) -> None:
     homeless = answered(seller, None, text=(slugs[1], 0.9))
     judge(feedback=homeless, verdict=Verdict.ACCEPT, reviewer=scientist)
-    (tally,) = tally_live("text", long_ago()).values()
-    assert (tally.right.count, tally.right.total) == (0, 1)
+    (tally,) = live(lately()).values()
+    assert (tally.right, tally.reviewed) == (0, 1)
