@@ -210,7 +210,7 @@ class Environment(BaseSettings):
     )
     TRIAL_DAYS: PositiveInt = Field(
         90,
-        description="For how many days what shadows answered, what versions failed at and their hours under Experiments are kept.",
+        description="For how many days shadows' answers, versions' faults and their hours under Experiments are kept.",
     )
     FRAUD_APPEALS: bool = Field(
         True, description="Tell sellers whose fraud case is confirmed, and let each write one note to it."
