@@ -1,7 +1,9 @@
 """Charts as inline SVG and HTML, drawn on the server: no script, readable in light and dark."""
 
+import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -94,43 +96,52 @@ def reliability(
 
 
 def heatmap(
-    confusion: dict[str, Any], names: dict[str, str], link: Callable[[str, str], str] | None = None
+    counts: Mapping[tuple[str, str], int],
+    names: Mapping[str, str],
+    link: Callable[[str, str], str] | None = None,
 ) -> SafeString:
     """Return a confusion heat map, rows as shares, with the most frequent confusions in words beside it.
 
-    `confusion`: {"labels", "matrix"}, matrix[true][given] counts. Of more than 30 categories those with the most
-    mistakes are shown. `link` gives the address of what lies behind a cell of the true and the given category.
+    `counts`: {(true category, given category): products}, without the pairs that never came up. Of more than 30
+    categories those with the most mistakes are shown. `link` gives the address of what lies behind a cell.
     """
-    labels, matrix = confusion["labels"], confusion["matrix"]
-    size = range(len(labels))
-    totals = [sum(row) for row in matrix]
-    wrong = [totals[i] - matrix[i][i] + sum(matrix[j][i] for j in size if j != i) for i in size]
-    kept = sorted(sorted(size, key=lambda i: -wrong[i])[:MOST_CLASSES])
-    title = [names.get(label, label) for label in labels]
+    totals, wrong = Counter[str](), Counter[str]()
+    for (true, given), count in counts.items():
+        totals[true] += count
+        if true != given:
+            wrong.update({true: count, given: count})
+    labels = sorted({label for pair in counts for label in pair})
+    kept = sorted(sorted(labels, key=lambda label: -wrong[label])[:MOST_CLASSES])
+
+    def name(label: str) -> str:
+        return names.get(label, label)
+
+    def url(true: str, given: str) -> str:
+        return link(true, given) if link and counts.get((true, given)) else ""
+
     rows = [
         {
             "number": number,
-            "name": title[i],
-            "total": totals[i],
+            "name": name(true),
+            "total": totals[true],
             "cells": [
-                _cell(matrix[i][j], totals[i], i == j, title[i], title[j])
-                | {"url": link(labels[i], labels[j]) if link and matrix[i][j] else ""}
-                for j in kept
+                _cell(counts.get((true, given), 0), totals[true], true == given, name(true), name(given))
+                | {"url": url(true, given)}
+                for given in kept
             ],
         }
-        for number, i in enumerate(kept, start=1)
+        for number, true in enumerate(kept, start=1)
     ]
-    pairs = sorted(((matrix[i][j], i, j) for i in size for j in size if i != j), reverse=True)[:MOST_CONFUSIONS]
+    mistakes = [(count, true, given) for (true, given), count in counts.items() if true != given and count]
     confusions = [
         {
-            "true": title[i],
-            "given": title[j],
+            "true": name(true),
+            "given": name(given),
             "count": count,
-            "share": f"{100 * count / totals[i]:.0f} %",
-            "url": link(labels[i], labels[j]) if link else "",
+            "share": f"{100 * count / totals[true]:.0f} %",
+            "url": url(true, given),
         }
-        for count, i, j in pairs
-        if count
+        for count, true, given in heapq.nlargest(MOST_CONFUSIONS, mistakes)
     ]
     return _render("heatmap", {"rows": rows, "confusions": confusions, "left_out": len(labels) - len(kept)})
 

@@ -1,6 +1,6 @@
 """Model versions: what is known of each, and which one serves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import EllipsisType
 from typing import Any
 from urllib.parse import urlencode
@@ -152,7 +152,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "classes": reports.classes(version, names),
             "sources": sources,
             "reliability": _reliability(version),
-            "heatmap": charts.heatmap(confusion, names) if confusion else "",
+            "heatmap": charts.heatmap(_counts(confusion), names) if confusion else "",
             "rules": own.filter(**{f"{version.modality}_version": version}).defer("metrics"),
             "lineage": lineage(version),
             "card": _card(version),
@@ -253,6 +253,17 @@ def _figure(version: ModelVersion, key: str) -> str:
     figure = next(figure for figure in reports.FIGURES if figure.key == key)
     value = figure.of(version.metrics)
     return "–" if value is None else figure.shown(value)
+
+
+def _counts(confusion: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    """Return the counts of a confusion as the metrics hold it, {"labels", "matrix"}, without zeros."""
+    labels = confusion["labels"]
+    return {
+        (labels[i], labels[j]): count
+        for i, row in enumerate(confusion["matrix"])
+        for j, count in enumerate(row)
+        if count
+    }
 
 
 def _reliability(version: ModelVersion) -> str:

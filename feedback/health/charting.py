@@ -89,20 +89,18 @@ def error(answers: Answers) -> str:
 
 def heatmap(answers: Answers, category: str, names: Mapping[str, str], request: HttpRequest) -> SafeString | None:
     """Return the confusions, of one category if one is given; each cell leads to products behind it."""
-    cells = {}
+    counts = {}
     for name, (count, _examples) in answers.cells.items():
         true, given = name.split(BETWEEN)
         if not category or category in (true, given):
-            cells[true, given] = count
-    labels = sorted({slug for cell in cells for slug in cell})
-    if not labels:
+            counts[true, given] = count
+    if not counts:
         return None
-    matrix = [[cells.get((true, given), 0) for given in labels] for true in labels]
 
     def link(true: str, given: str) -> str:
         return address(request, true=true, given=given) + "#examples"
 
-    return charts.heatmap({"labels": labels, "matrix": matrix}, dict(names), link)
+    return charts.heatmap(counts, names, link)
 
 
 def _times(parts: Sequence[tuple[float, Volume]], share: float) -> list[tuple[float, float]]:

@@ -49,6 +49,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "scope": scope,
         "is_hourly": scope.period == Period.HOUR,
         "narrowed": narrowed(only, names),
+        "is_of_category": only is not None and only.by == "category",
         "all_url": address(request, **dict.fromkeys(BREAKDOWNS), true=None, given=None),
         "has_summaries": bool(parts) or HealthSummary.objects.exists(),
         "last": parts[-1].start if parts else None,

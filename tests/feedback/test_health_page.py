@@ -98,6 +98,7 @@ def test_the_page_narrows_to_a_category_and_a_language(scientist: User, busy: No
     client = staff(scientist)
     mug = Category.objects.order_by("slug")[0]
     narrowed = page(client, category=mug.slug)
+    assert narrowed.count("Of all products in this time, not only these.") == 1  # the confusions are those of mugs
     assert f"Only {mug.name}" in narrowed and "Right, of the reviewed" in narrowed and "Each model" not in narrowed
     assert "Only es" in page(client, language="es")
     deleted = page(client, language="xx")
@@ -120,6 +121,7 @@ def test_the_page_narrows_to_sellers_by_how_long_they_have_been_here(
     assert "75.0 %" in table and "<td>7</td>" in table and "<td>0</td>" in table
     narrowed = page(client, cohort="longer")
     assert "Only sellers here for a year or more." in narrowed and "75.0 %" in narrowed
+    assert narrowed.count("Of all products in this time, not only these.") == 2
     mug = Category.objects.order_by("slug")[0]
     both = page(client, cohort="longer", category=mug.slug)
     assert "figures are kept by one of them at a time" in both and f"Only {mug.name}" in both
@@ -176,6 +178,7 @@ def test_the_confusions_say_what_they_count(scientist: User, busy: None) -> None
         ({"since": "yesterday"}, "Enter a valid date."),
         ({"since": "2026-11-20", "until": "2026-11-10"}, "This day is before the first one."),
         ({"since": "2020-01-01"}, "At most 92 days can be shown at once."),
+        ({"until": "2026-11-20"}, "Choose the first day as well."),
         ({"pair": "1-2-3"}, "Select a valid choice."),
         ({"category": "\x00"}, "Select a valid choice."),
         ({"days": "9" * 40}, "Products finished from"),
