@@ -21,7 +21,8 @@ from feedback.reviewing.decisions import changed_after
 from feedback.services import review_feedback
 
 REVIEW_COLOURS = {
-    "open": "info", "accepted": "success", "corrected": "success", "rejected": "danger", "flagged": "warning",
+    "open": "info", "accepted": "success", "corrected": "success", "rejected": "danger", "homeless": "success",
+    "flagged": "warning",
 }  # fmt: skip
 
 DECISIONS = 20  # of an answer, the newest

@@ -21,14 +21,14 @@ POINTS = 12  # of a chart over time
 NEWEST = 2 * HOUR  # that are counted while somebody waits for the page
 
 # Of a model alone: its likeliest category, looked up for reviewed answers only. Answers that were rejected or set aside
-# as suspicious say nothing, those that a reviewer corrected only what the reviewer said, and probabilities
+# as suspicious say nothing, those that a reviewer overruled only what the reviewer said, and probabilities
 # that were moved to the archive are neither right nor wrong.
 BEST = "(SELECT key FROM jsonb_each_text(p.{modality}_probabilities) ORDER BY value::float DESC LIMIT 1)"
-REVIEWED = "f.review IN ('accepted', 'corrected') AND p.{modality}_probabilities IS NOT NULL"
-SAID = "f.review <> 'corrected'"
+REVIEWED = "f.review IN ('accepted', 'corrected', 'homeless') AND p.{modality}_probabilities IS NOT NULL"
+SAID = "f.review NOT IN ('corrected', 'homeless')"
 ANSWERS = """
 LEFT JOIN feedback_feedback f ON f.prediction_id = p.id AND f.review NOT IN ('rejected', 'flagged')
-LEFT JOIN classifier_category c ON c.id = COALESCE(f.correction_id, f.category_id)
+LEFT JOIN classifier_category c ON f.review <> 'homeless' AND c.id = COALESCE(f.correction_id, f.category_id)
 """
 ANSWERED = "p.finished_at >= %s AND p.finished_at < %s AND p.state = 'done' AND p.{modality}_version_id IS NOT NULL"
 LOOKED_ON = "s.created_at >= %s AND s.created_at < %s AND v.modality = '{modality}'"

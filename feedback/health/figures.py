@@ -170,6 +170,7 @@ class Answers:
         language: str,
         cohort: str,
         rank: int | None,
+        is_none: bool,
         chosen: str | None,
         is_reviewed: bool,
         inclusion: float | None,
@@ -179,10 +180,11 @@ class Answers:
 
         `inclusion` is the chance with which it came into the random share of the review, None for what review was aimed
         at: only the share is a sample of all traffic. `best` is what each model that answered held for likeliest alone.
-        Where a reviewer agrees that no category fits, `chosen` is None and every model was wrong.
+        `is_none`: the seller said that no category fits. `chosen` is what counts by now; where a reviewer says that no
+        category fits it is None and every model was wrong.
         """
         right = int(is_reviewed and chosen is not None and chosen == given)
-        tally = Tally(1, int(rank == 1), int(rank is not None), int(chosen is None), int(is_reviewed), right)
+        tally = Tally(1, int(rank == 1), int(rank is not None), int(is_none), int(is_reviewed), right)
         self.tally.add(tally)
         for name, key in (("category", given), ("cohort", cohort), ("language", language)):
             self.by[name].setdefault(key, Tally()).add(tally)

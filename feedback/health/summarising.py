@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import Error, connection, transaction
 from django.db.models import Case, Count, F, JSONField, Q, QuerySet, When
-from django.db.models.functions import Coalesce, Trunc
+from django.db.models.functions import Trunc
 from django.utils import timezone
 
 from classifier import registry
@@ -21,8 +21,8 @@ from feedback.drift.summary import Summary
 from feedback.health import references, windows
 from feedback.health.figures import Answers, Volume, cohort_of
 from feedback.health.references import Pair, Reference
-from feedback.models import Feedback, HealthSummary, Period, Review
-from feedback.models.answers import TRUSTED
+from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
+from feedback.models.answers import MEASURED
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GRACE = timedelta(minutes=2)  # for the last answers of an hour to be stored
@@ -40,7 +40,8 @@ PREDICTION = (
 ANSWER = (
     "prediction_id", "prediction__text_version_id", "prediction__image_version_id", "prediction__title",
     "prediction__description", "prediction__top5__0__slug", "prediction__top5__0__probability",
-    "prediction__created_at", "prediction__seller__date_joined", "rank", "slug", "review", "inclusion", "text", "image",
+    "prediction__created_at", "prediction__seller__date_joined", "rank", "verdict", "final_slug", "review", "inclusion",
+    "text", "image",
 )  # fmt: skip
 
 
@@ -219,22 +220,22 @@ def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) 
             language=language(text) if text else "",
             cohort=cohort_of(row.prediction__seller__date_joined, row.prediction__created_at),
             rank=row.rank,
-            chosen=row.slug,
-            is_reviewed=row.review in TRUSTED,
+            is_none=row.verdict == Feedback.Verdict.NONE,
+            chosen=row.final_slug,
+            is_reviewed=row.review in MEASURED,
             inclusion=row.inclusion,
             best=best,
         )
 
 
-def _answers(rows: QuerySet[Feedback]) -> Any:
+def _answers(rows: FeedbackQuerySet) -> Any:
     """Return answers with what each model said by itself, which only reviewed ones need."""
-    reviewed = Q(review__in=TRUSTED)
+    reviewed = Q(review__in=MEASURED)
     said = {
         name: Case(When(reviewed, then=F(f"prediction__{name}_probabilities")), output_field=JSONField(null=True))
         for name in ("text", "image")
     }
-    slug = Coalesce("correction__slug", "category__slug")
-    return rows.annotate(slug=slug, **said).order_by().values_list(*ANSWER, named=True)
+    return rows.with_final().annotate(**said).order_by().values_list(*ANSWER, named=True)
 
 
 def _mark_stale(started: datetime) -> None:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models.functions import Coalesce
 
 from classifier.models import Prediction
 from classifier.reading import read_photos
@@ -77,9 +76,9 @@ def with_labels(found: Summary, labels: Counter[str]) -> Summary:
 
 def labels_of(ids: Sequence[str]) -> list[str | None]:
     """Return the categories (n,) that sellers or reviewers gave, None where nobody has."""
-    said = Feedback.objects.filter(prediction__in=[UUID(id) for id in ids]).exclude(review__in=DOUBTED).order_by()
-    slug = Coalesce("correction__slug", "category__slug")
-    chosen = {str(pk): name for pk, name in said.annotate(slug=slug).values_list("prediction_id", "slug")}
+    said = Feedback.objects.filter(prediction__in=[UUID(id) for id in ids]).exclude(review__in=DOUBTED)
+    rows = said.select_related("category", "correction").order_by()
+    chosen = {str(row.prediction_id): row.final.slug if row.final else None for row in rows}
     return [chosen.get(id) for id in ids]
 
 

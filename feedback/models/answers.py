@@ -3,19 +3,21 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.archivable import Archivable, ArchivableQuerySet
 from classifier.models import VECTORS, Category, Prediction
-from feedback.models.cases import Case
+from feedback.models.cases import Case as FraudCase
 from feedback.models.reviews import Queued
 
 PREDICTIONS_VECTORS = tuple(f"prediction__{name}" for name in VECTORS)  # long and seldom read: defer them
 OPEN = Q(review="open")
 TRUSTED = ("accepted", "corrected")
+HOMELESS = "homeless"
+MEASURED = (*TRUSTED, HOMELESS)  # what a reviewer said something of that models are measured by
 QUEUES: dict[str, list[str]] = {
     "": [],
     "_category": ["category"],
@@ -26,25 +28,37 @@ QUEUES: dict[str, list[str]] = {
 }
 
 
+def _final(field: str) -> Case:
+    known = Coalesce(f"correction__{field}", f"category__{field}")
+    return Case(When(~Q(review=HOMELESS), then=known), default=None)
+
+
 class FeedbackQuerySet(ArchivableQuerySet["Feedback"]):
     def trusted(self) -> Self:
-        """What models may learn from: answers that a reviewer accepted or corrected, with the `final` category's id.
+        """What models may learn from: answers that a reviewer accepted or corrected; `final_id` is the category's.
 
         Nothing of sellers with a fraud case that nobody has cleared.
         """
-        return self.with_final().filter(review__in=TRUSTED, final__isnull=False).exclude(self._doubted())
+        return self.with_final().filter(review__in=TRUSTED, final_id__isnull=False).exclude(self._doubted())
 
     def doubted(self) -> Self:
         """What would be trusted if its seller had no fraud case."""
-        return self.with_final().filter(self._doubted(), review__in=TRUSTED, final__isnull=False)
+        return self.with_final().filter(self._doubted(), review__in=TRUSTED, final_id__isnull=False)
 
     @staticmethod
     def _doubted() -> Exists:
-        return Exists(Case.objects.standing().filter(seller=OuterRef("seller")))
+        return Exists(FraudCase.objects.standing().filter(seller=OuterRef("seller")))
 
     def with_final(self) -> Self:
-        """With the id of the category that counts as `final`: the reviewer's, where there is one, or the seller's."""
-        return self.annotate(final=Coalesce("correction", "category"))
+        """With the `final_id` and `final_slug` of the category that counts: the reviewer's, or else the seller's.
+
+        None where the seller said that none fits, or the reviewer did.
+        """
+        return self.annotate(final_id=_final("id"), final_slug=_final("slug"))
+
+    def homeless(self) -> Self:
+        """What fits no category, by a reviewer or by a seller whom no reviewer contradicts."""
+        return self.filter(Q(category=None, review__in=["open", "accepted"]) | Q(review=HOMELESS))
 
     def unreviewed(self) -> Self:
         return self.filter(review=Feedback.Review.OPEN)
@@ -67,6 +81,7 @@ class Feedback(Archivable, Queued):
         ACCEPTED = "accepted", _("Accepted")
         CORRECTED = "corrected", _("Corrected")
         REJECTED = "rejected", _("Rejected")
+        HOMELESS = "homeless", _("Fits no category")
         FLAGGED = "flagged", _("Set aside as suspicious")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -134,6 +149,11 @@ class Feedback(Archivable, Queued):
 
     def __str__(self) -> str:
         return str(self.category or self.get_verdict_display())
+
+    @property
+    def final(self) -> Category | None:
+        """The category that counts: the reviewer's, or else the seller's; None where none fits."""
+        return None if self.review == HOMELESS else self.correction or self.category
 
     def answer(self) -> dict[str, Any]:
         """The answer as the archive keeps it."""

@@ -75,6 +75,7 @@ class Review(models.Model):
         ACCEPT = "accept", _("Accepted")
         CORRECT = "correct", _("Corrected")
         REJECT = "reject", _("Rejected")
+        NONE = "none", _("Fits no category")
         FLAG = "flag", _("Set aside as suspicious")
 
     feedback = models.ForeignKey("feedback.Feedback", models.CASCADE, related_name="reviews", verbose_name=_("answer"))
@@ -122,6 +123,8 @@ class Review(models.Model):
         """What the reviewer says that the product is, for comparing reviewers: a slug, "none" or "unusable"."""
         if self.verdict == self.Verdict.CORRECT and self.category:
             return self.category.slug
+        if self.verdict == self.Verdict.NONE:
+            return "none"
         return str(self.answer["category"] or "none") if self.verdict == self.Verdict.ACCEPT else "unusable"
 
 

@@ -23,6 +23,7 @@ STATES = {
     Review.Verdict.ACCEPT: Feedback.Review.ACCEPTED,
     Review.Verdict.CORRECT: Feedback.Review.CORRECTED,
     Review.Verdict.REJECT: Feedback.Review.REJECTED,
+    Review.Verdict.NONE: Feedback.Review.HOMELESS,
     Review.Verdict.FLAG: Feedback.Review.FLAGGED,
 }
 VERDICTS = {state: verdict for verdict, state in STATES.items()}
@@ -54,16 +55,16 @@ def judge(
 ) -> Review:
     """Keep a reviewer's decision about the answer, whose `answered_at` and `review` are those that were shown.
 
-    A correction to the category that the seller chose is an acceptance. What is decided blindly where a second reviewer
-    is wanted is a second opinion. Raises Stale where answer or review changed,
-    ValueError for a correction without a category.
+    What agrees with the seller is an acceptance: a correction to the chosen category, or "none" of a "none".
+    What is decided blindly where a second reviewer is wanted is a second opinion. Raises Stale where answer or review
+    changed, ValueError for a correction without a category.
     """
     if (verdict == Review.Verdict.CORRECT) != (category is not None):
         raise ValueError("a correction, and nothing else, names a category")
     now = Feedback.objects.select_for_update(of=("self",)).select_related("category").filter(pk=feedback.pk).first()
     if now is None or (now.answered_at, now.review) != (feedback.answered_at, feedback.review):
         raise Stale
-    if category and category.pk == now.category_id:
+    if verdict in (Review.Verdict.CORRECT, Review.Verdict.NONE) and (category and category.pk) == now.category_id:
         verdict, category = Review.Verdict.ACCEPT, None
     first = _standing(now).first() if now.second_wanted and is_blind else None
     if first and first.reviewer_id == reviewer.pk:

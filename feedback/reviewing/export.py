@@ -137,7 +137,6 @@ def _photo(feedback: Feedback) -> bytes | None:
 
 def _row(feedback: Feedback, photo: str | None) -> dict[str, Any]:
     prediction = feedback.prediction
-    final = feedback.correction or feedback.category
     return {
         "id": str(feedback.pk),
         "prediction": str(prediction.pk),
@@ -148,7 +147,7 @@ def _row(feedback: Feedback, photo: str | None) -> dict[str, Any]:
         "chosen": feedback.category and feedback.category.slug,
         "rank": feedback.rank,
         "wish": feedback.wish,
-        "final": final and final.slug,
+        "final": feedback.final and feedback.final.slug,
         "review": feedback.review,
         "language": feedback.language or None,
         "confidence": feedback.confidence,

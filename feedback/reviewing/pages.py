@@ -35,6 +35,7 @@ SAID = {
     "accept": Review.Verdict.ACCEPT,
     "correct": Review.Verdict.CORRECT,
     "reject": Review.Verdict.REJECT,
+    "none": Review.Verdict.NONE,
     "flag": Review.Verdict.FLAG,
 }
 
@@ -42,7 +43,7 @@ SAID = {
 class Decision(forms.Form):
     """What the reviewer did, and the answer and its review as the page showed them."""
 
-    act = forms.ChoiceField(choices=[(act, act) for act in (*SAID, "none", "skip", "undo")])
+    act = forms.ChoiceField(choices=[(act, act) for act in (*SAID, "skip", "undo")])
     feedback = forms.UUIDField(required=False)
     answered_at = forms.CharField(required=False)
     review = forms.ChoiceField(choices=Feedback.Review.choices, required=False)
@@ -219,16 +220,13 @@ def _decide(request: HttpRequest) -> HttpResponse:
 def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) -> None:
     assert request.user.is_authenticated  # noqa: S101 - the permission says so
     feedback = Feedback.objects.filter(pk=data["feedback"]).first()
-    verdict = SAID.get(data["act"])
-    if feedback and verdict is None:  # "none of the categories fits", said without knowing the seller's answer
-        verdict = Review.Verdict.REJECT if feedback.category_id else Review.Verdict.ACCEPT
     try:
-        if feedback is None or verdict is None:
+        if feedback is None:
             raise Stale
         feedback.answered_at, feedback.review = data["answered_at"], data["review"]
         review = judge(
             feedback=feedback,
-            verdict=verdict,
+            verdict=SAID[data["act"]],
             reviewer=request.user,
             category=data.get("chosen"),
             is_blind=data["blind"],
@@ -280,7 +278,8 @@ def _history(seller_id: Any) -> History:
         answers=Count("pk"),
         first=Count("pk", filter=Q(rank=1)),
         none=Count("pk", filter=Q(category=None)),
-        **{name: Count("pk", filter=Q(review=name)) for name in ("accepted", "corrected", "rejected", "flagged")},
+        corrected=Count("pk", filter=Q(review__in=["corrected", "homeless"])),
+        **{name: Count("pk", filter=Q(review=name)) for name in ("accepted", "rejected", "flagged")},
     )
     return History(**counts)
 

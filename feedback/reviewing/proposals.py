@@ -42,9 +42,9 @@ def propose() -> int:
     """
     kept = []
     decided = CategoryProposal.objects.exclude(state=State.OPEN)
-    nowhere = Feedback.objects.filter(category=None, review__in=["open", "accepted"])
     rows: list[dict[str, Any]] = list(
-        nowhere.filter(prediction__text_embedding__isnull=False, prediction__text_version__isnull=False)
+        Feedback.objects.homeless()
+        .filter(prediction__text_embedding__isnull=False, prediction__text_version__isnull=False)
         .exclude(proposals__in=decided)
         .order_by("-answered_at")
         .values(*READ)[:ANSWERS]
@@ -78,7 +78,7 @@ def accept(
     category.full_clean()
     category.save()
     CategoryProposal.objects.filter(pk=proposal.pk).update(category=category)
-    answers = Feedback.objects.filter(proposals=proposal.pk, category=None, review__in=["open", "accepted"])
+    answers = Feedback.objects.homeless().filter(proposals=proposal.pk)
     rows = list(answers.select_for_update(of=("self",)).order_by("pk"))
     now = timezone.now()
     Review.objects.bulk_create(

@@ -203,3 +203,7 @@ def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: Us
     summarising.summarise(now=start + HOUR + summarising.GRACE)
     counted = Answers.from_json(summary(start).answers)
     assert (counted.tally.reviewed, counted.tally.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells
+    Feedback.objects.update(verdict="top5", rank=1, category=Category.objects.all()[0], review="homeless")
+    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
+    again = Answers.from_json(summary(start).answers)
+    assert (again.tally.none, again.tally.first, again.tally.reviewed, again.tally.right) == (0, 1, 1, 0)

@@ -20,7 +20,7 @@ def test_figures_are_those_of_the_rows() -> None:
     for sure, hit, drawn in zip(confidence, right, inclusion, strict=True):
         volume.sure(sure)
         answers.note(
-            str(uuid.uuid4()), given="a", confidence=sure, language="en", cohort="year", rank=1,
+            str(uuid.uuid4()), given="a", confidence=sure, language="en", cohort="year", rank=1, is_none=False,
             chosen="a" if hit else "b", is_reviewed=True, inclusion=drawn, best={"text": "b", "image": "a"},
         )  # fmt: skip
     again = Answers.from_json(json.loads(json.dumps(answers.to_json())))
@@ -59,7 +59,7 @@ def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
         is_drawn = number % 2 == 0
         answers.note(
             str(number), given="a", confidence=0.9, language="en", cohort="year", rank=1,
-            chosen="a" if is_drawn else "b", is_reviewed=True, inclusion=0.1 if is_drawn else None,
+            is_none=False, chosen="a" if is_drawn else "b", is_reviewed=True, inclusion=0.1 if is_drawn else None,
             best={"text": "a", "image": "b"} if number % 4 else {"text": "a"},
         )  # fmt: skip
     found = answers.accuracy()
@@ -77,8 +77,8 @@ def test_a_product_that_stands_for_more_weighs_more_in_each_model() -> None:
     for number in range(40):
         is_rare = number < 20
         answers.note(
-            str(number), given="a", confidence=0.9, language="en", cohort="month", rank=1, chosen="a",
-            is_reviewed=True, inclusion=0.1 if is_rare else 0.5,
+            str(number), given="a", confidence=0.9, language="en", cohort="month", rank=1, is_none=False,
+            chosen="a", is_reviewed=True, inclusion=0.1 if is_rare else 0.5,
             best={"text": "a" if is_rare else "b", "image": "b" if is_rare else "a"},
         )  # fmt: skip
     found = answers.by_model()

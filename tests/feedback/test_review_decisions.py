@@ -56,7 +56,7 @@ def test_a_correction_is_what_models_learn_and_leaves_the_sellers_words(
     feedback.refresh_from_db()
     assert (feedback.review, feedback.reviewed_by, feedback.reviewed_at) == ("corrected", scientist, review.created_at)
     assert feedback.category == category(slugs[0]) and feedback.correction == category(slugs[2])
-    assert [row.final for row in Feedback.objects.trusted()] == [category(slugs[2]).pk]  # type: ignore[attr-defined]
+    assert [row.final for row in Feedback.objects.trusted()] == [category(slugs[2])]
     assert review.answer["category"] == slugs[0]
     absorb_feedback()
     assert Example.objects.get(source=FEEDBACK).category == category(slugs[2])
@@ -198,6 +198,22 @@ def test_a_bulk_action_from_an_old_list_overrules_nobody(
     feedback.refresh_from_db()
     assert feedback.review == "corrected"
     assert review_feedback(ids=[feedback.pk], review=review, reviewer=scientist) == 1
+
+
+def test_a_reviewer_finds_that_nothing_fits_what_the_seller_placed(
+    seller: User, scientist: User, slugs: list[str]
+) -> None:
+    misplaced = answered(seller, slugs[1], text=(slugs[1], 0.9))
+    review = judge(feedback=misplaced, verdict=Verdict.NONE, reviewer=scientist)
+    misplaced.refresh_from_db()
+    assert (misplaced.review, misplaced.final, review.label) == ("homeless", None, "none")
+    assert list(Feedback.objects.homeless()) == [misplaced] and not Feedback.objects.trusted().exists()
+    (tally,) = live(lately()).values()
+    assert (tally.right, tally.reviewed, tally.answers) == (0, 1, 0)
+    undo(review=review, reviewer=scientist)
+    assert not Feedback.objects.homeless().exists()
+    nowhere = answered(seller, None, text=(slugs[1], 0.9))
+    assert judge(feedback=nowhere, verdict=Verdict.NONE, reviewer=scientist).verdict == "accept"
 
 
 def test_that_nothing_fits_counts_as_wrong(seller: User, scientist: User, slugs: list[str]) -> None:
