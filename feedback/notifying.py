@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -58,17 +59,17 @@ def mail_staff(permission: str, subject: str, body: str) -> bool:
 
 
 def _send(field: str, send: Callable[[MonitoringReport], bool]) -> int:
-    now = timezone.now()
-    waiting = MonitoringReport.objects.filter(notifies=True, created_at__gte=now - STALE, **{field: None})
+    """Send the reports whose `field`, when it was sent, is empty; return how many.
+
+    A report's row stays locked meanwhile: nobody else sends it, and what breaks off is sent by the next call.
+    """
+    waiting = MonitoringReport.objects.filter(notifies=True, created_at__gte=timezone.now() - STALE, **{field: None})
     sent = 0
-    for report in waiting.order_by("created_at"):
-        mine = MonitoringReport.objects.filter(pk=report.pk, **{field: None})
-        if not mine.update(**{field: now}):  # another process sends it
-            continue
-        if send(report):
-            sent += 1
-        else:
-            MonitoringReport.objects.filter(pk=report.pk).update(**{field: None})
+    for pk in list(waiting.order_by("created_at").values_list("pk", flat=True)):
+        with transaction.atomic():
+            report = waiting.select_for_update(skip_locked=True).filter(pk=pk).first()
+            if report and send(report):
+                sent += MonitoringReport.objects.filter(pk=pk).update(**{field: timezone.now()})
     return sent
 
 

@@ -55,10 +55,12 @@ def summarise_health() -> None:
 
 @shared_task(expires=60)
 def tell_findings() -> None:
-    """Mail and post what monitors found and nobody was told yet."""
+    """Mail and post what monitors found, and mail sellers' appeals, that nobody was told of yet."""
     from feedback import notifying
+    from feedback.cases import services
 
     notifying.deliver()
+    services.tell_of_appeals()
 
 
 @shared_task

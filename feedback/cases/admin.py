@@ -182,7 +182,7 @@ class CaseAdmin(SellersAdmin):
     def appeal_badge(self, case: Case) -> tuple[str, str] | str:
         if case.appealed_at is None:
             return ""
-        return ("waits", _now("Waits")) if case.state == Case.State.CONFIRMED else ("answered", _now("Answered"))
+        return ("waits", _now("Waits")) if case.is_appealed else ("answered", _now("Answered"))
 
 
 def _chart(case: Case) -> str:

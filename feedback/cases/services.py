@@ -1,5 +1,6 @@
 """What people do with a case: confirm it, clear it, appeal, be told of it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from feedback.models.cases import Case, CaseEvent
+from feedback.models.cases import Case, CaseEvent, CaseQuerySet
 from feedback.notifying import mail_staff
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ class Decided(Exception):
 def confirm_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
     """Say that the seller did it on purpose. Their answers stay out of training; nothing else happens to them.
 
-    Raises ValidationError without a reason, Decided for a case that isn't open any more.
+    Of a confirmed case with an appeal: say that it was read, and that it changes nothing. Raises ValidationError
+    without a reason, Decided for a case that neither is open nor waits for that.
     """
-    _decide(case, [Case.State.OPEN], Case.State.CONFIRMED, by, reason)
+    _decide(
+        case, Case.objects.filter(state=Case.State.OPEN) | Case.objects.appealed(), Case.State.CONFIRMED, by, reason
+    )
 
 
 def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
@@ -39,7 +43,7 @@ def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
 
     Raises ValidationError without a reason, Decided for a case that is cleared already.
     """
-    _decide(case, [Case.State.OPEN, Case.State.CONFIRMED], Case.State.CLEARED, by, reason)
+    _decide(case, Case.objects.standing(), Case.State.CLEARED, by, reason)
 
 
 def appeal_case(*, seller: "AbstractBaseUser", note: str) -> None:
@@ -59,40 +63,58 @@ def appeal_case(*, seller: "AbstractBaseUser", note: str) -> None:
 
 
 def tell_of_new_cases() -> int:
-    """Mail those who may judge about cases that nobody was told of; return how many cases.
+    """Mail those who may judge about open cases that nobody was told of, once each; return how many cases."""
+    return _tell(
+        Case.objects.filter(state=Case.State.OPEN),
+        "notified_at",
+        lambda count: ngettext("Aisle: %(count)d new fraud case", "Aisle: %(count)d new fraud cases", count),
+        _(
+            "The answers of these sellers look like intent rather than error:\n\n%(named)s\n\n"
+            "Please look at the evidence in the admin, under Fraud cases, and confirm or clear each case. Until then "
+            "these sellers' answers stay out of training. Nothing is blocked."
+        ),
+    )
 
-    Once a case: what is being told is marked first, so that two workers don't both tell. Where no mail could be sent at
-    all, the next run tries again.
+
+def tell_of_appeals() -> int:
+    """Mail those who may judge about sellers who answered to a case, once each; return how many cases."""
+    return _tell(
+        Case.objects.appealed(),
+        "appeal_notified_at",
+        lambda count: ngettext(
+            "Aisle: %(count)d seller answered to a case", "Aisle: %(count)d sellers answered to cases", count
+        ),
+        _(
+            "These sellers wrote a note to their confirmed fraud case:\n\n%(named)s\n\n"
+            "Please read it in the admin, under Fraud cases, and clear the case or keep it confirmed."
+        ),
+    )
+
+
+@transaction.atomic
+def _tell(cases: CaseQuerySet, field: str, subject: Callable[[int], str], body: str) -> int:
+    """Mail about the cases whose `field`, when it was told, is empty; return how many, 0 where no mail could be sent.
+
+    The rows stay locked while the mail is sent: nobody else tells it, and what breaks off is told by the next run.
     """
-    due = list(Case.objects.filter(state=Case.State.OPEN, notified_at=None).order_by("pk"))
-    now = timezone.now()
-    Case.objects.filter(pk__in=[case.pk for case in due], notified_at=None).update(notified_at=now)
-    told = list(Case.objects.filter(pk__in=[case.pk for case in due], notified_at=now).select_related("seller"))
+    waiting = cases.filter(**{field: None}).select_related("seller").order_by("pk")
+    told = list(waiting.select_for_update(skip_locked=True, of=("self",)))
     if not told:
         return 0
-    subject = ngettext("Aisle: %(count)d new fraud case", "Aisle: %(count)d new fraud cases", len(told)) % {
-        "count": len(told)
-    }
     named = "\n".join(f"- {case.seller}" for case in told[:MOST_NAMED])
     if len(told) > MOST_NAMED:
         named += "\n" + _("and %(count)d more") % {"count": len(told) - MOST_NAMED}
-    body = _(
-        "The answers of these sellers look like intent rather than error:\n\n%(named)s\n\n"
-        "Please look at the evidence in the admin, under Fraud cases, and confirm or clear each case. Until then these "
-        "sellers' answers stay out of training. Nothing is blocked."
-    ) % {"named": named}
-    if not mail_staff(JUDGE, subject, body):
-        Case.objects.filter(notified_at=now).update(notified_at=None)
+    if not mail_staff(JUDGE, subject(len(told)) % {"count": len(told)}, body % {"named": named}):
         return 0
-    return len(told)
+    return Case.objects.filter(pk__in=[case.pk for case in told]).update(**{field: timezone.now()})
 
 
-def _decide(case: Case, states: list[Case.State], state: Case.State, by: "AbstractBaseUser", reason: str) -> None:
+def _decide(case: Case, open_to_it: CaseQuerySet, state: Case.State, by: "AbstractBaseUser", reason: str) -> None:
     reason = _text(reason, REASON_LENGTH, _("Say why, in a sentence or two."))
     with transaction.atomic():
         # The lock that `opening` takes too.
         get_user_model()._default_manager.select_for_update().filter(pk=case.seller_id).values_list("pk").first()
-        found = Case.objects.filter(pk=case.pk, state__in=states)
+        found = open_to_it.filter(pk=case.pk)
         if not found.update(state=state, decided_by=by, decided_at=timezone.now(), reason=reason):
             raise Decided(_("Somebody decided this case meanwhile. Look at it again."))
         CaseEvent.objects.create(case=case, action=CaseEvent.Action(state.value), by_id=by.pk, note=reason)

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -40,7 +40,7 @@ class CaseQuerySet(models.QuerySet["Case"]):
 
     def appealed(self) -> Self:
         """Those whose seller has answered, and waits for somebody to read it."""
-        return self.filter(state=Case.State.CONFIRMED, appealed_at__isnull=False)
+        return self.filter(state=Case.State.CONFIRMED, appealed_at__gt=F("decided_at"))
 
     def told(self, seller: "AbstractBaseUser") -> Self:
         """What the seller was told of at some time: confirmed, also where it was cleared afterwards."""
@@ -83,6 +83,7 @@ class Case(models.Model):
     appeal = models.TextField(_("appeal"), blank=True)
     appealed_at = models.DateTimeField(_("appealed"), null=True, blank=True)
     notified_at = models.DateTimeField(_("data scientists told"), null=True, editable=False)
+    appeal_notified_at = models.DateTimeField(_("data scientists told of the appeal"), null=True, editable=False)
 
     objects = CaseQuerySet.as_manager()
 
@@ -111,6 +112,12 @@ class Case(models.Model):
     @property
     def is_decided(self) -> bool:
         return self.state != self.State.OPEN
+
+    @property
+    def is_appealed(self) -> bool:
+        """Whether the seller has answered, and waits for somebody to read it."""
+        is_confirmed = self.state == self.State.CONFIRMED
+        return bool(is_confirmed and self.appealed_at and self.decided_at and self.appealed_at > self.decided_at)
 
 
 class CaseProduct(models.Model):
