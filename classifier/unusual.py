@@ -54,10 +54,14 @@ class Unusual:
     def score(self, embeddings: Array, confidence: Array) -> Values:
         """Return how unusual each input (n,) is, in nats; NaN for an embedding or a confidence of NaN.
 
+        Embeddings of another width than the centres' are another model's: NaN for all.
+
         The sum of -ln of two shares: of held-back rows at least as far from every centre, and of those answered with
         at least as much doubt, as by Fisher's method of combining tests; neither share is taken below one row's.
         """
         scores = np.full(len(embeddings), np.nan)
+        if embeddings.shape[1:] != self.centres.shape[1:]:
+            return scores
         known = np.isfinite(embeddings).all(axis=1) & np.isfinite(confidence)
         if known.any():
             far = _distances(np.asarray(embeddings[known], np.float32), self.centres)

@@ -38,9 +38,12 @@ def learn(
     model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
     learnt, _confidence = _asked(model, version.modality, known, progress)
     others, confidence = _asked(model, version.modality, held_back, progress)
-    if len(learnt) < LEAST or len(others) < LEAST:
+    if len(learnt) < LEAST:
         return None
-    found = Unusual.fit(learnt, others, confidence)
+    try:
+        found = Unusual.fit(learnt, others, confidence)
+    except ValueError:  # too few held-back rows, or too few that are numbers
+        return None
     figures = {
         "learnt_from": len(learnt),
         "held_back": len(others),

@@ -137,5 +137,8 @@ def _photo(file: ProductFile, row: SourceRow) -> Image.Image | None:
 def _stored(name: str) -> Image.Image | None:
     if not name:
         return None
-    with storage_faults(), storages["datasets"].open(name) as file:
-        return Image.open(io.BytesIO(file.read())).convert("RGB")
+    try:
+        with storage_faults(), storages["datasets"].open(name) as file:
+            return Image.open(io.BytesIO(file.read())).convert("RGB")
+    except FileNotFoundError as error:  # the example was dropped meanwhile
+        raise RowError("The photo is gone.") from error

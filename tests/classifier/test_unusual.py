@@ -108,6 +108,7 @@ def test_unusual_inputs_are_flagged_and_ordinary_ones_at_the_stated_rate() -> No
     assert np.isfinite(scores[0])
     assert np.isnan(scores[1])
     assert not judge.flags(np.full((1, 12), np.nan), np.array([0.5])).any()
+    assert not judge.flags(far[:, :8], np.full(50, 0.51)).any()  # another model's embeddings
     again = Unusual.from_arrays(judge.arrays())
     kept, known = (each.score(fresh, np.full(4_000, 0.7)) for each in (again, judge))
     np.testing.assert_allclose(kept, known, rtol=0.03)  # its centres in half precision

@@ -62,10 +62,15 @@ def test_a_scientist_confirms_then_clears_with_reasons(scientist: User, case: Ca
     page = client.post(judge, {"verdict": "confirm", "reason": "Again."}, follow=True).content.decode()
     assert "Nothing was changed. Somebody decided this case meanwhile." in page
     appeal_case(seller=case.seller, note="They are <i>guitars</i>.")
-    assert "They are &lt;i&gt;guitars&lt;/i&gt;." in client.get(address(case)).content.decode()
+    page = client.get(address(case)).content.decode()
+    assert "They are &lt;i&gt;guitars&lt;/i&gt;." in page and "Keep confirmed" in page
+    page = client.post(judge, {"verdict": "confirm", "reason": "They are not."}, follow=True).content.decode()
+    assert "nothing is blocked" in page and "Keep confirmed" not in page
     page = client.post(judge, {"verdict": "clear", "reason": "They are guitars."}, follow=True).content.decode()
     assert "never held against the seller again" in page and "Your verdict" not in page
-    assert [event.action for event in case.events.all()] == ["opened", "confirmed", "appealed", "cleared"]
+    assert [event.action for event in case.events.all()] == [
+        "opened", "confirmed", "appealed", "confirmed", "cleared",
+    ]  # fmt: skip
 
 
 def test_without_the_permission_nobody_judges(scientist: User, browser: Client, case: Case) -> None:

@@ -1,12 +1,15 @@
 from pathlib import Path
 
 import pytest
+from django.core.files.storage import storages
 from django.core.management import call_command
 
 from classifier import loading, registry
-from classifier.models import Familiar, Modality
+from classifier.models import Category, Familiar, Modality
 from classifier.pipeline import predict_now
 from tests.training.runs import import_folder, write_products
+from training import labelled
+from training.models import Example, Split
 
 pytestmark = pytest.mark.django_db
 
@@ -29,3 +32,14 @@ def test_a_version_learns_from_imported_examples_and_flags_what_is_like_none_of_
     strange = ["Ersatzteil für Mähdrescher, gebraucht, an Bastler", "二手房出租", "0000 1111 2222 3333 4444 5555"]
     assert "text" in {predict_now(title=title, description="", photo=None)[0].unusual for title in strange}
     loading.unload_all()
+
+
+def test_an_example_whose_photo_went_meanwhile_is_left_out(tmp_path: Path) -> None:
+    import_folder(write_products(tmp_path / "shop", count=12, photos=12))
+    here, gone = Example.objects.exclude(photo="")[:2]
+    storages["datasets"].delete(gone.photo)
+    products = labelled.stored(Modality.IMAGE, Split.values)
+    slugs = list(Category.objects.values_list("slug", flat=True))
+    (batch,) = labelled.batches(products, Modality.IMAGE, slugs)
+    assert here.title in {product.title for product, _photo in batch}
+    assert gone.title not in {product.title for product, _photo in batch}
