@@ -17,10 +17,13 @@ MOST_CONFUSIONS = 8
 Z = 1.96  # of a 95 % interval
 
 
-def line(*, title: str, x_label: str, y_label: str, series: Sequence[dict[str, Any]]) -> SafeString:
+def line(
+    *, title: str, x_label: str, y_label: str, series: Sequence[dict[str, Any]], from_zero: bool = False
+) -> SafeString:
     """Return a line chart. `series`: {"name", "points": [(x, y), ...]}; points that are no numbers are left out.
 
-    A series may have a "band", the intervals of its points: [(x, low, high), ...].
+    A series may have a "band", the intervals of its points: [(x, low, high), ...]. `from_zero`: the scale
+    begins at 0, as that of counts should.
     """
     drawn = [
         {
@@ -35,6 +38,7 @@ def line(*, title: str, x_label: str, y_label: str, series: Sequence[dict[str, A
     points = [point for each in drawn for point in each["points"]]
     if points:
         heights = [p[1] for p in points] + [edge for each in drawn for _x, *edges in each["band"] for edge in edges]
+        heights += [0] if from_zero else []
         x, y = _Axis([p[0] for p in points], LEFT, WIDTH - RIGHT), _Axis(heights, HEIGHT - BOTTOM, TOP)
         context |= _frame(x, y)
         for number, each in enumerate(drawn):

@@ -187,7 +187,7 @@ def _share(share: Share, digits: int = 1) -> dict[str, str]:
         return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": LEAST}}
     low, high = share.interval()
     interval = f"{100 * low:.{digits}f} – {100 * high:.{digits}f} %"
-    return {"value": f"{100 * share.value:.{digits}f} %", "note": _("%(interval)s, n %(total)s") % {
+    return {"value": f"{100 * share.value:.{digits}f} %", "note": _("%(interval)s, n\N{NO-BREAK SPACE}%(total)s") % {
         "interval": interval, "total": f"{share.total:,}",
     }}  # fmt: skip
 

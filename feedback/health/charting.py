@@ -33,11 +33,14 @@ def over_time(
         passed = min(unit, end - part.start)  # of the day that isn't over, what there is
         return (part.start + passed / 2 - end) / unit
 
+    each_day = _("a day; the last one isn't over") if end < scope.until else _("a day")
     counts = [(at(part), reading.count_of(part, only)) for part in parts]
     found = {
         "volume": charts.line(
-            title=_("Predictions"), x_label=x_label, y_label=_("an hour") if unit < timedelta(days=1) else _("a day"),
+            title=_("Predictions"), x_label=x_label,
+            y_label=_("an hour") if unit < timedelta(days=1) else each_day,
             series=[{"name": _("Predictions"), "points": counts}] if any(count for _x, count in counts) else [],
+            from_zero=True,
         ),
         "answers": charts.line(
             title=_("What sellers said"), x_label=x_label,

@@ -150,7 +150,8 @@ def test_the_page_compares_and_says_where_data_is_missing(
     answer(seller, candidate, rank=1, count=40)
     page = staff(scientist).get(reverse("experiment", args=["text"])).content.decode()
     for words in (
-        "Live, 80 %", "Live, 20 %", "50.0 %", "n 120", "over 99 %", "Not enough data to say of candidate", "<svg",
+        "Live, 80 %", "Live, 20 %", "50.0 %", "n\N{NO-BREAK SPACE}120", "over 99 %",
+        "Not enough data to say of candidate", "<svg",
         "not enough data: 0 of 30", "Test started",
     ):  # fmt: skip
         assert words in page, words
