@@ -1,4 +1,4 @@
-"""How long the summaries of one day take, and the health page over them.
+"""How long the summaries of one day take, the counting of late answers, and the pages over them.
 
 Fills a PostgreSQL of its own in a temporary folder with a week of a few predictions, which become drift's reference,
 and a day of many. See benchmarks/README.md.
@@ -59,7 +59,8 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from django.test.utils import CaptureQueriesContext
 
     from feedback.health import first_days, summarising, watching
-    from feedback.models import MonitoringReport
+    from feedback.models import HealthSummary, MonitoringReport
+    from feedback.tallies import work_since
     from portal.models import User
 
     while summarising.summarise(now=day + timedelta(minutes=5)):
@@ -76,6 +77,10 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     reports = watching.watch(now=end)
     watched = time.perf_counter() - began
     assert len(reports) >= 25 and MonitoringReport.objects.exists()
+    HealthSummary.objects.filter(period="hour", start__gte=day).update(is_stale=True)
+    began = time.perf_counter()
+    summarising.summarise(now=end)
+    anew = time.perf_counter() - began
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.create_superuser("admin@shop.example"))
     pages = []
@@ -84,15 +89,24 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
         with CaptureQueriesContext(connection) as asked:
             assert client.get("/admin/health/?days=30").status_code == 200
         pages.append(time.perf_counter() - began)
+    HealthSummary.objects.filter(period="hour", start=day + timedelta(hours=23)).delete()
+    versions = []
+    for _repeat in range(3):
+        began = time.perf_counter()
+        work = work_since("text", start, day + timedelta(days=1))
+        versions.append(time.perf_counter() - began)
+    assert sum(each.tally.answered for each in work) >= hours_rows(day)
     return {
         "summarising the day, s": round(took, 1),
         "of it processor time, s": round(used, 1),
         "rows a second": round(hours_rows(day) / took),
+        "counting 24 hours' answers anew, s": round(anew, 1),
         "comparing 24 hours and the day, s": round(watched, 1),
         "memory before, MB": before,
         "highest memory, MB": memory(),
         "health page, ms": round(1000 * min(pages[1:])),
         "its queries": len(asked),
+        "figures of Experiments, an hour not summarised, ms": round(1000 * min(versions)),
     }
 
 

@@ -18,7 +18,7 @@ from classifier import charts, registry
 from classifier.admin.confirming import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from feedback.experiments import LEAST, Share
-from feedback.tallies import Tally, Work, first_over_time, totals, uncounted, work_since
+from feedback.tallies import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
 WITHOUT_TEST = 7
@@ -69,6 +69,7 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
         "days": days,
         "since": since,
         "uncounted": uncounted(since, now),
+        "waiting_hours": waiting_hours(since),
         "variants": variants,
         "live": live,
         "live_rows": _live_rows(live),
@@ -95,17 +96,18 @@ def _variants(modality: str) -> list[Variant]:
 def _since(days: str, variants: Sequence[Variant], now: datetime) -> tuple[datetime, int]:
     """Return when the period begins, and its days: 0 for the time since the newest live version is there.
 
-    Days begin with a whole hour, as those are read and not counted.
+    Days begin with a whole hour, as those are read and not counted. Nothing is kept from before TRIAL_DAYS.
     """
     live = [variant for variant in variants if variant.is_live]
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    kept = hour - timedelta(days=settings.TRIAL_DAYS)
     if days.isdecimal() and len(days) < 4 and int(days) in PERIODS:
         chosen = int(days)
     elif len(live) > 1:
-        kept = now - timedelta(days=settings.TRIAL_DAYS)
         return max(kept, *(variant.deployed_at for variant in live)), 0
     else:
         chosen = WITHOUT_TEST
-    return now.replace(minute=0, second=0, microsecond=0) - timedelta(days=chosen), chosen
+    return max(kept, hour - timedelta(days=chosen)), chosen
 
 
 def _columns(tallies: dict[int, Tally], variants: Sequence[Variant]) -> list[Column]:

@@ -45,7 +45,7 @@ GROUP BY 1
 LIVE_TIMES = f"""
 SELECT p.{{modality}}_version_id, {STEP % "(p.passes->'{modality}'->>'ms')::float"}, count(*)
 FROM classifier_prediction p
-WHERE {ANSWERED}
+WHERE {ANSWERED} AND p.passes->'{{modality}}'->>'ms' IS NOT NULL
 GROUP BY 1, 2
 """  # noqa: S608
 SHADOWS = f"""
@@ -60,7 +60,7 @@ GROUP BY 1
 SHADOW_TIMES = f"""
 SELECT s.version_id, {STEP % "s.milliseconds"}, count(*)
 FROM classifier_shadowanswer s JOIN classifier_modelversion v ON v.id = s.version_id
-WHERE {LOOKED_ON}
+WHERE {LOOKED_ON} AND s.milliseconds IS NOT NULL
 GROUP BY 1, 2
 """  # noqa: S608
 
@@ -154,6 +154,12 @@ def uncounted(since: datetime, now: datetime) -> tuple[datetime, datetime] | Non
     return (begin, end) if begin < end and missed.exists() else None
 
 
+def waiting_hours(since: datetime) -> int:
+    """Return how many hours since then wait to be counted anew, as something was said of their products."""
+    stale = HealthSummary.objects.of(Period.HOUR).filter(is_stale=True, start__gte=since)
+    return stale.values("start").distinct().count()
+
+
 def totals(work: Iterable[Work], *, is_shadow: bool) -> dict[int, Tally]:
     """Add up what each version did live, or as a shadow."""
     tallies: dict[int, Tally] = defaultdict(Tally)
@@ -205,8 +211,7 @@ def _count(modality: str, since: datetime, until: datetime) -> list[Work]:
         for version, *numbers in _rows(counts, modality, since, until):
             tallies[version, is_shadow].add(Tally(*numbers))
         for version, step, rows in _rows(times, modality, since, until):
-            if step is not None:
-                tallies[version, is_shadow].times[step] += rows
+            tallies[version, is_shadow].times[step] += rows
     faults = Fault.objects.filter(version__modality=modality, created_at__gte=since, created_at__lt=until)
     for version, failed in faults.values("version").annotate(rows=Sum("rows")).values_list("version", "rows"):
         tallies[version, False].failed += failed

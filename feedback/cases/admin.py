@@ -20,11 +20,11 @@ from classifier import charts
 from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from feedback.cases import duplicates, words
-from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case
+from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
 from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
-VERDICTS = {"confirm": confirm_case, "clear": clear_case}
+VERDICTS = {"confirm": confirm_case, "uphold": uphold_case, "clear": clear_case}
 MOST_EARLIER = 10
 MOST_MATCHES, MOST_TWINS = 8, 3  # seen at once; the others unfold
 
@@ -114,6 +114,7 @@ class CaseAdmin(SellersAdmin):
         else:
             said = {
                 "confirm": _now("Confirmed. The seller's answers stay out of training; nothing is blocked."),
+                "uphold": _now("Kept confirmed. The seller sees that the note was read."),
                 "clear": _now("Cleared. The same answers are never held against the seller again."),
             }
             messages.success(request, said[verdict])

@@ -63,7 +63,7 @@ def _open(known: Known, judgement: Judgement, finding: Finding) -> Case | None:
     try:
         with transaction.atomic():
             # The account's row is the lock that a clearing takes too: its evidence must not open a case anew.
-            people = get_user_model()._default_manager.select_for_update().filter(pk=finding.seller)
+            people = get_user_model()._default_manager.select_for_update(no_key=True).filter(pk=finding.seller)
             if not people.values_list("pk", flat=True).first():
                 return None
             if Case.objects.filter(seller=finding.seller, decided_at__gt=known.until).exists():

@@ -30,12 +30,17 @@ class Decided(Exception):
 def confirm_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
     """Say that the seller did it on purpose. Their answers stay out of training; nothing else happens to them.
 
-    Of a confirmed case with an appeal: say that it was read, and that it changes nothing. Raises ValidationError
-    without a reason, Decided for a case that neither is open nor waits for that.
+    Raises ValidationError without a reason, Decided for a case that isn't open any more.
     """
-    _decide(
-        case, Case.objects.filter(state=Case.State.OPEN) | Case.objects.appealed(), Case.State.CONFIRMED, by, reason
-    )
+    _decide(case, Case.objects.filter(state=Case.State.OPEN), Case.State.CONFIRMED, by, reason)
+
+
+def uphold_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
+    """Say that the seller's note was read, and that the case stays confirmed.
+
+    Raises ValidationError without a reason, Decided for a case without a note that waits for it.
+    """
+    _decide(case, Case.objects.appealed(), Case.State.CONFIRMED, by, reason)
 
 
 def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
@@ -113,7 +118,9 @@ def _decide(case: Case, open_to_it: CaseQuerySet, state: Case.State, by: "Abstra
     reason = _text(reason, REASON_LENGTH, _("Say why, in a sentence or two."))
     with transaction.atomic():
         # The lock that `opening` takes too.
-        get_user_model()._default_manager.select_for_update().filter(pk=case.seller_id).values_list("pk").first()
+        get_user_model()._default_manager.select_for_update(no_key=True).filter(pk=case.seller_id).values_list(
+            "pk"
+        ).first()
         found = open_to_it.filter(pk=case.pk)
         if not found.update(state=state, decided_by=by, decided_at=timezone.now(), reason=reason):
             raise Decided(_("Somebody decided this case meanwhile. Look at it again."))

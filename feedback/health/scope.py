@@ -48,7 +48,7 @@ class ScopeForm(forms.Form):
         since, until = cleaned.get("since"), cleaned.get("until")
         if since and until and until < since:
             self.add_error("until", _("This day is before the first one."))
-        elif until and not since:
+        elif until and not since and "since" not in self.errors:
             self.add_error("since", _("Choose the first day as well."))
         elif since and (until or _today()) - since > MOST:
             self.add_error("since", _("At most %(days)d days can be shown at once.") % {"days": MOST.days})

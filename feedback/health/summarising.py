@@ -115,8 +115,9 @@ def _write_hour(hour: datetime, started: datetime) -> None:
     rows = [
         _row(Period.HOUR, hour, started, pair, heap.volume, heap.answers, heap.drift) for pair, heap in heaps.items()
     ]
-    _store(Period.HOUR, hour, rows)
-    tallies.write_hour(hour)
+    with transaction.atomic():
+        _store(Period.HOUR, hour, rows)
+        tallies.write_hour(hour)
 
 
 class Partners:
@@ -258,19 +259,23 @@ def _mark_stale(started: datetime) -> None:
 
 
 def _count_stale(started: datetime) -> None:
-    """Count the answers of stale hours anew, those first that were counted longest ago, and add up their days."""
+    """Count the answers of stale hours anew, those first that were counted longest ago, each day with its hours."""
     stale = HealthSummary.objects.of(Period.HOUR).filter(is_stale=True).order_by("answers_at", "-start")
     hours = list(dict.fromkeys(stale.values_list("start", flat=True)))[:MOST_STALE]
+    by_day: dict[datetime, list[datetime]] = defaultdict(list)
     for hour in hours:
-        _count_anew(hour, started)
-    for day in sorted({_day(hour) for hour in hours}):
-        for pair, rows in _by_pair(_of_day(day).only("text_version", "image_version", "answers")).items():
-            HealthSummary.objects.of(Period.DAY).filter(start=day, text_version=pair[0], image_version=pair[1]).update(
-                answers=add_answers(rows).to_json(), answers_at=started
-            )
+        by_day[_day(hour)].append(hour)
+    for day, some in by_day.items():
+        with transaction.atomic():
+            for hour in some:
+                _count_anew(hour, started)
+            for pair, rows in _by_pair(_of_day(day).only("text_version", "image_version", "answers")).items():
+                whole = HealthSummary.objects.of(Period.DAY).filter(
+                    start=day, text_version=pair[0], image_version=pair[1]
+                )
+                whole.update(answers=add_answers(rows).to_json(), answers_at=started)
 
 
-@transaction.atomic
 def _count_anew(hour: datetime, started: datetime) -> None:
     heaps: dict[Pair, Heap] = {}
     _count_answers(hour, heaps, Partners(hour))

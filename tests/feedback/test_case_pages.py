@@ -64,8 +64,8 @@ def test_a_scientist_confirms_then_clears_with_reasons(scientist: User, case: Ca
     appeal_case(seller=case.seller, note="They are <i>guitars</i>.")
     page = client.get(address(case)).content.decode()
     assert "They are &lt;i&gt;guitars&lt;/i&gt;." in page and "Keep confirmed" in page
-    page = client.post(judge, {"verdict": "confirm", "reason": "They are not."}, follow=True).content.decode()
-    assert "nothing is blocked" in page and "Keep confirmed" not in page
+    page = client.post(judge, {"verdict": "uphold", "reason": "They are not."}, follow=True).content.decode()
+    assert "Kept confirmed." in page and "Keep confirmed" not in page
     page = client.post(judge, {"verdict": "clear", "reason": "They are guitars."}, follow=True).content.decode()
     assert "never held against the seller again" in page and "Your verdict" not in page
     assert [event.action for event in case.events.all()] == [

@@ -16,7 +16,15 @@ from classifier.models import Category
 from feedback.cases import folding
 from feedback.cases.folding import Known, fold_new, packed, unpacked
 from feedback.cases.opening import find_fraud
-from feedback.cases.services import Decided, appeal_case, clear_case, confirm_case, tell_of_appeals, tell_of_new_cases
+from feedback.cases.services import (
+    Decided,
+    appeal_case,
+    clear_case,
+    confirm_case,
+    tell_of_appeals,
+    tell_of_new_cases,
+    uphold_case,
+)
 from feedback.fraud.log import SELLER
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
@@ -243,11 +251,13 @@ def test_an_appeal_lands_on_the_confirmed_case_once(
     assert [event.action for event in case.events.all()] == ["opened", "confirmed", "appealed"]
     assert case.is_appealed and tell_of_appeals() == 1 and tell_of_appeals() == 0
     assert mail.outbox[-1].to == [scientist.email] and market.email in mail.outbox[-1].body
-    confirm_case(case=case, by=scientist, reason="They are no guitars.")
+    with pytest.raises(Decided):  # from a page that was opened before the note was there
+        confirm_case(case=case, by=scientist, reason="On purpose.")
+    uphold_case(case=case, by=scientist, reason="They are no guitars.")
     case.refresh_from_db()
     assert not case.is_appealed and not Case.objects.appealed().exists() and case.state == "confirmed"
     with pytest.raises(Decided):
-        confirm_case(case=case, by=scientist, reason="Once more.")
+        uphold_case(case=case, by=scientist, reason="Once more.")
 
 
 def test_a_seller_who_is_gone_leaves_the_sums(market: User, now: datetime) -> None:

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from feedback.cases.services import clear_case, confirm_case
+from feedback.cases.services import clear_case, confirm_case, uphold_case
 from feedback.models import Case
 from portal.models import User
 
@@ -56,6 +56,10 @@ def test_one_note_lands_on_the_case(browser: Client, scientist: User, case: Case
     case.refresh_from_db()
     assert case.appeal == "They are <b>guitars</b>.\nReally." and case.appealed_at
     assert shown(browser, "Your note is with us") == [True, True]
+    uphold_case(case=case, by=scientist, reason="They are no guitars.")
+    assert shown(browser, "read your note about your answers") == [True, True]
+    page = browser.get(reverse("appeal")).content.decode()
+    assert "A person has read it" in page and "They are no guitars" not in page and "<textarea" not in page
 
 
 def test_the_pages_never_tell_the_method(browser: Client, scientist: User, case: Case) -> None:
