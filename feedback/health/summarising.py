@@ -106,9 +106,10 @@ def _hours(now: datetime, since: datetime | None) -> Iterator[datetime]:
 
 def _write_hour(hour: datetime, started: datetime) -> None:
     heaps: dict[Pair, Heap] = {FAILED: Heap()}
-    partners = Partners(hour)
-    _count_predictions(hour, heaps, partners)
-    _count_answers(hour, heaps, partners)
+    if _finished(hour).exists():
+        partners = Partners(hour)
+        _count_predictions(hour, heaps, partners)
+        _count_answers(hour, heaps, partners)
     for heap in heaps.values():
         if heap.drift and heap.reference:
             heap.drift = windows.complete(heap.drift, heap.reference)

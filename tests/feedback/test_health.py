@@ -149,7 +149,7 @@ def test_late_answers_are_counted_in_bounded_steps_the_longest_waiting_first(
 def test_old_hours_are_forgotten_and_their_days_stay(seller: User, settings: LazySettings) -> None:
     start = TODAY - 40 * DAY
     predict(seller, start, 3)
-    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
+    summarising.summarise(now=start + 2 * HOUR, since=start)
     assert summarising.forget_hours() > 0
     assert not HealthSummary.objects.of(Period.HOUR).filter(start__lt=TODAY - 31 * DAY).exists()
     assert summary(start, "day").volume["done"] == 3
