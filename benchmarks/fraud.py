@@ -18,7 +18,7 @@ from products import data_folder
 from progress import track
 from sellers import CONFUSED, LIAR, Market, Scenario, simulate
 
-from feedback.experiments import Share
+from feedback.experiments.shares import Share
 from feedback.fraud import Log, Tally, fold, judge
 
 STEP = 10  # products of each seller between two looks

@@ -4,7 +4,7 @@ from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
 
-from feedback import pages
+from feedback.experiments import page
 from feedback.health import page as health_page
 from feedback.reviewing import aside
 from feedback.reviewing import pages as review_pages
@@ -38,8 +38,8 @@ urlpatterns = [
     path("account/export/<uuid:pk>/", privacy.export_fetch, name="export_fetch"),
     path("accounts/", include("allauth.urls")),
     path("api/", include("portal.api.urls")),
-    path("admin/experiments/", admin.site.admin_view(pages.experiment), name="experiments"),
-    path("admin/experiments/<slug:modality>/", admin.site.admin_view(pages.experiment), name="experiment"),
+    path("admin/experiments/", admin.site.admin_view(page.experiment), name="experiments"),
+    path("admin/experiments/<slug:modality>/", admin.site.admin_view(page.experiment), name="experiment"),
     path("admin/review/", admin.site.admin_view(review_pages.queue), name="review"),
     path("admin/review/export/", admin.site.admin_view(aside.export_page), name="review_export"),
     path("admin/review/categories/", admin.site.admin_view(aside.proposals), name="review_proposals"),

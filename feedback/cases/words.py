@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from feedback.experiments import Share
+from feedback.experiments.shares import Share
 from feedback.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, SCATTERED
 
 NO_BREAK_SPACE = "\u00a0"

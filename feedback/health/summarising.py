@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from classifier import registry
 from classifier.models import Familiar, Modality, Prediction
-from feedback import tallies
 from feedback.drift.looks import language
 from feedback.drift.summary import Summary
+from feedback.experiments import tallies
 from feedback.health import references, windows
 from feedback.health.figures import Answers, Volume, cohort_of
 from feedback.health.references import Pair, Reference

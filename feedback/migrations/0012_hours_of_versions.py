@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('start', models.DateTimeField(help_text='In UTC.', verbose_name='begins')),
                 ('is_shadow', models.BooleanField(default=False, verbose_name='as a shadow')),
-                ('counts', models.JSONField(default=dict, help_text='See feedback.tallies.Tally.', verbose_name='counts')),
+                ('counts', models.JSONField(default=dict, help_text='See feedback.experiments.tallies.Tally.', verbose_name='counts')),
             ],
             options={
                 'verbose_name': 'hour of a version',

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from classifier import registry, variants
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
+from feedback.experiments.tallies import Tally, first_over_time, totals, uncounted, work_since
 from feedback.health import summarising
 from feedback.models import Feedback
-from feedback.tallies import Tally, first_over_time, totals, uncounted, work_since
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
 from tests.portal.test_model_pages import staff

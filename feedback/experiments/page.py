@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _later
 from classifier import charts, registry
 from classifier.admin.confirming import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
-from feedback.experiments import LEAST, Share
-from feedback.tallies import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
+from feedback.experiments.shares import LEAST, Share
+from feedback.experiments.tallies import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
 WITHOUT_TEST = 7

@@ -12,9 +12,10 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from classifier.models import Fault, Modality, Prediction
-from feedback.experiments import Share
+from feedback.experiments.shares import Share
 from feedback.health.figures import OCTAVE, Times
 from feedback.models import HealthSummary, Period, VersionHour
+from feedback.models.answers import MEASURED
 
 HOUR = timedelta(hours=1)
 POINTS = 12  # of a chart over time
@@ -24,7 +25,7 @@ NEWEST = 2 * HOUR  # that are counted while somebody waits for the page
 # as suspicious say nothing, those that a reviewer overruled only what the reviewer said, and probabilities
 # that were moved to the archive are neither right nor wrong.
 BEST = "(SELECT key FROM jsonb_each_text(p.{modality}_probabilities) ORDER BY value::float DESC LIMIT 1)"
-REVIEWED = "f.review IN ('accepted', 'corrected', 'homeless') AND p.{modality}_probabilities IS NOT NULL"
+REVIEWED = f"f.review IN {MEASURED} AND p.{{modality}}_probabilities IS NOT NULL"
 SAID = "f.review NOT IN ('corrected', 'homeless')"
 ANSWERS = """
 LEFT JOIN feedback_feedback f ON f.prediction_id = p.id AND f.review NOT IN ('rejected', 'flagged')
