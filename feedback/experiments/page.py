@@ -197,6 +197,8 @@ def _share(share: Share, digits: int = 1) -> dict[str, str]:
 def _time(milliseconds: float | None) -> dict[str, str]:
     if milliseconds is None:
         return {"note": "–"}
+    if milliseconds >= 1000:
+        return {"value": f"{milliseconds / 1000:.1f} s"}
     return {"value": f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms"}
 
 
