@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import openvino
 
 ROWS = 8
+_one_thread = threading.Lock()
 
 
 class OpenVinoEngine:
@@ -56,13 +57,24 @@ class OpenVinoEngine:
 
 
 @cache
+def library() -> Any:
+    """Return the library, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    with _one_thread:  # two that use its table of types for the first time wait for each other for ever
+        openvino.Type.f32.to_dtype()
+    return openvino
+
+
+@cache
 def core() -> "openvino.Core":
-    return _openvino().Core()
+    return library().Core()
 
 
 @cache
 def version() -> str:
-    return str(_openvino().__version__).split("-")[0]
+    return str(library().__version__).split("-")[0]
 
 
 @cache
@@ -75,22 +87,13 @@ def convert(network: nn.Module, inputs: Sequence[str], example: Batch) -> "openv
 
     Raises RuntimeError and what tracing the network raises.
     """
-    ov = _openvino()
+    ov = library()
     shapes = {name: [-1, *([-1] if t.dim() == 2 else t.shape[1:])] for name, t in zip(inputs, example, strict=True)}
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # tracing names each branch that it takes
         return ov.convert_model(
             network, input=list(shapes.items()), example_input=dict(zip(inputs, example, strict=True))
         )
-
-
-@cache
-def _openvino() -> Any:
-    """Return the library, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
 
 
 def _quiet() -> Any:

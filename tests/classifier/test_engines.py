@@ -87,6 +87,27 @@ def test_threads_may_share_a_model(cache: Path) -> None:
             assert found == pytest.approx(expected, abs=1e-5)
 
 
+FIRST_USES = """
+import os, sys, threading
+from classifier.engines import openvino_cpu
+openvino = openvino_cpu.library()
+sys.setswitchinterval(1e-6)
+both = threading.Barrier(2)
+def use():
+    both.wait()
+    openvino.Type.i64.to_dtype()
+threads = [threading.Thread(target=use) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+os._exit(0)
+"""
+
+
+def test_two_threads_may_be_the_library_s_first_users() -> None:
+    for _ in range(3):  # left to itself, nearly every try hangs for ever
+        subprocess.run([sys.executable, "-c", FIRST_USES], cwd=ROOT, check=True, timeout=60)
+
+
 def test_a_damaged_conversion_is_made_anew(tmp_path: Path, cache: Path) -> None:
     text_model(cache, "openvino f32 cpu")
     own = shutil.copytree(cache, tmp_path / "own")

@@ -19,7 +19,8 @@ from tests.conftest import picture
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PATIENCE = 120  # seconds; a limit against hanging for ever, not a measurement
+PATIENCE = 180  # seconds; a limit against hanging for ever, not a measurement
+LOG_CHARACTERS = 4000
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -44,6 +45,7 @@ class Stack:
             "AISLE_HOME": str(home),
             "EMAIL_URL": f"file://{home}/mail",
             "LEASE_SECONDS": "5",
+            "PYTHONFAULTHANDLER": "1",  # what `manage` breaks off says where it was
             **environment,
         }
         self.start_postgres()
@@ -115,6 +117,8 @@ class Stack:
     def stop(self) -> None:
         for name in list(self.processes):
             self.kill(name)
+        for log in sorted(self.home.glob("*.log")):  # pytest shows it of tests that failed
+            print(f"--- the end of {log.name}", log.read_text()[-LOG_CHARACTERS:], sep="\n")
         self.stop_valkey()
         self.stop_postgres()
         shutil.rmtree(self.home, ignore_errors=True)
@@ -125,8 +129,17 @@ class Stack:
         return answers(f"{self.address}/health/ready/")
 
     def manage(self, *arguments: str) -> str:
+        """Return a command's output; one that hangs is broken off, with the stacks of its threads on stderr."""
         command = [sys.executable, "manage.py", *arguments]
-        return subprocess.check_output(command, cwd=ROOT, env=self.environment, text=True)
+        with subprocess.Popen(command, cwd=ROOT, env=self.environment, text=True, stdout=subprocess.PIPE) as process:
+            try:
+                output = process.communicate(timeout=PATIENCE)[0]
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, output)
+        return output
 
     def token(self) -> str:
         code = (
