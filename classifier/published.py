@@ -10,6 +10,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, storages
+from filelock import FileLock
 
 from classifier import artifact
 from classifier.artifact import ArtifactError
@@ -57,14 +58,28 @@ def fetch(path: str, checksum: str) -> Path:
     A copy that went bad is fetched anew. Raises ArtifactError when the stored one is bad or missing, and StorageDown
     when it can't be had.
     """
-    folder = settings.MODEL_CACHE / path
+    folder = Path(settings.MODEL_CACHE / path)
+    if _is_good(folder, checksum):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):  # the machine's other processes wait for this copy
+        if not _is_good(folder, checksum):
+            shutil.rmtree(folder, ignore_errors=True)
+            _download(path, checksum, folder)
+    return folder
+
+
+def _is_good(folder: Path, checksum: str) -> bool:
     try:
         artifact.verify(folder, checksum)
-        return Path(folder)
-    except ArtifactError:
-        shutil.rmtree(folder, ignore_errors=True)
+    except (ArtifactError, OSError):  # another process may be replacing it right now
+        return False
+    return True
+
+
+def _download(path: str, checksum: str, folder: Path) -> None:
+    """Put a verified copy of the stored artifact where nothing is, as a whole."""
     storage = storages["models"]
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         fresh = Path(temporary) / "artifact"
         fresh.mkdir()
@@ -76,11 +91,7 @@ def fetch(path: str, checksum: str) -> Path:
         except FileNotFoundError as error:
             raise ArtifactError(f"{path}: missing from the storage") from error
         artifact.verify(fresh, checksum)
-        try:
-            fresh.rename(folder)
-        except OSError:  # another process was quicker; its copy must be as good
-            artifact.verify(folder, checksum)
-    return Path(folder)
+        fresh.rename(folder)
 
 
 def _save(storage: Storage, path: str, content: "File[bytes]") -> None:

@@ -2,6 +2,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,25 @@ def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
     (local / "model.safetensors").write_bytes(b"rotten")
     assert artifact.verify(published.fetch(version.path, version.checksum)) == version.checksum
     assert local.is_relative_to(settings.MODEL_CACHE)
+
+
+def test_processes_that_fetch_at_once_share_one_download(
+    db: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = registry.register(folder, name="candidate")
+    shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
+    downloads: list[str] = []
+    download = published._download
+
+    def noted(path: str, checksum: str, folder: Path) -> None:
+        downloads.append(path)
+        download(path, checksum, folder)
+
+    monkeypatch.setattr(published, "_download", noted)
+    with ThreadPoolExecutor(8) as threads:  # a lock of its own each, as processes have
+        copies = list(threads.map(lambda _: published.fetch(version.path, version.checksum), range(8)))
+    assert downloads == [version.path]
+    assert artifact.verify(copies[0]) == version.checksum
 
 
 def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
