@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from feedback.quality.accuracy import BINS, Bin, Calibration, Estimate, share_of, weighted_share
+from feedback.quality.accuracy import Estimate, share_of, weighted_share
 from feedback.quality.estimated import Calibrator, Expected, expected_accuracy
 
+BINS = 15  # of a reliability diagram, as in table 1 of Guo et al. 2017
 OCTAVE = 8  # bins to a doubling of the time: a percentile is right to some 5 %
 STEPS = 10 * BINS  # of confidence
 EXAMPLES = 5  # of a confusion, the surest ones
@@ -131,11 +132,11 @@ class Answers:
     """What sellers and reviewers said of predictions. `by`: {breakdown: {value: tally}}.
 
     A reviewed row's weight w is 1 / its chance of being reviewed, so that weighted sums describe the traffic (see
-    `quality.accuracy.share`); what review was aimed at has none and is in no weighted sum. `reliability`: {step of
-    confidence: [reviewed rows, sums of w, of w * top probability and of w where it was right]}. `weighted`: [rows, sums
-    of w, w^2, and of both where they were right] of the ensemble; the same of each model in `together`, on products
-    that both models answered, and in `apart`, wherever it answered. `cells`: {true and given category: [rows,
-    [[confidence, id], ...]]}, of all that was reviewed. `labels`: the categories that were chosen.
+    `quality.accuracy.weighted_share`); what review was aimed at has none and is in no weighted sum. `reliability`:
+    {step of confidence: [reviewed rows, sums of w, of w * top probability and of w where it was right]}. `weighted`:
+    [rows, sums of w, w^2, and of both where they were right] of the ensemble; the same of each model in `together`,
+    on products that both models answered, and in `apart`, wherever it answered. `cells`: {true and given category:
+    [rows, [[confidence, id], ...]]}, of all that was reviewed. `labels`: the categories that were chosen.
     """
 
     tally: Tally = field(default_factory=Tally)
@@ -260,12 +261,34 @@ class Answers:
         )
 
 
+@dataclass(frozen=True)
+class Bin:
+    """One bar of a reliability diagram: the rows whose confidence lies in [low, high), and what came of them."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The bins, and the expected calibration error: the bins' |accuracy - confidence|, weighted by their rows."""
+
+    bins: list[Bin]
+    error: float
+
+
 def step_of(confidence: float) -> int:
     return min(int(confidence * STEPS), STEPS - 1)
 
 
 def calibration(reliability: Mapping[int, Sequence[float]]) -> Calibration | None:
-    """Return 15 bins and the expected calibration error of reviewed rows, as `quality.accuracy.calibration` does."""
+    """Return how honest the top probabilities of reviewed rows are: Guo et al. 2017, equation 3, equally wide bins.
+
+    None without a row.
+    """
     if not reliability:
         return None
     sums = np.zeros((BINS, 4))

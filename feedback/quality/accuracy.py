@@ -1,22 +1,15 @@
-"""How often the models were right, how sure one may be of that, and where they were wrong."""
+"""How often somebody was right, how sure one may be of that, and how far two agree."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
-
-Values = npt.NDArray[np.float64]
-Targets = npt.NDArray[np.int64]
 
 LEAST = 30  # rows: with fewer, a figure says more about luck than about a model
 ROUNDING = 1e-6  # rows that weights of equal size may lose
 CONFIDENCE = 0.95
-BINS = 15  # as in table 1 of Guo et al. 2017
-UNKNOWN = -1  # a category that is none of the columns
 
 
 @dataclass(frozen=True)
@@ -46,38 +39,19 @@ def wilson(right: float, total: float, confidence: float = CONFIDENCE) -> tuple[
     return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
 
 
-def share(right: npt.NDArray[np.bool_], inclusion: Values | None = None) -> Estimate | None:
-    """Return the share of rows (n,) that are right, in all the traffic that they were drawn from; None without a row.
-
-    `inclusion` (n,) is each row's probability of having been looked at: 1 for what review was aimed at (suspected
-    errors, low confidence), the random share for the rest. A plain mean over such a mixture describes the queue, not
-    the traffic; weighting each row by 1 / inclusion (Hajek 1971) describes the traffic, as long as everything had some
-    chance to be looked at. The interval is Wilson's at the effective number of rows: share * (1 - share) over the
-    estimator's linearised variance (Korn and Graubard 1998), or Kish's (sum w)^2 / sum w^2 where all are right or all
-    wrong. Raises ValueError for a probability outside (0, 1].
-    """
-    if not len(right):
-        return None
-    weights = np.ones(len(right)) if inclusion is None else _weights(inclusion, len(right))
-    value = float(np.average(right, weights=weights))
-    total = float(weights.sum())
-    effective = total**2 / float(weights @ weights)
-    variance = float(np.sum((weights * (right - value)) ** 2)) / total**2
-    if variance > 0:
-        effective = min(value * (1 - value) / variance, float(len(right)))
-    low, high = wilson(min(value * effective, effective), effective)
-    return Estimate(value, low, high, len(right), effective)
-
-
 def share_of(right: int, rows: int) -> Estimate | None:
     """Return the share of rows that counted the same, of which so many are right; None without a row."""
     return Estimate(right / rows, *wilson(right, rows), rows, float(rows)) if rows else None
 
 
 def weighted_share(rows: float, mass: float, squares: float, right: float, right_squares: float) -> Estimate | None:
-    """Return what `share` returns from sums over the rows: of weights w, of w^2, and of both over those that are right.
+    """Return the share of rows that are right, in all the traffic that they were drawn from; None without a row.
 
-    None without a row.
+    A row's weight w is 1 / its chance of being looked at. Given are the sums of w and w^2 over all rows and over those
+    that are right: the share is Hajek's (1971), which describes the traffic where a plain mean would describe what was
+    picked, as long as everything had some chance. The interval is Wilson's at the effective number of rows: share *
+    (1 - share) over the estimator's linearised variance (Korn and Graubard 1998), or Kish's (sum w)^2 / sum w^2 where
+    all are right or all wrong.
     """
     if not rows:
         return None
@@ -87,39 +61,6 @@ def weighted_share(rows: float, mass: float, squares: float, right: float, right
     if 0 < right < mass and variance > 0:
         effective = min(value * (1 - value) / variance, float(rows))
     return Estimate(value, *wilson(min(value * effective, effective), effective), int(rows), effective)
-
-
-def accuracy(
-    probabilities: npt.NDArray[np.floating[Any]], targets: Targets, inclusion: Values | None = None
-) -> Estimate | None:
-    """Return how often the likeliest column of (n, classes) is the target; rows of NaN are left out."""
-    return top_k(probabilities, targets, 1, inclusion)
-
-
-def top_k(
-    probabilities: npt.NDArray[np.floating[Any]], targets: Targets, k: int, inclusion: Values | None = None
-) -> Estimate | None:
-    """Return how often the target is among the k likeliest columns; of equals the first column comes first.
-
-    A target of `UNKNOWN`, a category that the models don't have, is never among them. Rows of NaN, of a model that
-    could not answer, are left out; None when no row is left.
-    """
-    known = np.isfinite(probabilities).all(axis=1)
-    if not known.any():
-        return None
-    asked, wanted = probabilities[known], targets[known]
-    best = np.argsort(-asked, axis=1, kind="stable")[:, :k]
-    hit = (best == wanted[:, None]).any(axis=1)
-    return share(hit, None if inclusion is None else inclusion[known])
-
-
-def by_model(
-    models: Mapping[str, npt.NDArray[np.floating[Any]]], targets: Targets, inclusion: Values | None = None
-) -> dict[str, Estimate | None]:
-    """Return each model's accuracy on the products that all of them answered, so that the figures can be compared."""
-    known = np.logical_and.reduce([np.isfinite(p).all(axis=1) for p in models.values()])
-    weights = None if inclusion is None else inclusion[known]
-    return {name: accuracy(p[known], targets[known], weights) for name, p in models.items()}
 
 
 def weights(accuracies: Mapping[str, Estimate | None]) -> dict[str, float] | None:
@@ -135,79 +76,6 @@ def weights(accuracies: Mapping[str, Estimate | None]) -> dict[str, float] | Non
         found[name] = estimate.value
     total = sum(found.values())
     return {name: value / total for name, value in found.items()} if total > 0 else None
-
-
-@dataclass(frozen=True)
-class Bin:
-    """One bar of a reliability diagram: the rows whose confidence lies in [low, high), and what came of them."""
-
-    low: float
-    high: float
-    rows: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The bins, and the expected calibration error: the bins' |accuracy - confidence|, weighted by their rows."""
-
-    bins: list[Bin]
-    error: float
-
-
-def calibration(
-    confidence: npt.NDArray[np.floating[Any]], right: npt.NDArray[np.bool_], inclusion: Values | None = None
-) -> Calibration | None:
-    """Return how honest the top probabilities (n,) are: Guo et al. 2017, equation 3, over 15 equally wide bins.
-
-    `inclusion` as in `share`. None without a row.
-    """
-    if not len(right):
-        return None
-    mass = np.ones(len(right)) if inclusion is None else _weights(inclusion, len(right))
-    confidence = np.asarray(confidence, np.float64)
-    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    rows, masses, sure, hit = (
-        np.bincount(place, weights=values, minlength=BINS)
-        for values in (np.ones(len(right)), mass, mass * confidence, mass * right)
-    )
-    bins = [
-        Bin(
-            b / BINS,
-            (b + 1) / BINS,
-            int(rows[b]),
-            *((sure[b] / masses[b], hit[b] / masses[b]) if rows[b] else (None,) * 2),
-        )
-        for b in range(BINS)
-    ]
-    return Calibration(bins, float(np.abs(hit - sure).sum() / mass.sum()))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Products of one category that were given one: how many, and the rows of the surest."""
-
-    true: int
-    given: int
-    count: int
-    examples: list[int]
-
-
-def confusion(
-    given: Targets, confidence: npt.NDArray[np.floating[Any]], targets: Targets, examples: int = 5
-) -> list[Cell]:
-    """Return the cells that aren't empty, the right answers included, the fullest first.
-
-    `given` and `targets` (n,) are columns; `confidence` (n,) orders the examples. Sparse, for there may be thousands
-    of categories.
-    """
-    order = np.argsort(-np.asarray(confidence, np.float64), kind="stable")
-    cells: dict[tuple[int, int], list[int]] = {}
-    for row in order:
-        cells.setdefault((int(targets[row]), int(given[row])), []).append(int(row))
-    found = [Cell(true, said, len(rows), rows[:examples]) for (true, said), rows in cells.items()]
-    return sorted(found, key=lambda cell: (-cell.count, cell.true, cell.given))
 
 
 @dataclass(frozen=True)
@@ -247,10 +115,3 @@ def kappa(first: Sequence[str], second: Sequence[str]) -> Kappa | None:
     variance = (own + crossed - (value - chance * (1 - value)) ** 2) / (len(first) * (1 - chance) ** 2)
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(max(variance, 0.0))
     return Kappa(value, max(value - half, -1.0), min(value + half, 1.0), agreed, len(first))
-
-
-def _weights(inclusion: Values, rows: int) -> Values:
-    given = np.asarray(inclusion, np.float64)
-    if given.shape != (rows,) or not np.all((given > 0) & (given <= 1)):
-        raise ValueError(f"{rows} rows need as many probabilities above 0 and up to 1")
-    return 1 / given

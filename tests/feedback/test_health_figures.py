@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from feedback.health.figures import Answers, Times, Volume, calibration, calibrator, cohort_of, expected
-from feedback.quality import accuracy, estimated
+from feedback.health.figures import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
+from feedback.quality import estimated
+from tests.feedback.test_quality import forecasts, weighted
 
 
 def test_figures_are_those_of_the_rows() -> None:
@@ -25,15 +26,16 @@ def test_figures_are_those_of_the_rows() -> None:
         )  # fmt: skip
     again = Answers.from_json(json.loads(json.dumps(answers.to_json())))
     assert again == answers
-    plain, mine = accuracy.calibration(confidence, right, inclusion), calibration(again.reliability)
-    assert plain and mine
-    assert mine.error == pytest.approx(plain.error)
-    assert [b.rows for b in mine.bins] == [b.rows for b in plain.bins]
-    assert [b.accuracy for b in mine.bins[3:]] == pytest.approx([b.accuracy for b in plain.bins[3:]])
-    weighted, whole = accuracy.share(right, inclusion), again.accuracy()
-    assert weighted and whole and whole.rows == 3_000
-    assert (whole.value, whole.low, whole.high) == pytest.approx((weighted.value, weighted.low, weighted.high))
-    text, wrong = again.by_model()["text"], accuracy.share(~right, inclusion)
+    mine = calibration(again.reliability)
+    place, weight = (confidence * 15).astype(int), 1 / inclusion
+    sure, hit, mass = (np.bincount(place, values, 15) for values in (weight * confidence, weight * right, weight))
+    assert mine and mine.error == pytest.approx(np.abs(hit - sure).sum() / mass.sum())
+    assert [b.rows for b in mine.bins] == np.bincount(place, minlength=15).tolist()
+    assert [b.accuracy for b in mine.bins[3:]] == pytest.approx(hit[3:] / mass[3:])
+    drawn, whole = weighted(right, inclusion), again.accuracy()
+    assert drawn and whole and whole.rows == 3_000
+    assert (whole.value, whole.low, whole.high) == pytest.approx((drawn.value, drawn.low, drawn.high))
+    text, wrong = again.by_model()["text"], weighted(~right, inclusion)
     assert text and wrong and (text.value, text.low, text.high) == pytest.approx((wrong.value, wrong.low, wrong.high))
     fitted = calibrator(again.reliability)
     exact = estimated.Calibrator.fit(confidence, right)
@@ -42,6 +44,25 @@ def test_figures_are_those_of_the_rows() -> None:
     assert one and two and one.rows == two.rows
     assert one.accuracy == pytest.approx(two.accuracy, abs=0.02)
     assert one.high - one.low == pytest.approx(two.high - two.low, rel=0.1)
+
+
+def test_calibration_is_that_of_training() -> None:
+    from training.evaluate import calibration_error, reliability
+
+    probabilities, targets = forecasts(500)
+    training = probabilities.astype(np.float32), targets
+    sums: dict[int, list[float]] = {}
+    for sure, right in zip(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets, strict=True):
+        step = sums.setdefault(step_of(sure), [0.0] * 4)
+        step[:] = np.add(step, [1, 1, sure, right])
+    found = calibration(sums)
+    assert found and found.error == pytest.approx(
+        calibration_error(probabilities.astype(np.float32), targets), abs=1e-6
+    )
+    for mine, known in zip(found.bins, reliability(*training), strict=True):
+        assert (mine.rows, mine.accuracy) == (known["count"], pytest.approx(known["accuracy"]))
+    certain = calibration({step_of(1.0): [3, 3, 3, 3]})
+    assert certain and certain.error == 0 and certain.bins[0].accuracy is None
 
 
 def test_figures_of_nothing_are_nothing() -> None:

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 
 from feedback.quality import accuracy, labels
-from feedback.quality.accuracy import UNKNOWN, Cell, Estimate
+from feedback.quality.accuracy import Estimate
 from feedback.quality.estimated import Calibrator, expected_accuracy
 
 NAN = np.nan
@@ -28,8 +28,17 @@ def test_wilsons_interval_is_scipys(right: int, total: int) -> None:
     assert accuracy.wilson(right, total) == pytest.approx((known.low, known.high))
 
 
+def weighted(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
+    """Return the share of rows (n,) that are right, each looked at with its chance."""
+    weights = 1 / chance
+    return accuracy.weighted_share(
+        len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()
+    )
+
+
 def test_a_share_of_nothing_is_none_or_refused() -> None:
-    assert accuracy.share(np.zeros(0, bool)) is None
+    assert accuracy.share_of(0, 0) is None
+    assert weighted(np.zeros(0, bool), np.zeros(0)) is None
     with pytest.raises(ValueError, match="no share"):
         accuracy.wilson(0, 0)
     with pytest.raises(ValueError, match="no share"):
@@ -37,63 +46,49 @@ def test_a_share_of_nothing_is_none_or_refused() -> None:
 
 
 def test_one_row_is_a_figure_but_not_enough() -> None:
-    estimate = accuracy.share(np.array([True]))
+    estimate = accuracy.share_of(1, 1)
     assert estimate is not None
     assert estimate.value == 1.0
     assert estimate.low < 0.25
     assert not estimate.is_enough
 
 
-def test_equal_chances_change_nothing() -> None:
-    right = np.arange(90) % 3 > 0
-    plain, weighted = accuracy.share(right), accuracy.share(right, np.full(90, 0.2))
+@pytest.mark.parametrize("right", [np.arange(90) % 3 > 0, np.ones(90, bool), np.zeros(90, bool)])
+def test_equal_chances_change_nothing(right: np.ndarray) -> None:
+    plain, found = accuracy.share_of(int(right.sum()), 90), weighted(right, np.full(90, 0.2))
     assert plain is not None
-    assert weighted is not None
-    assert (weighted.value, weighted.low, weighted.effective) == pytest.approx(
-        (plain.value, plain.low, plain.effective)
+    assert found is not None
+    assert (found.value, found.low, found.high, found.effective) == pytest.approx(
+        (plain.value, plain.low, plain.high, plain.effective)
     )
+
+
+def test_the_effective_rows_are_those_of_the_linearised_variance() -> None:
+    rng = np.random.default_rng(11)
+    right, chance = rng.random(400) < 0.8, rng.uniform(0.1, 1, 400)
+    found, weights = weighted(right, chance), 1 / chance
+    value = np.average(right, weights=weights)
+    variance = np.sum((weights * (right - value)) ** 2) / weights.sum() ** 2
+    assert found is not None
+    assert (found.value, found.effective) == pytest.approx((value, value * (1 - value) / variance))
 
 
 def test_aimed_review_is_unbiased_when_weighted_and_misleads_when_not() -> None:
     rng = np.random.default_rng(7)
-    hits, plain, weighted = 0, [], []
+    hits, plain, values = 0, [], []
     for _ in range(300):
         doubtful = rng.random(4_000) < 0.2
         right = np.where(doubtful, rng.random(4_000) < 0.4, rng.random(4_000) < 0.95)
         chance = np.where(doubtful, 1.0, 0.1)
         seen = rng.random(4_000) < chance
-        estimate = accuracy.share(right[seen], chance[seen])
+        estimate = weighted(right[seen], chance[seen])
         assert estimate is not None
         hits += estimate.low <= 0.84 <= estimate.high
-        weighted.append(estimate.value)
+        values.append(estimate.value)
         plain.append(right[seen].mean())
-    assert np.mean(weighted) == pytest.approx(0.84, abs=0.003)
+    assert np.mean(values) == pytest.approx(0.84, abs=0.003)
     assert np.mean(plain) < 0.65
     assert stats.binomtest(hits, 300, 0.95, alternative="less").pvalue > 0.001
-
-
-def test_a_chance_must_be_one() -> None:
-    for chance in ([0.0], [1.2], [NAN], [0.5, 0.5]):
-        with pytest.raises(ValueError, match="probabilities"):
-            accuracy.share(np.array([True]), np.array(chance))
-
-
-def test_top_k_counts_ties_in_the_order_of_columns_and_leaves_out_who_did_not_answer() -> None:
-    probabilities = np.array([[0.4, 0.4, 0.2], [0.1, 0.2, 0.7], [NAN] * 3, [0.5, 0.3, 0.2]])
-    targets = np.array([1, 1, 0, UNKNOWN])
-    first, two = (accuracy.top_k(probabilities, targets, k) for k in (1, 2))
-    assert first is not None
-    assert two is not None
-    assert (first.value, first.rows) == (0.0, 3)
-    assert two.value == pytest.approx(2 / 3)
-    assert accuracy.accuracy(np.full((2, 3), NAN), np.array([0, 1])) is None
-
-
-def test_models_are_compared_on_what_all_of_them_answered() -> None:
-    text = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]])
-    image = np.array([[0.6, 0.4], [NAN, NAN], [0.7, 0.3]])
-    found = accuracy.by_model({"text": text, "image": image}, np.array([0, 1, 1]))
-    assert {name: (e.value, e.rows) for name, e in found.items() if e} == {"text": (1.0, 2), "image": (0.5, 2)}
 
 
 def test_weights_follow_accuracies_and_wait_for_enough_rows() -> None:
@@ -103,31 +98,6 @@ def test_weights_follow_accuracies_and_wait_for_enough_rows() -> None:
     assert accuracy.weights({"text": good, "image": None}) is None
     never = Estimate(0.0, 0, 0.1, 100, 100)
     assert accuracy.weights({"text": never, "image": never}) is None
-
-
-def test_calibration_is_that_of_training() -> None:
-    from training.evaluate import calibration_error, reliability
-
-    probabilities, targets = forecasts(500)
-    found = accuracy.calibration(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
-    assert found is not None
-    assert found.error == pytest.approx(calibration_error(probabilities.astype(np.float32), targets), abs=1e-6)
-    for mine, known in zip(found.bins, reliability(probabilities.astype(np.float32), targets), strict=True):
-        assert mine.rows == known["count"]
-        assert mine.accuracy == pytest.approx(known["accuracy"])
-    assert accuracy.calibration(np.zeros(0), np.zeros(0, bool)) is None
-    sure = accuracy.calibration(np.ones(3), np.ones(3, bool))
-    assert sure is not None
-    assert sure.error == 0
-    assert sure.bins[0].accuracy is None
-
-
-def test_confusion_shows_the_surest_examples_of_each_cell() -> None:
-    cells = accuracy.confusion(
-        np.array([1, 1, 0, 1]), np.array([0.5, 0.9, 0.8, 0.7]), np.array([0, 0, 0, UNKNOWN]), examples=1
-    )
-    assert cells == [Cell(0, 1, 2, [1]), Cell(-1, 1, 1, [3]), Cell(0, 0, 1, [2])]
-    assert accuracy.confusion(np.zeros(0, int), np.zeros(0), np.zeros(0, int)) == []
 
 
 def test_kappa_is_sklearns_and_its_interval_covers() -> None:
