@@ -1,5 +1,6 @@
 """Hours and days are held against their reference; what is found becomes a report, and a breach is told once."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from feedback.health.figures import Answers
 from feedback.health.summarising import DAY, HOUR, add_answers
 from feedback.models import HealthSummary, MonitoringReport, Period
 from feedback.quality.accuracy import Estimate
+
+log = logging.getLogger(__name__)
 
 Kind = MonitoringReport.Kind
 
@@ -56,27 +59,35 @@ def forget_quiet_hours(*, now: datetime | None = None) -> int:
 
 def _drift(now: datetime) -> Iterator[MonitoringReport]:
     for row in _unreported(Kind.DRIFT, [Period.HOUR, Period.DAY], now):
-        whole = HealthSummary.objects.get(pk=row.pk)
-        reference = references.load((whole.text_version_id, whole.image_version_id))
-        if reference is None or whole.drift is None:
+        try:
+            compared = _compare(HealthSummary.objects.get(pk=row.pk))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            log.exception("Health summary %s can't be compared; the others are.", row.pk)
             continue
-        window = Summary.from_json(whole.drift)
-        if window.layout.edges != reference.layout.edges:  # it was binned for an earlier reference
-            continue
-        window = windows.with_labels(window, Answers.from_json(whole.answers).labels)
-        findings = compare(reference.summary, window, thresholds())
-        found = drifted(findings)
-        yield _keep(
-            MonitoringReport(
-                kind=Kind.DRIFT,
-                modality=_modality(found),
-                summary=_told(whole, findings),
-                figures={"rows": window.rows, "findings": [_plain(finding) for finding in findings]},
-                breached=bool(found),
-                **_about(whole),
-            ),
-            {finding.column for finding in found},
-        )
+        if compared:
+            yield _keep(*compared)
+
+
+def _compare(whole: HealthSummary) -> tuple[MonitoringReport, set[str]] | None:
+    """Return the report on a summary and the columns that drifted; None where there is nothing to compare it with."""
+    reference = references.load((whole.text_version_id, whole.image_version_id))
+    if reference is None or whole.drift is None:
+        return None
+    window = Summary.from_json(whole.drift)
+    if window.layout.edges != reference.layout.edges:  # it was binned for an earlier reference
+        return None
+    window = windows.with_labels(window, Answers.from_json(whole.answers).labels)
+    findings = compare(reference.summary, window, thresholds())
+    found = drifted(findings)
+    report = MonitoringReport(
+        kind=Kind.DRIFT,
+        modality=_modality(found),
+        summary=_told(whole, findings),
+        figures={"rows": window.rows, "findings": [_plain(finding) for finding in findings]},
+        breached=bool(found),
+        **_about(whole),
+    )
+    return report, {finding.column for finding in found}
 
 
 def _accuracy(now: datetime) -> Iterator[MonitoringReport]:

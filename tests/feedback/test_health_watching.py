@@ -74,6 +74,21 @@ def test_a_quiet_day_is_reported_and_tells_nobody(seller: User, settled: datetim
     assert follow(settled + DAY + HOUR) == []
 
 
+def test_a_summary_that_can_not_be_read_keeps_none_of_the_others_from_being_watched(
+    seller: User, settled: datetime, caplog: pytest.LogCaptureFixture
+) -> None:
+    again(settled)
+    predict(seller, settled, 240, within=DAY)
+    while summarising.summarise(now=settled + DAY + HOUR):
+        pass
+    broken = HealthSummary.objects.of(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
+    HealthSummary.objects.filter(pk=broken.pk).update(drift={"rows": "many"})
+    reports = watching.watch(now=settled + DAY + HOUR)
+    assert {report.period for report in reports} == {"hour", "day"}
+    assert broken.start not in {report.start for report in reports if report.period == "hour"}
+    assert f"Health summary {broken.pk} can't be compared" in caplog.text
+
+
 class Receiver(BaseHTTPRequestHandler):
     received: list[Any] = []
     status = 200
