@@ -183,10 +183,8 @@ class Queue:
     """A seller's rows in the database that the running workers share."""
 
     def __init__(self, items: Sequence[Item]) -> None:
-        from django.core.files.uploadedfile import SimpleUploadedFile
         from knox.models import AuthToken
 
-        from portal import photos
         from portal.models import User
         from portal.roles import Role
 
@@ -196,8 +194,17 @@ class Queue:
         self.stored = [
             Stored(item.title, item.description, photo.small, vars(photo))
             for item in track(items, "Storing photographs")
-            for photo in [photos.clean_photo(SimpleUploadedFile("photo.jpg", item.photo))]
+            for photo in [self._store(item.photo)]
         ]
+
+    def _store(self, content: bytes) -> Any:
+        from django.core.files.uploadedfile import SimpleUploadedFile
+
+        from portal import photos
+
+        photo = photos.Photo.anew()
+        photos.store_photo(photo, photos.clean_photo(SimpleUploadedFile("photo.jpg", content)))
+        return photo
 
     def drain(self, *, warm: bool = False) -> float:
         """Queue all rows (`warm`: a few) at one instant; return the seconds until the last result is stored."""

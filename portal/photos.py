@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from django.conf import settings
@@ -40,28 +40,42 @@ class Photo:
     def __bool__(self) -> bool:
         return bool(self.large)
 
+    @classmethod
+    def anew(cls) -> "Photo":
+        """Return names that nothing has and nobody can guess."""
+        key = uuid4().hex
+        return cls(f"{key[:2]}/{key}-large.jpg", f"{key[:2]}/{key}-small.jpg")
+
     def as_fields(self) -> dict[str, str]:
         """The fields of Product and Prediction that hold a photo."""
         return {f"photo_{size}": name for size, name in asdict(self).items()}
 
 
-def clean_photo(upload: "UploadedFile[Any]") -> Photo:
-    """Decode an upload once, orient it, drop everything but its pixels and store a large and a small copy.
+class Copies(NamedTuple):
+    """A clean photo, as two JPEG files."""
+
+    large: bytes
+    small: bytes
+
+
+def clean_photo(upload: "UploadedFile[Any]") -> Copies:
+    """Decode an upload once, orient it, drop everything but its pixels and return a large and a small copy.
 
     Raises PhotoError for what is too large, not a JPEG, PNG or WebP, animated, broken or oddly shaped, and when
-    the storage is down.
+    the storage is known to be down.
     """
     _check_size(upload)
     if breaker.rests:  # nothing is decoded to be refused afterwards
         raise _storage_down()
-    large, small = _copies_in_turn(upload)
-    key = uuid4().hex
+    return _copies_in_turn(upload)
+
+
+def store_photo(photo: Photo, copies: Copies) -> None:
+    """Write both copies. Raises PhotoError when the storage is down; one of them may lie there then."""
     try:
         with storage_faults():
-            return Photo(
-                large=default_storage.save(f"{key[:2]}/{key}-large.jpg", ContentFile(large)),
-                small=default_storage.save(f"{key[:2]}/{key}-small.jpg", ContentFile(small)),
-            )
+            default_storage.save(photo.large, ContentFile(copies.large))
+            default_storage.save(photo.small, ContentFile(copies.small))
     except StorageDown as error:
         raise _storage_down() from error
 
@@ -74,7 +88,7 @@ def delete_photo(photo: Photo) -> None:
                 default_storage.delete(name)
 
 
-def _copies_in_turn(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:
+def _copies_in_turn(upload: "UploadedFile[Any]") -> Copies:
     if not DECODING.acquire(timeout=LONGEST_TURN):
         raise PhotoError(
             _("Many photos are coming in at the moment. Please try again in a minute."), code="busy", status=503
@@ -85,12 +99,12 @@ def _copies_in_turn(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:
         DECODING.release()
 
 
-def _copies(upload: "UploadedFile[Any]") -> tuple[bytes, bytes]:
+def _copies(upload: "UploadedFile[Any]") -> Copies:
     try:
         upload.seek(0)
         with Image.open(upload, formats=pictures.FORMATS) as picture:
             _check_shape(picture)
-            return pictures.copies(picture)
+            return Copies(*pictures.copies(picture))
     except UnidentifiedImageError as error:
         raise PhotoError(
             _("This file is not a JPEG, PNG or WebP picture. Save it as one of these, or take a new photo."),

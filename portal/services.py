@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from classifier import connections, queue
@@ -44,14 +44,14 @@ def check_queue(*, priority: Priority) -> None:
 
 def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
     """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
-    connections.release()  # decoding waits its turn, and the storage may be slow
-    photo = photos.clean_photo(upload)
-    try:
-        return PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
-    except DatabaseError:
-        with suppress(StorageDown):
-            photos.delete_photo(photo)  # no row names it, so nothing else ever would
-        raise
+    connections.release()  # decoding waits its turn
+    copies = photos.clean_photo(upload)
+    photo = Photo.anew()
+    # The row goes first: whatever the storage does, nothing lies there that no row names and no erasure would find.
+    draft = PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
+    connections.release()  # the storage may be slow
+    photos.store_photo(photo, copies)
+    return draft
 
 
 @transaction.atomic
@@ -152,14 +152,19 @@ def delete_products(*, products: Iterable[Product]) -> int:
 
 
 def delete_stale_drafts() -> int:
-    """Delete photos that no product took within a day. Return how many."""
-    stale = list(PhotoDraft.objects.filter(created_at__lt=timezone.now() - DRAFTS_LIVE))
-    for draft in stale:
-        # The row goes first: should a product take the photo just now, one of the two finds no row.
-        if PhotoDraft.objects.filter(pk=draft.pk).delete()[0]:
-            with suppress(StorageDown):  # two small files stay behind; the others are still to be deleted
-                photos.delete_photo(Photo(draft.large, draft.small))
-    return len(stale)
+    """Delete photos that no product took within a day, up to one that the storage refuses. Return how many."""
+    stale = list(PhotoDraft.objects.filter(created_at__lt=timezone.now() - DRAFTS_LIVE).values_list("pk", flat=True))
+    deleted = 0
+    with suppress(StorageDown):
+        for pk in stale:
+            with transaction.atomic():
+                # Locked: should a product take the photo just now, one of the two finds no row.
+                draft = PhotoDraft.objects.select_for_update(skip_locked=True).filter(pk=pk).first()
+                if draft:
+                    photos.delete_photo(Photo(draft.large, draft.small))
+                    draft.delete()
+                    deleted += 1
+    return deleted
 
 
 def _take(draft: PhotoDraft | None) -> Photo:

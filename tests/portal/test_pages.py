@@ -311,6 +311,33 @@ def test_stale_drafts_are_deleted_with_their_files(browser: Client, seller: User
     assert not default_storage.exists(draft.large) and not default_storage.exists(draft.small)
 
 
+def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
+    browser: Client, seller: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import timedelta
+
+    from portal.services import delete_stale_drafts
+
+    def fail(name: str, *_: object) -> None:
+        if "-small" in name:
+            raise OSError("the storage is full")
+        save(name, *_)
+
+    save = default_storage.save
+    monkeypatch.setattr(default_storage, "save", fail)
+    page = submit(browser, title="Mug", photo=upload(picture())).content.decode()
+    assert "store photos at the moment" in page and "Mug" in page
+    draft = PhotoDraft.objects.get()
+    assert default_storage.exists(draft.large) and not default_storage.exists(draft.small)
+    PhotoDraft.objects.update(created_at=draft.created_at - timedelta(days=2))
+    with monkeypatch.context() as away:
+        away.setattr(default_storage, "delete", lambda name: fail("-small"))
+        assert delete_stale_drafts() == 0
+    assert PhotoDraft.objects.get() == draft
+    assert delete_stale_drafts() == 1
+    assert not default_storage.exists(draft.large) and not PhotoDraft.objects.exists()
+
+
 def test_nothing_that_is_not_calibrated_is_said_in_per_cent(
     browser: Client, api: APIClient, seller: User, make_product: MakeProduct
 ) -> None:

@@ -88,6 +88,10 @@ class Stack:
     def start_worker(self, name: str = "predict", queue: str = "predict", host: str = "test") -> None:
         self.start(name, *self._celery("worker", "-Q", queue, "-c", "1", "-n", f"{name}@{host}", "-l", "INFO"))
 
+    def wait_for_models(self, name: str = "predict") -> None:
+        """Wait until a predict worker has loaded what is deployed: "ready" it is before."""
+        wait_until(lambda: self.log(name).count("is computed by") >= 2, f"the models of {name}")
+
     def start_beat(self) -> None:
         self.start("beat", *self._celery("beat", "--pidfile="))
 

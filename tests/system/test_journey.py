@@ -22,7 +22,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Iterator
     stack = Stack(with_networks(tmp_path_factory.mktemp("aisle"), converted))
     try:
         stack.start_all(pages=True)
-        wait_until(lambda: "ready" in stack.log("predict"), "the predict worker")
+        stack.wait_for_models()
         yield stack
     finally:
         stack.stop()

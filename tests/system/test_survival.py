@@ -85,7 +85,7 @@ def test_a_restarted_database_loses_nothing_that_was_taken(stack: Stack) -> None
 def test_a_lone_upload_is_answered_while_its_client_waits(stack: Stack) -> None:
     stack.start_all()
     uploader = Uploader(stack)
-    wait_until(lambda: "ready" in stack.log("predict"), "the worker")
+    stack.wait_for_models()
     answer = uploader.upload("Acoustic guitar", wait=10)
     assert answer.status_code == 200
     assert len(answer.json()["top5"]) == 5

@@ -132,7 +132,7 @@ def test_four_workers_on_four_hosts_never_claim_a_row_twice(stack: Stack) -> Non
     for host in hosts:
         stack.start_worker(host, host=host)
     for host in hosts:
-        wait_until(lambda host=host: stack.log(host).count("is computed by") == 2, f"{host}'s models")  # type: ignore[misc]
+        stack.wait_for_models(host)
     stack.execute(NOTE_EVERY_CLAIM_AND_RESULT)
     stack.manage("shell", "--no-imports", "-v0", "-c", QUEUE_AND_RING)
     wait_until(lambda: stack.count("state = 'done'") == 400, "all answers")
