@@ -152,18 +152,16 @@ def delete_products(*, products: Iterable[Product]) -> int:
 
 
 def delete_stale_drafts() -> int:
-    """Delete photos that no product took within a day, up to one that the storage refuses. Return how many."""
+    """Delete photos that no product took within a day; one that the storage refuses waits. Return how many."""
     stale = list(PhotoDraft.objects.filter(created_at__lt=timezone.now() - DRAFTS_LIVE).values_list("pk", flat=True))
     deleted = 0
-    with suppress(StorageDown):
-        for pk in stale:
-            with transaction.atomic():
-                # Locked: should a product take the photo just now, one of the two finds no row.
-                draft = PhotoDraft.objects.select_for_update(skip_locked=True).filter(pk=pk).first()
-                if draft:
-                    photos.delete_photo(Photo(draft.large, draft.small))
-                    draft.delete()
-                    deleted += 1
+    for pk in stale:
+        with suppress(StorageDown), transaction.atomic():
+            # Locked: should a product take the photo just now, one of the two finds no row.
+            draft = PhotoDraft.objects.select_for_update(skip_locked=True).filter(pk=pk).first()
+            if draft:
+                photos.delete_photo(Photo(draft.large, draft.small))
+                deleted += draft.delete()[0]
     return deleted
 
 

@@ -80,13 +80,11 @@ def _read(folder: Path) -> Converted | None:
 
 def _write(made: Converted, folder: Path) -> None:
     """Put the files there as a whole, in the place of damaged ones and of what another library made of the weights."""
-    import openvino
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
         fresh = Path(temporary) / "network"
         fresh.mkdir()
-        openvino.save_model(made.model, fresh / NETWORK, compress_to_fp16=False)
+        openvino_cpu.runtime().save_model(made.model, fresh / NETWORK, compress_to_fp16=False)
         np.save(fresh / REFERENCE, made.reference)
         digests = {path.name: _digest(path) for path in fresh.iterdir()}
         (fresh / SEAL).write_text(json.dumps(digests, indent=1))

@@ -57,8 +57,8 @@ class OpenVinoEngine:
 
 
 @cache
-def library() -> Any:
-    """Return the library, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
+def runtime() -> Any:
+    """Return OpenVINO, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -69,12 +69,12 @@ def library() -> Any:
 
 @cache
 def core() -> "openvino.Core":
-    return library().Core()
+    return runtime().Core()
 
 
 @cache
 def version() -> str:
-    return str(library().__version__).split("-")[0]
+    return str(runtime().__version__).split("-")[0]
 
 
 @cache
@@ -87,7 +87,7 @@ def convert(network: nn.Module, inputs: Sequence[str], example: Batch) -> "openv
 
     Raises RuntimeError and what tracing the network raises.
     """
-    ov = library()
+    ov = runtime()
     shapes = {name: [-1, *([-1] if t.dim() == 2 else t.shape[1:])] for name, t in zip(inputs, example, strict=True)}
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # tracing names each branch that it takes

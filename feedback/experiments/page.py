@@ -1,6 +1,6 @@
 """The staff's page on which versions at work are compared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
@@ -24,6 +25,12 @@ PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
 WITHOUT_TEST = 7
 LEAST_AT_A_POINT = 20
 LATEST = 6
+Measures = Sequence[tuple[str | Promise, Callable[[Tally], Share]]]
+LIVE: Measures = (
+    (_later("Seller chose the first"), lambda tally: tally.chose_first),
+    (_later("Seller chose one of the five"), lambda tally: tally.chose_five),
+)
+SHADOW: Measures = ((_later("Agrees with the live model"), lambda tally: tally.agrees),)
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,10 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
         "waiting_hours": waiting_hours(since),
         "variants": variants,
         "live": live,
-        "live_rows": _live_rows(live),
+        "live_rows": _rows(live, LIVE),
         "chances": _chances(baseline, live[1:]) if baseline else [],
         "shadows": shadows,
-        "shadow_rows": _shadow_rows(shadows),
+        "shadow_rows": _rows(shadows, SHADOW),
         "chart": _chart(work, since, now, live),
         "least": LEAST,
         "may_deploy": request.user.has_perm(DEPLOY),
@@ -117,24 +124,13 @@ def _columns(tallies: dict[int, Tally], variants: Sequence[Variant]) -> list[Col
     return own + [Column(version, None, tallies[version.pk]) for version in left]
 
 
-def _live_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
+def _rows(columns: Sequence[Column], own: Measures) -> list[dict[str, Any]]:
+    """Return the table's rows: what both kinds of versions have, and in between what only theirs has."""
     tallies = [column.tally for column in columns]
+    measures = [*own, (_("Right by itself, on reviewed answers"), lambda tally: tally.was_right)]
     return [
         {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
-        {"name": _("Seller chose the first"), "cells": [_share(tally.chose_first) for tally in tallies]},
-        {"name": _("Seller chose one of the five"), "cells": [_share(tally.chose_five) for tally in tallies]},
-        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.was_right) for tally in tallies]},
-        *_times(tallies),
-        {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
-    ]
-
-
-def _shadow_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    tallies = [column.tally for column in columns]
-    return [
-        {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
-        {"name": _("Agrees with the live model"), "cells": [_share(tally.agrees) for tally in tallies]},
-        {"name": _("Right by itself, on reviewed answers"), "cells": [_share(tally.was_right) for tally in tallies]},
+        *({"name": name, "cells": [_share(of(tally)) for tally in tallies]} for name, of in measures),
         *_times(tallies),
         {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
     ]

@@ -90,7 +90,7 @@ def test_threads_may_share_a_model(cache: Path) -> None:
 FIRST_USES = """
 import os, sys, threading
 from classifier.engines import openvino_cpu
-openvino = openvino_cpu.library()
+openvino = openvino_cpu.runtime()
 sys.setswitchinterval(1e-6)
 both = threading.Barrier(2)
 def use():

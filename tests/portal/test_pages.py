@@ -316,26 +316,33 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
 ) -> None:
     from datetime import timedelta
 
-    from portal.services import delete_stale_drafts
+    from portal.services import delete_stale_drafts, keep_photo
 
-    def fail(name: str, *_: object) -> None:
-        if "-small" in name:
-            raise OSError("the storage is full")
-        save(name, *_)
+    def fail_for(word: str, method: str) -> None:
+        real = getattr(default_storage, method)
 
-    save = default_storage.save
-    monkeypatch.setattr(default_storage, "save", fail)
-    page = submit(browser, title="Mug", photo=upload(picture())).content.decode()
+        def failing(name: str, *rest: object) -> object:
+            if word in name:
+                raise OSError("the storage is full")
+            return real(name, *rest)
+
+        monkeypatch.setattr(default_storage, method, failing)
+
+    fail_for("-small", "save")
+    page = submit(browser, title="Mug", photo=upload(picture())).content.decode()  # type: ignore[attr-defined]
     assert "store photos at the moment" in page and "Mug" in page
-    draft = PhotoDraft.objects.get()
-    assert default_storage.exists(draft.large) and not default_storage.exists(draft.small)
-    PhotoDraft.objects.update(created_at=draft.created_at - timedelta(days=2))
-    with monkeypatch.context() as away:
-        away.setattr(default_storage, "delete", lambda name: fail("-small"))
-        assert delete_stale_drafts() == 0
-    assert PhotoDraft.objects.get() == draft
+    left = PhotoDraft.objects.get()
+    assert default_storage.exists(left.large) and not default_storage.exists(left.small)
+
+    monkeypatch.undo()
+    keep_photo(seller=seller, upload=upload())
+    PhotoDraft.objects.update(created_at=left.created_at - timedelta(days=2))
+    fail_for(left.large, "delete")
+    assert delete_stale_drafts() == 1, "one that is refused keeps none of the others"
+    assert PhotoDraft.objects.get() == left
+    monkeypatch.undo()
     assert delete_stale_drafts() == 1
-    assert not default_storage.exists(draft.large) and not PhotoDraft.objects.exists()
+    assert not default_storage.exists(left.large) and not PhotoDraft.objects.exists()
 
 
 def test_nothing_that_is_not_calibrated_is_said_in_per_cent(
