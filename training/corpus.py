@@ -283,6 +283,12 @@ def _check(classes: Mapping[str, Mapping[str, int]]) -> None:
         raise CorpusError("Some labels have no training row. The examples changed meanwhile: make the dataset again.")
 
 
+def concatenate(parts: Sequence["Dataset"]) -> "Dataset":
+    """Return the rows of several splits with the same columns, one after the other."""
+    joined: Dataset = _offline_datasets().concatenate_datasets(list(parts))
+    return joined
+
+
 def _nullable(columns: Sequence[str]) -> pa.Schema:
     return pa.schema([SCHEMA.field(column).with_nullable(True) for column in columns])
 

@@ -4,14 +4,15 @@ import hashlib
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from training.corpus import Corpus, CorpusError, row_key
+from training.corpus import Corpus, CorpusError, concatenate, row_key
 from training.fit.progress import FitError
 from training.recipes import Modality, Recipe
 
@@ -23,7 +24,11 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Job:
-    """What to fit: `start` is the artifact to go on from, `trials` how many variations to try first."""
+    """What to fit: `start` is the artifact to go on from, `trials` how many variations to try first.
+
+    `replay` is a second corpus, of what the model to go on from must not forget: its training and validation rows are
+    used beside those of `corpus`. `kept` names the labels that only `start` and `replay` know.
+    """
 
     workdir: Path
     modality: Modality
@@ -31,6 +36,8 @@ class Job:
     corpus: Path
     labels: tuple[str, ...]
     start: Path | None = None
+    replay: Path | None = None
+    kept: frozenset[str] = frozenset()
     trials: int = 0
     storage: str | None = None
     study: str | None = None
@@ -48,6 +55,8 @@ class Job:
                 corpus=Path(content["corpus"]),
                 labels=tuple(content["labels"]),
                 start=Path(content["start"]) if content.get("start") else None,
+                replay=Path(content["replay"]) if content.get("replay") else None,
+                kept=frozenset(content.get("kept") or ()),
                 trials=int(content.get("trials") or 0),
                 storage=content.get("storage") or os.environ.get("AISLE_TUNING_STORAGE"),
                 study=content.get("study"),
@@ -60,7 +69,7 @@ class Job:
 
     def fingerprint(self, *settings: object) -> str:
         """Name what a stage's result follows from, so that none is taken over from another job."""
-        content = [self.modality, str(self.corpus), self.labels, str(self.start), *settings]
+        content = [self.modality, str(self.corpus), self.labels, str(self.start), str(self.replay), *settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -79,14 +88,21 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Table":
+        """Return the table without the rows that are not chosen, (n,) bool."""
+        columns = ("rows", "keys", "sources", "targets", "weights")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+
 
 def read_tables(job: Job) -> dict[str, Table]:
     """Return the three splits. Raises FitError, in words, when no model can come of them."""
     if len(job.labels) < 2:
         raise FitError(f"A model needs at least two categories; the data has {len(job.labels)}.")
     try:
-        corpus = Corpus(job.corpus)
-        tables = {split: _table(job, corpus, split) for split in SPLITS}
+        corpora = [Corpus(job.corpus)]
+        replayed = [*corpora, Corpus(job.replay)] if job.replay else corpora
+        # The test part measures what the data says and nothing else, so nothing is replayed there.
+        tables = {split: _table(job, corpora if split == "test" else replayed, split) for split in SPLITS}
     except (CorpusError, OSError, KeyError, ValueError) as error:
         raise FitError(f"The corpus in {job.corpus} cannot be read: {error}") from error
     what = "text" if job.modality == "text" else "photo"
@@ -94,10 +110,11 @@ def read_tables(job: Job) -> dict[str, Table]:
         if not len(table):
             raise FitError(f"The {split} part holds no product with a {what} in one of the categories: import more.")
     counts = Counter(tables["train"].targets.tolist())
+    tables["validation"] = tables["validation"].where(np.isin(tables["validation"].targets, list(counts)))
     if len(counts) < 2:
         raise FitError(f"All products with a {what} in the training part are of one category: nothing to tell apart.")
     for place, label in enumerate(job.labels):
-        if counts[place] < job.recipe.least_rows:
+        if label not in job.kept and counts[place] < job.recipe.least_rows:
             raise FitError(
                 f"Category {label} has {counts[place]} products with a {what} in the training part; at least "
                 f"{job.recipe.least_rows} are needed. Import more, or merge it into another category."
@@ -135,11 +152,10 @@ def _inverse(names: npt.NDArray[Any], mass: npt.NDArray[np.float64], power: floa
     return np.asarray(np.bincount(place, weights=mass)[place] ** -power, np.float64)
 
 
-def _table(job: Job, corpus: Corpus, split: str) -> Table:
-    if job.modality == "text":
-        data = corpus.split(split, columns=["source", "id", "label", "title", "description"], with_text=True)
-    else:
-        data = corpus.split(split, columns=["source", "id", "label", "photo"], with_photo=True)
+def _table(job: Job, corpora: Sequence[Corpus], split: str) -> Table:
+    columns = ["source", "id", "label", *(["title", "description"] if job.modality == "text" else ["photo"])]
+    wanted = {"with_text": job.modality == "text", "with_photo": job.modality == "image"}
+    data = concatenate([corpus.split(split, columns=columns, **wanted) for corpus in corpora])
     place = {label: column for column, label in enumerate(job.labels)}
     labels = np.array(data["label"][:] if len(data) else [], object)
     rows = np.array([row for row, label in enumerate(labels) if label in place], np.int64)

@@ -33,10 +33,19 @@ ITERATIONS = 100
 CANDIDATES = 2
 
 
-def fit(tables: dict[str, Table], classes: int, recipe: TextRecipe, stage: Stage, progress: Progress) -> dict[str, Any]:
+def fit(
+    tables: dict[str, Table],
+    classes: int,
+    recipe: TextRecipe,
+    stage: Stage,
+    progress: Progress,
+    start: Lexical | None = None,
+) -> dict[str, Any]:
     """Fit the lexical part on the training rows, its strength chosen by the validation rows; return what came of it.
 
-    The table lies in the stage's folder then, in every process: see `read`. One process works, the others wait.
+    With `start`, weights are penalised for their distance from its weights instead of from 0, so what the new rows say
+    nothing about stays as it was. The table lies in the stage's folder then, in every process: see `read`. One process
+    works, the others wait.
     """
     if stage.done is not None:
         return stage.done
@@ -46,7 +55,7 @@ def fit(tables: dict[str, Table], classes: int, recipe: TextRecipe, stage: Stage
         work = stage.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        lexical, facts = _fit(tables, classes, recipe, work, progress)
+        lexical, facts = _fit(tables, classes, recipe, work, progress, start)
         content = save(lexical.tensors())
         shutil.rmtree(work)
     content = world.tell(content)
@@ -63,20 +72,28 @@ def read(stage: Stage, classes: int) -> dict[str, Tensor]:
 
 
 def _fit(
-    tables: dict[str, Table], classes: int, recipe: TextRecipe, work: Path, progress: Progress
+    tables: dict[str, Table],
+    classes: int,
+    recipe: TextRecipe,
+    work: Path,
+    progress: Progress,
+    start: Lexical | None,
 ) -> tuple[Lexical, dict[str, Any]]:
     train, validation = tables["train"], tables["validation"]
     progress.stage("counting n-grams", len(train) + len(validation))
     counts = _Chunks.counted(train, work / "train", progress, 0)
     checked = _Chunks.counted(validation, work / "validation", progress, len(train))
     keys, idf = _choose(counts, recipe)
+    prior = torch.zeros(len(idf) + 1, classes)
+    if start is not None:
+        keys, idf, prior = _joined(start, keys, idf)
     if not len(idf):
         raise FitError("No word occurs in two training texts: there is nothing to learn from.")
     features = _features(counts, keys, idf, work / "features")
     held_back = _features(checked, keys, idf, work / "held-back")
     steps = _Steps(progress, (len(recipe.lexical_strengths) + 1) * ITERATIONS)
-    problem = _Problem(features, train, classes)
-    best, kept, strength = np.inf, torch.zeros(len(idf) + 1, classes), recipe.lexical_strengths[0]
+    problem = _Problem(features, train, prior, holds_bias=start is not None)
+    best, kept, strength = _loss(held_back, validation, prior), prior.clone(), recipe.lexical_strengths[0]
     weights = kept.clone()
     for place, candidate in enumerate(sorted(recipe.lexical_strengths)):
         steps.at(place * ITERATIONS)
@@ -94,8 +111,8 @@ def _fit(
         features = _features(counts, keys, idf, work / "features")
         held_back = _features(checked, keys, idf, work / "held-back")
         steps.at(len(recipe.lexical_strengths) * ITERATIONS)
-        start = torch.cat([kept[rows], kept[-1:]])
-        kept = _Problem(features, train, classes).solve(start, strength, steps)
+        prior, kept = (torch.cat([weights[rows], weights[-1:]]) for weights in (prior, kept))
+        kept = _Problem(features, train, prior, holds_bias=start is not None).solve(kept, strength, steps)
         best = _loss(held_back, validation, kept)
     lexical = Lexical(keys, idf, kept[:-1], kept[-1])
     return lexical, {"strength": strength, "rows": len(idf), "validation_loss": best}
@@ -209,10 +226,15 @@ def _choose(counts: _Chunks, recipe: TextRecipe) -> tuple[tuple[Ints, Ints], Flo
 
 
 class _Problem:
-    """Multinomial logistic regression with an L2 penalty: sum of weighted losses * strength + |weights|^2 / 2."""
+    """Multinomial logistic regression with an L2 penalty: sum of weighted losses * strength + |weights - prior|^2 / 2.
 
-    def __init__(self, features: _Features, table: Table, classes: int) -> None:
-        self.chunks, self.table, self.classes = list(features), table, classes
+    `prior` is (rows + 1, classes), the last row being the bias, which is penalised only if `holds_bias`. Classes
+    without a row stay out of the softmax and keep the prior: rows of others would only push them down.
+    """
+
+    def __init__(self, features: _Features, table: Table, prior: Tensor, *, holds_bias: bool) -> None:
+        self.chunks, self.table, self.prior, self.holds_bias = list(features), table, prior, holds_bias
+        self.present, self.targets = np.unique(table.targets, return_inverse=True)
 
     def solve(self, start: Tensor, strength: float, step: Callable[[float], None]) -> Tensor:
         """Return weights (rows + 1, classes) float32, the last row being the bias."""
@@ -231,8 +253,9 @@ class _Problem:
 
             def closure() -> float:
                 loss, gradient = self._evaluate(weights.detach().numpy(), pool)
-                held = weights.detach().clone()
-                held[-1] = 0
+                held = weights.detach() - self.prior
+                if not self.holds_bias:
+                    held[-1] = 0
                 loss += 0.5 * penalty * float(held.square().sum())
                 weights.grad = torch.from_numpy(gradient) + penalty * held
                 if not np.isfinite(loss):
@@ -263,16 +286,56 @@ class _Problem:
 
     def _part(self, chunk: tuple[slice, sparse.csr_matrix], weights: Floats) -> tuple[float, Floats]:
         place, rows = chunk
-        logits = rows @ weights[:-1] + weights[-1]
+        logits = (rows @ weights[:-1] + weights[-1])[:, self.present]
         logits -= logits.max(axis=1, keepdims=True)
         logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        targets, counts = self.table.targets[place], self.table.weights[place]
+        targets, counts = self.targets[place], self.table.weights[place]
         every = np.arange(len(targets))
         loss = float(-(logs[every, targets] * counts).sum(dtype=np.float64))
         wrong = np.exp(logs)
         wrong[every, targets] -= 1
         wrong *= counts[:, None]
-        return loss, np.concatenate([rows.T @ wrong, wrong.sum(axis=0, keepdims=True)])
+        gradient = np.zeros_like(weights)
+        gradient[:-1, self.present], gradient[-1, self.present] = rows.T @ wrong, wrong.sum(axis=0)
+        return loss, gradient
+
+
+def relabelled(lexical: Lexical, labels: Sequence[str], wanted: Sequence[str]) -> Lexical:
+    """Return a lexical part with its columns in the order of `wanted`.
+
+    A label that it doesn't know gets weights of 0 and the mean bias: no n-gram speaks for or against it yet.
+    """
+    place = {label: column for column, label in enumerate(labels)}
+    weights, old = lexical.weights.cpu(), lexical.bias.cpu()
+    columns, bias = torch.zeros(len(weights), len(wanted)), torch.full((len(wanted),), float(old.mean()))
+    for column, label in enumerate(wanted):
+        if label in place:
+            columns[:, column], bias[column] = weights[:, place[label]], old[place[label]]
+    return Lexical(lexical.keys, lexical.idf, columns, bias)
+
+
+def _joined(start: Lexical, keys: tuple[Ints, Ints], idf: Floats) -> tuple[tuple[Ints, Ints], Floats, Tensor]:
+    """Return the n-grams of `start` and the new ones, their idf, and the weights of `start` over all of them.
+
+    An n-gram that `start` knows keeps its idf, for its weights were fitted to it.
+    """
+    middles = len(keys[0]), len(start.keys[0])
+    halves = zip(keys, start.keys, np.split(idf, middles[:1]), np.split(start.idf, middles[1:]), strict=True)
+    joined, values, places, before = [], [], [], 0
+    for new, old, new_idf, old_idf in halves:
+        union = np.union1d(new, old)
+        own = np.searchsorted(union, old)
+        here = np.empty(len(union), np.float32)
+        here[np.searchsorted(union, new)] = new_idf
+        here[own] = old_idf
+        joined.append(union.astype(np.int32))
+        values.append(here)
+        places.append(own + before)
+        before += len(union)
+    prior = torch.zeros(before + 1, start.weights.shape[1])
+    prior[torch.from_numpy(np.concatenate(places))] = start.weights
+    prior[-1] = start.bias
+    return (joined[0], joined[1]), np.concatenate(values), prior
 
 
 def _loss(features: _Features, table: Table, weights: Tensor) -> float:
@@ -283,9 +346,12 @@ def _loss(features: _Features, table: Table, weights: Tensor) -> float:
 
 
 def _most_useful(features: _Features, weights: Tensor, most: int) -> npt.NDArray[np.int64]:
-    """Return the places, sorted, of the n-grams that move the answers most: |weights|^2 * sum of squared values."""
+    """Return the places, sorted, of the n-grams that move the answers most: |weights|^2 * sum of squared values.
+
+    One that no training row holds came with the model that is gone on from, and counts as if one row held it.
+    """
     squares = np.zeros(features.columns)
     for _place, rows in features:
         squares += np.bincount(rows.indices, weights=np.square(rows.data), minlength=features.columns)
-    moved = squares * weights[:-1].square().sum(dim=1).numpy()
+    moved = np.maximum(squares, 1.0) * weights[:-1].square().sum(dim=1).numpy()
     return np.sort(np.argpartition(moved, -most)[-most:])

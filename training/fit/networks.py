@@ -1,6 +1,6 @@
 """What is trained: a body that embeds a batch, and a head on its standardised embeddings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,6 +216,31 @@ def matched_head(
         state[name] = new
     network.head.load_state_dict(state)
     return fresh
+
+
+def with_rows(
+    head: nn.Sequential,
+    learnt: Sequence[str],
+    tensors: Mapping[str, Tensor],
+    known: Sequence[str],
+    labels: Sequence[str],
+) -> nn.Sequential:
+    """Return a head with a row for each of `labels`: the given head's rows of `learnt`, an older head's of the others.
+
+    `tensors` are the older head's and `known` the labels of its rows; both heads read plain embeddings.
+    """
+    last = len(head) - 1
+    layer: Any = head[last]
+    first: Any = head[0]
+    hidden = int(first.out_features) if last else 0
+    whole = build_head(int(first.in_features), hidden, len(labels))
+    state = {name: value for name, value in head.state_dict().items() if not name.startswith(f"{last}.")}
+    for name, new in (("weight", layer.weight), ("bias", layer.bias)):
+        old = tensors[f"{last}.{name}"].float()
+        rows = [new[learnt.index(label)] if label in learnt else old[list(known).index(label)] for label in labels]
+        state[f"{last}.{name}"] = torch.stack(rows).detach()
+    whole.load_state_dict(state)
+    return whole.eval().requires_grad_(False)
 
 
 def _add_lora(encoder: nn.Module, rank: int) -> None:

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from classifier.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.backbones import HEAD, read_tensors
 from classifier.image import ImageModel
+from classifier.lexical import Lexical
 from classifier.text import TextModel
 from training.fit import export, lexical, world
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.data import EmbeddingRows, Goals
 from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
-from training.fit.networks import Given, Network, Scale, matched_head, new_head, plain_state, thaw
+from training.fit.networks import Given, Network, Scale, matched_head, new_head, plain_state, thaw, with_rows
 from training.fit.progress import FitError, Progress
 from training.fit.sides import Answers, ImageSide, Side, TextSide
 from training.fit.stages import Stage, replace_bytes, write_json
@@ -30,10 +31,11 @@ ARTIFACT = "artifact"
 
 @dataclass(frozen=True)
 class Start:
-    """The live model to go on from: its head on plain embeddings and the labels of its rows."""
+    """The live model to go on from: its labels, its head on plain embeddings, and its lexical part if it has one."""
 
     labels: list[str]
     head: dict[str, Tensor]
+    lexical: Lexical | None = None
 
 
 class Fit:
@@ -45,12 +47,14 @@ class Fit:
         self.tables = read_tables(job)
         if left_out := sum(len(table.data) - len(table) for table in self.tables.values()):
             progress.say(f"{left_out} products of other categories are left out.")
+        # Labels without a training row take no part in the fit: every row of the others would only push them down.
+        self.learnt = tuple(job.labels[place] for place in np.unique(self.tables["train"].targets))
         model = self._load_start()
         self.start: Start | None = None
         if model is not None and job.start is not None:
             tensors = read_tensors(job.start)
             head = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
-            self.start = Start(model.labels, head)
+            self.start = Start(model.labels, head, getattr(model, "lexical", None))
         self.side: Side
         if job.modality == "text":
             self.side = TextSide(job, self.tables, model if isinstance(model, TextModel) else None, progress)
@@ -61,10 +65,10 @@ class Fit:
         """Return the trained network and what its last stage came to; the stages' results lie under `folder`."""
         train_rows, validation_rows = self.side.embeddings("train"), self.side.embeddings("validation")
         scale = Scale.of(train_rows)
-        head = new_head(train_rows.shape[1], len(self.job.labels), recipe)
+        head = new_head(train_rows.shape[1], len(self.learnt), recipe)
         network = Network(Given(), head, scale, recipe.dropout)
         if self.start is not None:
-            fresh = matched_head(network, self.start.head, self.start.labels, self.job.labels)
+            fresh = matched_head(network, self.start.head, self.start.labels, self.learnt)
             if fresh:
                 self.progress.say(f"New to the model that is gone on from: {', '.join(fresh)}")
         goals = self._goals("train", recipe), self._goals("validation", recipe)
@@ -112,7 +116,7 @@ class Fit:
         lexical_tensors: dict[str, Tensor] = {}
         if isinstance(recipe, TextRecipe) and recipe.lexical:
             lexical_stage = self._stage(stages / "lexical", recipe)
-            lexical.fit(self.tables, len(self.job.labels), recipe, lexical_stage, self.progress)
+            lexical.fit(self.tables, len(self.job.labels), recipe, lexical_stage, self.progress, self._lexical_start())
             lexical_tensors = lexical.read(lexical_stage, len(self.job.labels))
         network, _facts = self.learn(recipe, stages)
         encoder = getattr(network.body, "encoder", self.side.encoder)
@@ -123,7 +127,7 @@ class Fit:
                 folder,
                 recipe=recipe,
                 labels=self.job.labels,
-                head=network.folded_head(),
+                head=self._whole_head(network.folded_head()),
                 encoder=export.encoder_tensors(self.side.pretrained(), plain_state(encoder), recipe),
                 lexical=lexical_tensors,
             )
@@ -163,11 +167,25 @@ class Fit:
                 replace_bytes(folder / name, content)
         world.wait()
 
+    def _whole_head(self, head: nn.Sequential) -> nn.Sequential:
+        """Return a head for all labels of the job: those that were not learnt keep the rows of the live model."""
+        if len(self.learnt) == len(self.job.labels):
+            return head
+        assert self.start is not None  # noqa: S101 - only labels of a live model come without rows
+        return with_rows(head, self.learnt, self.start.head, self.start.labels, self.job.labels)
+
+    def _lexical_start(self) -> Lexical | None:
+        """Return the lexical part to go on from, its columns in the order of the job's labels."""
+        if self.start is None or self.start.lexical is None:
+            return None
+        return lexical.relabelled(self.start.lexical, self.start.labels, self.job.labels)
+
     def _goals(self, split: str, recipe: Recipe) -> Goals:
         table = self.tables[split]
+        places = np.array([self.job.labels.index(label) for label in self.learnt])
         class_power = recipe.class_power if split == "train" else 0.0
         weights = weigh(table.sources, table.targets, source_power=recipe.source_power, class_power=class_power)
-        return Goals(table.targets, weights)
+        return Goals(np.searchsorted(places, table.targets), weights)
 
     def _stage(self, folder: Path, recipe: Recipe) -> Stage:
         return Stage(folder, self.job.fingerprint(recipe.to_json()))
