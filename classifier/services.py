@@ -1,10 +1,26 @@
+import csv
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
 from django.db import transaction
 
 from classifier import artifact, familiar, registry
-from classifier.models import Category, CategoryAlias, EnsembleRule, Familiar, Modality, ModelVersion, Variant
+from classifier.models import (
+    Category,
+    CategoryAlias,
+    EnsembleRule,
+    Familiar,
+    Modality,
+    ModelVersion,
+    ReferenceProduct,
+    Variant,
+)
+from classifier.storage import storage_faults
 
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
@@ -12,6 +28,7 @@ STARTER_NAME = "starter"
 # What `manage.py check_engine` found of each starter's engines, by its checksum, and what `learn_unusual` learnt.
 STARTER_ENGINES = HERE / "starter_engines.json"
 STARTER_FAMILIAR = HERE / "starter_familiar"
+STARTER_REFERENCE = STARTER / "reference"
 
 
 @transaction.atomic
@@ -47,6 +64,66 @@ def register_starters() -> list[Variant]:
             defaults={name: rule[name] for name in ("kind", "parameters", "metrics")},
         )
     return list(Variant.objects.select_related("version"))
+
+
+@transaction.atomic
+def load_reference() -> int:
+    """Create the reference products that come with Aisle, replace those that changed; return how many there are.
+
+    Those of a category that is no longer there are left out. Raises StorageDown when a photo can't be stored.
+    """
+    known = {
+        (each.external_id, each.part, each.title, each.description, each.category_id, each.photo_digest): each
+        for each in ReferenceProduct.objects.filter(origin=ReferenceProduct.Origin.STARTER)
+    }
+    fresh, kept = [], set()
+    for product in _starter_products():
+        key = (
+            product.external_id, product.part, product.title, product.description, product.category_id,
+            product.photo_digest,
+        )  # fmt: skip
+        if key in known:
+            kept.add(known[key].pk)
+        else:
+            _store_reference_photo(product)
+            fresh.append(product)
+    ReferenceProduct.objects.filter(origin=ReferenceProduct.Origin.STARTER).exclude(pk__in=kept).delete()
+    ReferenceProduct.objects.bulk_create(fresh)
+    return ReferenceProduct.objects.count()
+
+
+def _starter_products() -> Iterator[ReferenceProduct]:
+    categories = dict(Category.objects.values_list("slug", "pk"))
+    with (STARTER_REFERENCE / "products.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["category"] not in categories:
+                continue
+            photo = (STARTER_REFERENCE / "photos" / row["photo"]).read_bytes() if row["photo"] else b""
+            digest = hashlib.sha256(photo).hexdigest() if photo else ""
+            yield ReferenceProduct(
+                origin=ReferenceProduct.Origin.STARTER,
+                source=STARTER_NAME,
+                external_id=row["id"],
+                part=row["part"],
+                title=row["title"],
+                description=row["description"],
+                category_id=categories[row["category"]],
+                photo=f"reference/{row['photo']}" if photo else "",
+                photo_digest=digest,
+            )
+
+
+def _store_reference_photo(product: ReferenceProduct) -> None:
+    if not product.photo:
+        return
+    content = (STARTER_REFERENCE / "photos" / Path(product.photo).name).read_bytes()
+    storage = storages[product.photo_storage]
+    with storage_faults(), suppress(FileNotFoundError):
+        if storage.size(product.photo) == len(content):
+            return
+        storage.delete(product.photo)
+    with storage_faults():
+        storage.save(product.photo, ContentFile(content))
 
 
 def _register_starter(folder: Path) -> ModelVersion:

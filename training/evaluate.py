@@ -1,16 +1,15 @@
 """How good and how honest probabilities are on labelled products. Pure functions over arrays."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from classifier.paired import FLOOR, Values
 
 Probabilities = npt.NDArray[np.float32]
 Targets = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64]
 Metrics = dict[str, float]
 
 # As in table 1 of Guo et al. 2017, "On Calibration of Modern Neural Networks".
@@ -18,13 +17,6 @@ BINS = 15
 
 # What `measure` returns, in the order of the tables.
 COLUMNS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
-
-# Keeps the logarithm finite where a model is certain and wrong; the same floor for every model compared.
-FLOOR = 1e-7
-
-RESAMPLES = 2_000
-# How many figures the bootstrap holds at a time.
-BATCH_VALUES = 4_000_000
 
 
 def measure(probabilities: Probabilities, targets: Targets) -> Metrics:
@@ -37,7 +29,7 @@ def measure(probabilities: Probabilities, targets: Targets) -> Metrics:
     return {
         "n": len(targets),
         "accuracy": float(np.mean(probabilities.argmax(axis=1) == targets)),
-        "top5": float(np.mean(_ranks(probabilities, targets) < 5)),
+        "top5": float(np.mean(ranks(probabilities, targets) < 5)),
         "macro_f1": macro_f1(probabilities.argmax(axis=1), targets),
         "log_loss": log_loss(probabilities, targets),
         "ece": calibration_error(probabilities, targets),
@@ -92,74 +84,6 @@ def confusion(probabilities: Probabilities, targets: Targets, labels: Sequence[s
     return {"labels": list(labels), "matrix": matrix.tolist()}
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Two classifiers on the same products: how many only the first and only the second got right, and p-values."""
-
-    only_first: int
-    only_second: int
-    exact: float
-    mid_p: float
-    second_is_worse: float
-
-
-def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np.bool_]) -> McNemar:
-    """Test whether two classifiers are equally often right on the same products, (n,) each.
-
-    Given their number, products that only one got right are coin tosses under the null hypothesis. `exact` is the
-    two-sided p of that sign test (McNemar 1947); `mid_p` counts the observed split half (Fagerland, Lydersen and Laake
-    2013, "The McNemar test for binary matched-pairs data", section "McNemar mid-p test"), which keeps its level and is
-    less conservative; `second_is_worse` is the one-sided mid-p. Without such products all are 1.
-    Raises ValueError when the lengths differ.
-    """
-    if first_correct.shape != second_correct.shape:
-        raise ValueError(f"{first_correct.shape} and {second_correct.shape} are not the same products")
-    first = int(np.sum(first_correct & ~second_correct))
-    second = int(np.sum(second_correct & ~first_correct))
-    tosses = first + second
-    if tosses == 0:
-        return McNemar(0, 0, 1.0, 1.0, 1.0)
-    exact = float(stats.binomtest(first, tosses).pvalue)
-    if first == second:  # the two halves overlap in the observed split
-        mid_p = float(1 - stats.binom.pmf(first, tosses, 0.5) / 2)
-    else:
-        mid_p = float(exact - stats.binom.pmf(first, tosses, 0.5))
-    at_least = float(stats.binom.sf(first - 1, tosses, 0.5) - stats.binom.pmf(first, tosses, 0.5) / 2)
-    return McNemar(first, second, min(exact, 1.0), min(mid_p, 1.0), at_least)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference and its 95 % confidence interval."""
-
-    difference: float
-    low: float
-    high: float
-
-
-def paired_bootstrap(first: Values, second: Values, *, resamples: int = RESAMPLES, seed: int = 18) -> Interval:
-    """Return the mean of second - first, figures of the same products (n,) each, with its 95 % interval.
-
-    Products are drawn with replacement as pairs (Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
-    section 13.3, the percentile interval), by scipy.stats.bootstrap. Raises ValueError when the lengths differ.
-    """
-    if first.shape != second.shape or len(first) == 0:
-        raise ValueError(f"{first.shape} and {second.shape} are not the same products")
-    differences = second.astype(np.float64) - first
-    mean = float(differences.mean())
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return Interval(mean, mean, mean)
-    result = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=resamples,
-        batch=max(BATCH_VALUES // len(differences), 1),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
-
-
 def measure_by(probabilities: Probabilities, targets: Targets, groups: Sequence[str]) -> dict[str, Metrics]:
     """Return `measure` for each group (a data set, say), in alphabetical order."""
     names = np.array(groups)
@@ -182,7 +106,7 @@ def measure_classes(probabilities: Probabilities, targets: Targets, labels: Sequ
             "accuracy": float(np.mean(predicted[true] == category)),
             "precision": float(np.mean(true[given])) if given.any() else 0.0,
             "f1": _f1(given, true),
-            "top5": float(np.mean(_ranks(probabilities[true], targets[true]) < 5)),
+            "top5": float(np.mean(ranks(probabilities[true], targets[true]) < 5)),
             "log_loss": log_loss(probabilities[true], targets[true]),
             "ece": calibration_error(probabilities[given], targets[given]) if given.any() else 0.0,
         }
@@ -198,7 +122,7 @@ def table(rows: dict[str, Metrics], head: str, columns: Sequence[str] = ()) -> s
     return "\n".join(lines)
 
 
-def _ranks(probabilities: Probabilities, targets: Targets) -> Targets:
+def ranks(probabilities: Probabilities, targets: Targets) -> Targets:
     """Return how many categories are placed before the true one; of equals the first column comes first."""
     true = probabilities[np.arange(len(targets)), targets][:, None]
     columns = np.arange(probabilities.shape[1])

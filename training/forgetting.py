@@ -6,6 +6,7 @@ from django.core.files.storage import storages
 
 from classifier.storage import storage_faults
 from feedback.models import ErasureBatch
+from training import reference_set
 from training.examples import drop
 from training.models import FEEDBACK, Example
 
@@ -28,6 +29,7 @@ def drop_examples(predictions: Collection[str]) -> None:
         # The photos first: once the examples are gone nothing names them.
         delete_photos(photos, besides=[example.pk for example in some])
         drop(some)
+        reference_set.forget(ids[start : start + ROWS_AT_ONCE])
 
 
 def delete_photos(digests: Collection[str], besides: Collection[int] = ()) -> None:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.conf import settings
 from django.core.files.storage import storages
@@ -37,6 +37,16 @@ class Product:
     description: str
     slug: str
     photo: Callable[[], Image.Image | None]
+
+
+class Described(Protocol):
+    """What has a title and a description."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
 
 
 Asked = tuple[Product, Image.Image | None]
@@ -110,7 +120,7 @@ def batches(products: Iterable[Product], modality: str, labels: Sequence[str]) -
         yield batch
 
 
-def ask(model: Any, modality: str, batch: Sequence[Asked]) -> "Output":
+def ask(model: Any, modality: str, batch: Sequence[tuple[Described, Image.Image | None]]) -> "Output":
     """Return what a model answers to a batch."""
     output: Output
     if modality == Modality.TEXT:

@@ -12,8 +12,9 @@ from classifier import loading, registry
 from classifier.artifact import ArtifactError
 from classifier.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
+from classifier.paired import Values
 from training.answers import answers, rows_with_both
-from training.evaluate import Metrics, Probabilities, Targets, Values, losses, measure
+from training.evaluate import Metrics, Probabilities, Targets, losses, measure
 
 if TYPE_CHECKING:
     from training.corpus import Corpus
@@ -90,13 +91,14 @@ def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
     """Fit and store the rules of the version with each deployed partner that it has none with yet; return them.
 
     They are fitted on the corpus's validation products that have text and photo, and measured on its test products.
-    A partner that can't be loaded, or too few products, leaves the pair without a rule: it answers uncalibrated.
+    A partner that can't be loaded, or too few products, leaves the pair without a rule of its own: deployed, it answers
+    by that of the version that it replaces, or uncalibrated if there is none.
     """
     partner_modality = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     made = []
     for variant in registry.deployed()[partner_modality]:
         text, image = (version, variant.version) if version.modality == Modality.TEXT else (variant.version, version)
-        if EnsembleRule.objects.filter(text_version=text, image_version=image).exists():
+        if registry.has_fitted_rule(text, image):
             continue
         try:
             rule = _fit_pair(text, image, corpus)
@@ -131,7 +133,12 @@ def _fit_pair(text: ModelVersion, image: ModelVersion, corpus: "Corpus") -> Ense
     rule, _created = EnsembleRule.objects.update_or_create(
         text_version=text,
         image_version=image,
-        defaults={"kind": fitted[0].rule.kind, "parameters": fitted[0].rule.to_json(), "metrics": metrics},
+        defaults={
+            "kind": fitted[0].rule.kind,
+            "parameters": fitted[0].rule.to_json(),
+            "metrics": metrics,
+            "carried_over_from": "",
+        },
     )
     return rule
 

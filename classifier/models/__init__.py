@@ -1,5 +1,6 @@
 from classifier.categories import Category, CategoryAlias
 from classifier.models.predictions import VECTORS, Fault, Prediction, ShadowAnswer
+from classifier.models.reference import ReferenceAnswer, ReferenceProduct
 from classifier.models.versions import Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Modality",
     "ModelVersion",
     "Prediction",
+    "ReferenceAnswer",
+    "ReferenceProduct",
     "ShadowAnswer",
     "Variant",
 ]

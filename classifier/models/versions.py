@@ -27,6 +27,10 @@ class ModelVersion(models.Model):
         _("accuracy"), help_text=_("On the held-back part; the model's weight in the ensemble.")
     )
     metrics = models.JSONField(_("metrics"), default=dict)
+    labels = models.JSONField(_("categories"), default=list, help_text=_("The slugs that it can suggest."))
+    gate = models.JSONField(
+        _("gate"), default=dict, help_text=_("How it compared with the champion: see training.gate.")
+    )
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.REGISTERED)
     reason = models.TextField(_("reason"), blank=True, help_text=_("What the gate said."))
     parent = models.ForeignKey(
@@ -80,6 +84,12 @@ class EnsembleRule(models.Model):
     kind = models.CharField(_("rule"), max_length=20, choices=Kind, default=Kind.ACCURACY_WEIGHTED)
     parameters = models.JSONField(_("parameters"), default=dict)
     metrics = models.JSONField(_("metrics"), default=dict)
+    carried_over_from = models.CharField(
+        _("carried over from"),
+        max_length=140,
+        blank=True,
+        help_text=_("The pair whose rule serves this one until a rule of its own can be fitted."),
+    )
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
     class Meta:

@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 
+from classifier.paired import mcnemar, paired_bootstrap
 from training.evaluate import (
     Probabilities,
     Targets,
     calibration_error,
     confusion,
-    mcnemar,
     measure,
     measure_by,
     measure_classes,
-    paired_bootstrap,
     reliability,
     table,
 )

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from classifier.services import load_categories, register_starters
+from classifier.services import load_categories, load_reference, register_starters
 from portal.demo import demo_accounts
 from portal.roles import prepare_roles
 
@@ -16,6 +16,7 @@ class Command(BaseCommand):
     def handle(self, *, demo: bool, **options: Any) -> None:
         prepare_roles()
         self.stdout.write(f"Categories: {load_categories()}")
+        self.stdout.write(f"Reference products: {load_reference()}")
         for variant in register_starters():
             self.stdout.write(
                 f"Deployed: {variant.version}, accuracy {variant.version.accuracy:.3f}, {variant.weight} % of traffic"

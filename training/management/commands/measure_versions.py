@@ -1,0 +1,42 @@
+"""manage.py measure_versions: answer the reference set with model versions, so that they can be compared on it."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from classifier import registry
+from classifier.artifact import ArtifactError
+from classifier.models import ModelVersion, Variant
+from classifier.storage import StorageDown
+from training import reference_set
+
+
+class Command(BaseCommand):
+    help = (
+        "Answer the reference set with model versions, so that any two of them can be compared on the same products. "
+        "Training runs do it for the candidate and the champion; this is for versions that came before."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: whatever is deployed)")
+
+    def handle(self, *, version: list[str], **options: Any) -> None:
+        try:
+            versions = [registry.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            reference_set.refresh()
+            for each in versions:
+                self._measure(each)
+        except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
+            raise CommandError(str(error)) from error
+
+    def _measure(self, version: ModelVersion) -> None:
+        products = reference_set.measuring(version.modality)
+        often = 0.2 if sys.stderr.isatty() else 10
+        with tqdm(desc=str(version), unit="row", total=len(products), file=sys.stderr, mininterval=often) as bar:
+            answers = [each for each in reference_set.measure(version, products, bar.update) if each.rank is not None]
+        if not answers:
+            raise CommandError(f"{version}: no reference product has what it can look at.")
+        right = sum(answer.rank == 0 for answer in answers)
+        self.stdout.write(f"{version}: right on {right:,} of {len(answers):,} reference products.")
