@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from classifier import artifact, ensemble, published
+from classifier.coverage import coverage, listed
 from classifier.models import Deployment, EnsembleRule, Modality, ModelVersion, Variant
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+# What answering a batch doesn't need of a variant's version.
+DEFERRED = ("version__metrics", "version__labels", "version__gate", "version__lineage")
 
 # The changes that give one version all traffic: those that a roll-back takes back.
 WHOLE = (Deployment.Kind.DEPLOYMENT, Deployment.Kind.PROMOTION, Deployment.Kind.ROLLBACK)
@@ -31,6 +35,10 @@ class NothingDeployed(Exception):
 
 class NotDeployable(Exception):
     """A version that must not serve; the message says why."""
+
+
+class LosesCategories(NotDeployable):
+    """A version that can't suggest active categories which the serving one suggests."""
 
 
 class NothingToRollBack(Exception):
@@ -45,6 +53,7 @@ def register(
     reason: str = "",
     parent: ModelVersion | None = None,
     lineage: dict[str, Any] | None = None,
+    gate: dict[str, Any] | None = None,
 ) -> ModelVersion:
     """Verify an artifact folder, publish it in the storage "models" and return its row; the same folder twice is one.
 
@@ -57,13 +66,15 @@ def register(
     known = ModelVersion.objects.filter(checksum=checksum).first()
     if known:
         return known
-    metrics = artifact.read_metrics(folder)
+    metrics, config = artifact.read_metrics(folder), artifact.read_config(folder)
     version = ModelVersion(
-        modality=Modality(artifact.read_config(folder)["modality"]),
+        modality=Modality(config["modality"]),
         name=name,
         checksum=checksum,
         accuracy=metrics["accuracy"],
         metrics=metrics,
+        labels=config["labels"],
+        gate=gate or {},
         state=state,
         reason=reason,
         parent=parent,
@@ -88,14 +99,18 @@ def deploy(
     note: str = "",
     in_place_of: ModelVersion | EllipsisType | None = ...,
     ends_test: bool = True,
+    accepts_loss: bool = False,
 ) -> Variant:
     """Give all traffic of the version's modality to it, after hashing its stored files again; a test ends.
 
     Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version, when another than
-    `in_place_of` serves by now, and while a test runs unless `ends_test`; ArtifactError for one whose stored artifact
-    is corrupt or incomplete, and StorageDown; what serves goes on serving then.
+    `in_place_of` serves by now, and while a test runs unless `ends_test`; LosesCategories for one that can't suggest
+    what the serving one suggests, unless `accepts_loss`; ArtifactError for one whose stored artifact is corrupt or
+    incomplete, and StorageDown; what serves goes on serving then.
     """
     refuse_rejected(version)
+    if not accepts_loss:
+        refuse_loss(version)
     published.verify_stored(version)
     kind = Deployment.Kind.DEPLOYMENT
     return _switch(version, by=by, note=note, kind=kind, in_place_of=in_place_of, ends_test=ends_test)
@@ -110,6 +125,16 @@ def refuse_rejected(version: ModelVersion) -> None:
         )
 
 
+def refuse_loss(version: ModelVersion) -> None:
+    """Raise LosesCategories for a version that can't suggest active categories which the champion suggests."""
+    lost = coverage(version, in_place_of=champion(version.modality)).lost
+    if lost:
+        raise LosesCategories(
+            _("%(version)s can't suggest %(count)d categories that the live model suggests: %(names)s.")
+            % {"version": version, "count": len(lost), "names": listed(lost.values())}
+        )
+
+
 def roll_back(
     modality: str,
     *,
@@ -118,6 +143,8 @@ def roll_back(
     in_place_of: ModelVersion | EllipsisType | None = ...,
 ) -> Variant:
     """Deploy again what had all traffic before the present version; once more goes one further back. A test ends.
+
+    Categories that only the present version knows don't stop it: going back is the way out of an emergency.
 
     Raises NothingToRollBack when there is nothing before it, and what `deploy` raises.
     """
@@ -210,7 +237,7 @@ def shadows() -> dict[str, list[Variant]]:
 
 def _at_work(role: str) -> dict[str, list[Variant]]:
     variants: dict[str, list[Variant]] = {modality: [] for modality in Modality.values}
-    rows = Variant.objects.filter(role=role).select_related("version").defer("version__metrics")
+    rows = Variant.objects.filter(role=role).select_related("version").defer(*DEFERRED)
     for variant in rows.order_by("-weight", "pk"):
         variants[variant.version.modality].append(variant)
     return variants
@@ -232,11 +259,36 @@ def rules(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.Ru
 
 
 def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
-    """Return the deployed pairs (text, image) that answer by the plain mean, for no rule was fitted for them."""
+    """Return the deployed pairs (text, image) for which no rule was fitted: they have none, or another pair's."""
     variants = deployed()
-    known = rules(variant.version for modality in variants.values() for variant in modality)
     pairs = [(text.version, image.version) for text in variants["text"] for image in variants["image"]]
-    return [(text, image) for text, image in pairs if (text.pk, image.pk) not in known]
+    return [(text, image) for text, image in pairs if not has_fitted_rule(text, image)]
+
+
+def has_fitted_rule(text: ModelVersion, image: ModelVersion) -> bool:
+    """Whether a rule was fitted for the pair, not carried over from another one."""
+    return EnsembleRule.objects.filter(text_version=text, image_version=image, carried_over_from="").exists()
+
+
+def carry_rules_over(version: ModelVersion, *, in_place_of: ModelVersion) -> None:
+    """Let the version answer by the rules of the one that it replaces, with each partner that it has no rule with.
+
+    So sellers keep their percentages when no rule could be fitted beforehand. `training.rules` fits one as soon as
+    there are enough products with text and photo.
+    """
+    other = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
+    mine, theirs = f"{version.modality}_version", f"{other}_version"
+    for variant in live(other):
+        if EnsembleRule.objects.filter(**{mine: version, theirs: variant.version}).exists():
+            continue
+        rule = EnsembleRule.objects.filter(**{mine: in_place_of, theirs: variant.version}).first()
+        if rule:
+            EnsembleRule.objects.create(
+                **{mine: version, theirs: variant.version},
+                kind=rule.kind,
+                parameters=rule.parameters,
+                carried_over_from=rule.carried_over_from or str(rule),
+            )
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
@@ -260,9 +312,12 @@ def _draw(key: uuid.UUID, version: ModelVersion) -> float:
     return (int.from_bytes(digest) + 0.5) / 2**48
 
 
-def lock(modality: str) -> None:
-    """Make changes of what serves a modality come one after the other; needs a transaction."""
-    list(ModelVersion.objects.select_for_update().filter(modality=modality).order_by("pk").values_list("pk"))
+def lock() -> None:
+    """Make changes of what serves come one after the other; needs a transaction.
+
+    Of both modalities: whoever changes one carries over rules with what serves the other.
+    """
+    list(ModelVersion.objects.select_for_update().order_by("pk").values_list("pk"))
 
 
 @transaction.atomic
@@ -275,7 +330,7 @@ def _switch(
     in_place_of: ModelVersion | EllipsisType | None,
     ends_test: bool = True,
 ) -> Variant:
-    lock(version.modality)
+    lock()
     serving = live(version.modality)
     if [variant.version_id for variant in serving] == [version.pk]:
         return serving[0]
@@ -291,6 +346,8 @@ def _switch(
             % {"version": serving[0].version if serving else _("none")}
         )
     others = [variant for variant in serving if variant.version_id != version.pk]
+    if others:
+        carry_rules_over(version, in_place_of=others[0].version)
     Variant.objects.filter(pk__in=[variant.pk for variant in others]).delete()
     Variant.objects.filter(version=version).delete()
     variant = Variant.objects.create(version=version, weight=100)

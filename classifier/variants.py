@@ -28,14 +28,17 @@ def start_test(
     by: "AbstractBaseUser | None" = None,
     note: str = "",
     seen: str | None = None,
+    accepts_loss: bool = False,
 ) -> Variant:
     """Give the version `weight` per cent of its modality's traffic; the others keep the rest in proportion.
 
     A shadow may be tested: it stops being one. Raises NotDeployable for a rejected version, one that is live already,
-    a weight that leaves nothing for the others, or when nothing serves; ArtifactError and StorageDown for stored files
-    that are damaged or can't be read.
+    a weight that leaves nothing for the others, or when nothing serves; LosesCategories as `registry.deploy` does;
+    ArtifactError and StorageDown for stored files that are damaged or can't be read.
     """
     registry.refuse_rejected(version)
+    if not accepts_loss:
+        registry.refuse_loss(version)
     published.verify_stored(version)
     with transaction.atomic():
         serving = _locked(version.modality, seen)
@@ -48,6 +51,7 @@ def start_test(
                 _("A share must be from 1 to %(most)d %%, not %(weight)d %%.")
                 % {"most": WHOLE - len(serving), "weight": weight}
             )
+        registry.carry_rules_over(version, in_place_of=serving[0].version)
         _give({each.version: each.weight for each in serving}, WHOLE - weight)
         variant, _is_new = Variant.objects.update_or_create(
             version=version,
@@ -158,7 +162,7 @@ def _locked(modality: str, seen: str | None) -> list[Variant]:
 
     Raises NotDeployable when what is at work isn't what the caller saw.
     """
-    registry.lock(modality)
+    registry.lock()
     if seen is not None and seen != at_work(modality):
         raise NotDeployable(_("What serves was changed meanwhile. Look again."))
     return registry.live(modality)

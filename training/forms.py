@@ -1,18 +1,35 @@
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from classifier import registry
 from classifier.models import Modality
-from training import recipes, services
+from training import estimates, recipes, services
 from training.models import Dataset, TrainingRun
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
 BOTH = "all"
+EXPLAINED = {
+    recipes.DEFAULT: _("The best for its cost: “full” for texts, “partial” for photos."),
+    "head": _("Trains only the last layer. The quickest: for a first try, or a few hundred products."),
+    "lora": _("Also adapts the text encoder by small differences: a small file, nearly as good as “full”."),
+    "partial": _("Also trains the encoder's last blocks: good from a few thousand products on."),
+    "full": _("Trains everything: the most accurate with many products, and the slowest."),
+    "starter": _("As the models that come with Aisle were trained: smaller files, a little less accurate."),
+}
 
 
 class RetrainForm(forms.Form):
@@ -25,10 +42,8 @@ class RetrainForm(forms.Form):
     )
     recipe = forms.ChoiceField(
         label=_("Recipe"),
-        choices=[(name, name) for name in recipes.names()],
         initial=recipes.DEFAULT,
-        widget=UnfoldAdminSelectWidget,
-        help_text=_("“head” takes minutes on two cores; the others tune the encoder too and want more time or a GPU."),
+        widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
     )
     dataset = forms.ModelChoiceField(
         Dataset.objects.all(),
@@ -38,7 +53,13 @@ class RetrainForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
     )
     from_champion = forms.BooleanField(
-        label=_("Go on from the live model"), required=False, widget=UnfoldBooleanSwitchWidget
+        label=_("Go on from the live model"),
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text=_(
+            "It keeps the categories that the live model suggests, also those that the dataset lacks. Without it the "
+            "new model knows only the categories of the dataset."
+        ),
     )
     trials = forms.IntegerField(
         label=_("Tuning trials"),
@@ -49,7 +70,10 @@ class RetrainForm(forms.Form):
         help_text=_("0: the recipe as it is."),
     )
     deploys = forms.BooleanField(
-        label=_("Deploy when it passes the gate"), required=False, initial=True, widget=UnfoldBooleanSwitchWidget
+        label=_("Deploy by itself when it passes the gate"),
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text=_("Else it is registered, and you deploy it from its page after a look at the comparison."),
     )
     ends_test = forms.BooleanField(
         label=_("Even if a test is running then: end it"),
@@ -57,6 +81,12 @@ class RetrainForm(forms.Form):
         widget=UnfoldBooleanSwitchWidget,
         help_text=_("Else the new version is registered, and you test or deploy it from its page."),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["recipe"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101 - it is declared above
+        field.choices = _recipe_choices()
 
     def start(self, *, requested_by: "AbstractBaseUser") -> tuple[list[TrainingRun], list[str]]:
         """Queue the runs that were asked for; return them and a sentence for each that was refused."""
@@ -80,3 +110,28 @@ class RetrainForm(forms.Form):
             except services.Refused as refusal:
                 refused.append(str(refusal))
         return started, refused
+
+
+def _recipe_choices() -> list[tuple[str, SafeString]]:
+    """Return the recipes with what each does and how long it takes here."""
+    counts = {modality: estimates.products(modality) for modality in Modality}
+    return [(name, _explained(name, counts)) for name in recipes.names()]
+
+
+def _explained(name: str, counts: dict[Modality, int]) -> SafeString:
+    times = []
+    for modality, count in counts.items():
+        own = recipes.DEFAULTS[modality] if name == recipes.DEFAULT else name
+        if found := estimates.estimate(modality, own, count):
+            words = {"modality": modality.label, "count": f"{count:,}", "time": found}
+            times.append(
+                _now("%(modality)s: %(time)s for %(count)s products, as earlier runs here took") % words
+                if found.is_measured
+                else _now("%(modality)s: %(time)s for %(count)s products, judged by this machine's speed") % words
+            )
+    return format_html(
+        '<strong>{}</strong> {} <span class="aisle-optional">{}.</span>',
+        name,
+        EXPLAINED.get(name, ""),
+        ". ".join(times),
+    )

@@ -144,6 +144,7 @@ class TrainingRun(models.Model):
         RUNNING = "running", _("Running")
         DEPLOYED = "deployed", _("Deployed")
         REGISTERED = "registered", _("Registered, not deployed")
+        HELD = "held", _("Held back: the champion stays")
         REJECTED = "rejected", _("Rejected: the champion stays")
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")

@@ -20,22 +20,22 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier import artifact, published, registry
-from classifier.models import Category, Familiar, Modality, ModelVersion
+from classifier.coverage import coverage_of
+from classifier.models import Category, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.storage import StorageDown
-from training import equivalence, familiarity, labelled, proof, rules, snapshots
-from training.corpus import CorpusError
+from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots
+from training.corpus import MANIFEST, CorpusError, write_corpus
+from training.gate import Decision, Limits, Verdict, decide
 from training.models import Dataset, TrainingRun
 from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
 from training.services import code_version, work_folder
 
 if TYPE_CHECKING:
     from training.corpus import Corpus
-    from training.evaluate import Probabilities
 
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
-MOST_NAMED = 8
 KEPT_DATASETS = 3
 PAUSE = timedelta(seconds=15)
 
@@ -104,25 +104,19 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
     fit(watch)
     watch.stage(_("Measuring on the test part"))
     fitted = proof.read(watch.folder, run.modality)
-    champion, its_answers = _champion(run, corpus, fitted)
+    champion = registry.champion(run.modality)
     metrics, card = proof.prove(fitted, corpus)
-    verdict = proof.gate(
-        fitted,
-        metrics,
-        champion=its_answers,
-        minimum_accuracy=settings.MIN_ACCURACY[run.modality],
-        max_latency_ms=settings.MAX_LATENCY_MS[run.modality],
-    )
-    reasons = verdict.reasons + _unknown(fitted.labels)
-    for reason in reasons:
+    verdict, answers = _judge(watch, fitted, metrics, corpus, champion, labels)
+    for reason in verdict.reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
     proof.seal(fitted, metrics, card)
-    return registry.register(
+    version = registry.register(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
-        state=ModelVersion.State.REGISTERED if verdict.passed else ModelVersion.State.REJECTED,
-        reason=" ".join(reasons),
+        state=ModelVersion.State.REJECTED if verdict.decision == Decision.REJECTED else ModelVersion.State.REGISTERED,
+        reason="\n".join(verdict.reasons),
+        gate=verdict.record,
         parent=run.parent,
         lineage={
             "run": str(run.pk),
@@ -133,6 +127,34 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
             "compared_with": champion.pk if champion else None,
         },
     )
+    reference_set.keep_answers(version, answers)
+    return version
+
+
+def _judge(
+    watch: Watch,
+    fitted: "proof.Fitted",
+    metrics: dict[str, Any],
+    corpus: "Corpus",
+    champion: ModelVersion | None,
+    learnt: Sequence[str],
+) -> tuple[Verdict, list[ReferenceAnswer]]:
+    """Compare the candidate with the champion on all that the gate asks for; return its answers to keep them too."""
+    limits = Limits(settings.MIN_ACCURACY[fitted.modality], settings.MAX_LATENCY_MS[fitted.modality])
+    found = coverage_of(fitted.labels, before=champion.labels if champion else ())
+    if champion is None:
+        return decide(metrics, limits, coverage=found), []
+    test = comparison.on_test(champion, corpus, fitted)
+    products = reference_set.measuring(fitted.modality)
+    watch.stage(_("Measuring on the reference set"), 0, total := 2 * len(products))
+    reference, answers = comparison.on_reference(
+        champion,
+        fitted,
+        products,
+        learnt=learnt,
+        progress=lambda rows: watch.count(watch.progress["step"] + rows, total),
+    )
+    return decide(metrics, limits, coverage=found, test=test, reference=reference), answers
 
 
 def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Corpus") -> Outcome:
@@ -149,6 +171,8 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
         if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt
             return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
         return Outcome(TrainingRun.State.REGISTERED, _("The champion came out again: nothing to deploy."), version)
+    if version.gate.get("decision") == Decision.HELD:
+        return Outcome(TrainingRun.State.HELD, version.reason, version)
     if not run.deploys:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed: ready to be deployed."), version)
     watch.tell()  # the last moment to be told to stop
@@ -215,18 +239,11 @@ def _data(run: TrainingRun, watch: Watch) -> tuple[Dataset, "Corpus"]:
     """Return the run's dataset, made now if none was named, and its verified local copy."""
     watch.stage(_("Preparing the dataset"))
     dataset = run.dataset or snapshots.make_dataset(progress=watch.count)
+    reference_set.refresh()
     if not TrainingRun.objects.held(run).update(dataset=dataset):
         raise LeaseLost
     watch.say(_("Dataset %(number)d, %(checksum)s") % {"number": dataset.pk, "checksum": dataset.checksum[:12]})
     return dataset, snapshots.fetch(dataset)
-
-
-def _champion(
-    run: TrainingRun, corpus: "Corpus", fitted: "proof.Fitted"
-) -> "tuple[ModelVersion | None, Probabilities | None]":
-    """Return the live version and what it says of the candidate's test rows, in the candidate's labels."""
-    version = registry.champion(run.modality)
-    return version, proof.answers(version, corpus, fitted) if version else None
 
 
 def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
@@ -238,30 +255,44 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
     return [label for label in corpus.labels if label in known and counts[label] >= least]
 
 
+def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
+    """Return the active categories that the model to go on from knows and `labels` lacks."""
+    known = run.parent.labels if run.parent else []
+    active = set(Category.objects.active().values_list("slug", flat=True))
+    return [label for label in known if label in active and label not in labels]
+
+
 def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
-    """Write what the child process reads."""
+    """Write what the child process reads: with a model to go on from, also what it must not forget."""
     start = published.fetch(run.parent.path, run.parent.checksum) if run.parent else None
+    kept = labels_to_keep(run, labels)
     job: dict[str, Any] = {
         "modality": run.modality,
         "recipe": run.recipe,
         "corpus": str(corpus.folder),
-        "labels": list(labels),
+        "labels": sorted([*labels, *kept]),
+        "kept": kept,
         "start": str(start) if start else None,
+        "replay": _write_replay(run, folder, corpus),
         "trials": run.trials,
         "study": str(run.pk),
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
 
 
-def _unknown(labels: Sequence[str]) -> list[str]:
-    """Return a sentence on the categories that sellers are offered and the model can't suggest, if there are any."""
-    names = list(Category.objects.active().exclude(slug__in=labels).values_list("name", flat=True))
-    if not names:
-        return []
-    shown = ", ".join(names[:MOST_NAMED]) + (" …" if len(names) > MOST_NAMED else "")
-    return [
-        _("It never suggests %(count)d of the categories on offer: %(names)s.") % {"count": len(names), "names": shown}
-    ]
+def _write_replay(run: TrainingRun, folder: Path, corpus: "Corpus") -> str | None:
+    """Write what the model to go on from shall not forget, without what the corpus holds; None for nothing."""
+    target = folder / "replay"
+    if run.parent is None:
+        return None
+    if not (target / MANIFEST).is_file():  # else an earlier attempt wrote it
+        shutil.rmtree(target, ignore_errors=True)
+        rows = reference_set.replay(run.parent, besides=corpus)
+        try:
+            write_corpus(rows, target, exclusions={})
+        except CorpusError:  # nothing to replay, or of one category only
+            return None
+    return str(target)
 
 
 def _failed(why: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""Is the new model good enough? Its figures on the untouched test split, and the gate."""
+"""A fitted model's figures on the untouched test split, and the artifact that they are sealed with."""
 
 import logging
 import time
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from django.utils.translation import gettext as _
 
 from classifier import artifact
 from classifier.artifact import ArtifactError
@@ -24,12 +23,9 @@ from training.evaluate import (
     Targets,
     calibration_error,
     confusion,
-    losses,
-    mcnemar,
     measure,
     measure_by,
     measure_classes,
-    paired_bootstrap,
     reliability,
 )
 
@@ -41,8 +37,6 @@ log = logging.getLogger(__name__)
 TIMED_ROWS = 50
 WARM_UP = 3
 TOLERANCE = 0.02  # how far an answer alone may be from the same answer in a batch
-SIGNIFICANT = 0.05
-WORST_DROP = 0.01  # of accuracy against the champion
 
 
 @dataclass(frozen=True)
@@ -87,14 +81,6 @@ class Fitted:
     @property
     def labels(self) -> list[str]:
         return list(self.config["labels"])
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a model may serve, and why: sentences with figures."""
-
-    passed: bool
-    reasons: list[str]
 
 
 def read(workdir: Path, modality: str) -> Fitted:
@@ -156,95 +142,11 @@ def answers(version: ModelVersion, corpus: "Corpus", fitted: Fitted) -> Probabil
         return None
 
 
-def gate(
-    fitted: Fitted,
-    metrics: dict[str, Any],
-    *,
-    champion: Probabilities | None,
-    minimum_accuracy: float,
-    max_latency_ms: float,
-) -> Verdict:
-    """Say whether a model may serve. All of these must hold on the test split:
-
-    - its accuracy reaches `minimum_accuracy`, and its latency keeps `max_latency_ms`;
-    - it is not worse than the champion, given by its probabilities of the same products (n, classes; a category that
-      it doesn't know has 0): neither significantly less often right (McNemar's one-sided mid-p below 0.05), nor more
-      than 1 point of accuracy behind, nor with a log-loss whose difference has a paired bootstrap interval (95 %)
-      wholly above 0.
-
-    Without a champion only the first holds. Raises ValueError when the champion's shape is another.
-    """
-    reasons: list[str] = []
-    failed: list[str] = []
-
-    def check(passes: bool, good: str, bad: str) -> None:
-        (reasons if passes else failed).append(good if passes else bad)
-
-    accuracy, latency = metrics["accuracy"], metrics["latency_ms"]
-    figures = {"accuracy": _percent(accuracy), "least": _percent(minimum_accuracy), "n": metrics["n"]}
-    check(
-        accuracy >= minimum_accuracy,
-        _("Accuracy %(accuracy)s on %(n)d test products; at least %(least)s is asked for.") % figures,
-        _("Accuracy %(accuracy)s on %(n)d test products is below the %(least)s that is asked for.") % figures,
-    )
-    figures = {"ms": f"{latency:.0f}", "most": f"{max_latency_ms:.0f}"}
-    check(
-        latency <= max_latency_ms,
-        _("%(ms)s ms for one product; at most %(most)s ms is asked for.") % figures,
-        _("%(ms)s ms for one product is more than the %(most)s ms that is asked for.") % figures,
-    )
-    if champion is not None:
-        passes, sentence = _compare(fitted.test, champion)
-        check(passes, sentence, sentence)
-    return Verdict(not failed, failed + reasons)
-
-
-def _compare(test: Outputs, champion: Probabilities) -> tuple[bool, str]:
-    """Return whether the candidate is not worse than the champion, and the comparison as a sentence."""
-    if champion.shape != test.probabilities.shape:
-        raise ValueError(f"the champion's {champion.shape} are not the candidate's {test.probabilities.shape}")
-    old, new = (p.argmax(axis=1) == test.targets for p in (champion, test.probabilities))
-    paired = mcnemar(old, new)
-    accuracy = paired_bootstrap(old.astype(np.float64), new.astype(np.float64))
-    loss = paired_bootstrap(losses(champion, test.targets), losses(test.probabilities, test.targets))
-    figures = {
-        "points": f"{100 * accuracy.difference:+.1f}",
-        "low": f"{100 * accuracy.low:+.1f}",
-        "high": f"{100 * accuracy.high:+.1f}",
-        "lost": paired.only_first,
-        "won": paired.only_second,
-        "p": f"{paired.second_is_worse:.3f}",
-        "loss": f"{loss.difference:+.3f}",
-        "loss_low": f"{loss.low:+.3f}",
-        "loss_high": f"{loss.high:+.3f}",
-    }
-    worse = [
-        why
-        for holds, why in (
-            (paired.second_is_worse < SIGNIFICANT, _("significantly less often right")),
-            (accuracy.difference < -WORST_DROP, _("more than 1 point less accurate")),
-            (loss.low > 0, _("clearly higher log-loss")),
-        )
-        if holds
-    ]
-    measured = (
-        _(
-            "Against the champion on the same products: accuracy %(points)s points (95 %% interval %(low)s to "
-            "%(high)s), %(won)d products won and %(lost)d lost (McNemar's one-sided mid-p for worse: %(p)s), log-loss "
-            "%(loss)s (95 %% interval %(loss_low)s to %(loss_high)s)"
-        )
-        % figures
-    )
-    if worse:
-        return False, _("%(measured)s: worse, by %(why)s.") % {"measured": measured, "why": ", ".join(worse)}
-    return True, _("%(measured)s: not worse.") % {"measured": measured}
-
-
 def _answers_again(fitted: Fitted, corpus: "Corpus") -> tuple[float, str]:
     """Return the artifact's median latency in ms and the device it ran on, having checked what it answers."""
     chosen = np.unique(np.linspace(0, len(fitted.test.keys) - 1, TIMED_ROWS + WARM_UP).astype(int))
     keys = [fitted.test.keys[number] for number in chosen]
-    model = _load(fitted)
+    model = load(fitted)
     times = []
     try:
         for number, row in zip(chosen, corpus_answers.pick(corpus, "test", keys, fitted.modality), strict=True):
@@ -262,7 +164,8 @@ def _answers_again(fitted: Fitted, corpus: "Corpus") -> tuple[float, str]:
     return float(np.median(timed)), str(pick_device(None))
 
 
-def _load(fitted: Fitted) -> Any:
+def load(fitted: Fitted) -> Any:
+    """Return the fitted model as it will serve. Raises ArtifactError when it is unusable."""
     if fitted.modality == Modality.TEXT:
         from classifier.text import TextModel
 
@@ -270,7 +173,3 @@ def _load(fitted: Fitted) -> Any:
     from classifier.image import ImageModel
 
     return ImageModel.load(fitted.folder)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

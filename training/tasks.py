@@ -1,12 +1,18 @@
+import logging
+
 from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 from django.db import transaction
 
 from classifier import registry
-from classifier.models import Modality
+from classifier.artifact import ArtifactError
+from classifier.models import Modality, ModelVersion
+from classifier.storage import StorageDown
 from feedback.models import ErasureBatch, MonitoringReport
 from training.models import Dataset, TrainingRun
+
+log = logging.getLogger(__name__)
 
 RULE_TRIED_SECONDS = 6 * 3600
 
@@ -53,6 +59,19 @@ def fit_rules() -> None:
         # Tried once a dataset: what lacks the products for a rule would lack them again in a minute.
         if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
             rules.fit_missing(text, snapshots.fetch(dataset))
+
+
+@shared_task(acks_late=False)
+def measure_versions(pks: list[int] | None = None) -> None:
+    """Answer the reference set with versions: those named, or those that a person may want to compare soon."""
+    from training import reference_set
+
+    chosen = ModelVersion.objects.filter(pk__in=pks) if pks else reference_set.unmeasured()
+    for version in chosen:
+        try:
+            reference_set.measure(version, reference_set.measuring(version.modality))
+        except (ArtifactError, StorageDown) as error:
+            log.warning("%s can't be measured on the reference set: %s", version, error)
 
 
 @shared_task

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.management import call_command
 from PIL import Image, ImageDraw
 
-from classifier.models import Modality
+from classifier.models import Category, Modality, ReferenceProduct
 from training import recipes
 from training.recipes import Recipe
 
@@ -61,3 +61,9 @@ def _photo(chance: random.Random, colour: tuple[int, int, int]) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def offer_only_made_up() -> None:
+    """Offer the categories of the made-up words only, and measure by own products: what the champion knows is moot."""
+    Category.objects.exclude(name__in=WORDS).update(is_active=False)
+    ReferenceProduct.objects.filter(origin=ReferenceProduct.Origin.STARTER).delete()

@@ -18,7 +18,7 @@ from classifier.pipeline import predict_now
 from classifier.services import register_starters
 from classifier.storage import StorageDown
 from tests.classifier.test_registry import variant_of
-from tests.training.runs import import_folder, quick, write_products
+from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
 from training import equivalence, pipeline, rules, runner, services, snapshots
 from training.models import TrainingRun
 
@@ -29,6 +29,11 @@ pytestmark = pytest.mark.django_db
 def easy_gate(settings: LazySettings) -> None:
     settings.MIN_ACCURACY = {"text": 0.6, "image": 0.2}
     settings.MAX_LATENCY_MS = {"text": 60_000, "image": 60_000}
+
+
+@pytest.fixture(autouse=True)
+def few_categories(db: None) -> None:
+    offer_only_made_up()
 
 
 @pytest.fixture
@@ -61,7 +66,8 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
         assert run.curve
         assert not services.work_folder(run).exists()
     text, image = runs
-    assert "It never suggests 15 of the categories on offer" in text.message
+    assert "It suggests 3 of 3 categories." in text.message
+    assert "reference products" in text.message
     assert "Unusual inputs can't be told: that takes 100 held-back products." in text.log
     assert text.dataset == image.dataset is not None
     assert text.version.lineage["dataset"] == text.dataset.checksum  # type: ignore[union-attr]
@@ -221,7 +227,7 @@ def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"), [([], "The dataset is empty"), ([("1", "a red car", "Automotive")], "one category only")]
+    ("rows", "words"), [([], "The dataset is empty"), ([("1", "a red lipstick", "Beauty")], "one category only")]
 )
 def test_a_dataset_with_too_little_fails_with_a_sentence(
     tmp_path: Path, rows: list[tuple[str, str, str]], words: str

@@ -1,6 +1,7 @@
 """The staff's pages of this room, by subject."""
 
 from training.admin.data import DatasetAdmin, ExampleAdmin
+from training.admin.reference import ReferenceProductAdmin
 from training.admin.runs import TrainingRunAdmin
 
-__all__ = ["DatasetAdmin", "ExampleAdmin", "TrainingRunAdmin"]
+__all__ = ["DatasetAdmin", "ExampleAdmin", "ReferenceProductAdmin", "TrainingRunAdmin"]

@@ -18,6 +18,7 @@ from unfold.decorators import action, display
 from classifier import charts, registry
 from classifier.admin import ReadOnlyAdmin
 from classifier.models import Modality
+from classifier.side_by_side import at_the_gate
 from training import services
 from training.forms import RetrainForm
 from training.models import TrainingRun
@@ -27,7 +28,8 @@ STATE_COLOURS = {
     "running": "info",
     "deployed": "success",
     "registered": "success",
-    "rejected": "warning",
+    "held": "warning",
+    "rejected": "danger",
     "failed": "danger",
     "cancelled": "default",
 }
@@ -127,6 +129,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     def _shown(self, request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
         return {
             "run": run,
+            "then": at_the_gate(run.version) if run.version else None,
             "colour": STATE_COLOURS[run.state],
             "percent": round(100 * run.share),
             "left": None if run.eta_seconds is None else clock(run.eta_seconds),

@@ -1,0 +1,85 @@
+"""How long a training run will take: from runs that ended here, or else from how fast this machine multiplies."""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+
+import numpy as np
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from classifier.models import Modality
+from training.models import Dataset, Example, TrainingRun
+
+# Seconds for each product of a whole fit, measured by benchmarks/recipes.py on two cores that multiply REFERENCE_SPEED.
+SECONDS_PER_PRODUCT = {
+    "text": {"head": 0.02, "lora": 0.1, "partial": 0.1, "full": 0.15, "starter": 0.1},
+    "image": {"head": 0.05, "partial": 0.2, "full": 0.3, "starter": 0.2},
+}
+REFERENCE_SPEED = 85e9  # floating-point operations a second
+STARTING_SECONDS = 20.0  # what any run takes besides its products
+RUNS = 3  # of which the middle one counts
+ENDED = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED, TrainingRun.State.HELD, TrainingRun.State.REJECTED)
+SIDE = 768  # of the matrices that are multiplied
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """About how many seconds a recipe takes for so many products; `is_measured`: an earlier run says so."""
+
+    seconds: float
+    is_measured: bool
+
+    def __str__(self) -> str:
+        minutes = round(self.seconds / 60)
+        if minutes < 1:
+            return _("under a minute")
+        if minutes < 90:
+            return ngettext("about %(count)d minute", "about %(count)d minutes", minutes) % {"count": minutes}
+        return _("about %(count).1f hours") % {"count": self.seconds / 3600}
+
+
+def estimate(modality: str, recipe: str, products: int) -> Estimate | None:
+    """Return how long a run takes; None for a recipe that the modality doesn't have."""
+    known = SECONDS_PER_PRODUCT[modality].get(recipe)
+    if known is None:
+        return None
+    if earlier := _earlier(modality, recipe):
+        return Estimate(earlier * products, is_measured=True)
+    return Estimate(STARTING_SECONDS + known * products * REFERENCE_SPEED / machine_speed(), is_measured=False)
+
+
+def products(modality: str, dataset: Dataset | None = None) -> int:
+    """Return how many products of a dataset, or of all examples, a model of the modality would learn from."""
+    key = "with_text" if modality == Modality.TEXT else "with_photo"
+    if dataset is not None:
+        return sum(int(counts[key]) for counts in dataset.manifest["splits"].values())
+    usable = Example.objects.usable()
+    return (usable.exclude(title="", description="") if modality == Modality.TEXT else usable.exclude(photo="")).count()
+
+
+@cache
+def machine_speed() -> float:
+    """Return how many floating-point operations a second this machine does when it multiplies matrices, by trying."""
+    matrix = np.ones((SIDE, SIDE), np.float32)
+    times = []
+    for _try in range(TRIES):
+        start = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - start)
+    return 2 * SIDE**3 / min(times)
+
+
+def _earlier(modality: str, recipe: str) -> float | None:
+    """Return the seconds for each product of the last runs of the recipe; None when none ended here."""
+    runs = TrainingRun.objects.filter(modality=modality, recipe__name=recipe, trials=0, state__in=ENDED)
+    latest = runs.exclude(dataset=None).select_related("dataset").order_by("-finished_at")[:RUNS]
+    rates = []
+    for run in latest:
+        assert run.started_at and run.finished_at  # noqa: S101 - it ended
+        count = products(modality, run.dataset)
+        if count:
+            rates.append((run.finished_at - run.started_at).total_seconds() / count)
+    return median(rates) if rates else None

@@ -1,0 +1,262 @@
+"""The gate: may a candidate serve, does it go live by itself, and why.
+
+A candidate is compared with the champion on two sets of products: the test part of the data that it was trained on, and
+the reference set, which stands for everything that the installation offers. What it can't suggest any more, or has
+forgotten of categories that the new data lacks, holds it back: a person may still deploy it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from classifier.coverage import Coverage, listed
+from classifier.paired import PairedFigures, Scored, compare
+from classifier.reference_set import Agreement
+
+SIGNIFICANT = 0.05
+WORST_DROP = 0.01  # of accuracy against the champion, on the test part
+LEAST_KEPT = 0.98  # of the champion's accuracy, on the reference set
+LEAST_AGREEMENT = 0.8  # with the champion, where no labelled product says who is right
+LEAST_PRODUCTS = 10  # with fewer, a share says more about chance than about a model
+
+
+class Decision(StrEnum):
+    PASSED = "passed"
+    HELD = "held"  # registered: it serves only if a person deploys it
+    REJECTED = "rejected"  # never serves
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What any candidate must reach on the test part."""
+
+    minimum_accuracy: float
+    max_latency_ms: float
+
+
+@dataclass(frozen=True)
+class TestComparison:
+    """Candidate and champion on the same n test products; `known` (n,) tells whose category the champion knows."""
+
+    __test__ = False  # its name is no invitation to pytest
+
+    champion: Scored
+    candidate: Scored
+    known: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class ReferenceComparison:
+    """Candidate and champion on the same reference products.
+
+    `known`: those whose category the champion knows. `lacking`: those of categories that both know and the new data
+    lacks. `agreement`: stored products that the champion puts into such a category for which there is no labelled
+    product. `unmeasured`: the names of such categories for which there is no product at all.
+    """
+
+    known: PairedFigures | None = None
+    lacking: PairedFigures | None = None
+    lacking_categories: Sequence[str] = ()
+    agreement: Agreement | None = None
+    unmeasured: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a candidate: sentences with figures, the gravest first, and the figures for its row."""
+
+    decision: Decision
+    reasons: list[str]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def decide(
+    metrics: Mapping[str, Any],
+    limits: Limits,
+    *,
+    coverage: Coverage,
+    test: TestComparison | None = None,
+    reference: ReferenceComparison | None = None,
+) -> Verdict:
+    """Decide about a candidate, given its figures on the test part.
+
+    It is rejected when its accuracy or latency misses the limits, or when it is worse than the champion on the test
+    products whose category the champion knows: significantly less often right (McNemar's one-sided mid-p below 0.05),
+    more than 1 point of accuracy behind, or with a log-loss whose difference has a paired bootstrap interval (95 %)
+    wholly above 0.
+
+    It is held back when it loses active categories that the champion suggests, when it is significantly less often
+    right on the reference set or keeps less than 98 % of the champion's accuracy there, as a whole or on categories
+    that the new data lacks, when it agrees with the champion on less than 80 % of stored products where no labelled
+    ones measure, and when nothing measures a category that the new data lacks.
+
+    Without a champion (`test` and `reference` are None) only the limits hold.
+    """
+    failures, holds, remarks = _Sentences(), _Sentences(), _Sentences()
+    record: dict[str, Any] = {"coverage": coverage.to_json()}
+    _check_limits(metrics, limits, failures, remarks)
+    _check_coverage(coverage, holds, remarks)
+    if test is not None:
+        record |= _check_test(test, failures, remarks)
+    if reference is not None:
+        record |= _check_reference(reference, holds, remarks)
+    decision = Decision.REJECTED if failures else Decision.HELD if holds else Decision.PASSED
+    if decision == Decision.HELD:
+        holds.append(_("It doesn't go live by itself; a person may deploy it."))
+    return Verdict(decision, [*failures, *holds, *remarks], {"decision": decision, **record})
+
+
+_Sentences = list[str]
+
+
+def _check_limits(metrics: Mapping[str, Any], limits: Limits, failures: _Sentences, remarks: _Sentences) -> None:
+    figures = {
+        "accuracy": _percent(metrics["accuracy"]),
+        "least": _percent(limits.minimum_accuracy),
+        "n": metrics["n"],
+        "ms": f"{metrics['latency_ms']:.0f}",
+        "most": f"{limits.max_latency_ms:.0f}",
+    }
+    if metrics["accuracy"] >= limits.minimum_accuracy:
+        remarks.append(_("Accuracy %(accuracy)s on %(n)d test products; at least %(least)s is asked for.") % figures)
+    else:
+        failures.append(
+            _("Accuracy %(accuracy)s on %(n)d test products is below the %(least)s that is asked for.") % figures
+        )
+    if metrics["latency_ms"] <= limits.max_latency_ms:
+        remarks.append(_("%(ms)s ms for one product; at most %(most)s ms is asked for.") % figures)
+    else:
+        failures.append(_("%(ms)s ms for one product is more than the %(most)s ms that is asked for.") % figures)
+
+
+def _check_coverage(coverage: Coverage, holds: _Sentences, remarks: _Sentences) -> None:
+    if coverage.lost:
+        holds.append(
+            _(
+                "It can't suggest %(count)d categories that the champion suggests: %(names)s. Train with products of "
+                "them, or go on from the live model (--from champion) to keep them."
+            )
+            % {"count": len(coverage.lost), "names": listed(coverage.lost.values())}
+        )
+    remarks.append(_("It suggests %(coverage)s.") % {"coverage": coverage})
+    if new := [name for slug, name in coverage.missing.items() if slug not in coverage.lost]:
+        remarks.append(_("Neither it nor the champion suggests %(names)s.") % {"names": listed(new)})
+
+
+def _check_test(test: TestComparison, failures: _Sentences, remarks: _Sentences) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    new = [row for row, known in enumerate(test.known) if not known]
+    old = [row for row, known in enumerate(test.known) if known]
+    if old:
+        found = compare(test.champion.where(old), test.candidate.where(old))
+        record["test"] = found.to_json()
+        worse = [
+            why
+            for holds, why in (
+                (found.p_worse < SIGNIFICANT, _("significantly less often right")),
+                (found.accuracy.difference < -WORST_DROP, _("more than 1 point less accurate")),
+                (found.log_loss.low > 0, _("clearly higher log-loss")),
+            )
+            if holds
+        ]
+        measured = _("Against the champion on the same %(n)d test products: %(figures)s") % {
+            "n": found.n,
+            "figures": _in_words(found),
+        }
+        if worse:
+            failures.append(_("%(measured)s: worse, by %(why)s.") % {"measured": measured, "why": ", ".join(worse)})
+        else:
+            remarks.append(_("%(measured)s: not worse.") % {"measured": measured})
+    if new:
+        accuracy = float(test.candidate.where(new).correct.mean())
+        record["new"] = {"n": len(new), "accuracy": accuracy}
+        remarks.append(
+            _("On %(n)d test products of categories that the champion doesn't know it is right on %(accuracy)s.")
+            % {"n": len(new), "accuracy": _percent(accuracy)}
+        )
+    return record
+
+
+def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks: _Sentences) -> dict[str, Any]:
+    record: dict[str, Any] = {"unmeasured": list(reference.unmeasured)}
+    if known := reference.known:
+        record["reference"] = known.to_json()
+        measured = _("On the same %(n)d reference products: %(figures)s") % {
+            "n": known.n,
+            "figures": _in_words(known),
+        }
+        if _is_forgetful(known):
+            holds.append(_("%(measured)s: it knows less than the champion.") % {"measured": measured})
+        else:
+            remarks.append(f"{measured}.")
+    if lacking := reference.lacking:
+        record["lacking"] = {**lacking.to_json(), "categories": list(reference.lacking_categories)}
+        figures = {
+            "n": lacking.n,
+            "count": len(reference.lacking_categories),
+            "before": _percent(lacking.accuracy.first),
+            "after": _percent(lacking.accuracy.second),
+        }
+        if _is_forgetful(lacking):
+            holds.append(
+                _(
+                    "It forgets: on %(n)d reference products of the %(count)d categories that the new data lacks, "
+                    "accuracy goes from %(before)s to %(after)s."
+                )
+                % figures
+            )
+        else:
+            remarks.append(
+                _(
+                    "It keeps what the new data lacks: on %(n)d reference products of %(count)d categories, accuracy "
+                    "goes from %(before)s to %(after)s."
+                )
+                % figures
+            )
+    if agreement := reference.agreement:
+        record["agreement"] = {"n": agreement.n, "agreed": agreement.agreed}
+        sentence = _(
+            "It agrees with the champion on %(agreed)d of %(n)d stored products of categories without labelled ones."
+        ) % {"agreed": agreement.agreed, "n": agreement.n}
+        is_little = agreement.n >= LEAST_PRODUCTS and agreement.share < LEAST_AGREEMENT
+        (holds if is_little else remarks).append(sentence)
+    if reference.unmeasured:
+        holds.append(
+            _("The new data lacks %(names)s, and no product measures whether it still knows them.")
+            % {"names": listed(reference.unmeasured)}
+        )
+    return record
+
+
+def _is_forgetful(found: PairedFigures) -> bool:
+    fell = found.n >= LEAST_PRODUCTS and found.accuracy.second < LEAST_KEPT * found.accuracy.first
+    return fell or found.p_worse < SIGNIFICANT
+
+
+def _in_words(found: PairedFigures) -> str:
+    figures = {
+        "points": f"{100 * found.accuracy.difference:+.1f}",
+        "low": f"{100 * found.accuracy.low:+.1f}",
+        "high": f"{100 * found.accuracy.high:+.1f}",
+        "lost": found.lost,
+        "won": found.won,
+        "p": f"{found.p_worse:.3f}",
+        "loss": f"{found.log_loss.difference:+.3f}",
+        "loss_low": f"{found.log_loss.low:+.3f}",
+        "loss_high": f"{found.log_loss.high:+.3f}",
+    }
+    return (
+        _(
+            "accuracy %(points)s points (95 %% interval %(low)s to %(high)s), %(won)d products won and %(lost)d lost "
+            "(McNemar's one-sided mid-p for worse: %(p)s), log-loss %(loss)s (95 %% interval %(loss_low)s to "
+            "%(loss_high)s)"
+        )
+        % figures
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
