@@ -106,18 +106,11 @@ def compare(first: ModelVersion, second: ModelVersion, names: dict[str, str]) ->
                 "first_shown": figure.shown(before),
                 "second_shown": figure.shown(after),
                 "change": figure.change(before, after),
-                "tone": _tone(figure, before, after),
             }
         )
-    is_fair = first == second or (None not in datasets and len(set(datasets)) == 1)
+    counts = {version.metrics.get("n") for version in (first, second)}  # labels that were left out leave out products
+    is_fair = first == second or (None not in datasets and len(set(datasets)) == len(counts) == 1)
     return Comparison(first, second, is_fair, rows, _classes(first, second, names))
-
-
-def _tone(figure: Figure, before: float | None, after: float | None) -> str:
-    """Return "better", "worse" or nothing."""
-    if before is None or after is None or figure.key == "n" or figure.shown(before) == figure.shown(after):
-        return ""
-    return "better" if (after > before) == figure.more_is_better else "worse"
 
 
 def _classes(first: ModelVersion, second: ModelVersion, names: dict[str, str]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ STAFF_MAY_SEE = (
     "classifier.view_prediction",
     "classifier.view_deployment",
     "classifier.view_fault",
+    "classifier.view_referenceproduct",
     "feedback.view_case",
     "feedback.view_feedback",
     "feedback.view_monitoringreport",

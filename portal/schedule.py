@@ -6,6 +6,7 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     "classifier.tasks.classify_pending": {"queue": "predict"},
     "training.tasks.run_training": {"queue": "training"},
     "training.tasks.fit_rules": {"queue": "training"},
+    "training.tasks.measure_versions": {"queue": "training"},
     "training.tasks.write_references": {"queue": "training"},
     "training.tasks.forget_erased": {"queue": "training"},
 }
@@ -71,6 +72,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "write the references of drift": {
         "task": "training.tasks.write_references",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+    "measure versions on the reference set": {
+        "task": "training.tasks.measure_versions",
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },

@@ -47,6 +47,7 @@ NAVIGATION = [
             _link(_("Deployments"), "history", "classifier_deployment"),
             _link(_("Faults"), "error", "classifier_fault"),
             _link(_("Training runs"), "exercise", "training_trainingrun"),
+            _link(_("Reference set"), "balance", "classifier_referenceproduct"),
             _link(_("Datasets"), "dataset", "training_dataset"),
             _link(_("Examples"), "label", "training_example"),
         ],

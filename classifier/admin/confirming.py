@@ -26,12 +26,15 @@ def confirm(
 ) -> HttpResponse:
     """Ask the question; posted, `act`, which returns what to say and the address to go to.
 
-    A question has `title`, `facts` (name, value) and `verb`; also `with_note`, `with_share` and `seen`, which is
-    posted with it. Raises PermissionDenied for who may not deploy.
+    A question has `title`, `facts` (name, value) and `verb`; also `with_note`, `with_share`, `seen`, which is posted
+    with it, `side`, a SideBySide to show, and `phrase`, which has to be typed. Raises PermissionDenied for who may not
+    deploy.
     """
     if not request.user.has_perm(DEPLOY):
         raise PermissionDenied
-    if request.method == "POST":
+    phrase = str(question.get("phrase", ""))
+    is_typed = " ".join(request.POST.get("typed", "").split()).casefold() == phrase.casefold()
+    if request.method == "POST" and is_typed:
         try:
             said, address = act()
         except REFUSALS as error:
@@ -39,15 +42,20 @@ def confirm(
             return redirect(back)
         messages.success(request, said)
         return redirect(address)
+    question["problem"] = request.method == "POST" and not is_typed
+    question["note"], question["share"] = request.POST.get("note", ""), request.POST.get("share", "")
     context = {**page.admin_site.each_context(request), "opts": page.opts, "back": back, **question}
     return TemplateResponse(request, "admin/classifier/confirm.html", context)
 
 
 def described(version: ModelVersion | None, nothing: str = "") -> str:
-    """Return a version with its accuracy."""
+    """Return a version with the accuracy on its own test products, which are not another version's."""
     if version is None:
         return nothing or _("nothing")
-    return _("%(version)s, accuracy %(accuracy).1f %%") % {"version": version, "accuracy": 100 * version.accuracy}
+    words = {"version": version, "accuracy": f"{100 * version.accuracy:.1f} %"}
+    if count := version.metrics.get("n"):
+        return _("%(version)s, %(accuracy)s on its own %(count)s test products") % {**words, "count": f"{count:,}"}
+    return _("%(version)s, %(accuracy)s on its own test products") % words
 
 
 def experiment_url(modality: str) -> str:

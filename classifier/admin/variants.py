@@ -15,6 +15,7 @@ from classifier import registry, variants
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import confirm, described, experiment_url
 from classifier.models import Deployment, Fault, ModelVersion, Variant
+from classifier.side_by_side import side_by_side
 
 FIRST_SHARE = 10
 KIND_COLOURS = {"deployment": "success", "promotion": "success", "rollback": "warning", "stop": "warning"}
@@ -38,9 +39,12 @@ class VariantAdmin(ReadOnlyAdmin):
     def test(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask with what share to test a version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
+        side = side_by_side(registry.champion(version.modality), version)
         question = {
             "title": _now("Test %(version)s?") % {"version": version},
             "facts": [*_serving(version), (_now("Under test"), described(version))],
+            "side": side,
+            "phrase": side.phrase,
             "hint": _now(
                 "The same products go to the same version each time. One that fails or is slow beyond its budget is "
                 "stopped by itself."
@@ -51,7 +55,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            variants.start_test(version, weight=_share(request), **how)
+            variants.start_test(version, weight=_share(request), accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s is under test.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -96,9 +100,13 @@ class VariantAdmin(ReadOnlyAdmin):
     def promote(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to give a version under test all traffic; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
+        others = [each.version for each in registry.live(version.modality) if each.version != version]
+        side = side_by_side(others[0] if others else None, version)
         question = {
             "title": _now("Promote %(version)s?") % {"version": version},
             "facts": [*_serving(version), (_now("Will serve alone"), described(version))],
+            "side": side,
+            "phrase": side.phrase,
             "hint": _now("It gets all traffic, and the others stop. A roll-back brings back what served before."),
             "verb": _now("Promote"),
             "with_note": True,

@@ -20,7 +20,9 @@ from unfold.decorators import display
 from classifier import artifact, charts, registry, reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
+from classifier.coverage import coverage
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
+from classifier.side_by_side import at_the_gate, side_by_side
 from classifier.storage import StorageDown, storage_faults
 
 STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "rejected": "danger"}
@@ -29,7 +31,9 @@ SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ReadOnlyAdmin):
-    list_display = ["name", "modality", "state_badge", "accuracy_percent", "log_loss", "calibration", "created_at"]
+    list_display = [
+        "name", "modality", "state_badge", "suggests", "accuracy_percent", "log_loss", "calibration", "created_at",
+    ]  # fmt: skip
     list_filter = ["modality", "state"]
     search_fields = ["name", "=checksum"]
     fields = ["created_at"]
@@ -59,10 +63,11 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         first, second = (_chosen(request.GET.get(name)) for name in ("first", "second"))
-        comparison, problem = None, ""
+        comparison, side, problem = None, None, ""
         if first and second:
             try:
                 comparison = reports.compare(first, second, _names())
+                side = side_by_side(first, second)
             except ValueError:
                 problem = _now("A text model and an image model can't be compared: choose two of one kind.")
         versions = ModelVersion.objects.defer("metrics", "lineage").order_by("modality", "-created_at")
@@ -74,9 +79,11 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "first": first,
             "second": second,
             "comparison": comparison,
+            "side": side,
+            "same_title": _now("On the same products"),
             "problem": problem,
-            "figures_title": _now("Figures on the test part"),
-            "classes_title": _now("Categories"),
+            "figures_title": _now("Each on its own test products"),
+            "classes_title": _now("Categories, each on its own test products"),
             "diagrams": [_reliability(version) for version in (first, second) if version] if comparison else [],
         }
         return TemplateResponse(request, "admin/classifier/compare.html", context)
@@ -84,15 +91,22 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to deploy the version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        question = self._question(registry.champion(version.modality), version) | {
+        question = self._question(registry.champion(version.modality), version)
+        question |= {
+            "phrase": question["side"].phrase,
             "title": _now("Deploy %(version)s?") % {"version": version},
             "verb": _now("Deploy"),
             "with_note": True,
         }
 
         def act() -> Variant:
-            note = request.POST.get("note", "")
-            return registry.deploy(version, by=request.user, note=note, in_place_of=_seen(request))  # type: ignore[arg-type]
+            return registry.deploy(
+                version,
+                by=request.user,  # type: ignore[arg-type]
+                note=request.POST.get("note", ""),
+                in_place_of=_seen(request),
+                accepts_loss=bool(question["phrase"]),  # it was typed
+            )
 
         return self._confirm(request, version, question, act)
 
@@ -117,6 +131,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def _question(self, before: ModelVersion | None, after: ModelVersion) -> dict[str, Any]:
         return {
             "facts": [(_now("Serves now"), described(before)), (_now("Will serve"), described(after))],
+            "side": side_by_side(before, after),
             "serving": before.pk if before else "",
             "hint": _now(
                 "Its stored files are verified first. If one is damaged, nothing changes. A test of its kind ends. "
@@ -149,6 +164,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "version": version,
             "badge": {"text": _state_word(version), "type": STATE_COLOURS[_state(version)]},
             "figures": reports.figures(version),
+            "side": side_by_side(champion, version),
+            "then": at_the_gate(version),
             "classes": reports.classes(version, names),
             "sources": sources,
             "reliability": _reliability(version),
@@ -164,6 +181,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "may_roll_back": may_deploy and is_live and previous is not None,
             "previous": previous,
             "titles": {
+                "side": _now("In place of the live model"),
+                "then": _now("When it was trained"),
                 "calibration": _now("Calibration"),
                 "lineage": _now("Where it comes from"),
                 "confusion": _now("Confusions"),
@@ -177,6 +196,10 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "rollback_url": reverse("admin:classifier_modelversion_rollback", args=[version.modality]),
             "compare_url": champion and _compare_url(champion, version),
         }
+
+    @admin.display(description=_("suggests"))
+    def suggests(self, version: ModelVersion) -> str:
+        return str(coverage(version))
 
     @admin.display(description=_("accuracy"), ordering="accuracy")
     def accuracy_percent(self, version: ModelVersion) -> str:

@@ -6,7 +6,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import registry, reports, variants
 from classifier.artifact import ArtifactError
+from classifier.coverage import coverage, listed
 from classifier.models import Category, Modality, ModelVersion, Variant
+from classifier.side_by_side import SideBySide, side_by_side
 from classifier.storage import StorageDown
 
 REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack, ModelVersion.DoesNotExist)
@@ -24,9 +26,19 @@ class Command(BaseCommand):
         deploy = verbs.add_parser("deploy", help="give a version all traffic of its modality")
         deploy.add_argument("version", help="its id, its name, or the beginning of its checksum")
         deploy.add_argument("--note", default="", help="why, for the list of deployments")
+        deploy.add_argument(
+            "--accept-loss",
+            action="store_true",
+            help="though it can't suggest categories that the live model suggests",
+        )
         rollback = verbs.add_parser("rollback", help="deploy what served before")
         rollback.add_argument("modality", choices=Modality.values)
         test = verbs.add_parser("test", help="give a version a share of its modality's traffic")
+        test.add_argument(
+            "--accept-loss",
+            action="store_true",
+            help="though it can't suggest categories that the live model suggests",
+        )
         test.add_argument("--share", type=int, default=10, help="in per cent (default: 10)")
         share = verbs.add_parser("share", help="share a modality's traffic anew among its live versions")
         share.add_argument("shares", nargs="+", metavar="VERSION=SHARE", help="each live version with its per cent")
@@ -65,6 +77,7 @@ def _list(options: dict[str, Any]) -> str:
             str(version.pk),
             version.modality,
             version.name,
+            str(coverage(version)),
             f"{100 * version.accuracy:.1f} %",
             _log_loss(version),
             _state(version),
@@ -72,18 +85,22 @@ def _list(options: dict[str, Any]) -> str:
         ]
         for version in versions
     ]
-    return _table(["id", "modality", "name", "accuracy", "log-loss", "state", "registered"], rows, right=(0, 3, 4))
+    head = ["id", "modality", "name", "suggests", "accuracy", "log-loss", "state", "registered"]
+    return _table(head, rows, right=(0, 4, 5))
 
 
 def _show(options: dict[str, Any]) -> str:
     version = registry.find(options["version"])
+    found = coverage(version, in_place_of=registry.champion(version.modality))
     if options["json"]:
         details = {"lineage": version.lineage, "reason": version.reason, "path": version.path}
         parent = str(version.parent) if version.parent else None
         return _json({**_brief(version), "parent": parent, **details, "metrics": version.metrics})
     facts = [
         ("state", _state(version)),
-        ("gate", version.reason or "not recorded"),
+        ("suggests", str(found)),
+        *([("loses", listed(found.lost.values()))] if found.lost else []),
+        ("gate", version.reason.replace("\n", " ") or "not recorded"),
         ("registered", f"{version.created_at:%Y-%m-%d %H:%M} UTC"),
         ("trained on from", str(version.parent) if version.parent else "the pretrained encoder"),
         ("checksum", version.checksum),
@@ -108,7 +125,7 @@ def _show(options: dict[str, Any]) -> str:
 def _deploy(options: dict[str, Any]) -> str:
     version = registry.find(options["version"])
     before = registry.champion(version.modality)
-    registry.deploy(version, note=options["note"][:200])
+    registry.deploy(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
     if before == version:
         return f"{version} serves already."
     return f"Deployed {version}{f' in place of {before}' if before else ''}. Workers take it up with their next batch."
@@ -122,7 +139,7 @@ def _rollback(options: dict[str, Any]) -> str:
 
 def _test(options: dict[str, Any]) -> str:
     version = registry.find(options["version"])
-    variants.start_test(version, weight=options["share"], note=options["note"])
+    variants.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} is under test. {_live(version.modality)}"
 
 
@@ -166,6 +183,7 @@ def _compare(options: dict[str, Any]) -> str:
         comparison = reports.compare(first, second, _names())
     except ValueError as error:
         raise CommandError(f"{error}.") from error
+    side = side_by_side(first, second)
     if options["json"]:
         plain = [{name: row[name] for name in ("key", "first", "second")} for row in comparison.figures]
         return _json(
@@ -173,23 +191,51 @@ def _compare(options: dict[str, Any]) -> str:
                 "first": _brief(first),
                 "second": _brief(second),
                 "same_test_products": comparison.is_fair,
+                "on_the_same_products": [
+                    {"basis": str(table["title"]), "n": table["n"], **table["figures"].to_json()}
+                    for table in side.tables
+                ],
                 "figures": plain,
                 "classes": comparison.classes,
             }
         )
-    figures = [[str(r["name"]), r["first_shown"], r["second_shown"], r["change"]] for r in comparison.figures]
+    figures = [
+        [str(r["name"]), r["first_shown"], r["second_shown"], r["change"] if comparison.is_fair else "–"]
+        for r in comparison.figures
+    ]
     classes = [
         [row["name"], *(_share(row[name]) for name in ("first", "second")), _share(row["difference"], sign="+")]
         for row in comparison.classes
     ]
     parts = [
+        *_coverages(side),
+        *(line for table in side.tables for line in _paired(table, first, second)),
+        "Each on its own test products:",
         _table(["figure", first.name, second.name, "change"], figures, right=(1, 2, 3)),
         "",
         _table(["F1 of", first.name, second.name, "change"], classes, right=(1, 2, 3)),
     ]
     if not comparison.is_fair:
-        parts += ["", "They were measured on different test products: small differences say nothing."]
+        parts += ["", "They were measured on different test products: the differences say nothing."]
+    if not side.tables and first != second:
+        parts += [f"To compare them on the same products: manage.py measure_versions {first.pk} {second.pk}"]
     return "\n".join(parts)
+
+
+def _coverages(side: SideBySide) -> list[str]:
+    lines = [f"{version} suggests {found}." for version, found in side.coverages]
+    if side.lost:
+        lines.insert(0, f"LOST: {side.after} can't suggest {listed(side.lost)}.")
+    return [*lines, ""]
+
+
+def _paired(table: dict[str, Any], first: ModelVersion, second: ModelVersion) -> list[str]:
+    rows = [
+        [str(row["name"]), row["first"], row["second"], row["change"], row["interval"], row["tone"] or "may be chance"]
+        for row in table["rows"]
+    ]
+    head = ["figure", first.name, second.name, "change", "95 % interval", ""]
+    return [f"{table['title']}, the same {table['n']} products:", _table(head, rows, right=(1, 2, 3, 4)), ""]
 
 
 def _brief(version: ModelVersion) -> dict[str, Any]:
@@ -198,6 +244,7 @@ def _brief(version: ModelVersion) -> dict[str, Any]:
         "modality": version.modality,
         "name": version.name,
         "checksum": version.checksum,
+        "coverage": {"suggested": (found := coverage(version)).suggested, "offered": found.offered},
         "accuracy": version.accuracy,
         "log_loss": version.metrics.get("log_loss"),
         "state": version.state,

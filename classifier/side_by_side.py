@@ -1,0 +1,102 @@
+"""Two versions on the same products, as the pages of versions, runs, comparisons and deployments show them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from classifier import reports
+from classifier.coverage import Coverage, coverage
+from classifier.models import ModelVersion
+from classifier.paired import PairedFigure, PairedFigures
+from classifier.reference_set import compare_on_reference
+
+# How the figures are called and written, and whether more is better.
+SHOWN = ("accuracy", "top5", "log_loss")
+BASES: dict[str, str | Promise] = {
+    "reference": gettext_lazy("Reference set"),
+    "test": gettext_lazy("Test part of the candidate's dataset, categories that both know"),
+    "lacking": gettext_lazy("Reference set, categories that the candidate's dataset lacks"),
+}
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What a page shows of `after` in place of `before`: coverage, what would be lost, figures on the same products."""
+
+    before: ModelVersion | None
+    after: ModelVersion
+    coverages: list[tuple[ModelVersion, Coverage]]
+    lost: list[str]
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    measure_url: str = ""
+
+    @property
+    def phrase(self) -> str:
+        """What a person types to deploy a version that loses categories; nothing when none is lost."""
+        return _("lose %(count)d") % {"count": len(self.lost)} if self.lost else ""
+
+
+def side_by_side(before: ModelVersion | None, after: ModelVersion) -> SideBySide:
+    """Compare two versions as they are now: on the reference set, and on the test part where the gate did."""
+    found = coverage(after, in_place_of=before)
+    versions = [version for version in (before, after) if version]
+    coverages = [(version, found if version == after else coverage(version)) for version in dict.fromkeys(versions)]
+    tables, measure_url = [], ""
+    if before and before != after:
+        if figures := compare_on_reference(before, after):
+            tables.append(_table("reference", figures))
+        else:
+            measure_url = _measure_url(before, after)
+        if after.lineage.get("compared_with") == before.pk and "test" in after.gate:
+            tables.append(_table("test", PairedFigures.from_json(after.gate["test"])))
+    return SideBySide(before, after, coverages, list(found.lost.values()), tables, measure_url)
+
+
+def at_the_gate(version: ModelVersion) -> SideBySide | None:
+    """Return how the version compared with the champion of the time when it was trained, or None if it didn't."""
+    before = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
+    if not version.gate or before is None:
+        return None
+    then = Coverage.from_json(version.gate["coverage"])
+    return SideBySide(
+        before,
+        version,
+        [(version, then)],
+        list(then.lost.values()),
+        [_table(basis, PairedFigures.from_json(version.gate[basis])) for basis in BASES if version.gate.get(basis)],
+    )
+
+
+def rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
+    """Yield a row for each figure: both values, the difference with its interval, and "better" or "worse" if clear."""
+    for shown in (figure for figure in reports.FIGURES if figure.key in SHOWN):
+        found: PairedFigure = getattr(figures, shown.key)
+        tone = ""
+        if found.is_clear:
+            tone = "better" if (found.difference > 0) == shown.more_is_better else "worse"
+        yield {
+            "key": shown.key,
+            "name": shown.name,
+            "first": shown.shown(found.first),
+            "second": shown.shown(found.second),
+            "change": shown.change(found.first, found.second),
+            "interval": f"{shown.change(0.0, found.low)} … {shown.change(0.0, found.high)}",
+            "tone": tone,
+        }
+
+
+def _table(basis: str, figures: PairedFigures) -> dict[str, Any]:
+    return {"title": BASES[basis], "n": figures.n, "figures": figures, "rows": list(rows(figures))}
+
+
+def _measure_url(*versions: ModelVersion) -> str:
+    """Return the address that measures versions, which the room above has; nothing without it."""
+    try:
+        return reverse("admin:reference_measure", args=["-".join(str(version.pk) for version in versions)])
+    except NoReverseMatch:
+        return ""
