@@ -204,6 +204,11 @@ def live(modality: str) -> list[Variant]:
     return list(variants.select_related("version").order_by("-weight", "pk"))
 
 
+def name_of(pk: int) -> str:
+    """Return the name of the version with this id, or the id where it is gone."""
+    return str(ModelVersion.objects.filter(pk=pk).defer("metrics").first() or pk)
+
+
 def find(name: str) -> ModelVersion:
     """Return the version with this id, name, "modality name", or beginning of a checksum (8 digits or more).
 

@@ -17,6 +17,12 @@ from classifier.reference_set import compare_on_reference
 
 # How the figures are called and written, and whether more is better.
 SHOWN = ("accuracy", "top5", "log_loss")
+TONES: dict[str, str | Promise] = {
+    "better": gettext_lazy("better"),
+    "worse": gettext_lazy("worse"),
+    "same": gettext_lazy("no difference"),
+    "chance": gettext_lazy("may be chance"),
+}
 BASES: dict[str, str | Promise] = {
     "reference": gettext_lazy("Reference set"),
     "test": gettext_lazy("Test part of the candidate's dataset, categories that both know"),
@@ -73,12 +79,17 @@ def at_the_gate(version: ModelVersion) -> SideBySide | None:
 
 
 def rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
-    """Yield a row for each figure: both values, the difference with its interval, and "better" or "worse" if clear."""
+    """Yield a row for each figure: both values, the difference with its interval, and what that says.
+
+    `tone` is "better" or "worse" where the interval leaves out 0, "same" where nothing differs, else "chance".
+    """
     for shown in (figure for figure in reports.FIGURES if figure.key in SHOWN):
         found: PairedFigure = getattr(figures, shown.key)
-        tone = ""
+        tone = "chance"
         if found.is_clear:
             tone = "better" if (found.difference > 0) == shown.more_is_better else "worse"
+        elif found.low == found.high:
+            tone = "same"
         yield {
             "key": shown.key,
             "name": shown.name,
@@ -87,6 +98,7 @@ def rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
             "change": shown.change(found.first, found.second),
             "interval": f"{shown.change(0.0, found.low)} … {shown.change(0.0, found.high)}",
             "tone": tone,
+            "tone_words": TONES[tone],
         }
 
 

@@ -86,7 +86,8 @@ class RetrainForm(forms.Form):
         super().__init__(*args, **kwargs)
         field = self.fields["recipe"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101 - it is declared above
-        field.choices = _recipe_choices()
+        counts = {modality: estimates.products(modality) for modality in Modality}
+        field.choices, field.help_text = _recipe_choices(counts), _recipe_help(counts)
 
     def start(self, *, requested_by: "AbstractBaseUser") -> tuple[list[TrainingRun], list[str]]:
         """Queue the runs that were asked for; return them and a sentence for each that was refused."""
@@ -112,9 +113,8 @@ class RetrainForm(forms.Form):
         return started, refused
 
 
-def _recipe_choices() -> list[tuple[str, SafeString]]:
-    """Return the recipes with what each does and how long it takes here."""
-    counts = {modality: estimates.products(modality) for modality in Modality}
+def _recipe_choices(counts: dict[Modality, int]) -> list[tuple[str, SafeString]]:
+    """Return the recipes with what each does and how long it takes here for so many products."""
     return [(name, _explained(name, counts)) for name in recipes.names()]
 
 
@@ -122,16 +122,19 @@ def _explained(name: str, counts: dict[Modality, int]) -> SafeString:
     times = []
     for modality, count in counts.items():
         own = recipes.DEFAULTS[modality] if name == recipes.DEFAULT else name
-        if found := estimates.estimate(modality, own, count):
-            words = {"modality": modality.label, "count": f"{count:,}", "time": found}
-            times.append(
-                _now("%(modality)s: %(time)s for %(count)s products, as earlier runs here took") % words
-                if found.is_measured
-                else _now("%(modality)s: %(time)s for %(count)s products, judged by this machine's speed") % words
+        found = estimates.estimate(modality, own, count)
+        words = {"modality": modality.label, "time": found}
+        if found and count:
+            sentence = (
+                _now("%(modality)s: %(time)s, as before.") if found.is_measured else _now("%(modality)s: %(time)s.")
             )
-    return format_html(
-        '<strong>{}</strong> {} <span class="aisle-optional">{}.</span>',
-        name,
-        EXPLAINED.get(name, ""),
-        ". ".join(times),
-    )
+            times.append(sentence % words)
+    layout = '<strong>{}</strong> {} <span class="aisle-optional">{}</span>'
+    return format_html(layout, name, EXPLAINED.get(name, ""), " ".join(times))
+
+
+def _recipe_help(counts: dict[Modality, int]) -> str:
+    return _now(
+        "Times are for the %(texts)s texts and %(photos)s photos that were imported or accepted so far: as long as "
+        "earlier runs here took, or else judged by this machine's speed."
+    ) % {"texts": f"{counts[Modality.TEXT]:,}", "photos": f"{counts[Modality.IMAGE]:,}"}

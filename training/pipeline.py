@@ -171,7 +171,7 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
         if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt
             return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
         return Outcome(TrainingRun.State.REGISTERED, _("The champion came out again: nothing to deploy."), version)
-    if version.gate.get("decision") == Decision.HELD:
+    if version.is_held:
         return Outcome(TrainingRun.State.HELD, version.reason, version)
     if not run.deploys:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed: ready to be deployed."), version)

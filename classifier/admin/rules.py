@@ -20,11 +20,11 @@ KEYS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
 
 @admin.register(EnsembleRule)
 class EnsembleRuleAdmin(ReadOnlyAdmin):
-    list_display = ["pair", "kind", "log_loss", "created_at"]
+    list_display = ["pair", "kind", "log_loss", "origin", "created_at"]
     list_display_links = ["pair"]
     list_select_related = PAIR
-    fields = [*PAIR, "kind", "pretty_parameters", "created_at"]
-    readonly_fields = ["pretty_parameters"]
+    fields = [*PAIR, "kind", "origin", "pretty_parameters", "created_at"]
+    readonly_fields = ["origin", "pretty_parameters"]
     change_form_outer_before_template = "admin/classifier/rule.html"
 
     def change_view(
@@ -42,6 +42,13 @@ class EnsembleRuleAdmin(ReadOnlyAdmin):
     def log_loss(self, rule: EnsembleRule) -> str:
         loss = rule.metrics.get("validation", {}).get(rule.kind, {}).get("log_loss")
         return "–" if loss is None else f"{loss:.3f}"
+
+    @admin.display(description=_("fitted"))
+    def origin(self, rule: EnsembleRule) -> str:
+        if not rule.carried_over_from:
+            return _now("For this pair")
+        words = {"pair": rule.carried_over_from}
+        return _now("Carried over from %(pair)s: too few products with text and photo to fit one yet") % words
 
     @admin.display(description=_("parameters"))
     def pretty_parameters(self, rule: EnsembleRule) -> SafeString:

@@ -25,7 +25,7 @@ from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Va
 from classifier.side_by_side import at_the_gate, side_by_side
 from classifier.storage import StorageDown, storage_faults
 
-STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "rejected": "danger"}
+STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "held": "warning", "rejected": "danger"}
 SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source of products
 
 
@@ -165,7 +165,9 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "badge": {"text": _state_word(version), "type": STATE_COLOURS[_state(version)]},
             "figures": reports.figures(version),
             "side": side_by_side(champion, version),
-            "then": at_the_gate(version),
+            "then": at_the_gate(version)
+            if version.lineage.get("compared_with") != (champion and champion.pk)
+            else None,
             "classes": reports.classes(version, names),
             "sources": sources,
             "reliability": _reliability(version),
@@ -230,12 +232,19 @@ def lineage(version: ModelVersion) -> list[dict[str, Any]]:
         }
     ]
     links = {"run": "admin:training_trainingrun_change"}
-    titles = {"run": _("Training run"), "dataset": _("Dataset"), "code": _("Code version")}
+    titles = {
+        "run": _("Training run"),
+        "dataset": _("Dataset"),
+        "code": _("Code version"),
+        "compared_with": _("Compared with"),
+    }
     number = known.pop("dataset_number", None)
     for key, value in known.items():
         row: dict[str, Any] = {"name": titles.get(key, key), "value": value}
         if key == "dataset" and number:
             row |= {"value": f"{number} ({value[:12]})", "url": _address("admin:training_dataset_change", number)}
+        elif key == "compared_with" and value:
+            row |= {"value": registry.name_of(value), "url": _address("admin:classifier_modelversion_change", value)}
         elif key in links:
             row["url"] = _address(links[key], value)
         rows.append(row)
@@ -260,12 +269,14 @@ def _address(name: str, key: Any) -> str:
 
 
 def _state(version: ModelVersion) -> str:
-    return version.variant.role if hasattr(version, "variant") else str(version.state)
+    if hasattr(version, "variant"):
+        return version.variant.role
+    return "held" if version.is_held else str(version.state)
 
 
 def _state_word(version: ModelVersion) -> str:
     if not hasattr(version, "variant"):
-        return str(version.get_state_display())
+        return _now("Held back") if _state(version) == "held" else str(version.get_state_display())
     if not version.variant.is_live:
         return version.variant.get_role_display()
     weight = version.variant.weight

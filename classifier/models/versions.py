@@ -51,6 +51,11 @@ class ModelVersion(models.Model):
         return f"{self.modality} {self.name}"
 
     @property
+    def is_held(self) -> bool:
+        """Whether the gate held it back: it serves only if a person deploys it."""
+        return bool(self.gate.get("decision") == "held")
+
+    @property
     def path(self) -> str:
         """The artifact's folder in the storage "models"."""
         return f"{self.modality}/{self.checksum}"

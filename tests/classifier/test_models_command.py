@@ -20,7 +20,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_the_list_shows_what_serves(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     variant_of(tmp_path / "candidate", "A new one.")
     table = run(capsys, "list").splitlines()
-    assert table[0].split() == ["id", "modality", "name", "accuracy", "log-loss", "state", "registered"]
+    assert table[0].split() == ["id", "modality", "name", "suggests", "accuracy", "log-loss", "state", "registered"]
     assert "candidate" in table[2] and "registered" in table[2]
     assert len([line for line in table if "deployed, 100 %" in line]) == 2
     rows = json.loads(run(capsys, "list", "text", "--json"))
@@ -79,7 +79,9 @@ def test_two_versions_are_compared(db: None, capsys: pytest.CaptureFixture[str],
     metrics: dict[str, Any] = {**version.metrics, "accuracy": version.accuracy + 0.02}
     ModelVersion.objects.filter(pk=version.pk).update(metrics=metrics)
     text = run(capsys, "compare", serving(), "candidate")
-    assert "+2.0" in text and "different test products" in text
+    assert "different test products" in text and "measure_versions" in text
+    assert "suggests 18 of 18 categories" in text
+    assert "+2.0" not in text
     content = json.loads(run(capsys, "compare", serving(), "candidate", "--json"))
     accuracy = next(row for row in content["figures"] if row["key"] == "accuracy")
     assert accuracy["second"] == pytest.approx(accuracy["first"] + 0.02)

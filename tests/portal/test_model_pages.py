@@ -11,9 +11,10 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier import artifact, registry
-from classifier.models import Deployment, EnsembleRule, ModelVersion
+from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
+from training import tasks
 from training.evaluate import confusion, measure, measure_classes, reliability
 
 
@@ -63,6 +64,7 @@ def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, can
     for words in (
         "Accuracy 60 %: fine.", "20.0 %", "12 ms", "7.0 MB", "lora", "8ab370b", "Most frequent confusions",
         "before temperature", "Compare with the champion", "none yet", "&lt;b&gt;Read&lt;/b&gt; me.",
+        "18 of 18 categories",
     ):  # fmt: skip
         assert words in page, words
     assert page.count("<svg") >= 2
@@ -80,12 +82,88 @@ def test_a_version_without_figures_says_what_was_not_recorded(scientist: User) -
 def test_two_versions_are_shown_side_by_side(scientist: User, candidate: ModelVersion) -> None:
     client, starter = staff(scientist), ModelVersion.objects.get(name=serving())
     page = client.get(address("compare"), {"first": starter.pk, "second": candidate.pk}).content.decode()
-    assert "different test products" in page and "worse" in page
+    assert "different test products" in page and "not been measured on the same products" in page
+    assert "aisle-better" not in page and "aisle-worse" not in page
     image = ModelVersion.objects.get(modality="image")
     page = client.get(address("compare"), {"first": image.pk, "second": candidate.pk}).content.decode()
     assert "choose two of one kind" in page
     for nonsense in ({}, {"first": "x", "second": "9" * 30}):
         assert client.get(address("compare"), nonsense).status_code == 200
+
+
+def answer_reference(version: ModelVersion, right: int) -> None:
+    """Let the version have the first `right` of 100 reference products right."""
+    for place, product in enumerate(ReferenceProduct.objects.counted("text")[:100]):
+        ReferenceAnswer.objects.create(
+            version=version,
+            product=product,
+            first_choice="beauty",
+            confidence=0.9,
+            probability=0.9 if place < right else 0.1,
+            rank=0 if place < right else 3,
+        )
+
+
+def test_only_what_the_interval_calls_clear_is_coloured(scientist: User, candidate: ModelVersion) -> None:
+    client, starter = staff(scientist), ModelVersion.objects.get(name=serving())
+    answer_reference(starter, 80)
+    answer_reference(candidate, 81)
+    addresses = [
+        (address("compare"), {"first": starter.pk, "second": candidate.pk}),
+        (address("deploy", candidate.pk), {}),
+        (address("change", candidate.pk), {}),
+    ]
+    for target, query in addresses:
+        page = client.get(target, query).content.decode()
+        assert "the same 100 products for both" in page
+        assert "+1.0 may be chance" in page
+        assert "aisle-better" not in page and "aisle-worse" not in page
+    ReferenceAnswer.objects.filter(version=candidate).delete()
+    answer_reference(candidate, 60)
+    for target, query in addresses:
+        assert "-20.0 worse" in client.get(target, query).content.decode()
+
+
+def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_path: Path) -> None:
+    starter = ModelVersion.objects.get(name=serving())
+    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
+    client = staff(scientist)
+    for target in (address("deploy", narrow.pk), reverse("admin:classifier_variant_test", args=[narrow.pk])):
+        page = client.get(target).content.decode()
+        assert "2 of 18 categories" in page
+        assert page.index("Musical Instruments</li>") < page.index("2 of 18 categories")  # what is lost stands first
+        assert "Type <strong>lose 16</strong> to go on" in page
+        for typed in ("", "lose", "lose 15", "yes"):
+            answer = client.post(target, {"typed": typed, "note": "kept note", "share": "20"})
+            assert answer.status_code == 200
+            assert "Nothing was changed" in answer.content.decode()
+            assert "kept note" in answer.content.decode()
+        assert [variant.version for variant in registry.live("text")] == [starter]
+    client.post(address("deploy", narrow.pk), {"typed": " Lose  16 ", "note": "meant so"})
+    assert serving() == "narrow"
+    assert "2 of 18 categories" in client.get(reverse("admin:classifier_modelversion_changelist")).content.decode()
+    client.post(address("rollback", "text"))
+    assert serving() == starter.name
+
+
+def test_versions_are_measured_on_the_same_products_on_request(
+    scientist: User, candidate: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter = ModelVersion.objects.get(name=serving())
+    client = staff(scientist)
+    target = reverse("admin:reference_measure", args=[f"{starter.pk}-{candidate.pk}"])
+    assert target in client.get(address("deploy", candidate.pk)).content.decode()
+    assert "360" in client.get(target).content.decode()
+    ReferenceProduct.objects.exclude(category__slug="beauty").delete()
+    monkeypatch.setattr(tasks.measure_versions, "delay", tasks.measure_versions)
+    page = client.post(target, follow=True).content.decode()
+    assert "the same 20 products for both" in page
+    assert "no difference" in page  # the candidate is a copy of the starter
+    for nonsense in ("x", "0", f"{starter.pk}-999999"):
+        assert client.get(reverse("admin:reference_measure", args=[nonsense])).status_code == 404
+    scientist.groups.clear()
+    assert client.post(target).status_code in (302, 403)
 
 
 def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candidate: ModelVersion) -> None:
@@ -138,7 +216,10 @@ def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersi
     client = staff(scientist)
     registry.deploy(candidate, by=scientist)
     assert "candidate" in client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
-    rule = EnsembleRule.objects.get()
+    carried = EnsembleRule.objects.get(text_version=candidate)
+    page = client.get(reverse("admin:classifier_ensemblerule_change", args=[carried.pk])).content.decode()
+    assert "Carried over from text starter" in page
+    rule = EnsembleRule.objects.exclude(pk=carried.pk).get()
     page = client.get(reverse("admin:classifier_ensemblerule_change", args=[rule.pk])).content.decode()
     assert f"{100 * rule.metrics['test'][rule.kind]['accuracy']:.1f} %" in page
     figures = {"n": 9, "accuracy": 0.9, "top5": 1.0, "macro_f1": 0.8, "log_loss": 0.4, "ece": 0.02}

@@ -231,7 +231,7 @@ def _coverages(side: SideBySide) -> list[str]:
 
 def _paired(table: dict[str, Any], first: ModelVersion, second: ModelVersion) -> list[str]:
     rows = [
-        [str(row["name"]), row["first"], row["second"], row["change"], row["interval"], row["tone"] or "may be chance"]
+        [str(row["name"]), row["first"], row["second"], row["change"], row["interval"], str(row["tone_words"])]
         for row in table["rows"]
     ]
     head = ["figure", first.name, second.name, "change", "95 % interval", ""]
@@ -256,7 +256,7 @@ def _brief(version: ModelVersion) -> dict[str, Any]:
 def _state(version: ModelVersion) -> str:
     variant = getattr(version, "variant", None)
     if variant is None:
-        return str(version.get_state_display()).lower()
+        return "held back" if version.is_held else str(version.get_state_display()).lower()
     return f"deployed, {variant.weight} %" if variant.is_live else "shadow"
 
 
