@@ -12,13 +12,13 @@ from django.utils.translation import ngettext
 from classifier.models import Modality
 from training.models import Dataset, Example, TrainingRun
 
-# Seconds for each product of a whole fit, measured by benchmarks/recipes.py on two cores that multiply REFERENCE_SPEED.
+# Seconds for each product of a whole fit: benchmarks/recipes.py --quick on two cores that multiply REFERENCE_SPEED.
 SECONDS_PER_PRODUCT = {
-    "text": {"head": 0.02, "lora": 0.1, "partial": 0.1, "full": 0.15, "starter": 0.1},
-    "image": {"head": 0.05, "partial": 0.2, "full": 0.3, "starter": 0.2},
+    "text": {"head": 0.017, "lora": 0.042, "partial": 0.033, "full": 0.047, "starter": 0.026},
+    "image": {"head": 0.036, "partial": 0.11, "full": 0.28, "starter": 0.20},
 }
-REFERENCE_SPEED = 85e9  # floating-point operations a second
-STARTING_SECONDS = 20.0  # what any run takes besides its products
+REFERENCE_SPEED = 250e9  # floating-point operations a second
+STARTING_SECONDS = 30.0  # what any run takes besides its products
 RUNS = 3  # of which the middle one counts
 ENDED = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED, TrainingRun.State.HELD, TrainingRun.State.REJECTED)
 SIDE = 768  # of the matrices that are multiplied
