@@ -29,6 +29,7 @@ ORDINARY_PIXELS = 30_000_000
 LARGEST_COPY = 32_000_000  # bytes; a reply that announces more is none
 WALL_FACTOR = 3  # a decoder on a busy machine gets so many times its processor time
 TRIES = 2
+LARGE_NICENESS = 5
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "TMPDIR")
 # glibc keeps up to 64 MB between pictures: asking the kernel for the same pages each time costs a quarter of the time.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
@@ -182,7 +183,7 @@ class DecoderPool:
             self._idle.put(decoder)
 
     def _decode_large(self, descriptor: int) -> Copies:
-        decoder = self._new(niceness=10)
+        decoder = self._new(niceness=LARGE_NICENESS)
         try:
             return decoder.decode(descriptor, memory=self.large_bytes, seconds=self.seconds)
         finally:

@@ -23,7 +23,8 @@ MOST_WEBP_CHUNKS = 1_000
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-MARKER = re.compile(rb"\xff+([\x01-\xfe])")
+# No "+" behind the FF: over a run of them it would try every length from every start.
+MARKER = re.compile(rb"\xff([\x01-\xfe])")
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOF0 to SOF15
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 START_OF_SCAN = 0xDA

@@ -273,7 +273,7 @@ class Environment(BaseSettings):
         2, description="How many processes a web process has for decoding ordinary photos; large ones have one more."
     )
     DECODING_MEMORY_MB: PositiveInt = Field(
-        480,
+        500,
         description="The most memory that a web process's decoders use together, in MB: 100 for each of `DECODERS`, "
         "the rest for one large photo at a time. A photo that needs more is refused.",
     )
