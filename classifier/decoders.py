@@ -122,7 +122,7 @@ class DecoderPool:
     def __init__(self, *, count: int, memory: int, seconds: float) -> None:
         self.seconds = seconds
         self.large_bytes = memory - count * ORDINARY_BYTES
-        self._turns = FairTurns({ORDINARY: count, LARGE: 1})
+        self.turns = FairTurns({ORDINARY: count, LARGE: 1})
         self._idle: SimpleQueue[Decoder | None] = SimpleQueue()
         self._lock = Lock()
         self._decoders: set[Decoder] = set()
@@ -136,7 +136,7 @@ class DecoderPool:
         is_large = memory > ORDINARY_BYTES or header.pixels > ORDINARY_PIXELS
         if memory > max(self.large_bytes, ORDINARY_BYTES):
             raise PictureError(Fault.TOO_MUCH_MEMORY, f"decoding needs {memory // 1_000_000} MB")
-        with self._turns.turn(owner, LARGE if is_large else ORDINARY, patience=patience):
+        with self.turns.turn(owner, LARGE if is_large else ORDINARY, patience=patience):
             decode = self._decode_large if is_large else self._decode_ordinary
             for tries_left in reversed(range(TRIES)):
                 try:

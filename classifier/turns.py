@@ -29,6 +29,18 @@ class FairTurns:
         self._waiting: dict[Hashable, deque[_Ticket]] = {}
         self._at_work: set[Hashable] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
+    @property
+    def at_work(self) -> int:
+        """How many have their turn."""
+        with self._lock:
+            return len(self._at_work)
+
     @contextmanager
     def turn(self, owner: Hashable, lane: str, *, patience: float) -> Iterator[None]:
         """Wait for a place in the lane, and hold it. Raises NoTurn after `patience` seconds."""
