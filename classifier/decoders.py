@@ -86,8 +86,11 @@ class Decoder:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
-    def kill(self) -> None:
+    def close(self) -> None:
         self._socket.close()
+
+    def kill(self) -> None:
+        self.close()
         # Where its time was up, the kernel ends it; that it did so must be seen in its exit status.
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(0.2)
@@ -126,7 +129,6 @@ class DecoderPool:
         self._idle: SimpleQueue[Decoder | None] = SimpleQueue()
         self._lock = Lock()
         self._decoders: set[Decoder] = set()
-        self._is_closed = False
         for _place in range(count):
             self._idle.put(None)  # a place whose decoder is started when it is needed
 
@@ -144,6 +146,9 @@ class DecoderPool:
                 except DecoderDied as error:  # it may have been another's fault: the kernel's, or an operator's
                     if not tries_left:
                         raise PictureError(Fault.BROKEN, f"it ends its decoder: {error}") from error
+                except PictureError as error:  # what earlier pictures left in pieces may have been in its way
+                    if error.fault != Fault.TOO_MUCH_MEMORY or is_large or not tries_left:
+                        raise
         raise AssertionError("unreachable")
 
     def start(self) -> None:
@@ -152,9 +157,14 @@ class DecoderPool:
         for decoder in places:
             self._idle.put(decoder or self._new())
 
+    def forget(self) -> None:
+        """Close a forked process's copies of the sockets: else decoders would outlive the process they belong to."""
+        for decoder in self._decoders:
+            decoder.close()
+        self._decoders.clear()
+
     def close(self) -> None:
         with self._lock:
-            self._is_closed = True
             decoders, self._decoders = self._decoders, set()
         for decoder in decoders:
             decoder.kill()

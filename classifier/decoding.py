@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -43,12 +43,11 @@ def decode_trusted(content: bytes) -> Copies:
 @contextmanager
 def open_descriptor(file: Any) -> Iterator[int]:
     """Yield a descriptor of a file's content: its own where it has one, else that of a copy. `file` may be bytes."""
-    try:
-        if not isinstance(file, bytes):
-            file.flush()
-            yield file.fileno()
-            return
-    except (AttributeError, OSError):  # a file in memory
+    own = None if isinstance(file, bytes) else _own_descriptor(file)
+    if own is not None:
+        yield own
+        return
+    if not isinstance(file, bytes):
         file.seek(0)
         file = file.read()
     with tempfile.TemporaryFile() as copy:
@@ -57,28 +56,45 @@ def open_descriptor(file: Any) -> Iterator[int]:
         yield copy.fileno()
 
 
-@cache
+def _own_descriptor(file: Any) -> int | None:
+    try:
+        file.flush()
+        return int(file.fileno())
+    except (AttributeError, OSError):  # it is in memory
+        return None
+
+
 def upload_decoders() -> DecoderPool:
-    """The pool that decodes sellers' photos in this process."""
-    return _pool(settings.DECODERS)
+    """Return the pool that decodes sellers' photos in this process."""
+    return _pool("uploads", settings.DECODERS)
 
 
-@cache
 def command_decoders() -> DecoderPool:
-    return _pool(max(settings.DECODERS, os.cpu_count() or 1))
+    """Return the pool of a command, which may use all cores."""
+    return _pool("commands", max(settings.DECODERS, os.cpu_count() or 1))
 
 
-def _pool(count: int) -> DecoderPool:
-    memory = settings.DECODING_MEMORY_BYTES + (count - settings.DECODERS) * ORDINARY_BYTES
-    pool = DecoderPool(count=count, memory=memory, seconds=settings.DECODING_SECONDS)
-    atexit.register(pool.close)
-    return pool
+def _pool(purpose: str, count: int) -> DecoderPool:
+    with _lock:
+        if purpose not in _pools:
+            memory = settings.DECODING_MEMORY_BYTES + (count - settings.DECODERS) * ORDINARY_BYTES
+            pool = DecoderPool(count=count, memory=memory, seconds=settings.DECODING_SECONDS)
+            atexit.register(pool.close)
+            _pools[purpose] = pool
+        return _pools[purpose]
+
+
+_pools: dict[str, DecoderPool] = {}
+_lock = Lock()
 
 
 def _forget_pools() -> None:
     """A forked process has no decoders: its parent's answer its parent."""
-    upload_decoders.cache_clear()
-    command_decoders.cache_clear()
+    global _lock
+    _lock = Lock()  # another thread of the parent may have held it
+    for pool in _pools.values():
+        pool.forget()
+    _pools.clear()
 
 
 os.register_at_fork(after_in_child=_forget_pools)

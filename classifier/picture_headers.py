@@ -14,7 +14,7 @@ from math import ceil
 LARGE_SIDE = 1600  # the long side of the copy for people
 # What is still far larger than its copy is first reduced by whole steps to this many times its size, then resampled.
 GAP = 2.0
-STRIP_PIXELS = 2_000_000  # a decoded picture is brought to plain RGB in strips of so many pixels
+STRIP_PIXELS = 1_000_000  # a decoded picture is brought to plain RGB in strips of so many pixels
 
 # An ordinary file has tens of segments. One of 12 MB that consists of the longest segments has 190.
 MOST_SEGMENTS = 1_000
@@ -37,8 +37,12 @@ PNG_PIXEL_BYTES = {
     **{(3, depth): 1 for depth in (1, 2, 4, 8)},
     **{(colour, depth): 4 for colour in (2, 4, 6) for depth in (8, 16)},
 }
-# libwebp composes frames on two canvases and hands out a third, Pillow copies it, and lossless data need one more.
-WEBP_PIXEL_BYTES, WEBP_LOSSLESS_PIXEL_BYTES = 16, 20
+# libwebp composes frames on two canvases and hands out a third, Pillow copies it, and lossless data need one more. The
+# two canvases and the copy are kept.
+WEBP_PIXEL_BYTES, WEBP_LOSSLESS_PIXEL_BYTES, WEBP_KEPT_PIXEL_BYTES = 16, 20, 12
+
+# How many copies of the file are in memory while it is decoded.
+FILE_COPIES = {"JPEG": 3, "PNG": 1, "WEBP": 2}
 
 Read = Callable[[int, int], bytes]  # offset, number of bytes -> what the file has there
 
@@ -96,11 +100,12 @@ class Header:
         reduced = ceil(width / step_x) * ceil(height / step_y)
         large_width, large_height = large_size(width, height)
         decoded = width * height * self.pixel_bytes
+        kept = width * height * (WEBP_KEPT_PIXEL_BYTES if self.format == "WEBP" else self.pixel_bytes)
         strips = 3 * 4 * min(width * height, STRIP_PIXELS + width * step_y)
         # Resampling goes by rows first: as wide as the copy, as high as the source.
         resampled = 4 * large_width * (ceil(height / step_y) + large_height)
-        phases = (self.coefficient_bytes + decoded, decoded + strips + 4 * reduced, 4 * reduced + resampled)
-        return 3 * self.file_bytes + max(phases)
+        phases = (self.coefficient_bytes + decoded, kept + strips + 4 * reduced, 4 * reduced + resampled)
+        return FILE_COPIES[self.format] * self.file_bytes + max(phases)
 
 
 def read_header(read: Read, file_bytes: int) -> Header:

@@ -25,6 +25,7 @@ UNSEEN = 99
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type
+READ_AT_ONCE = 65_536
 INFLATED_AT_ONCE = 1_000_000
 
 Segment = tuple[int, int, int]  # marker, its place, length
@@ -55,10 +56,11 @@ def check_png_data(content: bytes) -> None:
     missing = _png_bytes(width, height, depth * SAMPLES[colour], bool(interlaced))
     inflater = zlib.decompressobj()
     for kind, start, length in _chunks(content):
-        data: bytes = content[start : start + length] if kind == b"IDAT" else b""
-        while data and missing > 0 and not inflater.eof:
-            missing -= len(inflater.decompress(data, INFLATED_AT_ONCE))
-            data = inflater.unconsumed_tail
+        for at in range(start, min(start + length, len(content)), READ_AT_ONCE) if kind == b"IDAT" else ():
+            data = content[at : min(at + READ_AT_ONCE, start + length)]
+            while data and missing > 0 and not inflater.eof:
+                missing -= len(inflater.decompress(data, INFLATED_AT_ONCE))
+                data = inflater.unconsumed_tail
     missing -= len(inflater.flush()) if missing > 0 and not inflater.eof else 0
     if missing > 0:
         raise PictureError(Fault.BROKEN, f"{missing} bytes of image data are missing")
