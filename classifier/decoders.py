@@ -55,7 +55,8 @@ class Decoder:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "classifier.decoder"],
+                # Pillow warns of odd metadata: whoever sends a picture must not be able to fill the log.
+                [sys.executable, "-W", "ignore", "-m", "classifier.decoder"],
                 cwd=ROOT,
                 env={**environment, **MALLOC, NICENESS: str(niceness)},
                 stdin=theirs.fileno(),
