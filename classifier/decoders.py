@@ -140,10 +140,11 @@ class DecoderPool:
         if memory > max(self.large_bytes, ORDINARY_BYTES):
             raise PictureError(Fault.TOO_MUCH_MEMORY, f"decoding needs {memory // 1_000_000} MB")
         with self.turns.turn(owner, LARGE if is_large else ORDINARY, patience=patience):
-            decode = self._decode_large if is_large else self._decode_ordinary
             for tries_left in reversed(range(TRIES)):
                 try:
-                    return decode(descriptor)
+                    if is_large:
+                        return self._decode_large(descriptor)
+                    return self._decode_ordinary(descriptor, is_retry=tries_left < TRIES - 1)
                 except DecoderDied as error:  # it may have been another's fault: the kernel's, or an operator's
                     if not tries_left:
                         raise PictureError(Fault.BROKEN, f"it ends its decoder: {error}") from error
@@ -176,10 +177,11 @@ class DecoderPool:
         with self._lock:
             return [decoder.process.pid for decoder in self._decoders]
 
-    def _decode_ordinary(self, descriptor: int) -> Copies:
+    def _decode_ordinary(self, descriptor: int, *, is_retry: bool) -> Copies:
         decoder = self._idle.get()
         try:
-            if decoder is None or not decoder.is_alive:
+            # What ended one decoder may be about to end the others: a second try gets a new one.
+            if decoder is None or is_retry or not decoder.is_alive:
                 self._forget(decoder)
                 decoder = self._new()
             return decoder.decode(descriptor, memory=ORDINARY_BYTES, seconds=self.seconds)
