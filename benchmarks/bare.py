@@ -43,8 +43,7 @@ class Bare:
 
         time.sleep(PAUSE)
         start = time.perf_counter()
-        with Image.open(io.BytesIO(item.photo)) as picture:
-            small = pictures.copies(picture)[1]
+        small = pictures.make_copies(item.photo)[1]
         self.text.predict([item.title], [item.description])
         self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
         return (time.perf_counter() - start) * 1000

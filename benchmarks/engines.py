@@ -111,10 +111,9 @@ def load(modality: str, name: str, cache: Path, threads: int) -> Call:
 
 def stored(item: Item) -> Image.Image:
     """Return the small copy that the models read, decoded."""
-    from classifier.pictures import copies
+    from classifier.pictures import make_copies
 
-    with Image.open(io.BytesIO(item.photo)) as picture:
-        return Image.open(io.BytesIO(copies(picture)[1])).convert("RGB")
+    return Image.open(io.BytesIO(make_copies(item.photo)[1])).convert("RGB")
 
 
 def cost(call: Call, inputs: Sequence[Any], batch: int) -> float:

@@ -90,24 +90,34 @@ def cost(work: Work, files: Sequence[bytes]) -> float:
 def ours(file: bytes) -> tuple[bytes, bytes]:
     from classifier import pictures
 
-    with Image.open(io.BytesIO(file), formats=pictures.FORMATS) as picture:
-        return pictures.copies(picture)
+    return pictures.make_copies(file)
 
 
 def decode_ours(file: bytes) -> Image.Image:
-    from classifier import pictures
+    from classifier import picture_headers, pictures
 
-    picture = Image.open(io.BytesIO(file), formats=pictures.FORMATS)
-    pictures.reduce_while_decoding(picture)
-    picture.load()
+    header = picture_headers.read_header(picture_headers.read_from(file), len(file))
+    picture = pictures.open_reduced(file, header)
+    pictures.load_whole(picture, file, header)
     return picture
 
 
 def whole(file: bytes) -> tuple[bytes, bytes]:
-    """Aisle's way without the draft mode."""
-    from classifier import pictures
+    """Make the two copies without the draft mode."""
+    from classifier.picture_headers import LARGE_SIDE
+    from classifier.pictures import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
 
-    return pictures.copies(decode_whole(file))
+    large = decode_whole(file).convert("RGB")
+    large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
+    scale = SMALL_SIDE / min(large.size)
+    small = large.resize((round(large.width * scale), round(large.height * scale)), Image.Resampling.LANCZOS)
+    return encoded_jpeg(large, LARGE_QUALITY), encoded_jpeg(small, SMALL_QUALITY)
+
+
+def encoded_jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def decode_whole(file: bytes) -> Image.Image:
@@ -120,7 +130,8 @@ def shrink_on_load() -> tuple[Work, Work]:
     os.environ["VIPS_CONCURRENCY"] = "1"
     import pyvips
 
-    from classifier.pictures import LARGE_QUALITY, LARGE_SIDE, SMALL_QUALITY, SMALL_SIDE
+    from classifier.picture_headers import LARGE_SIDE
+    from classifier.pictures import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
 
     pyvips.cache_set_max(0)
 

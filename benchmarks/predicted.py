@@ -292,15 +292,14 @@ def _photos(data: Path, products: Sequence[Product]) -> Any:
     photos = Photos(data)
 
     def photo(row: int) -> Image.Image:
-        with photos.open(*(products[row].photo or ("", ""))) as original:
-            return _small(original)
+        return _small(photos.read(*(products[row].photo or ("", ""))))
 
     return photo
 
 
-def _small(original: Image.Image) -> Image.Image:
+def _small(original: bytes) -> Image.Image:
     """Return the copy that the models see of an upload."""
-    return Image.open(io.BytesIO(pictures.copies(original)[1])).convert("RGB")
+    return Image.open(io.BytesIO(pictures.make_copies(original)[1])).convert("RGB")
 
 
 def _blur(photo: Image.Image) -> Image.Image:
@@ -313,8 +312,7 @@ def _made(labels: Sequence[str]) -> tuple[list[Product], Any]:
     photos: dict[bytes, Image.Image] = {}
     for item in made:
         if item.photo not in photos:
-            with Image.open(io.BytesIO(item.photo)) as original:
-                photos[item.photo] = _small(original)
+            photos[item.photo] = _small(item.photo)
     products = []
     for row, item in enumerate(made):
         slug = labels[row // 2 % len(labels)]

@@ -66,9 +66,13 @@ class Photos:
 
     def open(self, shard: str, name: str) -> Image.Image:
         """Return a photograph as it was uploaded. `shard`: its set's folder and the zip file in it."""
+        return Image.open(io.BytesIO(self.read(shard, name)))
+
+    def read(self, shard: str, name: str) -> bytes:
+        """Return a photograph's file."""
         if shard not in self.shards:
             self.shards[shard] = zipfile.ZipFile(self.data / shard)
-        return Image.open(io.BytesIO(self.shards[shard].read(name)))
+        return self.shards[shard].read(name)
 
 
 def shard_of(table: Path, row: Row) -> str:

@@ -20,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from items import Item, gather
 from machine import machine
 from PIL import Image
-from processes import Bill, embedded
+from processes import Bill, Roles, embedded
 from progress import say
 from servers import make_seller
 from stack import set_up_home
@@ -32,7 +33,7 @@ from upload import multipart
 WARM = 8
 # What is taken out of a step: where it is looked up -> its name.
 PARTS = {
-    "portal.photos.pictures.copies": "decoding, two copies",
+    "portal.photos.decode_upload": "asking the decoder",
     "django.core.files.storage.FileSystemStorage.save": "files",
     "django.http.multipartparser.MultiPartParser.parse": "multipart",
     "celery.app.task.Task.apply_async": "bells",
@@ -154,14 +155,21 @@ def measure(items: Sequence[Item]) -> dict[str, Any]:
     for step, work in steps.items():
         say(f"{len(items)} requests: {step}")
         meter.seconds.clear()
-        before = Bill(embedded())
+        before = Bill(helpers())
         with meter.part("the rest"):
             work()
-        spent = meter.seconds | Bill(embedded()).since(before)
+        spent = meter.seconds | Bill(helpers()).since(before)
         figures[step] = {name: round(seconds * 1000 / len(items), 2) for name, seconds in spent.items()}
     assert Prediction.objects.filter(state="done").count() == len(items) + WARM, "some predictions failed"
     figures["models"] = models(items)
     return figures
+
+
+def helpers() -> Roles:
+    """Return the processes that work for this one: the embedded servers, and the decoders of photographs."""
+    from classifier.decoding import upload_decoders
+
+    return embedded() | {"decoder": [psutil.Process(pid) for pid in upload_decoders().processes]}
 
 
 def models(items: Sequence[Item]) -> dict[str, float]:
@@ -196,10 +204,9 @@ def models(items: Sequence[Item]) -> dict[str, float]:
 
 
 def small(item: Item) -> Image.Image:
-    from classifier.pictures import copies
+    from classifier.pictures import make_copies
 
-    with Image.open(io.BytesIO(item.photo)) as picture:
-        return Image.open(io.BytesIO(copies(picture)[1])).convert("RGB")
+    return Image.open(io.BytesIO(make_copies(item.photo)[1])).convert("RGB")
 
 
 # The report

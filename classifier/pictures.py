@@ -3,8 +3,21 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
+
+from classifier.picture_headers import (
+    STRIP_PIXELS,
+    Fault,
+    Header,
+    PictureError,
+    large_size,
+    read_from,
+    read_header,
+    reduction,
+)
+from classifier.picture_parts import check_chunks, check_png_data, end_of_scans
 
 # What Pillow raises for files that were made to break it, among others by metadata of another type than it expects.
 BROKEN = (
@@ -12,38 +25,35 @@ BROKEN = (
     AttributeError, ArithmeticError,
 )  # fmt: skip
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-LARGE_SIDE = 1600  # the long side of the copy for people
 SMALL_SIDE = 256  # the short side of the copy for the models and for training
 LARGE_QUALITY, SMALL_QUALITY = 85, 90
 # The small copy is first reduced by whole steps to at least this many times its size, which is cheap, then by Lanczos.
 SMALL_GAP = 2.0
 WHITE = (255, 255, 255)
-# A progressive JPEG has about ten scans. Each costs a pass over all pixels, and a file may name thousands.
-MOST_SCANS = 100
-START_OF_SCAN = b"\xff\xda"
+# A JPEG decoder fetches up to eight bytes more than it needs. These begin no short code that would cover many blocks.
+READ_AHEAD = b"\xfe" * 16
+END_MARKER = b"\xff\xd9"
 
 
-class TooManyScans(ValueError):
-    """A JPEG made to cost its decoder minutes."""
+def make_copies(content: bytes) -> tuple[bytes, bytes]:
+    """Decode a picture file, orient it, and return its large and its small copy as JPEG files.
 
-
-def copies(picture: Image.Image) -> tuple[bytes, bytes]:
-    """Decode an opened picture once, orient it, and return its large and its small copy as JPEG files.
-
-    Transparent parts become white; metadata is dropped. Raises what Pillow raises for a broken picture, and
-    TooManyScans.
+    Transparent parts become white; metadata is dropped. Memory stays below `Header.decoding_memory`: no step makes a
+    second full-size picture. Raises PictureError.
     """
-    _refuse_many_scans(picture)
-    reduce_while_decoding(picture)
-    picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
-    large = _on_white(picture)
-    large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
-    scale = SMALL_SIDE / min(large.size)
-    size = _scaled(large.size, scale)
-    small = large.resize(size, Image.Resampling.LANCZOS, reducing_gap=SMALL_GAP) if scale < 1 else large
-    return _jpeg(large, LARGE_QUALITY), _jpeg(small, SMALL_QUALITY)
+    try:
+        large = _decode_large(content)
+        scale = SMALL_SIDE / min(large.size)
+        small = large
+        if scale < 1:
+            small = large.resize(_scaled(large.size, scale), Image.Resampling.LANCZOS, reducing_gap=SMALL_GAP)
+        return _jpeg(large, LARGE_QUALITY), _jpeg(small, SMALL_QUALITY)
+    except MemoryError as error:
+        raise PictureError(Fault.TOO_MUCH_MEMORY, "memory ran out while the picture was decoded") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(Fault.TOO_MANY_PIXELS, str(error)) from error
+    except BROKEN as error:
+        raise PictureError(Fault.BROKEN, str(error)) from error
 
 
 def photo_hash(picture: Image.Image) -> int:
@@ -58,26 +68,117 @@ def signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def reduce_while_decoding(picture: Image.Image) -> None:
-    """Let an opened JPEG be decoded at half, a quarter or an eighth of its size if the copies need no more."""
-    picture.draft("RGB", _scaled(picture.size, LARGE_SIDE / max(picture.size)))
+def open_reduced(content: bytes, header: Header) -> ImageFile.ImageFile:
+    """Open a picture so that a JPEG is decoded at half, a quarter or an eighth of its size if the copies need no more.
+
+    Raises what Pillow raises, and PictureError when the file holds another picture than its header says.
+    """
+    picture = Image.open(io.BytesIO(content), formats=[header.format])
+    if picture.size != (header.width, header.height):
+        raise PictureError(Fault.BROKEN, f"{picture.size} pixels instead of {header.width} x {header.height}")
+    # MPO is a JPEG to which a phone's camera added further views; only the first is read.
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        raise PictureError(Fault.ANIMATED, "several frames")
+    if header.draft_scale > 1:
+        picture.draft("RGB", (header.width // header.draft_scale, header.height // header.draft_scale))
+    return picture
+
+
+def load_whole(picture: ImageFile.ImageFile, content: bytes, header: Header) -> None:
+    """Decode an opened picture. Raises what Pillow raises, and PictureError when the data end early."""
+    if header.format == "JPEG":
+        _load_jpeg(picture, content, header)
+    picture.load()
+    if header.format == "PNG":
+        _check_last_row(picture, content)
+
+
+def _decode_large(content: bytes) -> Image.Image:
+    header = read_header(read_from(content), len(content))
+    if header.format == "PNG":
+        check_chunks(content)
+    picture = open_reduced(content, header)
+    load_whole(picture, content, header)
+    info = picture.info
+    width, height = picture.size
+    reduced = _reduced_on_white(picture)
+    del picture
+    step_x, step_y = reduction(width, height)
+    large = reduced
+    if (size := large_size(width, height)) != (width, height):
+        large = reduced.resize(size, Image.Resampling.LANCZOS, box=(0, 0, width / step_x, height / step_y))
+    large.info = info
+    ImageOps.exif_transpose(large, in_place=True)
+    return large
+
+
+def _load_jpeg(picture: ImageFile.ImageFile, content: bytes, header: Header) -> None:
+    """Decode a JPEG without its end marker, so that missing data are noticed.
+
+    At an early end marker libjpeg fills the rest with grey and only warns, which Pillow doesn't pass on. Without the
+    marker it waits for more data. Hence not `picture.load`: it would give up then, also when several scans are whole.
+    """
+    data = content[: end_of_scans(content, header)].rstrip(b"\xff") + READ_AHEAD  # an FF would begin a marker
+    picture.load_prepare()
+    name, extents, _offset, arguments = picture.tile[0]
+    decoder = Image._getdecoder(picture.mode, name, arguments, picture.decoderconfig)
+    try:
+        decoder.setimage(picture.im, extents)
+        used, code = decoder.decode(data)
+        if header.coefficient_bytes and used >= 0:
+            # Behind a whole scan a decoder looks for a marker and drops every other byte at once. Within a scan it
+            # takes several bytes or none.
+            data = data[used:] + b"\xfe"
+            used, code = decoder.decode(data)
+            if 0 <= used < len(data):
+                raise PictureError(Fault.BROKEN, "the last scan is incomplete")
+            used, code = decoder.decode(END_MARKER)
+        if used >= 0:
+            raise PictureError(Fault.BROKEN, "the picture's data end early")
+        if code < 0:
+            raise PictureError(Fault.BROKEN, f"the decoder gave up with code {code}")
+    finally:
+        decoder.cleanup()
+    picture.tile = []
+
+
+def _check_last_row(picture: Image.Image, content: bytes) -> None:
+    """Refuse a PNG whose data end early: Pillow takes it, and leaves zeros where rows are missing.
+
+    Inflating all data once more is exact but slow, so it is done where the last row is nothing but zeros, and for
+    interlaced pictures, whose rows come in another order.
+    """
+    width, height = picture.size
+    last_row = picture.crop((0, height - 1, width, height)).tobytes()
+    if picture.info.get("interlace") or not last_row.strip(b"\0"):
+        check_png_data(content)
+
+
+def _reduced_on_white(picture: Image.Image) -> Image.Image:
+    """Return the picture in plain RGB, reduced by whole steps as far as its large copy allows."""
+    step_x, step_y = reduction(*picture.size)
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture.reduce((step_x, step_y)) if max(step_x, step_y) > 1 else picture
+    reduced = Image.new("RGB", (-(-picture.width // step_x), -(-picture.height // step_y)))
+    top = 0
+    for strip in _strips(picture, step_y):
+        part = _on_white(strip).reduce((step_x, step_y))
+        reduced.paste(part, (0, top))
+        top += part.height
+    return reduced
+
+
+def _strips(picture: Image.Image, step: int) -> Iterator[Image.Image]:
+    """Yield a loaded picture in strips whose heights, but for the last one's, are multiples of `step`."""
+    width, height = picture.size
+    rows = max(1, STRIP_PIXELS // width // step) * step
+    for top in range(0, height, rows):
+        yield picture.crop((0, top, width, min(top + rows, height)))
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     width, height = (max(1, round(side * scale)) for side in size)
     return width, height
-
-
-def _refuse_many_scans(picture: Image.Image) -> None:
-    file = picture.fp  # type: ignore[attr-defined]
-    if picture.format in ("JPEG", "MPO") and file is not None:
-        position = file.tell()
-        file.seek(0)
-        # Within a scan's data an FF is always followed by 00, so the marker can't occur by chance.
-        scans = file.read().count(START_OF_SCAN)
-        file.seek(position)
-        if scans > MOST_SCANS:
-            raise TooManyScans(f"{scans} scans")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

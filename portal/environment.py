@@ -269,6 +269,17 @@ class Environment(BaseSettings):
     LIKELY: float = Field(0.5, gt=0, lt=1, description="From this probability on: “Likely”; below: “Not sure”.")
     UPLOAD_LIMIT_MB: PositiveInt = Field(12, description="The largest photo file, in MB.")
     UPLOAD_LIMIT_MEGAPIXELS: PositiveInt = Field(50, description="The largest photo, in megapixels.")
+    DECODERS: PositiveInt = Field(
+        2, description="How many processes a web process has for decoding ordinary photos; large ones have one more."
+    )
+    DECODING_MEMORY_MB: PositiveInt = Field(
+        500,
+        description="The most memory that a web process's decoders use together, in MB: 100 for each of `DECODERS`, "
+        "the rest for one large photo at a time. A photo that needs more is refused.",
+    )
+    DECODING_SECONDS: float = Field(
+        10, gt=0, description="The most processor time that decoding one photo may take; then its decoder is ended."
+    )
     UPLOAD_RATE: Rate = Field("60/minute", description="Uploads per seller, on the pages and by the API.")
     API_RATE: Rate = Field("600/minute", description="Other API requests per user.")
 
@@ -276,6 +287,8 @@ class Environment(BaseSettings):
     def production_is_complete(self) -> Self:
         if self.LIKELY >= self.VERY_LIKELY:
             raise ValueError("LIKELY must be smaller than VERY_LIKELY")
+        if self.DECODING_MEMORY_MB < 100 * (self.DECODERS + 1):
+            raise ValueError("DECODING_MEMORY_MB must be at least 100 for each of DECODERS, and 100 more")
         if self.STALL_SECONDS <= self.LEASE_SECONDS:
             raise ValueError("STALL_SECONDS must be longer than LEASE_SECONDS")
         if self.AISLE_PRODUCTION:

@@ -1,8 +1,8 @@
 """Hostile uploads in, clean pictures out: two re-encoded copies under random names, with nothing of the original's."""
 
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
-from threading import BoundedSemaphore
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
@@ -10,15 +10,14 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
-from PIL import Image, UnidentifiedImageError
 
-from classifier import pictures
+from classifier.decoders import Copies
+from classifier.decoding import decode_upload, open_descriptor, photo_header
+from classifier.picture_headers import Fault, Header, PictureError
 from classifier.storage import StorageDown, breaker, storage_faults
+from classifier.turns import NoTurn
 
 WIDEST_RATIO = 20
-# A picture at the limit takes hundreds of MB while it is decoded, so a process decodes only so many at once.
-DECODING = BoundedSemaphore(2)
-LONGEST_TURN = 10  # seconds
 
 
 class PhotoError(Exception):
@@ -51,23 +50,25 @@ class Photo:
         return {f"photo_{size}": name for size, name in asdict(self).items()}
 
 
-class Copies(NamedTuple):
-    """A clean photo, as two JPEG files."""
-
-    large: bytes
-    small: bytes
-
-
-def clean_photo(upload: "UploadedFile[Any]") -> Copies:
+def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copies:
     """Decode an upload once, orient it, drop everything but its pixels and return a large and a small copy.
 
-    Raises PhotoError for what is too large, not a JPEG, PNG or WebP, animated, broken or oddly shaped, and when
-    the storage is known to be down.
+    Another process decodes it, when it is the seller's turn. Raises PhotoError for what is too large, not a JPEG, PNG
+    or WebP, animated, broken, oddly shaped or made to cost too much, and when the storage is known to be down.
     """
     _check_size(upload)
     if breaker.rests:  # nothing is decoded to be refused afterwards
         raise _storage_down()
-    return _copies_in_turn(upload)
+    try:
+        with open_descriptor(upload) as descriptor:
+            header = photo_header(descriptor)
+            _check_shape(header)
+            return decode_upload(descriptor, header, seller=seller)
+    except PictureError as error:
+        raise _refusal(error.fault) from error
+    except NoTurn as error:
+        message = _("Many photos are coming in at the moment. Please try again in a minute.")
+        raise PhotoError(message, code="busy", status=503) from error
 
 
 def store_photo(photo: Photo, copies: Copies) -> None:
@@ -88,37 +89,6 @@ def delete_photo(photo: Photo) -> None:
                 default_storage.delete(name)
 
 
-def _copies_in_turn(upload: "UploadedFile[Any]") -> Copies:
-    if not DECODING.acquire(timeout=LONGEST_TURN):
-        raise PhotoError(
-            _("Many photos are coming in at the moment. Please try again in a minute."), code="busy", status=503
-        )
-    try:
-        return _copies(upload)
-    finally:
-        DECODING.release()
-
-
-def _copies(upload: "UploadedFile[Any]") -> Copies:
-    try:
-        upload.seek(0)
-        with Image.open(upload, formats=pictures.FORMATS) as picture:
-            _check_shape(picture)
-            return Copies(*pictures.copies(picture))
-    except UnidentifiedImageError as error:
-        raise PhotoError(
-            _("This file is not a JPEG, PNG or WebP picture. Save it as one of these, or take a new photo."),
-            code="unsupported_photo",
-            status=415,
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels() from error
-    except pictures.BROKEN as error:
-        raise PhotoError(
-            _("This photo is damaged or incomplete. Upload it again, or take a new one."), code="broken_photo"
-        ) from error
-
-
 def _check_size(upload: "UploadedFile[Any]") -> None:
     if (upload.size or 0) > settings.UPLOAD_LIMIT_BYTES:
         message = _("This photo is %(size)d MB; the limit is %(limit)d MB. Make it smaller or take a new one.")
@@ -128,14 +98,8 @@ def _check_size(upload: "UploadedFile[Any]") -> None:
         raise PhotoError(_("This file is empty. Choose another photo."), code="empty_photo")
 
 
-def _check_shape(picture: Image.Image) -> None:
-    width, height = picture.size
-    if width * height > settings.UPLOAD_LIMIT_PIXELS:
-        raise _too_many_pixels()
-    # MPO is a JPEG to which a phone's camera added further views; only the first is read.
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        raise PhotoError(_("This picture moves. Upload a still photo."), code="animated_photo")
-    if max(width, height) > WIDEST_RATIO * min(width, height):
+def _check_shape(header: Header) -> None:
+    if max(header.width, header.height) > WIDEST_RATIO * min(header.width, header.height):
         raise PhotoError(
             _("This picture is too narrow to show a product. Upload one of a more usual shape."),
             code="narrow_photo",
@@ -147,7 +111,40 @@ def _storage_down() -> PhotoError:
     return PhotoError(message, code="storage_down", status=503)
 
 
-def _too_many_pixels() -> PhotoError:
+def _refusal(fault: Fault) -> PhotoError:
+    """Return what a seller reads about a picture that is not decoded."""
     limit = settings.UPLOAD_LIMIT_PIXELS // 1_000_000
-    message = _("This photo has more than %(limit)d megapixels. Make it smaller or take a new one.") % {"limit": limit}
-    return PhotoError(message, code="photo_too_large", status=413)
+    code, status, message = {
+        Fault.UNSUPPORTED: (
+            "unsupported_photo",
+            415,
+            _("This file is not a JPEG, PNG or WebP picture. Save it as one of these, or take a new photo."),
+        ),
+        Fault.BROKEN: (
+            "broken_photo",
+            400,
+            _("This photo is damaged or incomplete. Upload it again, or take a new one."),
+        ),
+        Fault.ANIMATED: ("animated_photo", 400, _("This picture moves. Upload a still photo.")),
+        Fault.TOO_MANY_PARTS: (
+            "broken_photo",
+            400,
+            _("This file holds far more data besides the picture than a photo has. Save it again as a JPEG."),
+        ),
+        Fault.TOO_MANY_PIXELS: (
+            "photo_too_large",
+            413,
+            _("This photo has more than %(limit)d megapixels. Make it smaller or take a new one.") % {"limit": limit},
+        ),
+        Fault.TOO_MUCH_MEMORY: (
+            "photo_too_large",
+            413,
+            _("Opening this photo needs more memory than we allow. Make it smaller, or save it as an ordinary JPEG."),
+        ),
+        Fault.TOO_SLOW: (
+            "slow_photo",
+            400,
+            _("Opening this photo takes too long. Make it smaller, or save it as an ordinary JPEG."),
+        ),
+    }[fault]
+    return PhotoError(message, code=code, status=status)

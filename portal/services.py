@@ -45,7 +45,7 @@ def check_queue(*, priority: Priority) -> None:
 def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
     """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
     connections.release()  # decoding waits its turn
-    copies = photos.clean_photo(upload)
+    copies = photos.clean_photo(upload, seller=seller.pk)
     photo = Photo.anew()
     # The row goes first: whatever the storage does, nothing lies there that no row names and no erasure would find.
     draft = PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)

@@ -20,10 +20,10 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils.text import slugify
-from PIL import Image
 
-from classifier import pictures
+from classifier.decoding import decode_trusted
 from classifier.models import Category, CategoryAlias
+from classifier.picture_headers import Fault, PictureError
 from classifier.storage import storage_faults
 from training.examples import Incoming, Kept, keep
 from training.models import FEEDBACK, Example
@@ -196,13 +196,10 @@ def store_photo(small: bytes) -> tuple[str, str]:
 def small_copy(original: bytes) -> bytes:
     """Decode a photo as an upload is; return its small copy. Raises RowError for what Aisle wouldn't take."""
     try:
-        with Image.open(io.BytesIO(original), formats=pictures.FORMATS) as picture:
-            if picture.width * picture.height > settings.UPLOAD_LIMIT_PIXELS:
-                raise RowError("photo too large", f"The photo has {picture.width} x {picture.height} pixels.")
-            return pictures.copies(picture)[1]
-    except Image.DecompressionBombError as error:
-        raise RowError("photo too large", str(error)) from error
-    except pictures.BROKEN as error:
+        return decode_trusted(original).small
+    except PictureError as error:
+        if error.fault in (Fault.TOO_MANY_PIXELS, Fault.TOO_MUCH_MEMORY):
+            raise RowError("photo too large", f"The photo is too large: {error}.") from error
         raise RowError("broken photo", f"The photo can't be decoded: {error}") from error
 
 

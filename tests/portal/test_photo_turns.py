@@ -1,15 +1,20 @@
+import os
+import signal
 import threading
 import time
 
 import pytest
 from django.db import connection
 
+from classifier.decoders import ORDINARY
+from classifier.decoding import upload_decoders
 from classifier.storage import breaker
 from portal import photos
 from portal.models import PhotoDraft, User
 from portal.services import keep_photo
 from tests.classifier.test_bell import busy_connections
-from tests.conftest import make_user, upload
+from tests.conftest import make_user, picture, upload
+from tests.support.decoders import all_decoders_at_work
 
 
 def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_connection(committed_db: None) -> None:
@@ -25,7 +30,7 @@ def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_conne
         keep_photo(seller=seller, upload=upload())
         connection.close()
 
-    with photos.DECODING, photos.DECODING:
+    with all_decoders_at_work():
         thread = threading.Thread(target=keep)
         thread.start()
         assert has_asked.wait(20)
@@ -49,3 +54,22 @@ def test_while_the_storage_is_known_to_be_down_nothing_is_decoded(db: None) -> N
     with pytest.raises(photos.PhotoError) as refused:
         photos.clean_photo(upload(b"no picture at all"))
     assert refused.value.code == "unsupported_photo"
+
+
+def test_a_seller_whose_photo_is_being_decoded_delays_only_own_photos(
+    seller: User, other_seller: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classifier.decoding.LONGEST_TURN", 0.01)
+    with upload_decoders().turns.turn(seller.pk, ORDINARY, patience=1):
+        with pytest.raises(photos.PhotoError) as refused:
+            keep_photo(seller=seller, upload=upload())
+        assert (refused.value.code, refused.value.status) == ("busy", 503)
+        assert keep_photo(seller=other_seller, upload=upload())
+
+
+def test_a_decoder_that_is_killed_is_replaced_and_no_upload_fails(seller: User) -> None:
+    keep_photo(seller=seller, upload=upload())
+    for process in upload_decoders().processes:
+        os.kill(process, signal.SIGKILL)
+    for _number in range(4):
+        assert keep_photo(seller=seller, upload=upload(picture()))

@@ -2,16 +2,15 @@ import contextlib
 import io
 import random
 import zlib
-from threading import BoundedSemaphore
 
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
 from PIL import Image
 
-from portal import photos
 from portal.photos import Photo, PhotoError, clean_photo, store_photo
 from tests.conftest import picture, upload
+from tests.support.decoders import all_decoders_at_work
 
 
 def stored(name: str) -> Image.Image:
@@ -147,11 +146,9 @@ def test_a_jpeg_with_hundreds_of_scans_is_refused_before_it_is_decoded() -> None
 
 
 def test_when_too_many_photos_come_in_at_once_some_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portal.photos.DECODING", BoundedSemaphore(1))
-    monkeypatch.setattr("portal.photos.LONGEST_TURN", 0.01)
-    photos.DECODING.acquire()
-    assert refused(picture()).status == 503
-    photos.DECODING.release()
+    monkeypatch.setattr("classifier.decoding.LONGEST_TURN", 0.01)
+    with all_decoders_at_work():
+        assert refused(picture()).status == 503
     assert clean_photo(upload())
 
 

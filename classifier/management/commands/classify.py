@@ -7,9 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from PIL import Image
 
-from classifier import pictures
 from classifier.answers import OUTAGES, Answer, Said, five_likeliest, shown
+from classifier.decoding import decode_trusted
 from classifier.models import Prediction
+from classifier.picture_headers import PictureError
 from classifier.pipeline import predict_now
 
 BAR = 30
@@ -56,13 +57,11 @@ class Command(BaseCommand):
 def _open(path: Path) -> Image.Image:
     """Return the small copy that the portal would show the models."""
     try:
-        with Image.open(path, formats=pictures.FORMATS) as picture:
-            _large, small = pictures.copies(picture)
-        return Image.open(io.BytesIO(small))
+        return Image.open(io.BytesIO(decode_trusted(path.read_bytes()).small))
     except FileNotFoundError as error:
         raise CommandError(f"There is no file {path}.") from error
-    except (*pictures.BROKEN, Image.DecompressionBombError) as error:
-        raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture.") from error
+    except (OSError, PictureError) as error:
+        raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture: {error}") from error
 
 
 def _view(said: Said | None, categories: Any) -> dict[str, Any] | None:

@@ -1,0 +1,100 @@
+"""Decode photos in the process's own pool of decoders, within the limits of the settings."""
+
+import atexit
+import os
+import tempfile
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from django.conf import settings
+
+from classifier.decoders import ORDINARY_BYTES, Copies, DecoderPool
+from classifier.picture_headers import Fault, Header, PictureError, read_from_descriptor, read_header
+
+LONGEST_TURN = 10.0  # seconds until a photo that waits for its turn is sent away
+WITHOUT_LIMIT = 3600.0
+
+
+def photo_header(descriptor: int) -> Header:
+    """Read an open file's header. Raises PictureError, among others for a picture of too many pixels."""
+    header = read_header(read_from_descriptor(descriptor), os.fstat(descriptor).st_size)
+    if header.pixels > settings.UPLOAD_LIMIT_PIXELS:
+        raise PictureError(Fault.TOO_MANY_PIXELS, f"{header.width} x {header.height} pixels")
+    return header
+
+
+def decode_upload(descriptor: int, header: Header, *, seller: Hashable) -> Copies:
+    """Decode a seller's photo in its turn. Raises PictureError, and turns.NoTurn when too many came before it."""
+    return upload_decoders().decode(descriptor, header, owner=seller, patience=LONGEST_TURN)
+
+
+def decode_trusted(content: bytes) -> Copies:
+    """Decode a photo of a command: an import, an evaluation. Raises PictureError.
+
+    The same limits as an upload's, but on all cores, and every photo is its own owner: nobody waits for somebody else.
+    """
+    with open_descriptor(content) as descriptor:
+        header = photo_header(descriptor)
+        return command_decoders().decode(descriptor, header, owner=object(), patience=WITHOUT_LIMIT)
+
+
+@contextmanager
+def open_descriptor(file: Any) -> Iterator[int]:
+    """Yield a descriptor of a file's content: its own where it has one, else that of a copy. `file` may be bytes."""
+    own = None if isinstance(file, bytes) else _own_descriptor(file)
+    if own is not None:
+        yield own
+        return
+    if not isinstance(file, bytes):
+        file.seek(0)
+        file = file.read()
+    with tempfile.TemporaryFile() as copy:
+        copy.write(file)
+        copy.flush()
+        yield copy.fileno()
+
+
+def _own_descriptor(file: Any) -> int | None:
+    try:
+        file.flush()
+        return int(file.fileno())
+    except (AttributeError, OSError):  # it is in memory
+        return None
+
+
+def upload_decoders() -> DecoderPool:
+    """Return the pool that decodes sellers' photos in this process."""
+    return _pool("uploads", settings.DECODERS)
+
+
+def command_decoders() -> DecoderPool:
+    """Return the pool of a command, which may use all cores."""
+    return _pool("commands", max(settings.DECODERS, os.cpu_count() or 1))
+
+
+def _pool(purpose: str, count: int) -> DecoderPool:
+    with _lock:
+        if purpose not in _pools:
+            memory = settings.DECODING_MEMORY_BYTES + (count - settings.DECODERS) * ORDINARY_BYTES
+            pool = DecoderPool(count=count, memory=memory, seconds=settings.DECODING_SECONDS)
+            atexit.register(pool.close)
+            _pools[purpose] = pool
+        return _pools[purpose]
+
+
+_pools: dict[str, DecoderPool] = {}
+_lock = Lock()
+
+
+def _forget_pools() -> None:
+    """A forked process has no decoders: its parent's answer its parent."""
+    global _lock
+    _lock = Lock()  # another thread of the parent may have held it
+    for pool in _pools.values():
+        pool.forget()
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_forget_pools)

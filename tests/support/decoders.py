@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from django.conf import settings
+
+from classifier.decoders import ORDINARY
+from classifier.decoding import upload_decoders
+
+
+@contextmanager
+def all_decoders_at_work() -> Iterator[None]:
+    """Hold the place of every decoder for ordinary photos."""
+    with ExitStack() as held:
+        for _decoder in range(settings.DECODERS):
+            held.enter_context(upload_decoders().turns.turn(object(), ORDINARY, patience=10))
+        yield
