@@ -92,8 +92,7 @@ def photos(table: Path, files: Photos) -> Iterator[Row]:
     """Yield photographs of a set, as they are stored for the models."""
     for slug, row in labelled(table):
         if row.get("shard") and row.get("image"):
-            with files.open(shard_of(table, row), row["image"]) as picture:
-                small = pictures.copies(picture)[1]
+            small = pictures.make_copies(files.read(shard_of(table, row), row["image"]))[1]
             key = f"{table.parent.name}-{row['id']}"
             yield Row(table.parent.name, key, "", "", slug, small, key, splits.part(key))
 

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
@@ -50,6 +51,19 @@ def verify_stored(version: ModelVersion) -> None:
     for name, digest in files.items():
         if _stored_digest(storage, f"{version.path}/{name}") != digest:
             raise ArtifactError(f"{name}: missing or changed in the storage of {version}")
+
+
+def read_config(version: ModelVersion) -> dict[str, Any]:
+    """Return the version's stored config.json. Raises ArtifactError when it is missing or unusable, and StorageDown."""
+    content = _stored(storages["models"], f"{version.path}/{artifact.CONFIG}")
+    try:
+        config = json.loads(content or b"")
+        labels = config["labels"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"{artifact.CONFIG}: missing or unusable in the storage of {version}") from error
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ArtifactError(f"{artifact.CONFIG}: labels must be a list of category slugs in the storage of {version}")
+    return dict(config)
 
 
 def fetch(path: str, checksum: str) -> Path:

@@ -9,7 +9,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import transaction
 
-from classifier import artifact, familiar, registry
+from classifier import artifact, familiar, published, registry
+from classifier.artifact import ArtifactError
 from classifier.models import (
     Category,
     CategoryAlias,
@@ -20,7 +21,7 @@ from classifier.models import (
     ReferenceProduct,
     Variant,
 )
-from classifier.storage import storage_faults
+from classifier.storage import StorageDown, storage_faults
 
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
@@ -64,6 +65,17 @@ def register_starters() -> list[Variant]:
             defaults={name: rule[name] for name in ("kind", "parameters", "metrics")},
         )
     return list(Variant.objects.select_related("version"))
+
+
+def fill_labels() -> None:
+    """Read the categories of versions of which the row doesn't tell them from their stored artifacts.
+
+    What the storage doesn't give out is left for the next time.
+    """
+    for version in ModelVersion.objects.filter(labels=[]).defer("metrics"):
+        with suppress(ArtifactError, StorageDown):
+            labels = published.read_config(version)["labels"]
+            ModelVersion.objects.filter(pk=version.pk).update(labels=labels)
 
 
 @transaction.atomic

@@ -7,12 +7,12 @@ forgotten of categories that the new data lacks, holds it back: a person may sti
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from classifier.coverage import Coverage, listed
+from classifier.models import Decision
 from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement
 
@@ -21,12 +21,6 @@ WORST_DROP = 0.01  # of accuracy against the champion, on the test part
 LEAST_KEPT = 0.98  # of the champion's accuracy, on the reference set
 LEAST_AGREEMENT = 0.8  # with the champion, where no labelled product says who is right
 LEAST_PRODUCTS = 10  # with fewer, a share says more about chance than about a model
-
-
-class Decision(StrEnum):
-    PASSED = "passed"
-    HELD = "held"  # registered: it serves only if a person deploys it
-    REJECTED = "rejected"  # never serves
 
 
 @dataclass(frozen=True)

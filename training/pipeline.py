@@ -21,11 +21,11 @@ from django.utils.translation import gettext as _
 
 from classifier import artifact, published, registry
 from classifier.coverage import coverage_of
-from classifier.models import Category, Familiar, Modality, ModelVersion, ReferenceAnswer
+from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.storage import StorageDown
 from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots
 from training.corpus import MANIFEST, CorpusError, write_corpus
-from training.gate import Decision, Limits, Verdict, decide
+from training.gate import Limits, Verdict, decide
 from training.models import Dataset, TrainingRun
 from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
 from training.services import code_version, work_folder

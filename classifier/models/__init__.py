@@ -1,12 +1,13 @@
 from classifier.categories import Category, CategoryAlias
 from classifier.models.predictions import VECTORS, Fault, Prediction, ShadowAnswer
 from classifier.models.reference import ReferenceAnswer, ReferenceProduct
-from classifier.models.versions import Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
+from classifier.models.versions import Decision, Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
 
 __all__ = [
     "VECTORS",
     "Category",
     "CategoryAlias",
+    "Decision",
     "Deployment",
     "EnsembleRule",
     "Familiar",

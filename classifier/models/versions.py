@@ -1,5 +1,8 @@
 """Model versions, how two of them are combined, and what is at work."""
 
+from enum import StrEnum
+from typing import Self
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -8,9 +11,23 @@ from django.utils.translation import gettext_lazy as _
 from classifier.ensemble import Rule
 
 
+class Decision(StrEnum):
+    """What the gate decided about a candidate; `ModelVersion.gate` holds it."""
+
+    PASSED = "passed"
+    HELD = "held"  # registered: it serves only if a person deploys it
+    REJECTED = "rejected"  # never serves
+
+
 class Modality(models.TextChoices):
     TEXT = "text", _("Text")
     IMAGE = "image", _("Image")
+
+
+class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
+    def held(self) -> Self:
+        """Return the versions that the gate held back and that are not at work."""
+        return self.filter(gate__decision=Decision.HELD, variant=None)
 
 
 class ModelVersion(models.Model):
@@ -40,6 +57,8 @@ class ModelVersion(models.Model):
     engines = models.JSONField(_("engines"), default=dict, help_text=_("How engines compare with the reference."))
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
+    objects = ModelVersionQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("model version")
         verbose_name_plural = _("model versions")
@@ -53,7 +72,7 @@ class ModelVersion(models.Model):
     @property
     def is_held(self) -> bool:
         """Whether the gate held it back: it serves only if a person deploys it."""
-        return bool(self.gate.get("decision") == "held")
+        return bool(self.gate.get("decision") == Decision.HELD)
 
     @property
     def path(self) -> str:

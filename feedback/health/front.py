@@ -10,7 +10,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from classifier.models import Deployment
+from classifier.admin.confirming import DEPLOY
+from classifier.models import Deployment, ModelVersion
 from feedback.health import reading
 from feedback.health.reading import Scope, Stretch
 from feedback.health.words import percent, seconds, share
@@ -134,6 +135,13 @@ def _waiting(request: HttpRequest) -> list[dict[str, str]]:
         answers = Feedback.objects.unreviewed()[:MOST_COUNTED].count()
         words = ngettext("%(count)s answer to review", "%(count)s answers to review", answers)
         found.append({"words": words % {"count": _count(answers)}, "url": reverse("review")})
+    if request.user.has_perm(DEPLOY):
+        since = timezone.now() - timedelta(days=DAYS)
+        held = ModelVersion.objects.held().filter(created_at__gte=since)[:MOST_COUNTED].count()
+        if held:
+            words = ngettext("%(count)s model version held back", "%(count)s model versions held back", held)
+            url = reverse("admin:classifier_modelversion_changelist")
+            found.append({"words": words % {"count": _count(held)}, "url": url})
     return found
 
 

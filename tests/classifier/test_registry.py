@@ -12,9 +12,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier import artifact, loading, published, registry
-from classifier.models import Deployment, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.services import STARTER, load_categories, register_starters
+from classifier import artifact, loading, published, registry, variants
+from classifier.coverage import coverage
+from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
+from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
 from tests.classifier.test_claim import queue
@@ -340,3 +341,60 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
         assert row.best is not None
         assert row.best["probability"] == pytest.approx(expected[row.text_version_id], abs=1e-3)
     assert Deployment.objects.filter(modality="text").count() == 9
+
+
+def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: None, tmp_path: Path) -> None:
+    starter = serving()
+    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
+    narrow.refresh_from_db()
+    for change in (lambda: registry.deploy(narrow), lambda: variants.start_test(narrow, weight=10)):
+        with pytest.raises(registry.LosesCategories, match="16 categories that the live model suggests: Appliances; "):
+            change()
+    assert serving() == starter
+    registry.deploy(narrow, accepts_loss=True)
+    wide = ModelVersion.objects.get(name=starter)
+    registry.deploy(wide)  # it loses nothing
+    registry.roll_back("text")  # the way out of an emergency is never barred
+    assert serving() == "narrow"
+
+
+def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path) -> None:
+    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
+    narrow.refresh_from_db()
+    Category.objects.exclude(slug__in=["beauty", "electronics"]).update(is_active=False)
+    assert str(coverage(narrow)) == "2 of 2 categories"
+    registry.deploy(narrow)
+
+
+@pytest.mark.parametrize("change", ["deploy", "test"])
+def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
+    db: None, tmp_path: Path, change: str
+) -> None:
+    rule = EnsembleRule.objects.get()
+    candidate = variant_of(tmp_path / "candidate", "A new one.")
+    if change == "deploy":
+        registry.deploy(candidate)
+    else:
+        variants.start_test(candidate, weight=10)
+    carried = EnsembleRule.objects.get(text_version=candidate)
+    assert (carried.kind, carried.parameters) == (rule.kind, rule.parameters)
+    assert carried.carried_over_from == str(rule)
+    assert carried.rule().calibrated
+    assert (candidate, rule.image_version) in registry.pairs_without_rule()
+    other = variant_of(tmp_path / "other", "Another.", "image")
+    registry.deploy(other)
+    again = EnsembleRule.objects.get(text_version=candidate, image_version=other)
+    assert again.carried_over_from == str(rule)  # where it was fitted, not who had it last
+
+
+def test_a_version_without_recorded_categories_gets_those_of_its_artifact(db: None) -> None:
+    version = ModelVersion.objects.get(modality="text")
+    labels = version.labels
+    ModelVersion.objects.update(labels=[])
+    storages["models"].delete(f"{ModelVersion.objects.get(modality='image').path}/config.json")
+    fill_labels()
+    version.refresh_from_db()
+    assert version.labels == labels
+    assert ModelVersion.objects.get(modality="image").labels == []  # the next time

@@ -5,7 +5,7 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier import registry
-from classifier.models import Modality
+from classifier.models import Modality, ModelVersion
 from feedback.cases.services import appeal_case, confirm_case
 from feedback.health.front import sparkline
 from feedback.models import Case
@@ -42,6 +42,15 @@ def test_a_sellers_answer_to_a_case_waits_for_who_judges(scientist: User, seller
     confirm_case(case=case, by=scientist, reason="On purpose.")
     appeal_case(seller=seller, note="They are guitars.")
     assert "1 seller&#x27;s answer to a case" in first_screen(scientist)
+
+
+def test_a_version_that_was_held_back_waits_for_who_may_deploy(scientist: User, tmp_path: object) -> None:
+    assert "held back" not in first_screen(scientist)
+    version = variant_of(tmp_path / "b", "b")  # type: ignore[operator]
+    ModelVersion.objects.filter(pk=version.pk).update(gate={"decision": "held"})
+    assert "1 model version held back" in first_screen(scientist)
+    registry.deploy(version)
+    assert "held back" not in first_screen(scientist)
 
 
 def test_before_anything_was_counted_it_says_so(scientist: User) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from classifier.coverage import Coverage
+from classifier.models import Decision
 from classifier.paired import Scored, compare
 from classifier.reference_set import Agreement
-from training.gate import Decision, Limits, ReferenceComparison, TestComparison, Verdict, decide
+from training.gate import Limits, ReferenceComparison, TestComparison, Verdict, decide
 
 SIZE = 2_000
 ALL = Coverage(offered=18)

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from classifier.services import load_categories, load_reference, register_starters
+from classifier.services import fill_labels, load_categories, load_reference, register_starters
 from portal.demo import demo_accounts
 from portal.roles import prepare_roles
 
@@ -21,6 +21,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"Deployed: {variant.version}, accuracy {variant.version.accuracy:.3f}, {variant.weight} % of traffic"
             )
+        fill_labels()
         if demo:
             for account in demo_accounts():
                 self.stdout.write(f"{account.role:15} {account.email:22} {account.password}")
