@@ -14,6 +14,7 @@ from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from classifier.admin import ReadOnlyAdmin, SellersAdmin, bars, photo_tag
+from portal import notices
 from portal.models import Product, User
 from portal.privacy.admin import ERASE, erase_page
 
@@ -42,6 +43,21 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Tell the owner's addresses, as they were, when staff change the account's address."""
+        addresses = notices.confirmed_addresses(User.objects.get(pk=obj.pk)) if change else []
+        super().save_model(request, obj, form, change)
+        if "email" in form.changed_data:
+            notices.notify(request, obj, notices.ADDRESS_CHANGED, to=addresses)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Tell the owner when staff give the account another password."""
+        before = User.objects.filter(pk=id).values_list("password", flat=True).first()
+        response = super().user_change_password(request, id, form_url)
+        if before and (user := User.objects.exclude(password=before).filter(pk=id).first()):
+            notices.notify(request, user, notices.PASSWORD_CHANGED)
+        return response
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False  # a row alone would leave photos, archive and examples behind: see `erase`
