@@ -13,6 +13,12 @@ from knox.models import AuthToken
 
 from portal.models import User
 
+MISSING = {
+    "oldpassword": _("Enter your current password."),
+    "password1": _("Choose a new password."),
+    "password2": _("Repeat the new password."),
+}
+
 
 class RevokesTokens:
     """A form for a new password with a box to revoke all API tokens, shown when there are any.
@@ -29,9 +35,12 @@ class RevokesTokens:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name, words in MISSING.items():
+            if name in self.fields:
+                self.fields[name].error_messages["required"] = words
         count = AuthToken.objects.filter(user=self.user).count()
         if count:
-            label = ngettext("Also revoke my %d API token", "Also revoke all my %d API tokens", count) % count
+            label = ngettext("Also revoke my %d API token", "Also revoke my %d API tokens", count) % count
             self.fields["revoke_tokens"] = forms.BooleanField(
                 label=label,
                 required=False,

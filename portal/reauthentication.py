@@ -9,10 +9,13 @@ from typing import Any
 
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows import reauthentication
+from allauth.account.signals import authentication_step_completed
 from django.contrib import messages
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import ResolverMatch, reverse
+from django.utils.cache import add_never_cache_headers
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
@@ -62,7 +65,10 @@ class ReauthenticationMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if request.resolver_match and request.resolver_match.route.startswith(ACCOUNT_PAGES):
+            add_never_cache_headers(response)  # secrets and recovery codes stay in no browser's cache
+        return response
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
         match = request.resolver_match
@@ -81,6 +87,13 @@ class ReauthenticationMiddleware:
             messages.info(request, _("Confirm first that it is you. After that, choose “Download” once more."))
             return redirect(f"{methods[0]['url']}?{urlencode({'next': reverse(page)})}")
         return reauthentication.suspend_request(request, methods[0]["url"])  # type: ignore[no-any-return]
+
+
+@receiver(authentication_step_completed)
+def end_the_old_session_id(request: HttpRequest, reauthenticated: bool = False, **_: Any) -> None:
+    """Give the session another id: a stolen copy of the cookie must not get the fresh proof with it."""
+    if reauthenticated:
+        request.session.cycle_key()
 
 
 def is_guarded(match: ResolverMatch, method: str) -> bool:

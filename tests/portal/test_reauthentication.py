@@ -112,6 +112,21 @@ def test_the_proof_is_the_sessions_own(browser: Client, seller: User) -> None:
     assert not AuthToken.objects.exists()
 
 
+def test_a_stolen_copy_of_the_cookie_does_not_become_fresh_with_the_owners_proof(browser: Client) -> None:
+    thief = Client()
+    thief.cookies["sessionid"] = browser.cookies["sessionid"].value
+    assert thief.get(reverse("products")).status_code == 200
+    confirm_password(browser)
+    assert thief.get(reverse("products")).url.startswith(reverse("account_login"))  # type: ignore[attr-defined]
+    assert browser.post(reverse("token_create")).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["account", "account_email", "account_change_password", "mfa_activate_totp"])
+def test_no_page_of_the_account_stays_in_a_cache(name: str, browser: Client) -> None:
+    confirm_password(browser)
+    assert "no-store" in browser.get(reverse(name))["Cache-Control"]
+
+
 # What was interrupted goes on
 
 
@@ -243,6 +258,18 @@ def test_the_admins_pages_on_accounts_ask_too(client: Client, administrator: Use
     assert client.get(reverse("admin:portal_user_changelist")).status_code == 200
     confirm_password(client)
     assert client.get(reverse("admin:portal_user_change", args=own)).status_code == 200
+
+
+def test_the_admin_has_no_way_of_its_own_to_a_new_password(client: Client, administrator: User) -> None:
+    client.force_login(administrator)
+    data = {
+        "old_password": PASSWORD,
+        "new_password1": "another long password",
+        "new_password2": "another long password",
+    }
+    assert client.post(reverse("admin:password_change"), data).url == reverse("account_change_password")  # type: ignore[attr-defined]
+    administrator.refresh_from_db()
+    assert administrator.check_password(PASSWORD)
 
 
 def test_every_model_of_accounts_in_the_admin_asks() -> None:
