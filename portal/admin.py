@@ -1,5 +1,7 @@
 from typing import Any
 
+from allauth.account.admin import EmailAddressAdmin
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -21,6 +23,7 @@ from portal.privacy.admin import ERASE, erase_page
 admin.site.unregister(Group)
 admin.site.unregister(AuthToken)  # a token is its owner's business: the account page makes and revokes it
 admin.site.unregister(Authenticator)
+admin.site.unregister(EmailAddress)
 
 
 @admin.register(User)
@@ -72,6 +75,26 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all())
+
+
+@admin.register(EmailAddress)
+class AddressAdmin(EmailAddressAdmin, ModelAdmin):
+    """Tell the owner, at the addresses as they were, when staff change what the account is known by."""
+
+    def save_model(self, request: HttpRequest, obj: EmailAddress, form: Any, change: bool) -> None:
+        before = notices.confirmed_addresses(obj.user)
+        super().save_model(request, obj, form, change)
+        template = notices.ADDRESS_CHANGED if change else notices.ADDRESS_ADDED
+        notices.notify(request, obj.user, template, to=before)
+
+    def delete_model(self, request: HttpRequest, obj: EmailAddress) -> None:
+        before = notices.confirmed_addresses(obj.user)
+        super().delete_model(request, obj)
+        notices.notify(request, obj.user, notices.ADDRESS_REMOVED, to=before)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
+        for address in queryset:
+            self.delete_model(request, address)
 
 
 @admin.register(Group)

@@ -48,6 +48,8 @@ OPEN = frozenset(
 # Their own form asks for the password, each time. Kept out of here also because an interrupted POST is kept in the
 # session until it goes on, and a password must not lie there.
 ASK_THEMSELVES = frozenset({"account_change_password", "account_erase"})
+# Their forms hold a new password. For the same reason what was sent to them is not kept: the empty form is shown again.
+NOT_KEPT = frozenset({"account_set_password", "auth_user_password_change", "portal_user_add"})
 # The admin's pages on people, their rights and their addresses.
 ADMIN_PAGES = ("account_", "auth_", "mfa_", "knox_", "portal_user_", "sessions_")
 ADMIN_LISTS = ("_changelist", "_history")
@@ -83,10 +85,17 @@ class ReauthenticationMiddleware:
             return redirect("account_reset_password")
         if reauthentication.did_recently_reauthenticate(request):
             return None
-        if page := AFTER.get(match.url_name or ""):
+        name, ask = match.url_name or "", methods[0]["url"]
+        if name in AFTER:
             messages.info(request, _("Confirm first that it is you. After that, choose “Download” once more."))
-            return redirect(f"{methods[0]['url']}?{urlencode({'next': reverse(page)})}")
-        return reauthentication.suspend_request(request, methods[0]["url"])  # type: ignore[no-any-return]
+            return _ask(ask, reverse(AFTER[name]))
+        if name in NOT_KEPT:
+            return _ask(ask, request.get_full_path())
+        return reauthentication.suspend_request(request, ask)  # type: ignore[no-any-return]
+
+
+def _ask(page: str, after: str) -> HttpResponse:
+    return redirect(f"{page}?{urlencode({'next': after})}")
 
 
 @receiver(authentication_step_completed)

@@ -138,9 +138,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
     "health_check_interval": 10,
 }
-# Whoever can write to the broker must not run code in a worker: JSON only, for tasks, events, results and control.
+# Whoever can write to the broker must not run code in a worker. To write JSON, in everything, is Celery's own default.
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
-CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
@@ -279,7 +278,6 @@ ACCOUNT_PREVENT_ENUMERATION = True
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Aisle"
 STAFF_MFA_REQUIRED = PRODUCTION
-
 
 # Mail
 DEFAULT_FROM_EMAIL = env.DEFAULT_FROM_EMAIL

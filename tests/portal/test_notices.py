@@ -156,6 +156,25 @@ def test_staff_who_change_password_or_address_do_not_go_unnoticed(
     assert sent() == {"Your primary address was changed": {owner.email, SECOND}}
 
 
+def test_staff_who_add_change_or_delete_an_address_do_not_go_unnoticed(
+    client: Client, administrator: User, owner: User, django_capture_on_commit_callbacks: Commits
+) -> None:
+    client.force_login(administrator)
+    confirm_password(client)
+    second = EmailAddress.objects.get(email=SECOND)
+    for name, arguments, data, subject in [
+        ("add", [], {"user": owner.pk, "email": NEW, "verified": "on"}, "An address was added to your account"),
+        ("change", [second.pk], {"user": owner.pk, "email": SECOND}, "Your primary address was changed"),
+        ("delete", [second.pk], {"post": "yes"}, "An address was removed from your account"),
+    ]:
+        known = set(EmailAddress.objects.filter(user=owner, verified=True).values_list("email", flat=True))
+        mail.outbox.clear()
+        with django_capture_on_commit_callbacks(execute=True):
+            client.post(reverse(f"admin:account_emailaddress_{name}", args=arguments), data)
+        assert sent() == {subject: known}
+    assert EmailAddress.objects.filter(email=NEW).exists() and not EmailAddress.objects.filter(email=SECOND).exists()
+
+
 def test_what_is_undone_is_not_told(act: Callable[..., Any], owner: User) -> None:
     """The mail goes out after the commit; without one, none does."""
     request = RequestFactory().post("/")

@@ -3,6 +3,7 @@
 import re
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -270,6 +271,17 @@ def test_the_admin_has_no_way_of_its_own_to_a_new_password(client: Client, admin
     assert client.post(reverse("admin:password_change"), data).url == reverse("account_change_password")  # type: ignore[attr-defined]
     administrator.refresh_from_db()
     assert administrator.check_password(PASSWORD)
+
+
+@pytest.mark.parametrize("name", ["account_set_password", "admin:auth_user_password_change", "admin:portal_user_add"])
+def test_a_new_password_that_was_interrupted_lies_in_no_session(name: str, client: Client, administrator: User) -> None:
+    client.force_login(administrator)
+    address = reverse(name, args=[administrator.pk] if "change" in name else [])
+    asked = client.post(address, {"email": NEW, "password1": "hunter2hunter2", "password2": "hunter2hunter2"})
+    assert is_asking(asked) and address in unquote(asked.url)  # type: ignore[attr-defined]
+    assert "hunter2" not in str(dict(client.session))
+    after = client.post(asked.url, {"password": PASSWORD, "next": address})  # type: ignore[attr-defined]
+    assert after.url == address  # type: ignore[attr-defined]
 
 
 def test_every_model_of_accounts_in_the_admin_asks() -> None:
