@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,19 @@ def test_a_pickled_message_to_a_worker_is_refused(exchange: str, attack: bytes) 
 
 def test_the_sessions_are_json() -> None:
     assert settings.SESSION_SERIALIZER == "django.contrib.sessions.serializers.JSONSerializer"
+
+
+UNSAFE = re.compile(
+    r"^\s*(import|from) (pickle|marshal|shelve|dill|joblib|cloudpickle|jsonpickle)\b"
+    r"|allow_pickle=True|weights_only=False|trust_remote_code=True|yaml\.(unsafe_)?load\("
+    r"|torch\.load\((?!.*weights_only=True)",
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("room", ["portal", "classifier", "feedback", "training", "deploy"])
+def test_no_code_of_the_product_reads_data_in_a_form_that_can_run_code(room: str) -> None:
+    """Neither from Valkey nor from storage, the database or a file."""
+    files = list((settings.BASE_DIR / room).rglob("*.py"))
+    assert files
+    assert not [str(path) for path in files if UNSAFE.search(path.read_text())]
