@@ -10,7 +10,7 @@ from portal.roles import Role
 
 WAYS = {
     "reauthenticate": _("Use your password instead"),
-    "mfa_reauthenticate": _("Use a code from your phone instead"),
+    "mfa_reauthenticate": _("Use a code instead"),
 }
 
 

@@ -200,7 +200,7 @@ def test_the_second_factor_is_a_proof_too(browser: Client, full_account: User) -
     asked = browser.post(reverse("token_create"))
     page = browser.get(asked.url).content.decode()  # type: ignore[attr-defined]
     other = re.search(rf'href="({reverse("mfa_reauthenticate")}[^"]*)"[^>]*>([^<]+)', page)
-    assert other and "next=" in other[1] and other[2] == "Use a code from your phone instead"
+    assert other and "next=" in other[1] and other[2] == "Use a code instead"
     code = Authenticator.objects.get(type="recovery_codes").wrap().get_unused_codes()[0]
     data = {"code": code, "next": reverse("token_create")}
     assert 'id="new-token"' in browser.post(reverse("mfa_reauthenticate"), data).content.decode()
