@@ -1,8 +1,8 @@
 """How long the queue is and how quickly it is served, as it was measured in the last minute."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, Self
 
 from django.core.cache import cache
 from django.db.models import Avg, Count, Min
@@ -54,10 +54,27 @@ class Load:
         ahead = sum(lane.waiting for lane in lanes)
         return max([ahead / self.per_second if self.per_second else 0.0, *(lane.due_seconds for lane in lanes)])
 
+    @classmethod
+    def from_cache(cls, value: Any) -> Self | None:
+        """Return the load that `keep` wrote; None for anything else, such as what another version of Aisle kept."""
+        try:
+            return cls(Lane(**value["interactive"]), Lane(**value["bulk"]), value["per_second"])
+        except (KeyError, TypeError):
+            return None
+
 
 def load() -> Load:
     """Return the queue's load, at most FRESH seconds old."""
-    return cast(Load, cache.get_or_set(KEY, measure, FRESH))
+    found = Load.from_cache(cache.get(KEY))
+    if found is None:
+        found = measure()
+        keep(found)
+    return found
+
+
+def keep(load: Load, seconds: int = FRESH) -> None:
+    """Let all processes use this measurement for so long."""
+    cache.set(KEY, asdict(load), seconds)
 
 
 def measure() -> Load:

@@ -1,6 +1,7 @@
 """Render every overlay with kustomize and check it against the schemas of Kubernetes and KEDA, without a cluster.
 
-And docker-compose.yml: that services can be scaled, as nothing in it is there only once by name or port.
+And docker-compose.yml: that services can be scaled, as nothing in it is there only once by name or port. In both, a
+Valkey asks for a password, and gets it in a way that doesn't show in a list of processes.
 """
 
 import subprocess
@@ -25,6 +26,7 @@ def main() -> None:
         documents = render(overlay)
         problems += [f"{overlay.name}: {problem}" for document in documents for problem in wrong(document)]
         problems += [f"{overlay.name}: {problem}" for problem in loose_ends(documents)]
+        problems += [f"{overlay.name}: {problem}" for d in documents for problem in valkey_problems(containers(d))]
         print(f"{overlay.name}: {len(documents)} objects")
     problems += compose_problems(yaml.safe_load((HERE.parent / "docker-compose.yml").read_text()))
     sys.exit("\n".join(problems) or None)
@@ -88,13 +90,43 @@ def loose_ends(documents: list[dict[str, Any]]) -> list[str]:
     return problems
 
 
+def containers(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a document's containers by name."""
+    pod = document.get("spec", {}).get("template", {}).get("spec", {})
+    return {container["name"]: container for container in pod.get("containers", [])}
+
+
+def valkey_problems(services: dict[str, dict[str, Any]]) -> list[str]:
+    """Return which of the containers are a Valkey that is open to all, or whose password all processes can read."""
+    problems = []
+    for name, service in services.items():
+        if not service.get("image", "").startswith(("valkey/", "redis")):
+            continue
+        command = service.get("command", [])
+        text = command if isinstance(command, str) else "\n".join(command)
+        if "requirepass" not in text:
+            problems.append(f"{name} asks for no password")
+        if "--requirepass" in text:
+            problems.append(f"{name} has its password on the command line")
+        if "-a " in str(service.get("healthcheck", "")) + str(service.get("readinessProbe", "")):
+            problems.append(f"{name}'s health check has the password on the command line")
+    return problems
+
+
 def compose_problems(compose: dict[str, Any]) -> list[str]:
-    return [
-        f"docker-compose.yml: {name} can't be scaled because of {key}"
+    services = compose["services"]
+    problems = [
+        f"{name} can't be scaled because of {key}"
         for name in SCALED_IN_COMPOSE
         for key in ("container_name", "ports", "hostname")
-        if key in compose["services"][name]
+        if key in services[name]
     ]
+    problems += valkey_problems(services)
+    for name, service in services.items():
+        url = service.get("environment", {}).get("REDIS_URL", "")
+        if url.startswith("redis") and "@" not in url:
+            problems.append(f"{name} has no password in REDIS_URL")
+    return [f"docker-compose.yml: {problem}" for problem in problems]
 
 
 if __name__ == "__main__":

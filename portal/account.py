@@ -8,9 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from knox.models import AuthToken
 
+from portal import notices
 from portal.models import User
 from portal.privacy import views as privacy
 
@@ -25,14 +26,17 @@ def account(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @never_cache
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def token_create(request: HttpRequest) -> HttpResponse:
-    """Make a token and show it in this answer only."""
+    """Make a token and show it in this answer only. A GET, as after a log-in in between, goes to the account page."""
+    if request.method != "POST":
+        return redirect("account")
     user = cast(User, request.user)
     if AuthToken.objects.filter(user=user).count() >= MOST_TOKENS:
         messages.error(request, _("You have %(count)d tokens. Revoke one first.") % {"count": MOST_TOKENS})
         return redirect("account")
     _row, token = AuthToken.objects.create(user=user)
+    notices.notify(request, user, notices.TOKEN_MADE)
     return _page(request, new_token=token)
 
 

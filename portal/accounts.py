@@ -4,12 +4,18 @@ from allauth.account.adapter import DefaultAccountAdapter
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from portal import notices
 from portal.models import User
 from portal.roles import Role
 
+WAYS = {
+    "reauthenticate": _("Use your password instead"),
+    "mfa_reauthenticate": _("Use a code instead"),
+}
+
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Whoever signs up is a seller; what is wrong is said in Aisle's words."""
+    """Make everybody who signs up a seller, and word errors and notices as Aisle does."""
 
     error_messages = {
         **DefaultAccountAdapter.error_messages,
@@ -28,3 +34,13 @@ class AccountAdapter(DefaultAccountAdapter):
         if commit:
             Role.SELLER.give(user)
         return user
+
+    def send_notification_mail(
+        self, template_prefix: str, user: User, context: dict[str, Any] | None = None, email: str | None = None
+    ) -> None:
+        """Tell all confirmed addresses, not the primary one alone: that may be a thief's by now."""
+        notices.notify(self.request, user, template_prefix)
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        return [{**method, "description": WAYS.get(method["id"], method["description"])} for method in methods]

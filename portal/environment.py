@@ -1,5 +1,6 @@
 """What the environment may set, checked once at start. docs/settings.md is made from this class."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -37,6 +38,21 @@ def _redis_url(url: str) -> str:
     if url and _parts(url).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://")
     return url
+
+
+def _is_open_to_others(redis_url: str) -> bool:
+    """Return whether the server is on another machine and asks for neither a password nor a client's certificate."""
+    parts = urlsplit(redis_url)
+    query = parse_qs(parts.query)
+    is_local = parts.scheme == "unix" or parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
+    return not (is_local or parts.password or query.get("password") or query.get("ssl_certfile"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _rate(rate: str) -> str:
@@ -133,7 +149,8 @@ class Environment(BaseSettings):
     DATABASE_POOL_SIZE: PositiveInt = Field(16, description="The most database connections of one process.")
     REDIS_URL: Annotated[str, AfterValidator(_redis_url)] = Field(
         "",
-        description="`redis://host:port/0` of a Valkey or Redis: broker, cache and result bell.",
+        description="`redis://:password@host:port/0` of a Valkey or Redis: broker, cache and result bell. Production "
+        "requires the password, unless the server is on the same machine.",
         json_schema_extra={"shown_default": "an embedded Valkey"},
     )
     AWS_STORAGE_BUCKET_NAME: str = Field(
@@ -300,6 +317,11 @@ class Environment(BaseSettings):
                 missing.append("EMAIL_URL with smtp:// or smtps://")
             if missing:
                 raise ValueError(f"AISLE_PRODUCTION needs {', '.join(missing)}")
+            if _is_open_to_others(self.REDIS_URL):
+                raise ValueError(
+                    "AISLE_PRODUCTION needs a password in REDIS_URL (redis://:PASSWORD@host:6379/0), because all who "
+                    "reaches a Valkey without one can give orders to the workers. Set requirepass in its configuration"
+                )
             if self.DEBUG:
                 raise ValueError("DEBUG must be off when AISLE_PRODUCTION is on")
         return self

@@ -3,6 +3,7 @@ from django.contrib import admin
 from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from feedback.experiments import page
 from feedback.health import page as health_page
@@ -44,6 +45,8 @@ urlpatterns = [
     path("admin/review/export/", admin.site.admin_view(aside.export_page), name="review_export"),
     path("admin/review/categories/", admin.site.admin_view(aside.proposals), name="review_proposals"),
     path("admin/health/", admin.site.admin_view(health_page.health), name="model_health"),
+    # Django's own page for it has no limit on guessing, tells nobody, and knows nothing of tokens.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
     path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),
     path("health/live/", health.live, name="live"),

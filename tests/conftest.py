@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.testcases import LiveServerThread
+from django.urls import reverse
 from knox.models import AuthToken
 from moto.server import ThreadedMotoServer
 from PIL import Image, ImageDraw
@@ -107,6 +108,11 @@ def browser(client: Client, seller: User) -> Client:
     """A logged-in seller's plain HTTP client."""
     client.force_login(seller)
     return client
+
+
+def confirm_password(client: Client) -> None:
+    """Prove once more who is logged in, as sensitive pages ask for it."""
+    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ HELD_SECONDS = 180  # an item that one reviewer looks at is not shown to another
 KEPT = 200  # skipped items and acts that a session remembers
 HISTORY = 200  # of a seller's latest answers are looked at
 COUNTED = 1_000
+AGREEMENT = "review:kappa"
 PAIRS = 2_000
 SAID = {
     "accept": Review.Verdict.ACCEPT,
@@ -291,12 +292,15 @@ def _done_today(reviewer: Any) -> int:
 
 def _agreement() -> Kappa | None:
     """Return how far two reviewers of the same answers agree, over the latest pairs; None without enough to say."""
-    found: Any = cache.get("review:kappa", ...)
-    if found is ...:
-        pairs = list(Review.objects.pairs().select_related("category", "first__category")[:PAIRS])
-        found = kappa([pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first])
-        cache.set("review:kappa", found, 60)
-    return found  # type: ignore[no-any-return]
+    try:
+        (kept,) = cache.get(AGREEMENT, ())
+        return Kappa(**kept) if kept is not None else None
+    except (TypeError, ValueError):  # nothing is kept, or what another version of Aisle kept
+        pass
+    pairs = list(Review.objects.pairs().select_related("category", "first__category")[:PAIRS])
+    found = kappa([pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first])
+    cache.set(AGREEMENT, [found and asdict(found)], 60)
+    return found
 
 
 def _address(request: HttpRequest, **changed: Any) -> str:

@@ -1,6 +1,7 @@
 """What Aisle writes to people about their data. A message that can't be sent holds nothing up."""
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 from smtplib import SMTPException
 
@@ -12,17 +13,14 @@ from django.utils.translation import gettext as _
 log = logging.getLogger(__name__)
 
 
-def erasure_asked(address: str, due: datetime) -> None:
-    _send(
-        address,
-        _("Your account will be erased"),
-        _(
-            "Somebody logged in to your Aisle account and asked us to erase it, with all products and photos. We do it "
-            "on %(day)s.\n\nUntil then you can keep it: log in, open Account, and choose “Keep my account”. If this "
-            "wasn't you, do that now and change your password."
-        )
-        % {"day": date_format(due, "j F Y")},
-    )
+def erasure_asked(addresses: Iterable[str], due: datetime) -> None:
+    text = _(
+        "Somebody logged in to your Aisle account and asked us to erase it, with all products and photos. We do it "
+        "on %(day)s.\n\nUntil then you can keep it: log in, open Account, and choose “Keep my account”. If this "
+        "wasn't you, do that now and change your password."
+    ) % {"day": date_format(due, "j F Y")}
+    for address in addresses:
+        _send(address, _("Your account will be erased"), text)
 
 
 def erasure_cancelled(address: str) -> None:

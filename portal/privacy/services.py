@@ -6,6 +6,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from feedback.models import Erasure, ErasureBatch
+from portal import notices
 from portal.models import User
 from portal.privacy import erasing, ledger, mail
 from portal.privacy.models import Export, PrivacyEvent, note
@@ -40,7 +41,7 @@ def ask_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool = Fa
             found.due_at = due
         return found
     if not now:
-        mail.erasure_asked(user.email, erasure.due_at)
+        mail.erasure_asked(notices.confirmed_addresses(user), erasure.due_at)
     return erasure
 
 

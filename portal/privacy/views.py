@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from classifier.storage import StorageDown, storage_faults
 from feedback.models import Erasure
+from portal import notices
 from portal.models import Product, User
 from portal.privacy import services
 from portal.privacy.forms import PasswordForm
@@ -42,6 +43,9 @@ def erase(request: HttpRequest) -> HttpResponse:
     if user.is_staff:
         messages.error(request, _("Staff accounts are erased by another administrator, in the admin."))
         return redirect("account")
+    if not user.has_usable_password():
+        messages.info(request, _("Choose a password first: erasing your account asks for it."))
+        return redirect("account_set_password")
     status = 200
     form = PasswordForm(request.POST or None, user=user)
     if request.method == "POST":
@@ -71,12 +75,18 @@ def erase_cancel(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def export_ask(request: HttpRequest) -> HttpResponse:
+    """Ask for a copy of one's data. A GET, as after a log-in in between, goes to the account page."""
+    if request.method != "POST":
+        return redirect("account")
+    user = cast(User, request.user)
     try:
-        services.ask_export(user=cast(User, request.user))
+        services.ask_export(user=user)
     except services.Refused as error:
         messages.info(request, str(error))
+    else:
+        notices.notify(request, user, notices.EXPORT_ASKED)
     return redirect("account")
 
 

@@ -15,7 +15,7 @@ from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import ask_export
 from portal.services import keep_photo
-from tests.conftest import upload
+from tests.conftest import confirm_password, upload
 
 MakeProduct = Callable[..., Product]
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -55,6 +55,8 @@ def test_anothers_objects_are_not_found(
     stranger, owner = Client(), Client()
     stranger.force_login(other_seller)
     owner.force_login(seller)
+    confirm_password(stranger)
+    confirm_password(owner)
     before = rows()
     refused = getattr(stranger, method)(path, {"category": "beauty"} if method == "post" else None)
     assert rows() == before

@@ -16,7 +16,7 @@ from classifier.tasks import classify_pending
 from feedback.models import Feedback
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
-from tests.conftest import make_user, picture, upload
+from tests.conftest import confirm_password, make_user, picture, upload
 
 MakeProduct = Callable[..., Product]
 PREDICTIONS = "/api/v1/predictions"
@@ -268,6 +268,7 @@ def test_a_prediction_that_is_not_there_is_not_found(api: APIClient) -> None:
 
 
 def test_a_token_is_shown_once_and_revoked(browser: Client, seller: User) -> None:
+    confirm_password(browser)
     page = browser.post(reverse("token_create"))
     secret = page.context["new_token"]
     assert secret in page.content.decode()

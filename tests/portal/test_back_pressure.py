@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
@@ -20,8 +19,7 @@ def busy() -> Callable[..., None]:
     """Say how many wait, at ten per second."""
 
     def say(*, interactive: int = 0, bulk: int = 0) -> None:
-        load = queue.Load(queue.Lane(interactive, 5, 5), queue.Lane(bulk, 5, 5), 10.0)
-        cache.set(queue.KEY, load, 60)
+        queue.keep(queue.Load(queue.Lane(interactive, 5, 5), queue.Lane(bulk, 5, 5), 10.0), 60)
 
     return say
 

@@ -21,6 +21,8 @@ print(seen, redis.Redis.from_url(os.environ["REDIS_URL"]).ping())  # once it is 
 sys.stdout.flush(); sys.stdin.readline()
 """
 
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+
 
 def use(home: Path) -> subprocess.Popen[str]:
     names = ("DATABASE_URL", "REDIS_URL")
@@ -75,6 +77,48 @@ def test_a_home_with_a_long_path_works(tmp_path: Path) -> None:
     process = use(home)
     assert said(process) == "1 True"
     leave(process)
+
+
+@pytest.mark.parametrize("length", [0, 20])
+def test_nobody_else_may_enter_the_folders_of_valkey(tmp_path: Path, length: int) -> None:
+    home = tmp_path / ("long-" * length or "home")
+    (home / "valkey").mkdir(parents=True, mode=0o755)  # as earlier versions made it
+    process = use(home)
+    assert said(process) == "1 True"
+    try:
+        code = "from portal import embedded; print(embedded.redis_url().removeprefix('unix://'))"
+        environment = {**os.environ, "AISLE_HOME": str(home)}
+        socket = Path(
+            subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True).strip()
+        )
+        assert socket.is_socket()
+        assert [folder.stat().st_mode & 0o777 for folder in (socket.parent, home / "valkey")] == [0o700, 0o700]
+    finally:
+        leave(process)
+
+
+@pytest.mark.parametrize("trick", ["link", "file", pytest.param("owner", marks=AS_ROOT)])
+def test_a_folder_for_the_socket_that_somebody_else_made_is_refused(tmp_path: Path, trick: str) -> None:
+    home, temporary = tmp_path / ("long-" * 20), tmp_path / "tmp"
+    temporary.mkdir()
+    with_trick = {"AISLE_HOME": str(home), "TMPDIR": str(temporary)}
+    code = "from portal import embedded; print(embedded.redis_url().removeprefix('unix://'))"
+    address = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=os.environ | with_trick, text=True)
+    folder = Path(address.strip()).parent
+    assert folder.parent == temporary
+    if trick == "link":
+        folder.symlink_to(tmp_path)
+    elif trick == "file":
+        folder.write_text("in the way")
+    else:
+        folder.mkdir()
+        os.chown(folder, 12345, 12345)
+    code = "from portal import embedded; embedded.start_valkey()"
+    command = [sys.executable, "-c", code]
+    home.mkdir()
+    result = subprocess.run(command, cwd=ROOT, env=os.environ | with_trick, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "EmbeddedServerError" in result.stderr or "FileExistsError" in result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

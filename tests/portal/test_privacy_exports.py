@@ -27,6 +27,7 @@ from portal.models import Product, User
 from portal.privacy import exporting, retention
 from portal.privacy.models import Export, PrivacyEvent
 from portal.privacy.services import Refused, ask_export
+from tests.conftest import confirm_password
 from tests.portal.test_privacy import SHELVES, fill
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +52,7 @@ def built(user: User) -> Export:
 
 
 def fetched(client: Client, export: Export) -> zipfile.ZipFile:
+    confirm_password(client)
     answer = client.get(reverse("export_fetch", args=[export.pk]))
     assert answer["Content-Type"] == "application/zip" and "attachment" in answer["Content-Disposition"]
     return zipfile.ZipFile(io.BytesIO(b"".join(answer)))  # type: ignore[arg-type]
@@ -64,6 +66,7 @@ def test_a_copy_holds_all_that_is_known_of_its_owner_and_nothing_of_others(
     Product.objects.filter(seller=seller).first().delete()  # type: ignore[union-attr]  # its prediction stays
     spreadsheet = services.submit_product(seller=seller, title="=cmd|' /C calc'!A0", description='Ein "Stück",\nzwei')
     AuthToken.objects.create(user=seller)
+    confirm_password(browser)
     browser.post(reverse("export_ask"))
     assert "Waiting" in browser.get(reverse("account")).content.decode()
     exporting.build_due()
@@ -167,6 +170,7 @@ def test_nobody_else_gets_a_copy(seller: User, other_seller: User, administrator
     for stranger in (other_seller, administrator):
         client = Client()
         client.force_login(stranger)
+        confirm_password(client)
         assert client.get(address).status_code == 404
     assert Client().get(address).status_code == 302
 
@@ -179,6 +183,7 @@ def test_a_copy_of_an_empty_account_is_whole(browser: Client, seller: User) -> N
 
 def test_one_is_made_at_a_time_and_a_new_one_takes_the_place_of_the_old(browser: Client, seller: User) -> None:
     first = built(seller)
+    confirm_password(browser)
     ask_export(user=seller)
     with pytest.raises(Refused):
         ask_export(user=seller)
@@ -192,6 +197,7 @@ def test_one_is_made_at_a_time_and_a_new_one_takes_the_place_of_the_old(browser:
 def test_a_copy_is_deleted_when_its_time_is_over(browser: Client, seller: User) -> None:
     export = built(seller)
     Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    confirm_password(browser)
     assert browser.get(reverse("export_fetch", args=[export.pk])).status_code == 404
     assert "Download" not in browser.get(reverse("account")).content.decode()
     assert exporting.delete_old() == 1 and exporting.delete_old() == 0

@@ -14,8 +14,8 @@ from feedback.models import Erasure
 from portal.models import User
 from portal.privacy import erasing
 from portal.privacy import services as privacy
-from portal.privacy.models import PrivacyEvent
-from tests.conftest import PASSWORD
+from portal.privacy.models import Export, PrivacyEvent
+from tests.conftest import PASSWORD, confirm_password
 from tests.portal.test_privacy import no_second_wait as no_second_wait
 from tests.portal.test_privacy import own_storages as own_storages
 
@@ -80,8 +80,11 @@ def test_staff_are_sent_to_an_administrator(client: Client, scientist: User) -> 
 
 
 def test_strangers_and_gets_change_nothing(client: Client, browser: Client) -> None:
+    confirm_password(browser)
+    assert browser.get(reverse("account_erase_cancel")).status_code == 405
+    assert browser.get(reverse("export_ask")).url == reverse("account")  # type: ignore[attr-defined]
+    assert not Export.objects.exists()
     for name in ("account_erase_cancel", "export_ask"):
-        assert browser.get(reverse(name)).status_code == 405
         assert Client().post(reverse(name)).status_code == 302
     assert Client().post(reverse("account_erase"), {"password": PASSWORD}).status_code == 302
     assert not Erasure.objects.exists()
@@ -98,6 +101,7 @@ def test_an_administrator_erases_a_seller_and_a_scientist_may_not(
     assert client.post(address, {"now": ""}).status_code in (302, 403)
     assert not Erasure.objects.exists()
     client.force_login(administrator)
+    confirm_password(client)
     assert client.get(reverse("admin:portal_user_delete", args=[seller.pk])).status_code == 403
     assert seller.email in client.get(address).content.decode()
     client.post(address, {"later": ""})

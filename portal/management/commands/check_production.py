@@ -12,7 +12,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "aisle.example",
     "TRUSTED_PROXIES": "1",
     "DATABASE_URL": "postgresql://aisle@db.example/aisle",
-    "REDIS_URL": "redis://valkey.example:6379/0",
+    "REDIS_URL": "redis://:password@valkey.example:6379/0",
     "AWS_STORAGE_BUCKET_NAME": "aisle",
     "EMAIL_URL": "smtp://mail.example:587?tls=1",
 }

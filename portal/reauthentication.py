@@ -1,0 +1,115 @@
+"""Ask for the password or a second factor again before what gives an account to somebody else or takes its data away.
+
+Every address of the account pages asks, except those named here: a new one asks until somebody decides, with a reason,
+that it need not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from allauth.account.adapter import get_adapter
+from allauth.account.internal.flows import reauthentication
+from allauth.account.signals import authentication_step_completed
+from django.contrib import messages
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import ResolverMatch, reverse
+from django.utils.cache import add_never_cache_headers
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+
+ACCOUNT_PAGES = ("account/", "accounts/")
+# What only shows or protects: logging in, getting a lost password back, the lists, revoking a token, keeping the
+# account. The code that confirms a new address belongs to a process that began with the password.
+OPEN = frozenset(
+    {
+        "account",
+        "account_confirm_login_code",
+        "account_email_verification_sent",
+        "account_erase_cancel",
+        "account_inactive",
+        "account_login",
+        "account_logout",
+        "account_reauthenticate",
+        "account_reset_password",
+        "account_reset_password_done",
+        "account_reset_password_from_key",
+        "account_reset_password_from_key_done",
+        "account_signup",
+        "appeal",
+        "export_state",
+        "mfa_authenticate",
+        "mfa_index",
+        "mfa_reauthenticate",
+        "token_revoke",
+    }
+)
+# Their own form asks for the password, each time. Kept out of here also because an interrupted POST is kept in the
+# session until it goes on, and a password must not lie there.
+ASK_THEMSELVES = frozenset({"account_change_password", "account_erase"})
+# Their forms hold a new password. For the same reason what was sent to them is not kept: the empty form is shown again.
+NOT_KEPT = frozenset({"account_set_password", "auth_user_password_change", "portal_user_add"})
+# The admin's pages on people, their rights and their addresses.
+ADMIN_PAGES = ("account_", "auth_", "mfa_", "knox_", "portal_user_", "sessions_")
+ADMIN_LISTS = ("_changelist", "_history")
+# A download doesn't replace the page that asks for the password, so the page with its button comes after that one.
+AFTER = {"export_fetch": "account", "mfa_download_recovery_codes": "mfa_view_recovery_codes"}
+
+
+class ReauthenticationMiddleware:
+    """Send a request to the page that asks again, unless somebody proved within REAUTHENTICATION_TIMEOUT who they are.
+
+    allauth keeps an interrupted POST in the session, and carries it out once the proof is given.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.resolver_match and request.resolver_match.route.startswith(ACCOUNT_PAGES):
+            add_never_cache_headers(response)  # secrets and recovery codes stay in no browser's cache
+        return response
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        match = request.resolver_match
+        if match is None or not request.user.is_authenticated or not is_guarded(match, request.method or ""):
+            return None
+        methods = get_adapter().get_reauthentication_methods(request.user)
+        if not methods:
+            messages.info(
+                request,
+                _("Your account has no password yet. Choose one by the link that we mail to you, then come back."),
+            )
+            return redirect("account_reset_password")
+        if reauthentication.did_recently_reauthenticate(request):
+            return None
+        name, ask = match.url_name or "", methods[0]["url"]
+        if name in AFTER:
+            messages.info(request, _("Confirm first that it is you. After that, choose “Download” once more."))
+            return _ask(ask, reverse(AFTER[name]))
+        if name in NOT_KEPT:
+            return _ask(ask, request.get_full_path())
+        return reauthentication.suspend_request(request, ask)  # type: ignore[no-any-return]
+
+
+def _ask(page: str, after: str) -> HttpResponse:
+    return redirect(f"{page}?{urlencode({'next': after})}")
+
+
+@receiver(authentication_step_completed)
+def end_the_old_session_id(request: HttpRequest, reauthenticated: bool = False, **_: Any) -> None:
+    """Give the session another id: a stolen copy of the cookie must not get the fresh proof with it."""
+    if reauthenticated:
+        request.session.cycle_key()
+
+
+def is_guarded(match: ResolverMatch, method: str) -> bool:
+    """Return whether a request to this address needs a proof that is fresh."""
+    name = match.url_name or ""
+    if match.route.startswith(ACCOUNT_PAGES):
+        return name not in OPEN | ASK_THEMSELVES
+    if match.namespaces == ["admin"] and name.startswith(ADMIN_PAGES):
+        return not (name.endswith(ADMIN_LISTS) and method in ("GET", "HEAD"))
+    return False
