@@ -253,9 +253,8 @@ def rules(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.Ru
     among = {version.pk for version in versions}
     pairs = EnsembleRule.objects.filter(text_version__in=among, image_version__in=among)
     usable = {}
-    for row in pairs.select_related("text_version", "image_version").defer(
-        "metrics", "text_version__metrics", "image_version__metrics"
-    ):
+    unneeded = [name.replace("version", side, 1) for side in ("text_version", "image_version") for name in DEFERRED]
+    for row in pairs.select_related("text_version", "image_version").defer("metrics", *unneeded):
         try:
             usable[row.text_version_id, row.image_version_id] = row.rule()
         except ValueError as error:
