@@ -216,6 +216,11 @@ class Environment(BaseSettings):
         description="When to retrain both models, as five cron fields in UTC: `0 3 * * 0` is Sundays at three.",
         json_schema_extra={"shown_default": "never by itself"},
     )
+    RETRAIN_FROM_CHAMPION: bool = Field(
+        False,
+        description="Whether runs by schedule and by report go on from the live model, which keeps the categories that "
+        "the new data lacks, instead of learning from the data alone.",
+    )
     CANARY_MAX_ERROR_RATE: float = Field(
         0.05, gt=0, lt=1, description="The share of rows that a new version may fail before it is stopped."
     )

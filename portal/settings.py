@@ -191,6 +191,7 @@ ALERT_WEBHOOK_URL = env.ALERT_WEBHOOK_URL
 RETRAIN_ON_DRIFT = env.RETRAIN_ON_DRIFT
 RETRAIN_COOLDOWN_DAYS = env.RETRAIN_COOLDOWN_DAYS
 RETRAIN_CAP = env.RETRAIN_CAP
+RETRAIN_FROM_CHAMPION = env.RETRAIN_FROM_CHAMPION
 RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
 
 # Files: photos of products, the archive of predictions, the artifacts of model versions, exports of sellers' data

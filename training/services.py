@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from classifier import registry
 from classifier.models import Modality, ModelVersion
 from feedback.models import MonitoringReport
 from training.models import Dataset, TrainingRun
@@ -100,19 +101,23 @@ def cancel_training(run: TrainingRun) -> bool:
     return bool(queued or running)
 
 
-def answer_report(report: MonitoringReport) -> None:
-    """Start the runs that a report asks for, and write on it what came of that."""
+def request_automatic_training(
+    modality: Modality, *, trigger: TrainingRun.Trigger, report: MonitoringReport | None = None
+) -> TrainingRun:
+    """Queue a run that no person asked for, as the settings say. Raises Refused as `request_training` does."""
     from training import recipes
 
+    parent = registry.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
+    recipe = recipes.default(modality)
+    return request_training(modality=modality, recipe=recipe, parent=parent, trigger=trigger, report=report)
+
+
+def answer_report(report: MonitoringReport) -> None:
+    """Start the runs that a report asks for, and write on it what came of that."""
     answers = []
     for modality in [Modality(report.modality)] if report.modality else list(Modality):
         try:
-            run = request_training(
-                modality=modality,
-                recipe=recipes.default(modality),
-                trigger=TrainingRun.Trigger.REPORT,
-                report=report,
-            )
+            run = request_automatic_training(modality, trigger=TrainingRun.Trigger.REPORT, report=report)
             answers.append(_("%(run)s started.") % {"run": run})
         except Refused as refusal:
             answers.append(str(refusal))
@@ -143,8 +148,6 @@ def code_version() -> str:
 
 def plan(run: TrainingRun) -> dict[str, Any]:
     """Return what a run would do, for a person to read before it does."""
-    from classifier import registry
-
     champions = registry.deployed()[run.modality]
     return {
         "recipe": run.recipe,

@@ -77,15 +77,13 @@ def measure_versions(pks: list[int] | None = None) -> None:
 @shared_task
 def retrain_on_schedule() -> None:
     """Start a run of each modality, as RETRAIN_SCHEDULE says; one that is active already goes on instead."""
-    from training import recipes, services
+    from training import services
 
     if not settings.RETRAIN_SCHEDULE:
         return
     for modality in Modality:
         try:
-            services.request_training(
-                modality=modality, recipe=recipes.default(modality), trigger=TrainingRun.Trigger.SCHEDULE
-            )
+            services.request_automatic_training(modality, trigger=TrainingRun.Trigger.SCHEDULE)
         except services.Refused:
             continue
 

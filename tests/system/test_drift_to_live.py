@@ -45,6 +45,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     settings: LazySettings,
 ) -> None:
     settings.RETRAIN_ON_DRIFT = True
+    settings.RETRAIN_FROM_CHAMPION = True  # three categories were answered: the others must not be lost
     settings.MAX_LATENCY_MS = {"text": 60_000, "image": 60_000}  # a busy machine is no reason to reject
     champion, eye = registry.champion(Modality.TEXT), registry.champion(Modality.IMAGE)
     assert champion and eye
@@ -101,15 +102,18 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     # The gate held it against the version that had answered those products, on the part that it never saw.
     held_back = [row["id"] for row in rows["test"]]
     version = run.version
-    before = accuracy(held_back, learnt, version.metrics["classes"])
+    before = accuracy(held_back, learnt, version.labels)
     assert version.metrics["n"] == len(held_back) > 30
     assert version.accuracy >= settings.MIN_ACCURACY["text"]
     assert version.lineage["compared_with"] == champion.pk
     assert f"Accuracy {100 * version.accuracy:.1f} % on {len(held_back)} test products" in version.reason
     told = re.search(
-        r"Against the champion on the same products: accuracy ([+-][\d.]+) points .*: not worse\.", version.reason
+        r"Against the champion on the same \d+ test products: accuracy ([+-][\d.]+) points .*: not worse\.",
+        version.reason,
     )
     assert told, version.reason
+    assert "It suggests 18 of 18 categories." in version.reason
+    assert "It keeps what the new data lacks: on 300 reference products of 15 categories" in version.reason
     rounding = 2 / len(held_back)  # answers in other batches differ a little: enough for a product in doubt
     assert float(told[1]) / 100 == pytest.approx(version.accuracy - before, abs=rounding)
 

@@ -27,7 +27,7 @@ def test_a_run_survives_its_worker_and_leaves_no_process_behind(stack: Stack, tm
     stack.manage("import_products", str(write_products(tmp_path / "shop", count=300)), "--source", "made-up")
     stack.start_worker("training", "training")
     wait_until(lambda: "ready" in stack.log("training"), "the training worker")
-    stack.manage("retrain", "text", "--recipe", "head", "--background")
+    stack.manage("retrain", "text", "--recipe", "head", "--from", "champion", "--background")
     fit = wait_until(lambda: fits(stack), "a process that fits")
     worker = psutil.Process(stack.processes["training"].pid)
     for process in [worker, *worker.children(recursive=True)]:
