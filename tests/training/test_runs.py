@@ -18,7 +18,7 @@ from classifier import registry
 from classifier.models import Modality
 from feedback.models import MonitoringReport
 from portal.models import User
-from tests.training.runs import import_folder, quick, write_products
+from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
 from training import pipeline, services, tasks
 from training.models import TrainingRun
 
@@ -126,6 +126,7 @@ def test_the_command_trains_both_models_side_by_side(
     committed_db: None, tmp_path: Path, settings: LazySettings
 ) -> None:
     settings.MIN_ACCURACY, settings.MAX_LATENCY_MS = {"text": 0.6, "image": 0.1}, {"text": 60_000, "image": 60_000}
+    offer_only_made_up()
     import_folder(write_products(tmp_path / "shop", count=150, photos=90))
     output = io.StringIO()
     call_command("retrain", "all", recipe="head", stdout=output)
@@ -139,6 +140,7 @@ def test_tuning_keeps_its_trials_in_the_database_and_another_process_can_take_so
     committed_db: None, tmp_path: Path, settings: LazySettings
 ) -> None:
     settings.MIN_ACCURACY, settings.MAX_LATENCY_MS = {"text": 0.6, "image": 0.1}, {"text": 60_000, "image": 60_000}
+    offer_only_made_up()
     import_folder(write_products(tmp_path / "shop", count=150))
     output = io.StringIO()
     call_command("retrain", "text", recipe="head", tune=2, stdout=output)
@@ -157,6 +159,7 @@ def test_tuning_keeps_its_trials_in_the_database_and_another_process_can_take_so
 @pytest.mark.django_db(transaction=True)
 def test_two_machines_make_one_model(committed_db: None, tmp_path: Path, settings: LazySettings) -> None:
     settings.MIN_ACCURACY, settings.MAX_LATENCY_MS = {"text": 0.6, "image": 0.1}, {"text": 60_000, "image": 60_000}
+    offer_only_made_up()
     import_folder(write_products(tmp_path / "shop", count=150))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
