@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier.artifact import ArtifactError
-from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
+from classifier.coverage import active_categories
+from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement
 from classifier.storage import StorageDown
@@ -70,7 +71,7 @@ def _compare(pairs: list[Pair], *, known: set[str], kept: set[str]) -> Reference
             labelled[pair[0].product.category.slug].append(pair)
         else:
             stored[pair[0].first_choice].append(pair)
-    names = dict(Category.objects.active().order_by("name").values_list("slug", "name"))
+    names = active_categories()
     lacking = [slug for slug in names if slug in known & kept]
     measured = [slug for slug in lacking if labelled[slug]]
     shown = [pair for slug in lacking if not labelled[slug] for pair in stored[slug]]

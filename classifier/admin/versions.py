@@ -20,7 +20,7 @@ from unfold.decorators import display
 from classifier import artifact, charts, registry, reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
-from classifier.coverage import coverage
+from classifier.coverage import active_categories, coverage_of
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.side_by_side import at_the_gate, side_by_side
 from classifier.storage import StorageDown, storage_faults
@@ -31,9 +31,6 @@ SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ReadOnlyAdmin):
-    list_display = [
-        "name", "modality", "state_badge", "suggests", "accuracy_percent", "log_loss", "calibration", "created_at",
-    ]  # fmt: skip
     list_filter = ["modality", "state"]
     search_fields = ["name", "=checksum"]
     fields = ["created_at"]
@@ -41,6 +38,16 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
         return super().get_queryset(request).select_related("variant")  # type: ignore[no-any-return]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        active = active_categories()
+
+        @admin.display(description=_("suggests"))
+        def suggests(version: ModelVersion) -> str:
+            return str(coverage_of(version.labels, active=active))
+
+        figures = ["accuracy_percent", "log_loss", "calibration"]
+        return ["name", "modality", "state_badge", suggests, *figures, "created_at"]
 
     def get_urls(self) -> list[Any]:
         wrap = self.admin_site.admin_view
@@ -198,10 +205,6 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "rollback_url": reverse("admin:classifier_modelversion_rollback", args=[version.modality]),
             "compare_url": champion and _compare_url(champion, version),
         }
-
-    @admin.display(description=_("suggests"))
-    def suggests(self, version: ModelVersion) -> str:
-        return str(coverage(version))
 
     @admin.display(description=_("accuracy"), ordering="accuracy")
     def accuracy_percent(self, version: ModelVersion) -> str:

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import registry, reports, variants
 from classifier.artifact import ArtifactError
-from classifier.coverage import coverage, listed
+from classifier.coverage import active_categories, coverage, coverage_of, listed
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.side_by_side import SideBySide, side_by_side
 from classifier.storage import StorageDown
@@ -67,7 +67,7 @@ class Command(BaseCommand):
 
 
 def _list(options: dict[str, Any]) -> str:
-    versions = ModelVersion.objects.select_related("variant")
+    versions, active = ModelVersion.objects.select_related("variant"), active_categories()
     if options["modality"]:
         versions = versions.filter(modality=options["modality"])
     if options["json"]:
@@ -77,7 +77,7 @@ def _list(options: dict[str, Any]) -> str:
             str(version.pk),
             version.modality,
             version.name,
-            str(coverage(version)),
+            str(coverage_of(version.labels, active=active)),
             f"{100 * version.accuracy:.1f} %",
             _log_loss(version),
             _state(version),
