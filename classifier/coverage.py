@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from classifier.models import Category, ModelVersion
+from classifier.models import Category
 
 MOST_NAMED = 8
 
@@ -39,11 +39,6 @@ class Coverage:
         names = dict(Category.objects.values_list("slug", "name"))
         missing, lost = ({slug: names.get(slug, slug) for slug in values[key]} for key in ("missing", "lost"))
         return cls(values["offered"], missing, lost)
-
-
-def coverage(version: ModelVersion, *, in_place_of: ModelVersion | None = None) -> Coverage:
-    """Return the version's coverage of the active categories, and what it would lose in place of another."""
-    return coverage_of(version.labels, before=in_place_of.labels if in_place_of else ())
 
 
 def active_categories() -> dict[str, str]:

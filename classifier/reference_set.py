@@ -1,11 +1,12 @@
 """How two model versions compare on the reference products that both have answered."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import QuerySet
-from scipy import stats
 
-from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
+from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.paired import PairedFigures, Scored, compare
 
 
@@ -20,16 +21,14 @@ class Agreement:
     def share(self) -> float:
         return self.agreed / self.n
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of Wilson 1927."""
-        found = stats.binomtest(self.agreed, self.n).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
-
 
 def compare_on_reference(first: ModelVersion, second: ModelVersion) -> PairedFigures | None:
-    """Return how two versions of one modality do on the labelled products that both answered, or None without any."""
-    answers = [_answers(version) for version in (first, second)]
+    """Return how two versions of one modality do on the labelled products that both answered, or None without any.
+
+    Answers from before a category was added, switched off or on again don't count: others could be chosen then.
+    """
+    offer = offer_hash(Category.objects.active().values_list("slug", flat=True))
+    answers = [_answers(version, offer) for version in (first, second)]
     common = sorted(set(answers[0]) & set(answers[1]))
     if not common:
         return None
@@ -37,18 +36,22 @@ def compare_on_reference(first: ModelVersion, second: ModelVersion) -> PairedFig
     return compare(*scored)
 
 
-def measured(version: ModelVersion) -> int:
-    """Return how many of the products that count for its modality the version has answered."""
-    return ReferenceAnswer.objects.filter(version=version, product__in=_counted(version)).count()
+def labelled_count(modality: str) -> int:
+    """Return on how many labelled products versions of the modality can be compared."""
+    return _labelled(modality).count()
 
 
-def _answers(version: ModelVersion) -> dict[int, tuple[int, float]]:
+def offer_hash(slugs: Iterable[str]) -> str:
+    """Return a name for a set of active categories."""
+    return hashlib.sha256("\n".join(sorted(slugs)).encode()).hexdigest()[:16]
+
+
+def _answers(version: ModelVersion, offer: str) -> dict[int, tuple[int, float]]:
     """Return the rank and the probability of each product's category."""
-    labelled = _counted(version).exclude(category=None)
-    rows = ReferenceAnswer.objects.filter(version=version, product__in=labelled).exclude(rank=None)
-    found = rows.values_list("product", "rank", "probability")
+    rows = ReferenceAnswer.objects.filter(version=version, offer=offer, product__in=_labelled(version.modality))
+    found = rows.exclude(rank=None).values_list("product", "rank", "probability")
     return {product: (rank or 0, chance or 0.0) for product, rank, chance in found}
 
 
-def _counted(version: ModelVersion) -> QuerySet[ReferenceProduct]:
-    return ReferenceProduct.objects.counted(version.modality)
+def _labelled(modality: str) -> QuerySet[ReferenceProduct]:
+    return ReferenceProduct.objects.counted(modality).exclude(category=None)

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from classifier import artifact, ensemble, published
-from classifier.coverage import coverage, listed
+from classifier.coverage import coverage_of, listed
 from classifier.models import Deployment, EnsembleRule, Modality, ModelVersion, Variant
 
 if TYPE_CHECKING:
@@ -113,7 +113,15 @@ def deploy(
         refuse_loss(version)
     published.verify_stored(version)
     kind = Deployment.Kind.DEPLOYMENT
-    return _switch(version, by=by, note=note, kind=kind, in_place_of=in_place_of, ends_test=ends_test)
+    return _switch(
+        version,
+        by=by,
+        note=note,
+        kind=kind,
+        in_place_of=in_place_of,
+        ends_test=ends_test,
+        accepts_loss=accepts_loss,
+    )
 
 
 def refuse_rejected(version: ModelVersion) -> None:
@@ -125,9 +133,26 @@ def refuse_rejected(version: ModelVersion) -> None:
         )
 
 
+def labels_of(version: ModelVersion) -> list[str]:
+    """Return the slugs that a version can suggest, from its stored artifact where the row doesn't tell them.
+
+    Raises ArtifactError for an artifact that doesn't tell them either, and StorageDown.
+    """
+    if not version.labels:
+        version.labels = published.read_config(version)["labels"]
+        ModelVersion.objects.filter(pk=version.pk).update(labels=version.labels)
+    return list(version.labels)
+
+
+def served_labels(modality: str, *, besides: ModelVersion | None = None) -> set[str]:
+    """Return the slugs that the live versions of a modality, but for one, suggest. Raises as `labels_of` does."""
+    versions = [variant.version for variant in live(modality) if variant.version != besides]
+    return {label for version in versions for label in labels_of(version)}
+
+
 def refuse_loss(version: ModelVersion) -> None:
-    """Raise LosesCategories for a version that can't suggest active categories which the champion suggests."""
-    lost = coverage(version, in_place_of=champion(version.modality)).lost
+    """Raise LosesCategories for a version that can't suggest active categories which live versions suggest."""
+    lost = coverage_of(labels_of(version), before=served_labels(version.modality, besides=version)).lost
     if lost:
         raise LosesCategories(
             _("%(version)s can't suggest %(count)d categories that the live model suggests: %(names)s.")
@@ -333,8 +358,11 @@ def _switch(
     kind: str,
     in_place_of: ModelVersion | EllipsisType | None,
     ends_test: bool = True,
+    accepts_loss: bool = True,
 ) -> Variant:
     lock()
+    if not accepts_loss:  # another version may have been deployed since the caller looked
+        refuse_loss(version)
     serving = live(version.modality)
     if [variant.version_id for variant in serving] == [version.pk]:
         return serving[0]

@@ -9,7 +9,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import transaction
 
-from classifier import artifact, familiar, published, registry
+from classifier import artifact, familiar, registry
 from classifier.artifact import ArtifactError
 from classifier.models import (
     Category,
@@ -74,8 +74,7 @@ def fill_labels() -> None:
     """
     for version in ModelVersion.objects.filter(labels=[]).defer("metrics"):
         with suppress(ArtifactError, StorageDown):
-            labels = published.read_config(version)["labels"]
-            ModelVersion.objects.filter(pk=version.pk).update(labels=labels)
+            registry.labels_of(version)
 
 
 @transaction.atomic

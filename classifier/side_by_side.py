@@ -10,11 +10,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from classifier import reports
-from classifier.coverage import Coverage, coverage
+from classifier.coverage import Coverage, coverage_of
 from classifier.models import ModelVersion
 from classifier.paired import PairedFigure, PairedFigures
-from classifier.reference_set import compare_on_reference
+from classifier.reference_set import compare_on_reference, labelled_count
 
+# With fewer of the reference products that both answered, measuring them again is offered.
+ENOUGH_MEASURED = 0.9
 # How the figures are called and written, and whether more is better.
 SHOWN = ("accuracy", "top5", "log_loss")
 TONES: dict[str, str | Promise] = {
@@ -49,14 +51,16 @@ class SideBySide:
 
 def side_by_side(before: ModelVersion | None, after: ModelVersion) -> SideBySide:
     """Compare two versions as they are now: on the reference set, and on the test part where the gate did."""
-    found = coverage(after, in_place_of=before)
-    versions = [version for version in (before, after) if version]
-    coverages = [(version, found if version == after else coverage(version)) for version in dict.fromkeys(versions)]
+    found = coverage_of(after.labels, before=before.labels if before else ())
+    coverages = [(after, found)]
+    if before and before != after:
+        coverages.insert(0, (before, coverage_of(before.labels)))
     tables, measure_url = [], ""
     if before and before != after:
-        if figures := compare_on_reference(before, after):
+        figures = compare_on_reference(before, after)
+        if figures:
             tables.append(_table("reference", figures))
-        else:
+        if figures is None or figures.n < ENOUGH_MEASURED * labelled_count(after.modality):
             measure_url = _measure_url(before, after)
         if after.lineage.get("compared_with") == before.pk and "test" in after.gate:
             tables.append(_table("test", PairedFigures.from_json(after.gate["test"])))
@@ -107,7 +111,7 @@ def _table(basis: str, figures: PairedFigures) -> dict[str, Any]:
 
 
 def _measure_url(*versions: ModelVersion) -> str:
-    """Return the address that measures versions, which the room above has; nothing without it."""
+    """Return the address that measures versions, which the app `training` has; nothing without it."""
     try:
         return reverse("admin:reference_measure", args=["-".join(str(version.pk) for version in versions)])
     except NoReverseMatch:

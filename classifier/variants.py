@@ -130,16 +130,23 @@ def stop(
 
 
 def promote(
-    version: ModelVersion, *, by: "AbstractBaseUser | None" = None, note: str = "", seen: str | None = None
+    version: ModelVersion,
+    *,
+    by: "AbstractBaseUser | None" = None,
+    note: str = "",
+    seen: str | None = None,
+    accepts_loss: bool = False,
 ) -> Variant:
     """Give all traffic to a version under test; the others of its modality stop, shadows stay.
 
-    Raises NotDeployable for one that isn't live or serves alone already, ArtifactError and StorageDown as `start_test`
-    does.
+    Raises NotDeployable for one that isn't live or serves alone already, LosesCategories, ArtifactError and StorageDown
+    as `start_test` does.
     """
     published.verify_stored(version)
     with transaction.atomic():
         serving = _locked(version.modality, seen)
+        if not accepts_loss:
+            registry.refuse_loss(version)
         if version not in [variant.version for variant in serving]:
             raise NotDeployable(_("%(version)s is not under test.") % {"version": version})
         others = [variant for variant in serving if variant.version_id != version.pk]

@@ -7,31 +7,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.coverage import active_categories
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement
-from classifier.storage import StorageDown
 from training import proof, reference_set
 from training.evaluate import Probabilities, Targets, ranks
-from training.gate import ReferenceComparison, TestComparison
+from training.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 
 if TYPE_CHECKING:
     from training.corpus import Corpus
 
 log = logging.getLogger(__name__)
 
+COLLAPSED = 0.5  # a category of which the candidate gets less than this share of what the champion gets
+
 Pair = tuple[ReferenceAnswer, ReferenceAnswer]
 
 
 def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "proof.Fitted") -> TestComparison | None:
-    """Compare on the test part; None when the champion can't be loaded: a broken one defends nothing."""
+    """Compare on the test part. None when the champion's artifact is damaged: nothing can be asked of it then.
+
+    Raises StorageDown, after which the run is tried again.
+    """
     theirs = proof.answers(champion, corpus, fitted)
     if theirs is None:
         return None
     targets = fitted.test.targets
-    known = np.isin(np.array(fitted.labels)[targets], champion.labels or fitted.labels)
+    known = np.isin(np.array(fitted.labels)[targets], registry.labels_of(champion))
     return TestComparison(_scored(theirs, targets), _scored(fitted.test.probabilities, targets), known.tolist())
 
 
@@ -45,24 +50,25 @@ def on_reference(
 ) -> tuple[ReferenceComparison | None, list[ReferenceAnswer]]:
     """Compare on reference products; return the candidate's answers too, to be kept with it.
 
-    `learnt` are the labels that the new data has. The champion answers anew, so that both saw the same products under
-    the same categories. The comparison is None when the champion can't be loaded.
+    `learnt` are the labels that the new data has. The champion answers now, so that both see the same products under
+    the same categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
     """
     candidates = reference_set.answers(proof.load(fitted), champion.modality, products, progress)
     try:
         champions = reference_set.measure(champion, products, progress)
-    except (ArtifactError, StorageDown) as error:
+    except ArtifactError as error:
         log.error("%s can't be compared with: %s", champion, error)
         return None, candidates
     by_product = {answer.product_id: answer for answer in candidates}
     pairs = [(answer, by_product[answer.product_id]) for answer in champions if answer.product_id in by_product]
-    return _compare(pairs, known=set(champion.labels), kept=set(fitted.labels) - set(learnt)), candidates
+    known, own = set(registry.labels_of(champion)), set(fitted.labels)
+    return _compare(pairs, known=known, own=own, learnt=set(learnt)), candidates
 
 
-def _compare(pairs: list[Pair], *, known: set[str], kept: set[str]) -> ReferenceComparison:
+def _compare(pairs: list[Pair], *, known: set[str], own: set[str], learnt: set[str]) -> ReferenceComparison:
     """Compare the pairs of champion's and candidate's answers.
 
-    `known` are the champion's labels and `kept` those of the candidate that the new data lacks.
+    `known` are the champion's labels, `own` the candidate's, and `learnt` those that the new data has.
     """
     labelled: defaultdict[str, list[Pair]] = defaultdict(list)
     stored: defaultdict[str, list[Pair]] = defaultdict(list)
@@ -72,16 +78,58 @@ def _compare(pairs: list[Pair], *, known: set[str], kept: set[str]) -> Reference
         else:
             stored[pair[0].first_choice].append(pair)
     names = active_categories()
-    lacking = [slug for slug in names if slug in known & kept]
+    compared = [slug for slug in names if slug in known and labelled[slug]]
+    lacking = [slug for slug in names if slug in (known & own) - learnt]
     measured = [slug for slug in lacking if labelled[slug]]
-    shown = [pair for slug in lacking if not labelled[slug] for pair in stored[slug]]
+    shown = [slug for slug in lacking if not labelled[slug] and stored[slug]]
+    unmeasured = set(lacking) - {*measured, *shown}
+    by_label = [pair for slug in measured for pair in labelled[slug]]
+    by_choice = [pair for slug in shown for pair in stored[slug]]
+    if len(by_label) < LEAST_PRODUCTS:
+        unmeasured |= set(measured)
+    if len(by_choice) < LEAST_PRODUCTS:
+        unmeasured |= set(shown)
     return ReferenceComparison(
-        known=_figures([pair for slug in sorted(known) for pair in labelled[slug]]),
-        lacking=_figures([pair for slug in measured for pair in labelled[slug]]),
+        known=_figures([pair for slug in compared for pair in labelled[slug]]),
+        macro=_macro([_right(labelled[slug]) for slug in compared]),
+        lacking=_figures(by_label),
         lacking_categories=measured,
-        agreement=Agreement(len(shown), sum(a.first_choice == b.first_choice for a, b in shown)) if shown else None,
-        unmeasured=[names[slug] for slug in lacking if not labelled[slug] and not stored[slug]],
+        agreement=Agreement(len(by_choice), _agreed(by_choice)) if len(by_choice) >= LEAST_PRODUCTS else None,
+        unmeasured=[names[slug] for slug in lacking if slug in unmeasured],
+        collapsed=[
+            *(
+                names[slug]
+                for slug in compared
+                if slug in own and _has_collapsed(*_right(labelled[slug]), len(labelled[slug]))
+            ),
+            *(names[slug] for slug in shown if _has_collapsed(1.0, _share_agreed(stored[slug]), len(stored[slug]))),
+        ],
     )
+
+
+def _right(pairs: list[Pair]) -> tuple[float, float]:
+    """Return the accuracies of the champion and of the candidate."""
+    champion, candidate = ([answer.rank == 0 for answer in side] for side in zip(*pairs, strict=True))
+    return sum(champion) / len(pairs), sum(candidate) / len(pairs)
+
+
+def _macro(accuracies: list[tuple[float, float]]) -> tuple[float, float]:
+    if not accuracies:
+        return 0.0, 0.0
+    champion, candidate = zip(*accuracies, strict=True)
+    return sum(champion) / len(accuracies), sum(candidate) / len(accuracies)
+
+
+def _agreed(pairs: list[Pair]) -> int:
+    return sum(champion.first_choice == candidate.first_choice for champion, candidate in pairs)
+
+
+def _share_agreed(pairs: list[Pair]) -> float:
+    return _agreed(pairs) / len(pairs)
+
+
+def _has_collapsed(before: float, after: float, count: int) -> bool:
+    return count >= LEAST_PRODUCTS and after < COLLAPSED * before
 
 
 def _figures(pairs: list[Pair]) -> PairedFigures | None:

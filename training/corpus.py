@@ -75,11 +75,13 @@ def row_key(source: str, id: str) -> str:
     return f"{source}/{id}"
 
 
-def write_corpus(rows: Iterable[Row], folder: Path, *, exclusions: Mapping[str, int]) -> dict[str, Any]:
+def write_corpus(
+    rows: Iterable[Row], folder: Path, *, exclusions: Mapping[str, int], least_labels: int = 2
+) -> dict[str, Any]:
     """Write the rows into an empty folder, shard by shard with flat memory, and return the manifest.
 
     The same rows in the same order give the same bytes, so the same checksum. Raises CorpusError when a label of
-    validation or test has no training row, when there is no training row at all, or only one label.
+    validation or test has no training row, and for fewer than `least_labels` labels.
     """
     folder.mkdir(parents=True, exist_ok=True)
     writers = {split: _SplitWriter(folder, split) for split in SPLITS}
@@ -93,7 +95,7 @@ def write_corpus(rows: Iterable[Row], folder: Path, *, exclusions: Mapping[str, 
     finally:
         for writer in writers.values():
             writer.close()
-    _check(classes)
+    _check(classes, least_labels)
     manifest = {
         "format": FORMAT,
         "shards": [shard for split in SPLITS for shard in writers[split].shards],
@@ -273,11 +275,11 @@ class _SplitWriter:
         return self._folder / f"{self._split}-{len(self.shards):05}.parquet"
 
 
-def _check(classes: Mapping[str, Mapping[str, int]]) -> None:
+def _check(classes: Mapping[str, Mapping[str, int]], least_labels: int) -> None:
     learnable = [slug for slug, counts in classes.items() if counts["train"]]
-    if not learnable:
+    if not learnable and least_labels:
         raise CorpusError("The dataset is empty: no product can be learnt from. Import some with import_products.")
-    if len(learnable) == 1:
+    if len(learnable) == 1 and least_labels > 1:
         raise CorpusError(f"The dataset has one category only ({learnable[0]}): there is nothing to tell apart.")
     if len(learnable) < len(classes):
         raise CorpusError("Some labels have no training row. The examples changed meanwhile: make the dataset again.")

@@ -47,7 +47,7 @@ def estimate(modality: str, recipe: str, products: int) -> Estimate | None:
     if known is None:
         return None
     if earlier := _earlier(modality, recipe):
-        return Estimate(earlier * products, is_measured=True)
+        return Estimate(STARTING_SECONDS + earlier * products, is_measured=True)
     return Estimate(STARTING_SECONDS + known * products * REFERENCE_SPEED / machine_speed(), is_measured=False)
 
 
@@ -73,13 +73,15 @@ def machine_speed() -> float:
 
 
 def _earlier(modality: str, recipe: str) -> float | None:
-    """Return the seconds for each product of the last runs of the recipe; None when none ended here."""
-    runs = TrainingRun.objects.filter(modality=modality, recipe__name=recipe, trials=0, state__in=ENDED)
+    """Return the seconds for each product of the last runs of the recipe alike; None when none ended here."""
+    alike = {"trials": 0, "processes": 1, "machines": 1, "parent": None}
+    runs = TrainingRun.objects.filter(modality=modality, recipe__name=recipe, state__in=ENDED, **alike)
     latest = runs.exclude(dataset=None).select_related("dataset").order_by("-finished_at")[:RUNS]
     rates = []
     for run in latest:
         assert run.started_at and run.finished_at  # noqa: S101 - it ended
         count = products(modality, run.dataset)
         if count:
-            rates.append((run.finished_at - run.started_at).total_seconds() / count)
+            seconds = (run.finished_at - run.started_at).total_seconds() - STARTING_SECONDS
+            rates.append(max(seconds, 0.0) / count)
     return median(rates) if rates else None

@@ -35,7 +35,7 @@ class Limits:
 class TestComparison:
     """Candidate and champion on the same n test products; `known` (n,) tells whose category the champion knows."""
 
-    __test__ = False  # its name is no invitation to pytest
+    __test__ = False  # pytest would collect it for its name
 
     champion: Scored
     candidate: Scored
@@ -46,16 +46,20 @@ class TestComparison:
 class ReferenceComparison:
     """Candidate and champion on the same reference products.
 
-    `known`: those whose category the champion knows. `lacking`: those of categories that both know and the new data
-    lacks. `agreement`: stored products that the champion puts into such a category for which there is no labelled
-    product. `unmeasured`: the names of such categories for which there is no product at all.
+    `known`: those whose category the champion knows, and `macro` the mean of the categories' accuracies there, of the
+    champion and of the candidate. `lacking`: those of categories that both know and the new data lacks. `agreement`:
+    stored products that the champion puts into such a category for which there is no labelled product. `unmeasured`:
+    the names of such categories for which there are fewer than `LEAST_PRODUCTS` in all. `collapsed`: the names of
+    categories, labelled or stored, of which the candidate gets less than half of what the champion gets.
     """
 
     known: PairedFigures | None = None
+    macro: tuple[float, float] = (0.0, 0.0)
     lacking: PairedFigures | None = None
     lacking_categories: Sequence[str] = ()
     agreement: Agreement | None = None
     unmeasured: Sequence[str] = ()
+    collapsed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,11 @@ def decide(
     more than 1 point of accuracy behind, or with a log-loss whose difference has a paired bootstrap interval (95 %)
     wholly above 0.
 
-    It is held back when it loses active categories that the champion suggests, when it is significantly less often
-    right on the reference set or keeps less than 98 % of the champion's accuracy there, as a whole or on categories
-    that the new data lacks, when it agrees with the champion on less than 80 % of stored products where no labelled
-    ones measure, and when nothing measures a category that the new data lacks.
+    It is held back when it loses active categories that live versions suggest; when it is significantly less often
+    right on the reference set, or keeps less than 98 % of the champion's accuracy there, over all products, in the mean
+    of the categories, or on categories that the new data lacks; when it gets less than half of what the champion gets
+    of a single category; when it agrees with the champion on less than 80 % of stored products where no labelled ones
+    measure; and when fewer than 10 products measure categories that the new data lacks.
 
     Without a champion (`test` and `reference` are None) only the limits hold.
     """
@@ -175,14 +180,19 @@ def _check_test(test: TestComparison, failures: _Sentences, remarks: _Sentences)
 
 
 def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks: _Sentences) -> dict[str, Any]:
-    record: dict[str, Any] = {"unmeasured": list(reference.unmeasured)}
+    record: dict[str, Any] = {"unmeasured": list(reference.unmeasured), "collapsed": list(reference.collapsed)}
+    if reference.collapsed:
+        holds.append(
+            _("It hardly knows %(names)s any more: less than half of what the champion gets right.")
+            % {"names": listed(reference.collapsed)}
+        )
     if known := reference.known:
         record["reference"] = known.to_json()
         measured = _("On the same %(n)d reference products: %(figures)s") % {
             "n": known.n,
             "figures": _in_words(known),
         }
-        if _is_forgetful(known):
+        if _is_forgetful(known) or (known.n >= LEAST_PRODUCTS and _fell(*reference.macro)):
             holds.append(_("%(measured)s: it knows less than the champion.") % {"measured": measured})
         else:
             remarks.append(f"{measured}.")
@@ -215,19 +225,23 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
         sentence = _(
             "It agrees with the champion on %(agreed)d of %(n)d stored products of categories without labelled ones."
         ) % {"agreed": agreement.agreed, "n": agreement.n}
-        is_little = agreement.n >= LEAST_PRODUCTS and agreement.share < LEAST_AGREEMENT
-        (holds if is_little else remarks).append(sentence)
+        (holds if agreement.share < LEAST_AGREEMENT else remarks).append(sentence)
     if reference.unmeasured:
         holds.append(
-            _("The new data lacks %(names)s, and no product measures whether it still knows them.")
+            _("The new data lacks %(names)s, and too few products measure whether it still knows them.")
             % {"names": listed(reference.unmeasured)}
         )
     return record
 
 
 def _is_forgetful(found: PairedFigures) -> bool:
-    fell = found.n >= LEAST_PRODUCTS and found.accuracy.second < LEAST_KEPT * found.accuracy.first
-    return fell or found.p_worse < SIGNIFICANT
+    return found.p_worse < SIGNIFICANT or (
+        found.n >= LEAST_PRODUCTS and _fell(found.accuracy.first, found.accuracy.second)
+    )
+
+
+def _fell(before: float, after: float) -> bool:
+    return after < LEAST_KEPT * before
 
 
 def _in_words(found: PairedFigures) -> str:

@@ -141,7 +141,7 @@ def _judge(
 ) -> tuple[Verdict, list[ReferenceAnswer]]:
     """Compare the candidate with the champion on all that the gate asks for; return its answers to keep them too."""
     limits = Limits(settings.MIN_ACCURACY[fitted.modality], settings.MAX_LATENCY_MS[fitted.modality])
-    found = coverage_of(fitted.labels, before=champion.labels if champion else ())
+    found = coverage_of(fitted.labels, before=registry.served_labels(fitted.modality))
     if champion is None:
         return decide(metrics, limits, coverage=found), []
     test = comparison.on_test(champion, corpus, fitted)
@@ -257,7 +257,7 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
 
 def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
     """Return the active categories that the model to go on from knows and `labels` lacks."""
-    known = run.parent.labels if run.parent else []
+    known = registry.labels_of(run.parent) if run.parent else []
     active = set(Category.objects.active().values_list("slug", flat=True))
     return [label for label in known if label in active and label not in labels]
 
@@ -288,10 +288,7 @@ def _write_replay(run: TrainingRun, folder: Path, corpus: "Corpus") -> str | Non
     if not (target / MANIFEST).is_file():  # else an earlier attempt wrote it
         shutil.rmtree(target, ignore_errors=True)
         rows = reference_set.replay(run.parent, besides=corpus)
-        try:
-            write_corpus(rows, target, exclusions={})
-        except CorpusError:  # nothing to replay, or of one category only
-            return None
+        write_corpus(rows, target, exclusions={}, least_labels=0)
     return str(target)
 
 

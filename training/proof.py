@@ -14,7 +14,6 @@ from classifier import artifact
 from classifier.artifact import ArtifactError
 from classifier.backbones import pick_device
 from classifier.models import Modality, ModelVersion
-from classifier.storage import StorageDown
 from training import answers as corpus_answers
 from training.card import model_card
 from training.evaluate import (
@@ -133,11 +132,11 @@ def seal(fitted: Fitted, metrics: dict[str, Any], card: str) -> str:
 def answers(version: ModelVersion, corpus: "Corpus", fitted: Fitted) -> Probabilities | None:
     """Return another version's probabilities of the fitted model's test products, in its rows and columns.
 
-    None, with an error in the log, when that version can't be loaded: a broken champion defends nothing.
+    None, with an error in the log, when that version's artifact is damaged. Raises StorageDown.
     """
     try:
         return corpus_answers.answers(version, corpus, "test", fitted.test.keys, fitted.labels)
-    except (ArtifactError, StorageDown, ValueError) as error:
+    except (ArtifactError, ValueError) as error:
         log.error("%s can't be compared with: %s", version, error)
         return None
 

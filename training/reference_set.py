@@ -1,7 +1,7 @@
 """The reference set: kept up to date from examples and stored products, replayed in training, answered by versions.
 
-Its measuring part is read by the gate alone; its replay part is what a fit that goes on from a live model may use so
-as not to forget. Both are samples of the installation's own examples, at most `PER_CATEGORY` a category with a photo
+Its measuring part is read by the gate alone; its replay part is what a fit that goes on from a live model may learn
+again. Both are samples of the installation's own examples, at most `PER_CATEGORY` a category with a photo
 and as many without, beside the products that come with Aisle. Where a category has no labelled product, stored
 products show at least whether two versions agree.
 """
@@ -20,11 +20,15 @@ from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
 from classifier import loading, pictures, registry
+from classifier.artifact import ArtifactError
+from classifier.coverage import active_categories
 from classifier.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
+from classifier.reference_set import labelled_count, offer_hash
 from classifier.storage import storage_faults
 from training import splits
 from training.corpus import Row, row_key
+from training.examples import LOCK
 from training.labelled import ask
 from training.models import FEEDBACK, Example, Split
 
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 PER_CATEGORY = 50
 STORED_PRODUCTS = 300
 STORED = "stored"  # the source of stored products
-LOCK = 2026_1130  # one process changes the set at a time
+ANSWERS_LOCK = 2026_1130  # with a version's id: one process stores its answers at a time
 ROWS_AT_ONCE = 64
 CHANGES_AT_ONCE = 500
 LATEST = 5  # versions of each modality that are measured without being asked for
@@ -59,6 +63,7 @@ def refresh() -> None:
     as products come and go.
     """
     with connection.cursor() as cursor:
+        # That of the examples: none of them may be dropped while it is copied.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     wanted = {_key(product): product for product in [*_from_examples(), *_from_stored_products()]}
     own = ReferenceProduct.objects.exclude(origin=ReferenceProduct.Origin.STARTER)
@@ -91,17 +96,18 @@ def measuring(modality: str) -> list[ReferenceProduct]:
 
 
 def unmeasured() -> list[ModelVersion]:
-    """Return the versions that a person may deploy or roll back to soon and that the set was never answered by.
+    """Return versions that a person may deploy or roll back to soon and that have no answers for today's categories.
 
     None while a modality has one version: there is nothing to compare it with.
     """
-    found = []
+    found, offer = [], offer_hash(active_categories())
     for modality in Modality.values:
         versions = ModelVersion.objects.filter(modality=modality, state=ModelVersion.State.REGISTERED)
         latest = list(versions.defer("metrics").order_by("-pk")[:LATEST])
         recent = [*latest, *(variant.version for variant in registry.live(modality))]
-        if len(versions.order_by()[:2]) > 1:
-            found += [version for version in dict.fromkeys(recent) if not version.reference_answers.exists()]
+        if len(versions.order_by()[:2]) > 1 and labelled_count(modality):
+            measured = ReferenceAnswer.objects.filter(offer=offer)
+            found += [version for version in dict.fromkeys(recent) if not measured.filter(version=version).exists()]
     return found
 
 
@@ -121,6 +127,9 @@ def measure(
 @transaction.atomic
 def keep_answers(version: ModelVersion, found: Iterable[ReferenceAnswer]) -> None:
     """Store a version's answers in place of earlier ones."""
+    with connection.cursor() as cursor:
+        # A run, the hourly task and a person may measure the same version at the same time.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [ANSWERS_LOCK, version.pk])
     ReferenceAnswer.objects.filter(version=version).delete()
     for answer in (rows := list(found)):
         answer.version = version
@@ -134,17 +143,20 @@ def answers(
 ) -> list[ReferenceAnswer]:
     """Return what a loaded model answers for each product, without a version; one whose photo is gone is left out.
 
-    As in serving, probabilities are spread over all categories and the first choice is an active one.
+    As in serving, probabilities are spread over all categories and the first choice is an active one. Raises
+    ArtifactError for a model that knows no active category, and StorageDown.
     """
     slugs = list(Category.objects.order_by("slug").values_list("slug", flat=True))
-    active = set(Category.objects.active().values_list("slug", flat=True))
-    offered = np.array([slug in active for slug in slugs])
+    active = active_categories()
+    offered, offer = np.array([slug in active for slug in slugs]), offer_hash(active)
+    if not set(model.labels) & set(active):
+        raise ArtifactError("The model knows none of the active categories.")
     found = []
     for batch in _batches(products, modality):
         output = ask(model, modality, batch)
         probabilities = align(output.probabilities, model.labels, slugs)
         for (product, _photo), row in zip(batch, np.where(offered, probabilities, 0), strict=True):
-            found.append(_answer(product, row, slugs))
+            found.append(_answer(product, row, slugs, offer))
         progress(len(batch))
     return found
 
@@ -171,7 +183,7 @@ def _replayed(version: ModelVersion, besides: Collection[str]) -> Iterator[tuple
     for product, photo in _opened(_without_repeated(labelled, (Split.VALIDATION, Split.TEST)), version.modality):
         assert product.category  # noqa: S101 - it was filtered by it
         yield product, product.category.slug, photo
-    stored = list(readable.filter(category=None))
+    stored = _without_repeated(list(readable.filter(category=None)), (Split.VALIDATION, Split.TEST))
     if not stored:
         return
     model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
@@ -201,21 +213,26 @@ def _from_examples() -> Iterator[ReferenceProduct]:
 
 
 def _from_stored_products() -> Iterator[ReferenceProduct]:
-    """Sample stored products by their ids, which are random; one in two is replayed."""
+    """Sample stored products by their ids, which are random; one in two titles is replayed, the other measures.
+
+    The part follows from the words of the title, or from the photo where there is none, so that what was uploaded twice
+    lies in one part only.
+    """
     done = Prediction.objects.filter(state=Prediction.State.DONE).order_by("pk")
-    columns = ("pk", "title", "description", "photo_small")
+    columns = ("pk", "title", "description", "photo_small", "photo_hash")
     some = {row[0]: row for row in done.exclude(photo_small="").values_list(*columns)[:STORED_PRODUCTS]}
     some |= {row[0]: row for row in done.exclude(title="").values_list(*columns)[:STORED_PRODUCTS]}
     names = [str(pk) for pk in some]
-    labelled = Example.objects.filter(source=FEEDBACK, external_id__in=names).values_list("external_id", flat=True)
-    for pk, title, description, photo in some.values():
-        if str(pk) in set(labelled):
+    labelled = set(_values(Example.objects.filter(source=FEEDBACK, external_id__in=names), "external_id"))
+    for pk, title, description, photo, photo_hash in some.values():
+        if str(pk) in labelled:
             continue
+        key = splits.title_key(splits.title_words(title)) or photo_hash or pk.int
         yield ReferenceProduct(
             origin=ReferenceProduct.Origin.STORED,
             source=STORED,
             external_id=str(pk),
-            part=ReferenceProduct.Part.REPLAY if pk.int % 2 else ReferenceProduct.Part.MEASURE,
+            part=ReferenceProduct.Part.REPLAY if key % 2 else ReferenceProduct.Part.MEASURE,
             title=title,
             description=description,
             photo=photo,
@@ -224,7 +241,10 @@ def _from_stored_products() -> Iterator[ReferenceProduct]:
 
 
 def _without_repeated(products: Sequence[ReferenceProduct], parts: Collection[str]) -> list[ReferenceProduct]:
-    """Return the products without those of the starter that examples of these parts of the data repeat."""
+    """Return the products without those that examples of these parts of the data repeat.
+
+    Products that are examples themselves are never repeated there: near ones share their part.
+    """
     keys = {product.pk: splits.title_key(splits.title_words(product.title)) for product in products}
     theirs = Example.objects.filter(split__in=parts)
     titles = set(_values(theirs.filter(title_key__in=set(keys.values()) - {0}), "title_key"))
@@ -233,7 +253,7 @@ def _without_repeated(products: Sequence[ReferenceProduct], parts: Collection[st
     return [
         product
         for product in products
-        if product.origin != ReferenceProduct.Origin.STARTER
+        if product.origin == ReferenceProduct.Origin.EXAMPLE
         or (keys[product.pk] not in titles and product.photo_digest not in photos)
     ]
 
@@ -269,10 +289,10 @@ def _decoded(photo: bytes) -> Image.Image | None:
         return None
 
 
-def _answer(product: ReferenceProduct, row: np.ndarray, slugs: Sequence[str]) -> ReferenceAnswer:
+def _answer(product: ReferenceProduct, row: np.ndarray, slugs: Sequence[str], offer: str) -> ReferenceAnswer:
     """Return the answer of probabilities (categories,) over the slugs, those that are not offered being 0."""
     first = int(row.argmax())
-    answer = ReferenceAnswer(product=product, first_choice=slugs[first], confidence=float(row[first]))
+    answer = ReferenceAnswer(product=product, first_choice=slugs[first], confidence=float(row[first]), offer=offer)
     if product.category:
         own = slugs.index(product.category.slug)
         answer.probability = float(row[own])

@@ -18,7 +18,13 @@ from classifier.models import ModelVersion
 from classifier.storage import StorageDown
 
 DEPLOY = "classifier.deploy_modelversion"
-REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack)
+
+
+class Refused(Exception):
+    """What was asked for can't be done now; the message says why."""
+
+
+REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack, Refused)
 
 
 def confirm(
@@ -33,7 +39,7 @@ def confirm(
     if not request.user.has_perm(DEPLOY):
         raise PermissionDenied
     phrase = str(question.get("phrase", ""))
-    is_typed = " ".join(request.POST.get("typed", "").split()).casefold() == phrase.casefold()
+    is_typed = not phrase or " ".join(request.POST.get("typed", "").split()).casefold() == phrase.casefold()
     if request.method == "POST" and is_typed:
         try:
             said, address = act()

@@ -113,7 +113,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            variants.promote(version, **how)
+            variants.promote(version, accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s serves alone now.") % {"version": version}
 
         return self._confirm(request, version, question, act)

@@ -106,6 +106,7 @@ class Migration(migrations.Migration):
                     "rank",
                     models.PositiveIntegerField(help_text="How many categories are likelier than its own.", null=True),
                 ),
+                ("offer", models.CharField(help_text="A hash of the categories that were active.", max_length=16)),
                 (
                     "version",
                     models.ForeignKey(

@@ -94,6 +94,7 @@ class ReferenceAnswer(models.Model):
     confidence = models.FloatField(help_text=_("The probability of the first choice."))
     probability = models.FloatField(null=True, help_text=_("The probability of the product's own category."))
     rank = models.PositiveIntegerField(null=True, help_text=_("How many categories are likelier than its own."))
+    offer = models.CharField(max_length=16, help_text=_("A hash of the categories that were active."))
 
     class Meta:
         verbose_name = _("answer for a reference product")

@@ -26,8 +26,8 @@ class Modality(models.TextChoices):
 
 class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def held(self) -> Self:
-        """Return the versions that the gate held back and that are not at work."""
-        return self.filter(gate__decision=Decision.HELD, variant=None)
+        """Return the versions that the gate held back and that nobody has deployed or tested since."""
+        return self.filter(gate__decision=Decision.HELD, deployments=None)
 
 
 class ModelVersion(models.Model):

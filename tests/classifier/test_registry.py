@@ -13,7 +13,7 @@ from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
 from classifier import artifact, loading, published, registry, variants
-from classifier.coverage import coverage
+from classifier.coverage import coverage_of
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
@@ -364,7 +364,7 @@ def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path)
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
     narrow.refresh_from_db()
     Category.objects.exclude(slug__in=["beauty", "electronics"]).update(is_active=False)
-    assert str(coverage(narrow)) == "2 of 2 categories"
+    assert str(coverage_of(narrow.labels)) == "2 of 2 categories"
     registry.deploy(narrow)
 
 

@@ -11,7 +11,9 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier import artifact, registry
+from classifier.coverage import active_categories
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
+from classifier.reference_set import offer_hash
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
 from training import tasks
@@ -93,6 +95,7 @@ def test_two_versions_are_shown_side_by_side(scientist: User, candidate: ModelVe
 
 def answer_reference(version: ModelVersion, right: int) -> None:
     """Let the version have the first `right` of 100 reference products right."""
+    offer = offer_hash(active_categories())
     for place, product in enumerate(ReferenceProduct.objects.counted("text")[:100]):
         ReferenceAnswer.objects.create(
             version=version,
@@ -101,6 +104,7 @@ def answer_reference(version: ModelVersion, right: int) -> None:
             confidence=0.9,
             probability=0.9 if place < right else 0.1,
             rank=0 if place < right else 3,
+            offer=offer,
         )
 
 
@@ -160,7 +164,8 @@ def test_versions_are_measured_on_the_same_products_on_request(
     page = client.post(target, follow=True).content.decode()
     assert "the same 20 products for both" in page
     assert "no difference" in page  # the candidate is a copy of the starter
-    for nonsense in ("x", "0", f"{starter.pk}-999999"):
+    image = ModelVersion.objects.get(modality="image")
+    for nonsense in ("x", "0", f"{starter.pk}", f"{starter.pk}-999999", f"{starter.pk}-{image.pk}"):
         assert client.get(reverse("admin:reference_measure", args=[nonsense])).status_code == 404
     scientist.groups.clear()
     assert client.post(target).status_code in (302, 403)

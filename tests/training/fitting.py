@@ -58,7 +58,7 @@ def photo(colour: str, random: np.random.Generator) -> bytes:
 
 def corpus(folder: Path, *more: Row, **settings: Any) -> Path:
     """Write a corpus of three categories, and `more` rows, into `folder`."""
-    write_corpus([*rows(**settings), *more], folder, exclusions={})
+    write_corpus([*rows(**settings), *more], folder, exclusions={}, least_labels=1)
     return folder
 
 

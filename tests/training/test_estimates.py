@@ -48,7 +48,7 @@ def test_earlier_runs_are_believed_rather_than_the_machines_speed() -> None:
     found = estimates.estimate("text", "head", 2_000)
     assert found is not None
     assert found.is_measured
-    assert found.seconds == pytest.approx(220, rel=0.01)
+    assert found.seconds == pytest.approx(190, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from classifier.text import TextModel
 from tests.training import fitting
 from training.corpus import Corpus, Row
 from training.fit.job import Job
-from training.fit.progress import Progress
+from training.fit.progress import FitError, Progress
 from training.fit.run import fit
 
 
@@ -152,3 +152,49 @@ def test_a_finished_job_does_nothing(head: Path) -> None:
     fit(Job.read(head), Progress(head))
     assert (head / "progress.jsonl").read_text() == told
     assert json.loads((head / "recipe.json").read_text())["name"] == "head"
+
+
+def narrow_corpus(folder: Path) -> Path:
+    """A corpus of two of the three categories."""
+    return fitting.corpus(folder, labels=("garden", "kitchen"))
+
+
+def test_labels_without_a_product_keep_the_live_models_rows(head: Path, tmp_path: Path) -> None:
+    recipe = fitting.recipe("text", "head")
+    start = head / "artifact"
+    fitting.run(tmp_path / "fit", narrow_corpus(tmp_path / "narrow"), recipe, start=str(start), kept=["music"])
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "fit" / "artifact"))
+    music = fitting.LABELS.index("music")
+    assert np.array_equal(before["head.0.weight"][music], after["head.0.weight"][music])
+    assert not np.array_equal(before["head.0.weight"], after["head.0.weight"])
+    model = TextModel.load(tmp_path / "fit" / "artifact", device="cpu")
+    words = fitting.WORDS["music"]
+    probabilities = model.predict(words, [""] * len(words)).probabilities
+    assert (probabilities.argmax(axis=1) == music).mean() >= 0.8
+
+
+def test_replayed_products_are_learnt_and_validated_but_never_tested(head: Path, tmp_path: Path) -> None:
+    narrow = narrow_corpus(tmp_path / "narrow")
+    replay = fitting.corpus(tmp_path / "replay", labels=("music",), sizes={"train": 6, "validation": 3, "test": 0})
+    fitting.run(
+        tmp_path / "fit", narrow, fitting.recipe("text", "head"),
+        start=str(head / "artifact"), replay=str(replay), kept=["music"],
+    )  # fmt: skip
+    validation, test = (fitting.answers(tmp_path / "fit", split) for split in ("validation", "test"))
+    music = fitting.LABELS.index("music")
+    assert (validation["targets"] == music).sum() == 3
+    assert not (test["targets"] == music).any()
+    assert test["probabilities"].shape[1] == len(fitting.LABELS)
+
+
+def test_rows_are_kept_only_between_heads_without_a_hidden_layer(head: Path, tmp_path: Path) -> None:
+    narrow = narrow_corpus(tmp_path / "narrow")
+    hidden = fitting.recipe("text", "head", hidden=8)
+    with pytest.raises(FitError, match="No product teaches music"):
+        fitting.run(tmp_path / "fit", narrow, hidden, start=str(head / "artifact"), kept=["music"])
+    fitting.run(tmp_path / "other", fitting.corpus(tmp_path / "whole"), hidden)
+    with pytest.raises(FitError, match="hidden layer"):
+        fitting.run(
+            tmp_path / "again", narrow, fitting.recipe("text", "head"),
+            start=str(tmp_path / "other" / "artifact"), kept=["music"],
+        )  # fmt: skip

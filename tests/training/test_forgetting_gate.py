@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier import registry
-from classifier.coverage import coverage
+from classifier.coverage import coverage_of
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, ReferenceProduct
 from classifier.pipeline import predict_now
 from classifier.reference_set import compare_on_reference
@@ -120,7 +120,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
     assert registry.champion(Modality.TEXT) == champion
     assert run.version
     assert run.version.state == ModelVersion.State.REGISTERED
-    assert str(coverage(run.version)) == "3 of 19 categories"
+    assert str(coverage_of(run.version.labels)) == "3 of 19 categories"
     answer, categories = predict_now(title="Acoustic guitar with case", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "musical-instruments"
     with pytest.raises(registry.LosesCategories, match="16 categories"):

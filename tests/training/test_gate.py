@@ -146,7 +146,19 @@ def test_disagreement_on_stored_products_holds_back_where_nothing_else_measures(
 def test_a_category_that_nothing_measures_is_named() -> None:
     found = verdict(reference=ReferenceComparison(unmeasured=["Pet Supplies"]))
     assert found.decision == Decision.HELD
-    assert "The new data lacks Pet Supplies, and no product measures" in found.reasons[0]
+    assert "The new data lacks Pet Supplies, and too few products measure" in found.reasons[0]
+
+
+def test_a_category_that_collapsed_is_held_though_all_others_gain() -> None:
+    found = verdict(reference=reference(0.7, 0.8, collapsed=["Beauty"]))
+    assert found.decision == Decision.HELD
+    assert found.reasons[0].startswith("It hardly knows Beauty any more")
+
+
+def test_many_products_of_few_categories_hide_no_loss_of_the_others() -> None:
+    found = verdict(reference=reference(0.7, 0.77, macro=(0.7, 0.5)))
+    assert found.decision == Decision.HELD
+    assert "it knows less than the champion" in found.reasons[0]
 
 
 def test_a_candidate_that_fails_and_forgets_is_rejected() -> None:

@@ -1,14 +1,17 @@
 """The reference set: what it is sampled from, what is replayed, and what versions answer."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 
 from classifier import registry
+from classifier.coverage import active_categories
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
-from classifier.reference_set import compare_on_reference
+from classifier.reference_set import compare_on_reference, offer_hash
 from classifier.services import load_reference
 from classifier.tasks import classify_pending
 from portal.models import Product, User
@@ -16,12 +19,15 @@ from portal.services import submit_product
 from tests.training.products import take_in, write_table
 from tests.training.runs import import_folder, write_products
 from training import forgetting, reference_set, snapshots, splits
-from training.corpus import Corpus
+from training.corpus import Corpus, write_corpus
 from training.models import Example, Split
 
 pytestmark = pytest.mark.django_db
 
 Part, Origin = ReferenceProduct.Part, ReferenceProduct.Origin
+
+
+THINGS = ["red", "blue", "old", "new", "small", "large", "cheap", "fine", "loud", "quiet"]
 
 
 def predict(seller: User, *titles: str) -> None:
@@ -150,11 +156,56 @@ def test_two_versions_are_compared_on_what_both_answered() -> None:
         for each, rank in ((version, 0), (other, place % 2)):
             if each == version or place < 4:
                 ReferenceAnswer.objects.create(
-                    version=each, product=product, first_choice="x", confidence=0.9, probability=0.5, rank=rank
+                    version=each,
+                    product=product,
+                    first_choice="x",
+                    confidence=0.9,
+                    probability=0.5,
+                    rank=rank,
+                    offer=offer_hash(active_categories()),
                 )
     found = compare_on_reference(version, other)
     assert found
     assert (found.n, found.accuracy.first, found.accuracy.second, found.lost) == (4, 1.0, 0.5, 2)
+    Category.objects.filter(slug="automotive").update(is_active=False)  # what was chosen among others is void
+    assert compare_on_reference(version, other) is None
+
+
+def test_what_was_uploaded_twice_lies_in_one_part(seller: User) -> None:
+    predict(seller, *(f"Maple violin bow {n}" for n in range(8)), *(f"drum {word} kit" for word in THINGS))
+    reference_set.refresh()
+    stored = ReferenceProduct.objects.filter(origin=Origin.STORED)
+    assert len(set(stored.filter(title__startswith="Maple").values_list("part", flat=True))) == 1
+    assert len(set(stored.values_list("part", flat=True))) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
+    version = ModelVersion.objects.get(modality="text")
+    products = list(ReferenceProduct.objects.counted(Modality.TEXT)[:20])
+
+    def keep(_number: int) -> None:
+        try:
+            reference_set.keep_answers(
+                version, [ReferenceAnswer(product=p, first_choice="x", confidence=1.0, offer="o") for p in products]
+            )
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(keep, range(12)))
+    assert ReferenceAnswer.objects.filter(version=version).count() == 20
+
+
+def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> None:
+    import_folder(write_products(tmp_path / "shop", count=60, photos=30))
+    corpus = snapshots.fetch(snapshots.make_dataset())
+    eye = registry.champion(Modality.IMAGE)
+    assert eye
+    rows = list(reference_set.replay(eye, besides=corpus))
+    assert {row.label for row in rows} == {"grocery-gourmet-food"}
+    manifest = write_corpus(rows, tmp_path / "replay", exclusions={}, least_labels=0)
+    assert manifest["splits"]["train"]["with_photo"] > 10
 
 
 def test_the_command_measures_what_is_deployed() -> None:

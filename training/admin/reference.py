@@ -7,10 +7,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from kombu.exceptions import OperationalError
 from unfold.decorators import display
 
 from classifier.admin import ReadOnlyAdmin
-from classifier.admin.confirming import confirm
+from classifier.admin.confirming import Refused, confirm
 from classifier.models import ModelVersion, ReferenceProduct
 from training import tasks
 
@@ -35,26 +36,28 @@ class ReferenceProductAdmin(ReadOnlyAdmin):
         return own + super().get_urls()  # type: ignore[no-any-return]
 
     def measure(self, request: HttpRequest, pks: str) -> HttpResponse:
-        """Ask whether to measure versions on the reference set, their ids joined by "-"; do it."""
+        """Ask whether to measure two versions of a modality, their ids joined by "-", on the reference set; do it."""
         numbers = [int(pk) for pk in pks.split("-") if pk.isdecimal() and len(pk) < 10]
         versions = list(ModelVersion.objects.filter(pk__in=numbers).defer("metrics"))
-        if not versions or len(versions) != len(numbers):
+        if len(versions) != 2 or len({version.modality for version in versions}) != 1:
             raise Http404
-        first, last = versions[0], versions[-1]
         back = reverse("admin:classifier_modelversion_compare") + f"?first={numbers[0]}&second={numbers[-1]}"
-        counts = ReferenceProduct.objects.counted(first.modality).count()
+        count = ReferenceProduct.objects.counted(versions[0].modality).count()
         question = {
             "title": _now("Measure on the reference set?"),
             "facts": [
-                (_now("Versions"), ", ".join(dict.fromkeys(str(version) for version in (first, last)))),
-                (_now("Reference products"), f"{counts:,}"),
+                (_now("Versions"), ", ".join(str(version) for version in versions)),
+                (_now("Reference products"), f"{count:,}"),
             ],
             "hint": _now("A training worker does it, in seconds to minutes. What serves stays as it is."),
             "verb": _now("Measure"),
         }
 
         def act() -> tuple[str, str]:
-            tasks.measure_versions.delay(numbers)
+            try:
+                tasks.measure_versions.delay(numbers)
+            except OperationalError as error:
+                raise Refused(_now("The queue of the workers can't be reached. Try again in a minute.")) from error
             return _now("The measurement was handed to the training worker. Look again in a minute."), back
 
         return confirm(self, request, question, act, back=back)

@@ -227,18 +227,17 @@ def with_rows(
 ) -> nn.Sequential:
     """Return a head with a row for each of `labels`: the given head's rows of `learnt`, an older head's of the others.
 
-    `tensors` are the older head's and `known` the labels of its rows; both heads read plain embeddings.
+    `tensors` are the older head's and `known` the labels of its rows. Both heads read plain embeddings and have no
+    hidden layer.
     """
-    last = len(head) - 1
-    layer: Any = head[last]
-    first: Any = head[0]
-    hidden = int(first.out_features) if last else 0
-    whole = build_head(int(first.in_features), hidden, len(labels))
-    state = {name: value for name, value in head.state_dict().items() if not name.startswith(f"{last}.")}
+    layer: Any = head[0]
+    whole = build_head(int(layer.in_features), 0, len(labels))
+    own, theirs = ({label: row for row, label in enumerate(names)} for names in (learnt, known))
+    state = {}
     for name, new in (("weight", layer.weight), ("bias", layer.bias)):
-        old = tensors[f"{last}.{name}"].float()
-        rows = [new[learnt.index(label)] if label in learnt else old[list(known).index(label)] for label in labels]
-        state[f"{last}.{name}"] = torch.stack(rows).detach()
+        old = tensors[f"0.{name}"].float()
+        rows = [new[own[label]] if label in own else old[theirs[label]] for label in labels]
+        state[f"0.{name}"] = torch.stack(rows).detach()
     whole.load_state_dict(state)
     return whole.eval().requires_grad_(False)
 

@@ -15,6 +15,7 @@ from classifier.backbones import HEAD, read_tensors
 from classifier.image import ImageModel
 from classifier.lexical import Lexical
 from classifier.text import TextModel
+from training.corpus import Corpus
 from training.fit import export, lexical, world
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.data import EmbeddingRows, Goals
@@ -51,6 +52,11 @@ class Fit:
         self.learnt = tuple(job.labels[place] for place in np.unique(self.tables["train"].targets))
         model = self._load_start()
         self.start: Start | None = None
+        unlearnt = [label for label in job.labels if label not in self.learnt]
+        if unlearnt and model is None:
+            raise FitError(f"No product teaches {', '.join(unlearnt)}, and the live model has another backbone.")
+        if job.replay is not None and len(set(world.gather(Corpus(job.replay).checksum))) > 1:
+            raise FitError("The machines would replay different products. Start the run again.")
         if model is not None and job.start is not None:
             tensors = read_tensors(job.start)
             head = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
@@ -63,6 +69,8 @@ class Fit:
 
     def learn(self, recipe: Recipe, folder: Path, watcher: Watcher | None = None) -> tuple[Network, dict[str, Any]]:
         """Return the trained network and what its last stage came to; the stages' results lie under `folder`."""
+        if len(self.learnt) < len(self.job.labels):
+            self._check_heads(recipe)
         train_rows, validation_rows = self.side.embeddings("train"), self.side.embeddings("validation")
         scale = Scale.of(train_rows)
         head = new_head(train_rows.shape[1], len(self.learnt), recipe)
@@ -167,11 +175,21 @@ class Fit:
                 replace_bytes(folder / name, content)
         world.wait()
 
+    def _check_heads(self, recipe: Recipe) -> None:
+        """Raise FitError unless rows of the live model's head can stand in the new one: neither has a hidden layer."""
+        assert self.start is not None  # noqa: S101 - the constructor refused labels without rows and without a start
+        if recipe.hidden or set(self.start.head) != {"0.weight", "0.bias"}:
+            unlearnt = [label for label in self.job.labels if label not in self.learnt]
+            raise FitError(
+                f"No product teaches {', '.join(unlearnt)}; they can be kept only where neither the recipe nor the "
+                "live model has a hidden layer."
+            )
+
     def _whole_head(self, head: nn.Sequential) -> nn.Sequential:
         """Return a head for all labels of the job: those that were not learnt keep the rows of the live model."""
         if len(self.learnt) == len(self.job.labels):
             return head
-        assert self.start is not None  # noqa: S101 - only labels of a live model come without rows
+        assert self.start is not None  # noqa: S101 - `_check_heads` saw it
         return with_rows(head, self.learnt, self.start.head, self.start.labels, self.job.labels)
 
     def _lexical_start(self) -> Lexical | None:

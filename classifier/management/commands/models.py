@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import registry, reports, variants
 from classifier.artifact import ArtifactError
-from classifier.coverage import active_categories, coverage, coverage_of, listed
+from classifier.coverage import active_categories, coverage_of, listed
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.side_by_side import SideBySide, side_by_side
 from classifier.storage import StorageDown
@@ -26,25 +26,21 @@ class Command(BaseCommand):
         deploy = verbs.add_parser("deploy", help="give a version all traffic of its modality")
         deploy.add_argument("version", help="its id, its name, or the beginning of its checksum")
         deploy.add_argument("--note", default="", help="why, for the list of deployments")
-        deploy.add_argument(
-            "--accept-loss",
-            action="store_true",
-            help="though it can't suggest categories that the live model suggests",
-        )
         rollback = verbs.add_parser("rollback", help="deploy what served before")
         rollback.add_argument("modality", choices=Modality.values)
         test = verbs.add_parser("test", help="give a version a share of its modality's traffic")
-        test.add_argument(
-            "--accept-loss",
-            action="store_true",
-            help="though it can't suggest categories that the live model suggests",
-        )
         test.add_argument("--share", type=int, default=10, help="in per cent (default: 10)")
         share = verbs.add_parser("share", help="share a modality's traffic anew among its live versions")
         share.add_argument("shares", nargs="+", metavar="VERSION=SHARE", help="each live version with its per cent")
         shadow = verbs.add_parser("shadow", help="let a version answer everything too, unseen by sellers")
         stop = verbs.add_parser("stop", help="end a test or a shadow")
         promote = verbs.add_parser("promote", help="give a version under test all traffic")
+        for verb in (deploy, test, promote):
+            verb.add_argument(
+                "--accept-loss",
+                action="store_true",
+                help="though it can't suggest categories that the live model suggests",
+            )
         for verb in (test, shadow, stop, promote):
             verb.add_argument("version", help="its id, its name, or the beginning of its checksum")
         for verb in (test, share, shadow, stop, promote):
@@ -91,7 +87,8 @@ def _list(options: dict[str, Any]) -> str:
 
 def _show(options: dict[str, Any]) -> str:
     version = registry.find(options["version"])
-    found = coverage(version, in_place_of=registry.champion(version.modality))
+    champion = registry.champion(version.modality)
+    found = coverage_of(version.labels, before=champion.labels if champion else ())
     if options["json"]:
         details = {"lineage": version.lineage, "reason": version.reason, "path": version.path}
         parent = str(version.parent) if version.parent else None
@@ -168,7 +165,7 @@ def _stop(options: dict[str, Any]) -> str:
 
 def _promote(options: dict[str, Any]) -> str:
     version = registry.find(options["version"])
-    variants.promote(version, note=options["note"])
+    variants.promote(version, note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} serves alone. {_live(version.modality)}"
 
 
@@ -244,7 +241,7 @@ def _brief(version: ModelVersion) -> dict[str, Any]:
         "modality": version.modality,
         "name": version.name,
         "checksum": version.checksum,
-        "coverage": {"suggested": (found := coverage(version)).suggested, "offered": found.offered},
+        "coverage": {"suggested": (found := coverage_of(version.labels)).suggested, "offered": found.offered},
         "accuracy": version.accuracy,
         "log_loss": version.metrics.get("log_loss"),
         "state": version.state,
