@@ -39,12 +39,17 @@ LONGEST_WAIT = 10
 WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 
 
+RETRY_PHOTO_SECONDS = 60  # the messages say "in a minute"
+
+
 class RefusedPhoto(exceptions.APIException):
-    """A PhotoError as an answer of the API."""
+    """A PhotoError as an answer of the API, with Retry-After where another try may succeed."""
 
     def __init__(self, error: PhotoError) -> None:
         super().__init__(str(error), code=error.code)
         self.status_code = error.status
+        if error.status == status.HTTP_503_SERVICE_UNAVAILABLE:
+            self.wait = RETRY_PHOTO_SECONDS
 
 
 class NotYet(exceptions.APIException):

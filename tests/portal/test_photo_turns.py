@@ -5,6 +5,7 @@ import time
 
 import pytest
 from django.db import connection
+from rest_framework.test import APIClient
 
 from classifier.decoders import ORDINARY
 from classifier.decoding import upload_decoders
@@ -54,6 +55,14 @@ def test_while_the_storage_is_known_to_be_down_nothing_is_decoded(db: None) -> N
     with pytest.raises(photos.PhotoError) as refused:
         photos.clean_photo(upload(b"no picture at all"))
     assert refused.value.code == "unsupported_photo"
+
+
+def test_the_api_says_when_to_send_the_photo_again(api: APIClient) -> None:
+    for _fault in range(breaker.faults):
+        breaker.count_fault()
+    response = api.post("/api/v1/predictions", {"title": "Guitar", "image": upload()}, format="multipart")
+    assert response.status_code == 503, response.content
+    assert response["Retry-After"] == "60"
 
 
 def test_a_seller_whose_photo_is_being_decoded_delays_only_own_photos(
