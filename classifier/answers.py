@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import ensemble, loading, registry
+from classifier import ensemble, loading, pair_rules, registry
 from classifier.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
 from classifier.storage import StorageDown
@@ -115,7 +115,7 @@ def answer(questions: Sequence[Question], categories: Sequence[Category]) -> tup
                 answers[row].text = said
             else:
                 answers[row].image = said
-    rules = registry.rules({said.version for each in answers for said in (each.text, each.image) if said})
+    rules = pair_rules.usable({said.version for each in answers for said in (each.text, each.image) if said})
     for each in answers:
         _combine(each, rules, slugs)
     return answers, troubles

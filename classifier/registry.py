@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier import artifact, ensemble, published
+from classifier import artifact, pair_rules, published
 from classifier.coverage import coverage_of, listed
-from classifier.models import Deployment, EnsembleRule, Modality, ModelVersion, Variant
+from classifier.models import Deployment, Modality, ModelVersion, Variant
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What answering a batch doesn't need of a variant's version.
-DEFERRED = ("version__metrics", "version__labels", "version__gate", "version__lineage")
+DEFERRED = tuple(f"version__{name}" for name in pair_rules.HEAVY)
 
 # The changes that give one version all traffic: those that a roll-back takes back.
 WHOLE = (Deployment.Kind.DEPLOYMENT, Deployment.Kind.PROMOTION, Deployment.Kind.ROLLBACK)
@@ -273,51 +273,18 @@ def _at_work(role: str) -> dict[str, list[Variant]]:
     return variants
 
 
-def rules(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.Rule]:
-    """Return the rule of each (text version, image version) pair among the versions that has a usable one."""
-    among = {version.pk for version in versions}
-    pairs = EnsembleRule.objects.filter(text_version__in=among, image_version__in=among)
-    usable = {}
-    unneeded = [name.replace("version", side, 1) for side in ("text_version", "image_version") for name in DEFERRED]
-    for row in pairs.select_related("text_version", "image_version").defer("metrics", *unneeded):
-        try:
-            usable[row.text_version_id, row.image_version_id] = row.rule()
-        except ValueError as error:
-            log.error("The rule of %s is unusable: %s", row, error)
-    return usable
-
-
 def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
     """Return the deployed pairs (text, image) for which no rule was fitted: they have none, or another pair's."""
     variants = deployed()
     pairs = [(text.version, image.version) for text in variants["text"] for image in variants["image"]]
-    return [(text, image) for text, image in pairs if not has_fitted_rule(text, image)]
-
-
-def has_fitted_rule(text: ModelVersion, image: ModelVersion) -> bool:
-    """Whether a rule was fitted for the pair, not carried over from another one."""
-    return EnsembleRule.objects.filter(text_version=text, image_version=image, carried_over_from="").exists()
+    return [(text, image) for text, image in pairs if not pair_rules.is_fitted(text, image)]
 
 
 def carry_rules_over(version: ModelVersion, *, in_place_of: ModelVersion) -> None:
-    """Let the version answer by the rules of the one that it replaces, with each partner that it has no rule with.
-
-    So sellers keep their percentages when no rule could be fitted beforehand. `training.rules` fits one as soon as
-    there are enough products with text and photo.
-    """
+    """Let the version answer by the rules of the one that it replaces, with each live partner it has no rule with."""
     other = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
-    mine, theirs = f"{version.modality}_version", f"{other}_version"
-    for variant in live(other):
-        if EnsembleRule.objects.filter(**{mine: version, theirs: variant.version}).exists():
-            continue
-        rule = EnsembleRule.objects.filter(**{mine: in_place_of, theirs: variant.version}).first()
-        if rule:
-            EnsembleRule.objects.create(
-                **{mine: version, theirs: variant.version},
-                kind=rule.kind,
-                parameters=rule.parameters,
-                carried_over_from=rule.carried_over_from or str(rule),
-            )
+    partners = [variant.version for variant in live(other)]
+    pair_rules.carry_over(version, in_place_of=in_place_of, partners=partners)
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:

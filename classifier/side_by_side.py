@@ -1,6 +1,6 @@
 """Two versions on the same products, as the pages of versions, runs, comparisons and deployments show them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from classifier import reports
+from classifier import registry, reports
 from classifier.coverage import Coverage, coverage_of
 from classifier.models import ModelVersion
 from classifier.paired import PairedFigure, PairedFigures
@@ -49,9 +49,23 @@ class SideBySide:
         return _("lose %(count)d") % {"count": len(self.lost)} if self.lost else ""
 
 
-def side_by_side(before: ModelVersion | None, after: ModelVersion) -> SideBySide:
-    """Compare two versions as they are now: on the reference set, and on the test part where the gate did."""
-    found = coverage_of(after.labels, before=before.labels if before else ())
+def in_place_of_live(after: ModelVersion) -> SideBySide:
+    """Compare a version with the champion; what would be lost is what any other live version suggests."""
+    serving = [variant.version for variant in registry.live(after.modality) if variant.version != after]
+    labels = {label for version in serving for label in version.labels}
+    return side_by_side(serving[0] if serving else None, after, served=labels)
+
+
+def side_by_side(
+    before: ModelVersion | None, after: ModelVersion, *, served: Collection[str] | None = None
+) -> SideBySide:
+    """Compare two versions as they are now: on the reference set, and on the test part where the gate did.
+
+    `served` are the labels that must not be lost, those of `before` if they aren't given.
+    """
+    if served is None:
+        served = before.labels if before else ()
+    found = coverage_of(after.labels, before=served)
     coverages = [(after, found)]
     if before and before != after:
         coverages.insert(0, (before, coverage_of(before.labels)))

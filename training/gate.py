@@ -187,10 +187,15 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
             % {"names": listed(reference.collapsed)}
         )
     if known := reference.known:
-        record["reference"] = known.to_json()
-        measured = _("On the same %(n)d reference products: %(figures)s") % {
+        record |= {"reference": known.to_json(), "macro": list(reference.macro)}
+        measured = _(
+            "On the same %(n)d reference products: %(figures)s, the mean of the categories' accuracies from %(before)s "
+            "to %(after)s"
+        ) % {
             "n": known.n,
             "figures": _in_words(known),
+            "before": _percent(reference.macro[0]),
+            "after": _percent(reference.macro[1]),
         }
         if _is_forgetful(known) or (known.n >= LEAST_PRODUCTS and _fell(*reference.macro)):
             holds.append(_("%(measured)s: it knows less than the champion.") % {"measured": measured})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from classifier import loading, registry
+from classifier import loading, pair_rules, registry
 from classifier.artifact import ArtifactError
 from classifier.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
@@ -98,7 +98,7 @@ def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
     made = []
     for variant in registry.deployed()[partner_modality]:
         text, image = (version, variant.version) if version.modality == Modality.TEXT else (variant.version, version)
-        if registry.has_fitted_rule(text, image):
+        if pair_rules.is_fitted(text, image):
             continue
         try:
             rule = _fit_pair(text, image, corpus)

@@ -15,7 +15,7 @@ from classifier import registry, variants
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import confirm, described, experiment_url
 from classifier.models import Deployment, Fault, ModelVersion, Variant
-from classifier.side_by_side import side_by_side
+from classifier.side_by_side import in_place_of_live
 
 FIRST_SHARE = 10
 KIND_COLOURS = {"deployment": "success", "promotion": "success", "rollback": "warning", "stop": "warning"}
@@ -39,7 +39,7 @@ class VariantAdmin(ReadOnlyAdmin):
     def test(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask with what share to test a version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        side = side_by_side(registry.champion(version.modality), version)
+        side = in_place_of_live(version)
         question = {
             "title": _now("Test %(version)s?") % {"version": version},
             "facts": [*_serving(version), (_now("Under test"), described(version))],
@@ -100,8 +100,7 @@ class VariantAdmin(ReadOnlyAdmin):
     def promote(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to give a version under test all traffic; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        others = [each.version for each in registry.live(version.modality) if each.version != version]
-        side = side_by_side(others[0] if others else None, version)
+        side = in_place_of_live(version)
         question = {
             "title": _now("Promote %(version)s?") % {"version": version},
             "facts": [*_serving(version), (_now("Will serve alone"), described(version))],

@@ -22,7 +22,7 @@ from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
 from classifier.coverage import active_categories, coverage_of
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
-from classifier.side_by_side import at_the_gate, side_by_side
+from classifier.side_by_side import at_the_gate, in_place_of_live, side_by_side
 from classifier.storage import StorageDown, storage_faults
 
 STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "held": "warning", "rejected": "danger"}
@@ -138,7 +138,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def _question(self, before: ModelVersion | None, after: ModelVersion) -> dict[str, Any]:
         return {
             "facts": [(_now("Serves now"), described(before)), (_now("Will serve"), described(after))],
-            "side": side_by_side(before, after),
+            "side": in_place_of_live(after),
             "serving": before.pk if before else "",
             "hint": _now(
                 "Its stored files are verified first. If one is damaged, nothing changes. A test of its kind ends. "
@@ -171,7 +171,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "version": version,
             "badge": {"text": _state_word(version), "type": STATE_COLOURS[_state(version)]},
             "figures": reports.figures(version),
-            "side": side_by_side(champion, version),
+            "side": in_place_of_live(version),
             "then": at_the_gate(version)
             if version.lineage.get("compared_with") != (champion and champion.pk)
             else None,

@@ -1,7 +1,9 @@
 """The staff's pages of model versions: reports, comparison, deployment and roll-back."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 
-from classifier import artifact, registry
+from classifier import artifact, registry, variants
 from classifier.coverage import active_categories
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import offer_hash
+from portal.celery import app as celery_app
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
 from training import tasks
@@ -232,3 +235,34 @@ def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersi
     EnsembleRule.objects.update(kind="log-pool", metrics=metrics)
     page = client.get(reverse("admin:classifier_ensemblerule_change", args=[rule.pk])).content.decode()
     assert "in use" in page and "Text alone" in page
+
+
+def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: User, tmp_path: Path) -> None:
+    """The page asks for what the guard asks for: else a version could be refused without a way to accept it."""
+    champion, tested, third = (variant_of(tmp_path / name, name) for name in ("champion", "tested", "third"))
+    ModelVersion.objects.filter(pk=champion.pk).update(labels=["beauty", "electronics"])
+    ModelVersion.objects.filter(pk=third.pk).update(labels=["beauty", "electronics"])
+    champion.refresh_from_db()
+    registry.deploy(champion, accepts_loss=True)
+    variants.start_test(tested, weight=10)
+    client = staff(scientist)
+    page = client.get(address("deploy", third.pk)).content.decode()
+    assert "Type <strong>lose 16</strong> to go on" in page
+    client.post(address("deploy", third.pk), {"typed": "lose 16"})
+    assert serving() == "third"
+
+
+def test_a_measurement_that_cannot_be_queued_says_so(
+    scientist: User, candidate: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter = ModelVersion.objects.get(name=serving())
+    with celery_app.connection_for_write("redis://127.0.0.1:1/0") as nowhere:
+        monkeypatch.setattr(tasks.measure_versions, "delay", partial(send, nowhere))
+        target = reverse("admin:reference_measure", args=[f"{starter.pk}-{candidate.pk}"])
+        page = staff(scientist).post(target, follow=True).content.decode()
+    assert "The queue of the workers can&#x27;t be reached" in page
+
+
+def send(connection: Any, numbers: list[int]) -> None:
+    """Send the task to a broker that isn't there, without trying again."""
+    tasks.measure_versions.apply_async(args=[numbers], connection=connection, retry=False)
