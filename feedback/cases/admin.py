@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import charts
 from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
+from common import charts
 from feedback.cases import duplicates, words
 from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
 from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct

@@ -15,9 +15,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
-from classifier import charts, registry
+from classifier import registry
 from classifier.admin.confirming import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
+from common import charts
 from feedback.experiments.shares import LEAST, Share
 from feedback.experiments.tallies import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from classifier import charts
+from common import charts
 from feedback.health import reading
 from feedback.health.figures import BETWEEN, Answers, Volume, calibration, expected
 from feedback.health.reading import Only, Scope, Stretch

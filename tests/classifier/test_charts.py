@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from classifier import charts
+from common import charts
 
 
 def drawing(html: str) -> ElementTree.Element:

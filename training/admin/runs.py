@@ -15,10 +15,11 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.decorators import action, display
 
-from classifier import charts, registry
+from classifier import registry
 from classifier.admin import ReadOnlyAdmin
 from classifier.models import Modality
 from classifier.side_by_side import at_the_gate
+from common import charts
 from training import services
 from training.forms import RetrainForm
 from training.models import TrainingRun
