@@ -17,8 +17,8 @@ from typing import Any
 import redis
 from django.conf import settings
 
-from classifier import connections
 from classifier.models import Prediction
+from common import connections
 
 log = logging.getLogger(__name__)
 

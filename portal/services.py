@@ -9,10 +9,11 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
 
-from classifier import connections, queue
+from classifier import queue
 from classifier.models import Category, Prediction
 from classifier.storage import StorageDown
 from classifier.tasks import ring_on_commit
+from common import connections
 from feedback.models import Feedback
 from feedback.services import record_feedback
 from portal import photos, rules
