@@ -14,7 +14,7 @@ from PIL import Image
 from classifier import ensemble, loading, pair_rules, registry
 from classifier.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.backbones import Output

@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
 

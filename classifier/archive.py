@@ -9,7 +9,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
 
 from classifier.models import ModelVersion, Prediction
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from classifier import archive
 from classifier.models import Prediction
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 
 BATCH = 200
 THREADS = 8

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from classifier import familiar, published, registry
 from classifier.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.image import ImageModel

@@ -15,7 +15,7 @@ from classifier import bell, shadows, storing
 from classifier.answers import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
 from classifier.models import Category, Fault, Prediction
 from classifier.reading import UnreadablePhoto, read_photos
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from classifier import artifact
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 
 CHUNK = 1 << 20
 

@@ -10,7 +10,7 @@ from django.core.files.storage import default_storage
 from PIL import Image, UnidentifiedImageError
 
 from classifier.models import Prediction
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 
 READERS = 4
 

@@ -21,7 +21,7 @@ from classifier.models import (
     ReferenceProduct,
     Variant,
 )
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"

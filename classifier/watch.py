@@ -18,7 +18,7 @@ from classifier import canary, registry, variants
 from classifier.artifact import ArtifactError
 from classifier.canary import Budget, Record
 from classifier.models import Fault, Modality, ModelVersion, Variant
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from classifier import queue
 from classifier.models import Category, Prediction
-from classifier.storage import StorageDown
 from classifier.tasks import ring_on_commit
 from common import connections
+from common.object_storage import StorageDown
 from feedback.models import Feedback
 from feedback.services import record_feedback
 from portal import photos, rules

@@ -17,7 +17,7 @@ from django_htmx.http import push_url
 
 from classifier import bell, queue
 from classifier.models import Category, Prediction
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
 from portal import services
 from portal.api.throttles import UploadThrottle

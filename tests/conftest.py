@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw
 from pytest_django.plugin import blocking_manager_key
 from rest_framework.test import APIClient
 
-from classifier import storage
 from classifier.models import Prediction
 from classifier.tasks import classify_pending
+from common import object_storage
 from portal.models import Product, User
 from portal.roles import Role
 from portal.services import keep_photo, submit_product
@@ -71,7 +71,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def empty_cache() -> Iterator[None]:
     yield
     cache.clear()
-    storage.breaker.close()
+    object_storage.breaker.close()
 
 
 def make_user(email: str, role: Role = Role.SELLER) -> User:

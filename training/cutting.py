@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from django.core.files.storage import storages
 from django.utils import timezone
 
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training import forgetting, snapshots
 from training.corpus import MANIFEST, CorpusError, Row, checksum, manifest_bytes, write_corpus

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from django.core.files.storage import storages
 
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training import reference_set
 from training.examples import drop

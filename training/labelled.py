@@ -12,7 +12,7 @@ from django.core.files.storage import storages
 from PIL import Image
 
 from classifier.models import Category, Modality
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from training.importing import Categories, small_copy
 from training.models import Example, Split
 from training.sources import ProductFile, RowError, SourceRow

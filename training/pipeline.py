@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from classifier import artifact, published, registry
 from classifier.coverage import coverage_of
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots
 from training.corpus import MANIFEST, CorpusError, write_corpus
 from training.gate import Limits, Verdict, decide

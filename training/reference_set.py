@@ -25,7 +25,7 @@ from classifier.coverage import active_categories
 from classifier.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import labelled_count, offer_hash
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from training import splits
 from training.corpus import Row, row_key
 from training.examples import LOCK

@@ -20,7 +20,7 @@ from django.db.models import Count, Exists, F, OuterRef, QuerySet, TextField, Va
 from django.db.models.functions import MD5, Cast, Concat, RowNumber
 from django.utils.translation import gettext as _
 
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.models.answers import TRUSTED
 from training import forgetting

@@ -8,7 +8,7 @@ from django.db import transaction
 from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from feedback.models import ErasureBatch, MonitoringReport
 from training.models import Dataset, TrainingRun
 

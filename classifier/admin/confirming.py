@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 DEPLOY = "classifier.deploy_modelversion"
 

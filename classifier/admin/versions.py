@@ -23,8 +23,8 @@ from classifier.admin.confirming import DEPLOY, confirm, described, experiment_u
 from classifier.coverage import active_categories, coverage_of
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.side_by_side import at_the_gate, in_place_of_live, side_by_side
-from classifier.storage import StorageDown, storage_faults
 from common import charts
+from common.object_storage import StorageDown, storage_faults
 
 STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "held": "warning", "rejected": "danger"}
 SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source of products

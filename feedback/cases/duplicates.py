@@ -17,7 +17,7 @@ from PIL import Image
 
 from classifier.models import Prediction
 from classifier.pictures import BROKEN, photo_hash, signed
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 from feedback.duplicates import BITS, COMMON, MOST_BITS, plain
 from feedback.models.cases import Case, CaseProduct
 

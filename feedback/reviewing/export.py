@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from feedback.models import PREDICTIONS_VECTORS, Feedback, FeedbackQuerySet
 
 ROWS_AT_ONCE = 100

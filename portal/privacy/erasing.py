@@ -15,7 +15,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from classifier.models import Prediction
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from feedback.models import Erasure, ErasureBatch
 from feedback.models.erasures import LEASE
 from portal.models import PhotoDraft, Product, User

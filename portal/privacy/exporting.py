@@ -21,7 +21,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 
 from classifier.models import VECTORS, Prediction
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 from feedback.models import Case, Erasure, Feedback, Review
 from portal.models import Product, User
 from portal.privacy import mail

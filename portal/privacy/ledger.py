@@ -13,7 +13,7 @@ from typing import Any
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from feedback.models import Erasure, ErasureBatch
 
 FOLDER = "erasures"

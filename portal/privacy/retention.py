@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from classifier import history
 from classifier.models import Prediction
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from portal.models import Product
 from portal.privacy import traces
 from portal.privacy.models import PrivacyEvent, note

@@ -16,7 +16,7 @@ from knox.models import AuthToken
 
 from classifier import archive
 from classifier.models import Category, Prediction
-from classifier.storage import storage_faults
+from common.object_storage import storage_faults
 from feedback.models import CategoryProposal, Feedback
 from portal.models import PhotoDraft, Product, User
 from portal.privacy.models import Export

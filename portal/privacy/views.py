@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 from feedback.models import Erasure
 from portal import notices
 from portal.models import Product, User

@@ -13,9 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from classifier import archive, history, storage
+from classifier import archive, history
 from classifier.models import Prediction
 from classifier.tasks import archive_pending
+from common import object_storage
 from portal.models import Product, User
 
 
@@ -89,7 +90,7 @@ def test_a_run_that_the_storage_stopped_goes_on_later(
     def fail_after_two(prediction: Prediction) -> bool:
         calls.append(prediction.pk)
         if len(calls) > 2:
-            raise storage.StorageDown("stopped")
+            raise object_storage.StorageDown("stopped")
         return keep(prediction)
 
     monkeypatch.setattr(history, "_keep", fail_after_two)

@@ -8,8 +8,9 @@ from botocore.exceptions import ClientError
 from django.core.files.storage import storages
 from moto.server import ThreadedMotoServer
 
-from classifier import archive, storage
-from classifier.storage import Breaker, StorageDown, storage_faults
+from classifier import archive
+from common import object_storage
+from common.object_storage import Breaker, StorageDown, storage_faults
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +23,7 @@ def fail(error: Exception | None = None) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Breaker:
     breaker = Breaker(faults=3, rest=3600)
-    monkeypatch.setattr(storage, "breaker", breaker)
+    monkeypatch.setattr(object_storage, "breaker", breaker)
     return breaker
 
 

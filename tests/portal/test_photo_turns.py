@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 
 from classifier.decoders import ORDINARY
 from classifier.decoding import upload_decoders
-from classifier.storage import breaker
+from common.object_storage import breaker
 from portal import photos
 from portal.models import PhotoDraft, User
 from portal.services import keep_photo

@@ -6,7 +6,7 @@ import pytest
 
 from classifier import registry
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training import comparison, proof, reference_set
 from training.gate import ReferenceComparison
 

@@ -16,7 +16,7 @@ from classifier import registry, variants
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.pipeline import predict_now
 from classifier.services import register_starters
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
 from training import equivalence, pipeline, rules, runner, services, snapshots

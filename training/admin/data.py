@@ -14,7 +14,7 @@ from unfold.decorators import display
 
 from classifier.admin import ReadOnlyAdmin
 from classifier.models import Category
-from classifier.storage import StorageDown, storage_faults
+from common.object_storage import StorageDown, storage_faults
 from training.corpus import SPLITS
 from training.models import Dataset, Example, Split
 

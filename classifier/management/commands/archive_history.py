@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from classifier import history
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 MONTH = timedelta(days=365 / 12)
 

@@ -9,7 +9,7 @@ from classifier.artifact import ArtifactError
 from classifier.coverage import active_categories, coverage_of, listed
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.side_by_side import SideBySide, side_by_side
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 
 REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack, ModelVersion.DoesNotExist)
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from feedback.models import Erasure
 from portal.privacy import services
 

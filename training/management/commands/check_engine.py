@@ -13,7 +13,7 @@ from tqdm import tqdm
 from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training import equivalence, labelled
 from training.equivalence import LEAST_ROWS, Check
 from training.importing import Categories

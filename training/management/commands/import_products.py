@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training.importing import Categories, Report, import_products
 from training.models import Split
 from training.snapshots import is_full

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from classifier import familiar, registry
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training import familiarity, labelled
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training.corpus import SPLITS, CorpusError
 from training.models import Dataset
 from training.snapshots import snapshot

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.storage import StorageDown
+from common.object_storage import StorageDown
 from training import reference_set
 
 
