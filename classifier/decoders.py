@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from classifier.decoder import NICENESS, REPLY, REQUEST
 from classifier.picture_headers import Fault, Header, PictureError
-from classifier.turns import FairTurns
+from common.fair_turns import FairTurns
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERPRETER_BYTES = 20_000_000  # of a decoder without a picture

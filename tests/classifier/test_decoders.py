@@ -14,7 +14,7 @@ import pytest
 
 from classifier.decoders import LARGE, ORDINARY, Copies, DecoderPool
 from classifier.picture_headers import Fault, PictureError, read_from, read_header
-from classifier.turns import NoTurn
+from common.fair_turns import NoTurn
 from tests.conftest import picture
 from tests.support.hostile_pictures import SIDE, plain, png, repeated_scans
 

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from classifier.turns import FairTurns, NoTurn
+from common.fair_turns import FairTurns, NoTurn
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:
