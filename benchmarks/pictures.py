@@ -94,9 +94,10 @@ def ours(file: bytes) -> tuple[bytes, bytes]:
 
 
 def decode_ours(file: bytes) -> Image.Image:
-    from classifier import picture_headers, pictures
+    from classifier import pictures
+    from common.photos import headers
 
-    header = picture_headers.read_header(picture_headers.read_from(file), len(file))
+    header = headers.read_header(headers.read_from(file), len(file))
     picture = pictures.open_reduced(file, header)
     pictures.load_whole(picture, file, header)
     return picture
@@ -104,8 +105,8 @@ def decode_ours(file: bytes) -> Image.Image:
 
 def whole(file: bytes) -> tuple[bytes, bytes]:
     """Make the two copies without the draft mode."""
-    from classifier.picture_headers import LARGE_SIDE
     from classifier.pictures import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
+    from common.photos.headers import LARGE_SIDE
 
     large = decode_whole(file).convert("RGB")
     large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
@@ -130,8 +131,8 @@ def shrink_on_load() -> tuple[Work, Work]:
     os.environ["VIPS_CONCURRENCY"] = "1"
     import pyvips
 
-    from classifier.picture_headers import LARGE_SIDE
     from classifier.pictures import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
+    from common.photos.headers import LARGE_SIDE
 
     pyvips.cache_set_max(0)
 

@@ -12,8 +12,8 @@ import struct
 
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from classifier.picture_headers import Fault, PictureError
 from classifier.pictures import make_copies
+from common.photos.headers import Fault, PictureError
 
 # Memory, in bytes, and processor time, in seconds, for one picture whose open file comes with the request.
 REQUEST = struct.Struct("!Qd")

@@ -19,8 +19,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from classifier.decoder import NICENESS, REPLY, REQUEST
-from classifier.picture_headers import Fault, Header, PictureError
 from common.fair_turns import FairTurns
+from common.photos.headers import Fault, Header, PictureError
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERPRETER_BYTES = 20_000_000  # of a decoder without a picture

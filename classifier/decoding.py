@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from classifier.decoders import ORDINARY_BYTES, Copies, DecoderPool
-from classifier.picture_headers import Fault, Header, PictureError, read_from_descriptor, read_header
+from common.photos.headers import Fault, Header, PictureError, read_from_descriptor, read_header
 
 LONGEST_TURN = 10.0  # seconds until a photo that waits for its turn is sent away
 WITHOUT_LIMIT = 3600.0

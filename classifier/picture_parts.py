@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from math import ceil
 
-from classifier.picture_headers import END_OF_IMAGE, START_OF_SCAN, Fault, Header, PictureError
+from common.photos.headers import END_OF_IMAGE, START_OF_SCAN, Fault, Header, PictureError
 
 # A progressive JPEG has about ten scans. Each costs a pass over all pixels, and a file may name thousands.
 MOST_SCANS = 100

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from classifier.decoders import Copies
 from classifier.decoding import decode_upload, open_descriptor, photo_header
-from classifier.picture_headers import Fault, Header, PictureError
 from common.fair_turns import NoTurn
 from common.object_storage import StorageDown, breaker, storage_faults
+from common.photos.headers import Fault, Header, PictureError
 
 WIDEST_RATIO = 20
 

@@ -23,8 +23,8 @@ from django.utils.text import slugify
 
 from classifier.decoding import decode_trusted
 from classifier.models import Category, CategoryAlias
-from classifier.picture_headers import Fault, PictureError
 from common.object_storage import storage_faults
+from common.photos.headers import Fault, PictureError
 from training.examples import Incoming, Kept, keep
 from training.models import FEEDBACK, Example
 from training.sources import ProductFile, RowError, SourceError, SourceRow

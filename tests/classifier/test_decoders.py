@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from classifier.decoders import LARGE, ORDINARY, Copies, DecoderPool
-from classifier.picture_headers import Fault, PictureError, read_from, read_header
 from common.fair_turns import NoTurn
+from common.photos.headers import Fault, PictureError, read_from, read_header
 from tests.conftest import picture
 from tests.support.hostile_pictures import SIDE, plain, png, repeated_scans
 
@@ -87,9 +87,7 @@ def test_a_picture_that_needs_more_memory_than_there_is_is_refused_before_it_is_
 
 
 def test_a_decoder_gets_no_more_memory_than_it_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "classifier.picture_headers.Header.decoding_memory", lambda self: 0
-    )  # an estimate that is wrong
+    monkeypatch.setattr("common.photos.headers.Header.decoding_memory", lambda self: 0)  # an estimate that is wrong
     with pool_of() as pool:
         assert refusal(pool, png(5000, 5000, colour=6)) == Fault.TOO_MUCH_MEMORY
         assert decode(pool, picture())

@@ -10,8 +10,8 @@ from PIL import Image
 from classifier.answers import OUTAGES, Answer, Said, five_likeliest, shown
 from classifier.decoding import decode_trusted
 from classifier.models import Prediction
-from classifier.picture_headers import PictureError
 from classifier.pipeline import predict_now
+from common.photos.headers import PictureError
 
 BAR = 30
 
