@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageFile, ImageOps
 
-from classifier.picture_parts import check_chunks, check_png_data, end_of_scans
 from common.photos.headers import (
     STRIP_PIXELS,
     Fault,
@@ -18,6 +17,7 @@ from common.photos.headers import (
     read_header,
     reduction,
 )
+from common.photos.structure import check_chunks, check_png_data, end_of_scans
 
 # What Pillow raises for files that were made to break it, among others by metadata of another type than it expects.
 BROKEN = (
