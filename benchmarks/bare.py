@@ -39,11 +39,11 @@ class Bare:
 
     def one(self, item: Item) -> float:
         """Return the milliseconds to decode the upload, to make its two clean copies and to run both models."""
-        from classifier import pictures
+        from common.photos import copies
 
         time.sleep(PAUSE)
         start = time.perf_counter()
-        small = pictures.make_copies(item.photo)[1]
+        small = copies.make_copies(item.photo)[1]
         self.text.predict([item.title], [item.description])
         self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
         return (time.perf_counter() - start) * 1000

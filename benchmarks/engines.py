@@ -111,7 +111,7 @@ def load(modality: str, name: str, cache: Path, threads: int) -> Call:
 
 def stored(item: Item) -> Image.Image:
     """Return the small copy that the models read, decoded."""
-    from classifier.pictures import make_copies
+    from common.photos.copies import make_copies
 
     return Image.open(io.BytesIO(make_copies(item.photo)[1])).convert("RGB")
 

@@ -88,13 +88,13 @@ def cost(work: Work, files: Sequence[bytes]) -> float:
 
 
 def ours(file: bytes) -> tuple[bytes, bytes]:
-    from classifier import pictures
+    from common.photos import copies as pictures
 
     return pictures.make_copies(file)
 
 
 def decode_ours(file: bytes) -> Image.Image:
-    from classifier import pictures
+    from common.photos import copies as pictures
     from common.photos import headers
 
     header = headers.read_header(headers.read_from(file), len(file))
@@ -105,7 +105,7 @@ def decode_ours(file: bytes) -> Image.Image:
 
 def whole(file: bytes) -> tuple[bytes, bytes]:
     """Make the two copies without the draft mode."""
-    from classifier.pictures import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
+    from common.photos.copies import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
     from common.photos.headers import LARGE_SIDE
 
     large = decode_whole(file).convert("RGB")
@@ -131,7 +131,7 @@ def shrink_on_load() -> tuple[Work, Work]:
     os.environ["VIPS_CONCURRENCY"] = "1"
     import pyvips
 
-    from classifier.pictures import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
+    from common.photos.copies import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
     from common.photos.headers import LARGE_SIDE
 
     pyvips.cache_set_max(0)

@@ -35,8 +35,8 @@ from products import (
 )  # fmt: skip
 from progress import say, track
 
-from classifier import pictures
 from classifier.ensemble import combine
+from common.photos import copies
 from feedback.drift import looks
 from training import splits
 
@@ -299,11 +299,11 @@ def _photos(data: Path, products: Sequence[Product]) -> Any:
 
 def _small(original: bytes) -> Image.Image:
     """Return the copy that the models see of an upload."""
-    return Image.open(io.BytesIO(pictures.make_copies(original)[1])).convert("RGB")
+    return Image.open(io.BytesIO(copies.make_copies(original)[1])).convert("RGB")
 
 
 def _blur(photo: Image.Image) -> Image.Image:
-    return photo.filter(ImageFilter.GaussianBlur(BLUR * min(photo.size) / pictures.SMALL_SIDE))
+    return photo.filter(ImageFilter.GaussianBlur(BLUR * min(photo.size) / copies.SMALL_SIDE))
 
 
 def _made(labels: Sequence[str]) -> tuple[list[Product], Any]:

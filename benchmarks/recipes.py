@@ -25,7 +25,7 @@ from progress import say
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from classifier import pictures
+from common.photos import copies
 from training import recipes, splits
 from training.corpus import Row, write_corpus
 from training.fit.job import Job
@@ -92,7 +92,7 @@ def photos(table: Path, files: Photos) -> Iterator[Row]:
     """Yield photographs of a set, as they are stored for the models."""
     for slug, row in labelled(table):
         if row.get("shard") and row.get("image"):
-            small = pictures.make_copies(files.read(shard_of(table, row), row["image"]))[1]
+            small = copies.make_copies(files.read(shard_of(table, row), row["image"]))[1]
             key = f"{table.parent.name}-{row['id']}"
             yield Row(table.parent.name, key, "", "", slug, small, key, splits.part(key))
 

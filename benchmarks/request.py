@@ -204,7 +204,7 @@ def models(items: Sequence[Item]) -> dict[str, float]:
 
 
 def small(item: Item) -> Image.Image:
-    from classifier.pictures import make_copies
+    from common.photos.copies import make_copies
 
     return Image.open(io.BytesIO(make_copies(item.photo)[1])).convert("RGB")
 

@@ -12,7 +12,7 @@ import struct
 
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from classifier.pictures import make_copies
+from common.photos.copies import make_copies
 from common.photos.headers import Fault, PictureError
 
 # Memory, in bytes, and processor time, in seconds, for one picture whose open file comes with the request.

@@ -16,7 +16,7 @@ from psycopg.types import TypeInfo
 
 from classifier.answers import Answer, Question, Said, five_likeliest, shown
 from classifier.models import VECTORS, Category
-from classifier.pictures import photo_hash, signed
+from common.photos.copies import photo_hash, signed
 
 COLUMNS = {
     "text_version_id": "bigint",

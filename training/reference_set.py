@@ -19,13 +19,14 @@ from django.db.models import Case, F, QuerySet, TextField, Value, When, Window
 from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
-from classifier import loading, pictures, registry
+from classifier import loading, registry
 from classifier.artifact import ArtifactError
 from classifier.coverage import active_categories
 from classifier.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import labelled_count, offer_hash
 from common.object_storage import storage_faults
+from common.photos import copies
 from training import splits
 from training.corpus import Row, row_key
 from training.examples import LOCK
@@ -285,7 +286,7 @@ def _opened(products: Sequence[ReferenceProduct], modality: str) -> Iterator[tup
 def _decoded(photo: bytes) -> Image.Image | None:
     try:
         return Image.open(io.BytesIO(photo)).convert("RGB")
-    except pictures.BROKEN:
+    except copies.BROKEN:
         return None
 
 

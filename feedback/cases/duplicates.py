@@ -16,8 +16,8 @@ from django.db import connection
 from PIL import Image
 
 from classifier.models import Prediction
-from classifier.pictures import BROKEN, photo_hash, signed
 from common.object_storage import StorageDown, storage_faults
+from common.photos.copies import BROKEN, photo_hash, signed
 from feedback.duplicates import BITS, COMMON, MOST_BITS, plain
 from feedback.models.cases import Case, CaseProduct
 

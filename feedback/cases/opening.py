@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from classifier.models import Prediction
-from classifier.pictures import signed
+from common.photos.copies import signed
 from feedback.cases import reading
 from feedback.cases.folding import Known, fold_new
 from feedback.cases.reading import Said

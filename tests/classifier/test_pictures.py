@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
-from classifier.pictures import make_copies
+from common.photos.copies import make_copies
 from common.photos.headers import LARGE_SIDE, Fault, PictureError, read_from, read_header
 from tests.support.hostile_pictures import (
     all_hostile,

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from classifier.models import Prediction
-from classifier.pictures import signed
+from common.photos.copies import signed
 from feedback.cases import duplicates
 from feedback.cases.duplicates import Match, hash_photos, matches
 from feedback.cases.opening import find_fraud

@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from classifier.pictures import photo_hash
+from common.photos.copies import photo_hash
 from feedback.duplicates import MOST_BITS, plain, text_hash
 
 
