@@ -287,7 +287,7 @@ class Scale(threading.Thread):
 
 def is_decoder(process: psutil.Process) -> bool:
     try:
-        return "classifier.decoder" in process.cmdline()
+        return "common.photos.decoder_process" in process.cmdline()
     except psutil.Error:
         return True  # it has ended, as decoders do
 

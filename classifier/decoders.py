@@ -18,8 +18,8 @@ from queue import SimpleQueue
 from threading import Lock
 from typing import NamedTuple
 
-from classifier.decoder import NICENESS, REPLY, REQUEST
 from common.fair_turns import FairTurns
+from common.photos.decoder_process import NICENESS, REPLY, REQUEST
 from common.photos.headers import Fault, Header, PictureError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +56,7 @@ class Decoder:
         with theirs:
             self.process = subprocess.Popen(
                 # Pillow warns of odd metadata: whoever sends a picture must not be able to fill the log.
-                [sys.executable, "-W", "ignore", "-m", "classifier.decoder"],
+                [sys.executable, "-W", "ignore", "-m", "common.photos.decoder_process"],
                 cwd=ROOT,
                 env={**environment, **MALLOC, NICENESS: str(niceness)},
                 stdin=theirs.fileno(),
