@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from classifier.decoders import ORDINARY_BYTES, Copies, DecoderPool
+from common.photos.decoder_pool import ORDINARY_BYTES, Copies, DecoderPool
 from common.photos.headers import Fault, Header, PictureError, read_from_descriptor, read_header
 
 LONGEST_TURN = 10.0  # seconds until a photo that waits for its turn is sent away

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from classifier.decoders import LARGE, ORDINARY, Copies, DecoderPool
 from common.fair_turns import NoTurn
+from common.photos.decoder_pool import LARGE, ORDINARY, Copies, DecoderPool
 from common.photos.headers import Fault, PictureError, read_from, read_header
 from tests.conftest import picture
 from tests.support.hostile_pictures import SIDE, plain, png, repeated_scans
@@ -109,7 +109,7 @@ def test_an_upload_whose_decoder_is_killed_notices_nothing() -> None:
 
 
 def test_a_picture_that_ends_every_decoder_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classifier.decoders.ROOT", "/")  # no decoder can start there
+    monkeypatch.setattr("common.photos.decoder_pool.ROOT", "/")  # no decoder can start there
     monkeypatch.delenv("PYTHONPATH", raising=False)
     with pool_of() as pool:
         assert refusal(pool, picture()) == Fault.BROKEN
@@ -149,7 +149,7 @@ def test_decoders_know_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_decoders_end_with_the_process_that_started_them() -> None:
     code = (
-        "import time; from classifier.decoders import DecoderPool;"
+        "import time; from common.photos.decoder_pool import DecoderPool;"
         "pool = DecoderPool(count=2, memory=500_000_000, seconds=9); pool.start();"
         "print(*pool.processes, flush=True); time.sleep(600)"
     )

@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from classifier.decoders import ORDINARY
 from classifier.decoding import upload_decoders
 from common.object_storage import breaker
+from common.photos.decoder_pool import ORDINARY
 from portal import photos
 from portal.models import PhotoDraft, User
 from portal.services import keep_photo

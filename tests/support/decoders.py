@@ -3,8 +3,8 @@ from contextlib import ExitStack, contextmanager
 
 from django.conf import settings
 
-from classifier.decoders import ORDINARY
 from classifier.decoding import upload_decoders
+from common.photos.decoder_pool import ORDINARY
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from common.fair_turns import FairTurns
 from common.photos.decoder_process import NICENESS, REPLY, REQUEST
 from common.photos.headers import Fault, Header, PictureError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 INTERPRETER_BYTES = 20_000_000  # of a decoder without a picture
 ORDINARY_BYTES = 100_000_000  # what an ordinary decoder may use, the interpreter included
 ORDINARY_PIXELS = 30_000_000
