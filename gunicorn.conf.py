@@ -14,7 +14,7 @@ def post_worker_init(_worker: object) -> None:
     """Read the addresses and what their views import, and start the decoders: else the first visitor waits for it."""
     from django.urls import get_resolver
 
-    from classifier.decoding import upload_decoders
+    from common.photo_decoding import upload_decoders
 
     get_resolver().reverse_dict  # noqa: B018 - looking it up reads all of them
     upload_decoders().start()

@@ -66,7 +66,7 @@ def peak(process):  # not getrusage's, which begins with that of the process it 
         return 0
 decoders = {}
 try:
-    from classifier.decoding import upload_decoders
+    from common.photo_decoding import upload_decoders
     def watch():
         while True:
             for process in upload_decoders().processes:

@@ -167,7 +167,7 @@ def measure(items: Sequence[Item]) -> dict[str, Any]:
 
 def helpers() -> Roles:
     """Return the processes that work for this one: the embedded servers, and the decoders of photographs."""
-    from classifier.decoding import upload_decoders
+    from common.photo_decoding import upload_decoders
 
     return embedded() | {"decoder": [psutil.Process(pid) for pid in upload_decoders().processes]}
 

@@ -11,9 +11,9 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
 
-from classifier.decoding import decode_upload, open_descriptor, photo_header
 from common.fair_turns import NoTurn
 from common.object_storage import StorageDown, breaker, storage_faults
+from common.photo_decoding import decode_upload, open_descriptor, photo_header
 from common.photos.decoder_pool import Copies
 from common.photos.headers import Fault, Header, PictureError
 

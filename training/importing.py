@@ -21,9 +21,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils.text import slugify
 
-from classifier.decoding import decode_trusted
 from classifier.models import Category, CategoryAlias
 from common.object_storage import storage_faults
+from common.photo_decoding import decode_trusted
 from common.photos.headers import Fault, PictureError
 from training.examples import Incoming, Kept, keep
 from training.models import FEEDBACK, Example

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
 
-from classifier.decoding import decode_trusted, open_descriptor, upload_decoders
+from common.photo_decoding import decode_trusted, open_descriptor, upload_decoders
 from portal.photos import clean_photo
 from tests.conftest import picture, upload
 

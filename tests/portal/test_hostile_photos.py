@@ -68,7 +68,7 @@ def test_every_hostile_picture_is_read_or_refused(hostile: Hostile) -> None:
 
 
 def test_a_photo_that_takes_too_long_is_refused_and_the_next_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    from classifier.decoding import upload_decoders
+    from common.photo_decoding import upload_decoders
 
     monkeypatch.setattr(upload_decoders(), "seconds", 0.1)
     slow = repeated_scans(90, plain(size=(2000, 1500), progressive=True))

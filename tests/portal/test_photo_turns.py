@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from classifier.decoding import upload_decoders
 from common.object_storage import breaker
+from common.photo_decoding import upload_decoders
 from common.photos.decoder_pool import ORDINARY
 from portal import photos
 from portal.models import PhotoDraft, User
@@ -68,7 +68,7 @@ def test_the_api_says_when_to_send_the_photo_again(api: APIClient) -> None:
 def test_a_seller_whose_photo_is_being_decoded_delays_only_own_photos(
     seller: User, other_seller: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classifier.decoding.LONGEST_TURN", 0.01)
+    monkeypatch.setattr("common.photo_decoding.LONGEST_TURN", 0.01)
     with upload_decoders().turns.turn(seller.pk, ORDINARY, patience=1):
         with pytest.raises(photos.PhotoError) as refused:
             keep_photo(seller=seller, upload=upload())

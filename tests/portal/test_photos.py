@@ -146,7 +146,7 @@ def test_a_jpeg_with_hundreds_of_scans_is_refused_before_it_is_decoded() -> None
 
 
 def test_when_too_many_photos_come_in_at_once_some_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classifier.decoding.LONGEST_TURN", 0.01)
+    monkeypatch.setattr("common.photo_decoding.LONGEST_TURN", 0.01)
     with all_decoders_at_work():
         assert refused(picture()).status == 503
     assert clean_photo(upload())

@@ -3,7 +3,7 @@ from contextlib import ExitStack, contextmanager
 
 from django.conf import settings
 
-from classifier.decoding import upload_decoders
+from common.photo_decoding import upload_decoders
 from common.photos.decoder_pool import ORDINARY
 
 

@@ -8,9 +8,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from PIL import Image
 
 from classifier.answers import OUTAGES, Answer, Said, five_likeliest, shown
-from classifier.decoding import decode_trusted
 from classifier.models import Prediction
 from classifier.pipeline import predict_now
+from common.photo_decoding import decode_trusted
 from common.photos.headers import PictureError
 
 BAR = 30
