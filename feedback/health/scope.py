@@ -11,7 +11,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
-from feedback.days import DayField
+from common.date_fields import DayField
 from feedback.health.figures import BREAKDOWNS
 from feedback.health.reading import Only, Scope
 from feedback.health.references import Pair

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Modality, ModelVersion
-from feedback.days import DayField
+from common.date_fields import DayField
 from feedback.drift.looks import SCRIPTS, STOP_WORDS, UNKNOWN
 from feedback.models import Feedback, FeedbackQuerySet, Reason
 from feedback.reviewing.order import DIFFERENT
