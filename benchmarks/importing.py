@@ -36,9 +36,9 @@ def main() -> None:
     django.setup()
     from django.core.management import call_command
 
+    from common.tables.product_files import ProductFile
     from training.importing import Categories, import_products
     from training.models import Example
-    from training.sources import ProductFile
 
     call_command("migrate", verbosity=0)
     folder = Path(tempfile.mkdtemp(prefix="aisle-import-"))

@@ -25,9 +25,9 @@ from classifier.models import Category, CategoryAlias
 from common.object_storage import storage_faults
 from common.photo_decoding import decode_trusted
 from common.photos.headers import Fault, PictureError
+from common.tables.product_files import ProductFile, RowError, SourceError, SourceRow
 from training.examples import Incoming, Kept, keep
 from training.models import FEEDBACK, Example
-from training.sources import ProductFile, RowError, SourceError, SourceRow
 
 ROWS_AT_ONCE = 500
 LONGEST_ID = 120

@@ -13,9 +13,9 @@ from PIL import Image
 
 from classifier.models import Category, Modality
 from common.object_storage import storage_faults
+from common.tables.product_files import ProductFile, RowError, SourceRow
 from training.importing import Categories, small_copy
 from training.models import Example, Split
-from training.sources import ProductFile, RowError, SourceRow
 
 if TYPE_CHECKING:
     from datasets import Dataset

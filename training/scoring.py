@@ -16,9 +16,9 @@ from PIL import Image
 from classifier.answers import Answer, Question
 from classifier.models import Category, Prediction
 from classifier.pipeline import answer_now
+from common.tables.product_files import ProductFile, RowError, SourceRow
 from training.evaluate import Metrics, measure
 from training.importing import Categories, small_copy
-from training.sources import ProductFile, RowError, SourceRow
 
 ROWS_AT_ONCE = 64
 FIGURES = ("accuracy", "top5", "macro_f1", "log_loss", "ece")

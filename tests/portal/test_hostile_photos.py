@@ -7,11 +7,11 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
+from common.tables.product_files import RowError
 from portal.photos import PhotoError, clean_photo
 from tests.conftest import picture, upload
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
 from training.importing import small_copy
-from training.sources import RowError
 
 HOSTILE = all_hostile()
 BY_NAME = {hostile.name: hostile for hostile in HOSTILE}

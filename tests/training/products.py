@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from common.tables.product_files import ProductFile
 from training.importing import Categories, Report, import_products
-from training.sources import ProductFile
 
 COLUMNS = ("id", "title", "description", "category", "image")
 

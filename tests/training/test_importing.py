@@ -10,12 +10,12 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 
 from classifier.models import Category
+from common.tables.product_files import RowError, SourceError
 from tests.conftest import picture
 from tests.training.products import jpeg, take_in, write_table, write_zip
 from training.examples import words
 from training.importing import small_copy
 from training.models import Example, Split
-from training.sources import RowError, SourceError
 from training.splits import are_near
 
 pytestmark = pytest.mark.django_db

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from common.tables.product_files import LONGEST_ROW, ProductFile, RowError, SourceError, SourceRow
 from tests.training.products import jpeg, write_table, write_zip
-from training.sources import LONGEST_ROW, ProductFile, RowError, SourceError, SourceRow
 
 LIMIT = 100_000
 

@@ -14,11 +14,11 @@ from classifier import registry
 from classifier.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from common.object_storage import StorageDown
+from common.tables.product_files import ProductFile, SourceError
 from training import equivalence, labelled
 from training.equivalence import LEAST_ROWS, Check
 from training.importing import Categories
 from training.labelled import Product
-from training.sources import ProductFile, SourceError
 
 
 class Command(BaseCommand):

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from classifier import registry
 from classifier.answers import OUTAGES
+from common.tables.product_files import ProductFile, SourceError
 from training.importing import Categories
 from training.scoring import FIGURES, Scores, score
-from training.sources import ProductFile, SourceError
 
 
 class Command(BaseCommand):

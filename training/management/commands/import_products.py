@@ -8,10 +8,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from common.object_storage import StorageDown
+from common.tables.product_files import NAMES, ProductFile, SourceError
 from training.importing import Categories, Report, import_products
 from training.models import Split
 from training.snapshots import is_full
-from training.sources import NAMES, ProductFile, SourceError
 
 INTERRUPTED = 130
 
