@@ -57,8 +57,8 @@ def parse() -> argparse.Namespace:
 def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) -> dict[str, Any]:
     import torch
 
-    from classifier import engines
     from classifier.backbones import pick_device
+    from classifier.ml import engines
 
     torch.set_num_threads(threads)
     device = pick_device(None)
@@ -95,8 +95,8 @@ def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) ->
 
 
 def load(modality: str, name: str, cache: Path, threads: int) -> Call:
-    from classifier import engines
     from classifier.image import ImageModel
+    from classifier.ml import engines
     from classifier.text import TextModel
 
     folder = ROOT / "classifier" / "starter" / modality

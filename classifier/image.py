@@ -24,7 +24,7 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
-from classifier.engines import Batch, Engine, TorchEngine, pool
+from classifier.ml.engines import Batch, Engine, TorchEngine, pool
 
 __all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "Output", "to_rgb"]
 

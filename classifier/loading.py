@@ -111,8 +111,8 @@ def _read_familiar(version: ModelVersion) -> None:
 
 def _load(version: ModelVersion) -> Any:
     """Return the version's model; what was measured of its engines, in the row, says which of them may compute it."""
-    from classifier import engines
     from classifier.backbones import pick_device
+    from classifier.ml import engines
 
     device = pick_device(device_name())
     names = engines.candidates(settings.ENGINE, settings.ENGINE_PRECISION, device, version.engines)
@@ -132,8 +132,8 @@ def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
 
     Raises ArtifactError and StorageDown.
     """
-    from classifier import engines
     from classifier.image import ImageModel
+    from classifier.ml import engines
     from classifier.text import TextModel
 
     folder = published.fetch(version.path, version.checksum)
@@ -166,7 +166,7 @@ def device_name() -> str | None:
 
 
 def _threads() -> int:
-    from classifier.engines import cores
+    from classifier.ml.engines import cores
 
     return int(settings.ENGINE_THREADS) or cores()
 

@@ -22,9 +22,9 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
-from classifier.engines import Batch, Engine, TorchEngine
-from classifier.engines import pool as inputs_pool
 from classifier.lexical import Lexical, Pool
+from classifier.ml.engines import Batch, Engine, TorchEngine
+from classifier.ml.engines import pool as inputs_pool
 
 __all__ = ["Output", "Parts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
 

@@ -8,8 +8,9 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import engines, loading
+from classifier import loading
 from classifier.backbones import pick_device
+from classifier.ml import engines
 from classifier.models import ModelVersion
 from training import labelled
 from training.labelled import Product

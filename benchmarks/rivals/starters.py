@@ -29,9 +29,9 @@ class Starters:
     def __init__(self) -> None:
         import torch
 
-        from classifier import engines
         from classifier.ensemble import Rule
         from classifier.image import ImageModel
+        from classifier.ml import engines
         from classifier.text import TextModel
 
         torch.set_num_threads(THREADS)

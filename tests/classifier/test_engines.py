@@ -15,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from classifier import engines, loading, registry
-from classifier.engines import converted, cores, openvino_cpu
+from classifier import loading, registry
 from classifier.image import ImageModel
+from classifier.ml import engines
+from classifier.ml.engines import converted, cores, openvino_cpu
 from classifier.models import ModelVersion, Variant
 from classifier.services import STARTER
 from classifier.text import TextModel
@@ -89,7 +90,7 @@ def test_threads_may_share_a_model(cache: Path) -> None:
 
 FIRST_USES = """
 import os, sys, threading
-from classifier.engines import openvino_cpu
+from classifier.ml.engines import openvino_cpu
 openvino = openvino_cpu.runtime()
 sys.setswitchinterval(1e-6)
 both = threading.Barrier(2)
@@ -248,7 +249,7 @@ def test_a_converted_model_is_unloaded_with_its_network(cache: Path) -> None:
 def test_a_container_s_share_of_the_cores_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
     quota = tmp_path / "cpu.max"
-    monkeypatch.setattr("classifier.engines.threads.QUOTA", quota)
+    monkeypatch.setattr("classifier.ml.engines.threads.QUOTA", quota)
     for content, expected in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("", 8)):
         quota.write_text(content)
         assert cores() == expected

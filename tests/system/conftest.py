@@ -6,8 +6,8 @@ import pytest
 import torch
 from django.conf import settings
 
-from classifier import engines
 from classifier.image import ImageModel
+from classifier.ml import engines
 from classifier.services import STARTER
 from classifier.text import TextModel
 from tests.system.stack import Stack

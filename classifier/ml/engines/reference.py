@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from classifier.engines.base import Batch
+from classifier.ml.engines.base import Batch
 
 
 class TorchEngine:

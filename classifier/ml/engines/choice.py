@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from classifier.engines import openvino_cpu
-from classifier.engines.base import Encoder, Engine, EngineError
-from classifier.engines.converted import converted
-from classifier.engines.reference import TorchEngine
+from classifier.ml.engines import openvino_cpu
+from classifier.ml.engines.base import Encoder, Engine, EngineError
+from classifier.ml.engines.converted import converted
+from classifier.ml.engines.reference import TorchEngine
 
 log = logging.getLogger(__name__)
 

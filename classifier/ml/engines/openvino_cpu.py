@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines.base import Batch
+from classifier.ml.engines.base import Batch
 
 if TYPE_CHECKING:
     import openvino

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from classifier.engines import openvino_cpu
-from classifier.engines.base import Batch, Encoder
-from classifier.engines.reference import TorchEngine
+from classifier.ml.engines import openvino_cpu
+from classifier.ml.engines.base import Batch, Encoder
+from classifier.ml.engines.reference import TorchEngine
 
 if TYPE_CHECKING:
     import openvino
