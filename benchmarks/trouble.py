@@ -173,7 +173,8 @@ def starter(modality: str) -> "ModelVersion":
 
 def copy(modality: str) -> "ModelVersion":
     """Register the starter anew under another checksum, with the same weights."""
-    from classifier import artifact, registry
+    from classifier import registry
+    from classifier.ml import artifact
     from classifier.services import STARTER
 
     original = starter(modality)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from classifier import ensemble, loading, pair_rules, registry
-from classifier.artifact import ArtifactError
+from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
 from common.object_storage import StorageDown
 

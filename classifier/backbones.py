@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from classifier.artifact import BUNDLED_IMAGE, BUNDLED_TEXT, WEIGHTS, ArtifactError
+from classifier.ml.artifact import BUNDLED_IMAGE, BUNDLED_TEXT, WEIGHTS, ArtifactError
 
 # What an artifact's tensors begin with. The encoder's weights are those of the backbone but for: whole tensors
 # (ENCODER), differences as int8 steps of a scale for each first index (DELTA, SCALE), and differences B @ A of low

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.artifact import ArtifactError, read_config
 from classifier.backbones import (
     Output,
     Preprocess,
@@ -24,6 +23,7 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
+from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.engines import Batch, Engine, TorchEngine, pool
 
 __all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "Output", "to_rgb"]

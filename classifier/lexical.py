@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from classifier.artifact import CONFIG, WEIGHTS, ArtifactError
+from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

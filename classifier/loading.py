@@ -10,7 +10,7 @@ from django.db import DatabaseError
 from safetensors import SafetensorError
 
 from classifier import familiar, published, registry
-from classifier.artifact import ArtifactError
+from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
 from common.object_storage import StorageDown
 

@@ -13,8 +13,8 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, storages
 from filelock import FileLock
 
-from classifier import artifact
-from classifier.artifact import ArtifactError
+from classifier.ml import artifact
+from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion
 from common.object_storage import storage_faults
 

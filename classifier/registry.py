@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier import artifact, pair_rules, published
+from classifier import pair_rules, published
 from classifier.coverage import coverage_of, listed
+from classifier.ml import artifact
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import transaction
 
-from classifier import artifact, familiar, registry
-from classifier.artifact import ArtifactError
+from classifier import familiar, registry
+from classifier.ml import artifact
+from classifier.ml.artifact import ArtifactError
 from classifier.models import (
     Category,
     CategoryAlias,

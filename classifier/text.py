@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.artifact import ArtifactError, read_config
 from classifier.backbones import (
     Output,
     load_fine_tuned,
@@ -23,6 +22,7 @@ from classifier.backbones import (
     soften,
 )
 from classifier.lexical import Lexical, Pool
+from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.engines import Batch, Engine, TorchEngine
 from classifier.ml.engines import pool as inputs_pool
 

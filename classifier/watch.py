@@ -15,8 +15,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier import canary, registry, variants
-from classifier.artifact import ArtifactError
 from classifier.canary import Budget, Record
+from classifier.ml.artifact import ArtifactError
 from classifier.models import Fault, Modality, ModelVersion, Variant
 from common.object_storage import StorageDown
 

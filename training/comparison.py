@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier import registry
-from classifier.artifact import ArtifactError
 from classifier.coverage import active_categories
+from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement

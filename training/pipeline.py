@@ -19,8 +19,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import artifact, published, registry
+from classifier import published, registry
 from classifier.coverage import coverage_of
+from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from common.object_storage import StorageDown
 from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots

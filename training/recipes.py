@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
-from classifier.artifact import BUNDLED_IMAGE, BUNDLED_TEXT
+from classifier.ml.artifact import BUNDLED_IMAGE, BUNDLED_TEXT
 
 Modality = Literal["text", "image"]
 Method = Literal["head", "lora", "partial", "full"]

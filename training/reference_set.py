@@ -20,9 +20,9 @@ from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
 from classifier import loading, registry
-from classifier.artifact import ArtifactError
 from classifier.coverage import active_categories
 from classifier.ensemble import align
+from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import labelled_count, offer_hash
 from common.object_storage import storage_faults

@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.db import transaction
 
 from classifier import registry
-from classifier.artifact import ArtifactError
+from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion
 from common.object_storage import StorageDown
 from feedback.models import ErasureBatch, MonitoringReport

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
 from classifier import registry
-from classifier.artifact import ArtifactError
+from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion
 from common.object_storage import StorageDown
 

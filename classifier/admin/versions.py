@@ -17,10 +17,11 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import artifact, registry, reports
+from classifier import registry, reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
 from classifier.coverage import active_categories, coverage_of
+from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.side_by_side import at_the_gate, in_place_of_live, side_by_side
 from common import charts

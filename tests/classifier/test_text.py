@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier.artifact import ArtifactError, read_config, verify
+from classifier.ml.artifact import ArtifactError, read_config, verify
 from classifier.text import TextModel, join_text
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "text"

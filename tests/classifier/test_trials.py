@@ -16,7 +16,8 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import artifact, canary, records, registry, variants, watch
+from classifier import canary, records, registry, variants, watch
+from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.pipeline import classify
 from classifier.services import STARTER

@@ -12,8 +12,9 @@ from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 
-from classifier import artifact, registry, variants
+from classifier import registry, variants
 from classifier.coverage import active_categories
+from classifier.ml import artifact
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import offer_hash
 from portal.celery import app as celery_app

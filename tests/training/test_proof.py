@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier import artifact, registry
-from classifier.artifact import ArtifactError
+from classifier import registry
+from classifier.ml import artifact
+from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion
 from classifier.services import STARTER
 from classifier.text import TextModel

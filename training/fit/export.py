@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from classifier import artifact
 from classifier.backbones import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
 from classifier.lexical import Pool
+from classifier.ml import artifact
 from training.fit.stages import replace_bytes, write_json
 from training.recipes import ImageRecipe, Recipe, TextRecipe
 

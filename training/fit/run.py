@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.backbones import HEAD, read_tensors
 from classifier.image import ImageModel
 from classifier.lexical import Lexical
+from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.text import TextModel
 from training.corpus import Corpus
 from training.fit import export, lexical, world

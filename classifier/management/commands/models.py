@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import registry, reports, variants
-from classifier.artifact import ArtifactError
 from classifier.coverage import active_categories, coverage_of, listed
+from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.side_by_side import SideBySide, side_by_side
 from common.object_storage import StorageDown

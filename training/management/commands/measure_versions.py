@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from classifier import registry
-from classifier.artifact import ArtifactError
+from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from common.object_storage import StorageDown
 from training import reference_set
