@@ -57,8 +57,8 @@ def parse() -> argparse.Namespace:
 def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) -> dict[str, Any]:
     import torch
 
-    from classifier.backbones import pick_device
     from classifier.ml import engines
+    from classifier.ml.encoders import pick_device
 
     torch.set_num_threads(threads)
     device = pick_device(None)

@@ -30,7 +30,7 @@ from machine import machine
 from progress import say, track
 from torch.nn.functional import cross_entropy
 
-from classifier.backbones import load_text_backbone, pick_device
+from classifier.ml.encoders import load_text_backbone, pick_device
 from classifier.text import join_text
 from training.fit.data import Goals, Order, TokenRows
 from training.fit.features import Tokens

@@ -17,7 +17,7 @@ from classifier.models import Category, Modality, ModelVersion, Prediction, Vari
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
-    from classifier.backbones import Output
+    from classifier.ml.encoders import Output
 
 OUTAGES = (StorageDown, registry.NothingDeployed, ArtifactError)
 TOP = 5

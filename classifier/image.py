@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.backbones import (
+from classifier.ml.artifact import ArtifactError, read_config
+from classifier.ml.encoders import (
     Output,
     Preprocess,
     load_fine_tuned,
@@ -23,7 +24,6 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
-from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.engines import Batch, Engine, TorchEngine, pool
 
 __all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "Output", "to_rgb"]

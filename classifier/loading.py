@@ -111,8 +111,8 @@ def _read_familiar(version: ModelVersion) -> None:
 
 def _load(version: ModelVersion) -> Any:
     """Return the version's model; what was measured of its engines, in the row, says which of them may compute it."""
-    from classifier.backbones import pick_device
     from classifier.ml import engines
+    from classifier.ml.encoders import pick_device
 
     device = pick_device(device_name())
     names = engines.candidates(settings.ENGINE, settings.ENGINE_PRECISION, device, version.engines)

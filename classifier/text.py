@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.backbones import (
+from classifier.lexical import Lexical, Pool
+from classifier.ml.artifact import ArtifactError, read_config
+from classifier.ml.encoders import (
     Output,
     load_fine_tuned,
     load_head,
@@ -21,8 +23,6 @@ from classifier.backbones import (
     read_tensors,
     soften,
 )
-from classifier.lexical import Lexical, Pool
-from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.engines import Batch, Engine, TorchEngine
 from classifier.ml.engines import pool as inputs_pool
 

@@ -9,8 +9,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier import loading
-from classifier.backbones import pick_device
 from classifier.ml import engines
+from classifier.ml.encoders import pick_device
 from classifier.models import ModelVersion
 from training import labelled
 from training.labelled import Product

@@ -20,7 +20,7 @@ from training.models import Example, Split
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from classifier.backbones import Output
+    from classifier.ml.encoders import Output
     from training.corpus import Corpus
 
 ROWS_AT_ONCE = 64

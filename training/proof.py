@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.backbones import pick_device
 from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.encoders import pick_device
 from classifier.models import Modality, ModelVersion
 from training import answers as corpus_answers
 from training.card import model_card

@@ -190,7 +190,9 @@ class ImageRecipe(Recipe):
 
     modality: Modality = "image"
     backbone: str = BUNDLED_IMAGE
-    view: Literal["middle", "whole"] = "whole"  # what the model sees of a picture; see classifier.backbones.Preprocess
+    view: Literal["middle", "whole"] = (
+        "whole"  # what the model sees of a picture; see classifier.ml.encoders.Preprocess
+    )
     augmentation: Literal["none", "crop", "strong"] = "crop"  # strong: RandAugment too
     smallest_crop: float = 0.4  # share of the picture's area
     mixup: float = 0.0  # alpha of the Beta distribution; 0: pictures are not mixed

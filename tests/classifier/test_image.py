@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from classifier.backbones import load_image_backbone
 from classifier.image import ImageModel, to_rgb
 from classifier.ml.artifact import BUNDLED_IMAGE, ArtifactError, verify
+from classifier.ml.encoders import load_image_backbone
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "image"
 

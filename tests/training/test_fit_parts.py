@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from classifier.backbones import load_fine_tuned
 from classifier.lexical import Lexical
+from classifier.ml.encoders import load_fine_tuned
 from tests.training import fitting
 from training.fit import export, lexical
 from training.fit.calibrate import fit_pool, fit_temperature
@@ -200,8 +200,8 @@ def test_a_folded_head_reads_plain_embeddings_and_a_constant_dimension_keeps_it_
 
 
 def test_later_blocks_learn_faster_and_biases_do_not_decay() -> None:
-    from classifier.backbones import load_text_backbone
     from classifier.ml.artifact import BUNDLED_TEXT
+    from classifier.ml.encoders import load_text_backbone
     from training.fit.networks import TextBody, thaw
 
     recipe = default("text").but(method="partial", layers=2, layer_decay=0.5, encoder_rate=1e-4)

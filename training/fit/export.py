@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from classifier.backbones import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
 from classifier.lexical import Pool
 from classifier.ml import artifact
+from classifier.ml.encoders import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
 from training.fit.stages import replace_bytes, write_json
 from training.recipes import ImageRecipe, Recipe, TextRecipe
 
@@ -23,7 +23,7 @@ MODELS = 3
 
 
 def encoder_tensors(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """Return what has to be stored so that the backbone becomes the tuned encoder; see classifier.backbones."""
+    """Return what has to be stored so that the backbone becomes the tuned encoder; see classifier.ml.encoders."""
     tensors: dict[str, Tensor] = {}
     for name, before in pretrained.items():
         after = tuned[name]

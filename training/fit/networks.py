@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.backbones import Preprocess, build_head
+from classifier.ml.encoders import Preprocess, build_head
 from training.fit.progress import FitError
 from training.recipes import Recipe
 

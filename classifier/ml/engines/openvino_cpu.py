@@ -100,6 +100,6 @@ def _quiet() -> Any:
     """Keep transformers' remarks about a traced network out of a worker's log."""
     if "transformers" not in sys.modules:
         return nullcontext()
-    from classifier.backbones import quiet_transformers
+    from classifier.ml.encoders import quiet_transformers
 
     return quiet_transformers()
