@@ -65,8 +65,8 @@ def answered(data: Path) -> Answered:
 
 
 def _compute(data: Path, cache: Path) -> None:
-    from classifier.ensemble import align, combine
     from classifier.image import ImageModel
+    from classifier.ml.ensemble import align, combine
     from classifier.text import TextModel
 
     text, image = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")

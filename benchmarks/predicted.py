@@ -35,7 +35,7 @@ from products import (
 )  # fmt: skip
 from progress import say, track
 
-from classifier.ensemble import combine
+from classifier.ml.ensemble import combine
 from common.photos import copies
 from feedback.drift import looks
 from training import splits

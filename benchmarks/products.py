@@ -19,7 +19,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for this import, and for those of all benchmarks that import this file
 
-from classifier.ensemble import Rule  # noqa: E402
+from classifier.ml.ensemble import Rule  # noqa: E402
 
 STARTER = ROOT / "classifier" / "starter"
 BATCH = 32

@@ -64,7 +64,8 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def starters(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
-    from classifier import ensemble, pair_rules, registry
+    from classifier import pair_rules, registry
+    from classifier.ml import ensemble
     from training.answers import answers
 
     versions = {modality: registry.champion(modality) for modality in ("text", "image")}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import ensemble, loading, pair_rules, registry
+from classifier import loading, pair_rules, registry
+from classifier.ml import ensemble
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
 from common.object_storage import StorageDown

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from classifier import ensemble
+from classifier.ml import ensemble
 from classifier.models import EnsembleRule, Modality, ModelVersion
 
 log = logging.getLogger(__name__)

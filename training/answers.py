@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from classifier import loading
-from classifier.ensemble import align
+from classifier.ml.ensemble import align
 from classifier.models import Modality, ModelVersion
 from training.corpus import row_key
 from training.evaluate import Probabilities

@@ -21,8 +21,8 @@ from PIL import Image
 
 from classifier import loading, registry
 from classifier.coverage import active_categories
-from classifier.ensemble import align
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import labelled_count, offer_hash
 from common.object_storage import storage_faults

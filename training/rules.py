@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from classifier import loading, pair_rules, registry
-from classifier.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.paired import Values
 from training.answers import answers, rows_with_both

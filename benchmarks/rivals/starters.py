@@ -29,9 +29,9 @@ class Starters:
     def __init__(self) -> None:
         import torch
 
-        from classifier.ensemble import Rule
         from classifier.image import ImageModel
         from classifier.ml import engines
+        from classifier.ml.ensemble import Rule
         from classifier.text import TextModel
 
         torch.set_num_threads(THREADS)
@@ -50,7 +50,7 @@ class Starters:
 
     def answer(self, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
         """Return the five likeliest categories of each upload."""
-        from classifier.ensemble import align, combine, top_k
+        from classifier.ml.ensemble import align, combine, top_k
 
         photos = list(self.threads.map(decode, [photo for _title, _description, photo in uploads]))
         text = self.text.predict([upload[0] for upload in uploads], [upload[1] for upload in uploads])

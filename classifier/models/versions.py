@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from classifier.ensemble import Rule
+from classifier.ml.ensemble import Rule
 
 
 class Decision(StrEnum):
@@ -97,7 +97,7 @@ class Familiar(models.Model):
 
 
 class EnsembleRule(models.Model):
-    """How one text and one image version are combined: see `classifier.ensemble` for the kinds."""
+    """How one text and one image version are combined: see `classifier.ml.ensemble` for the kinds."""
 
     class Kind(models.TextChoices):
         ACCURACY_WEIGHTED = "accuracy-weighted", _("Accuracy-weighted mean")

@@ -130,6 +130,6 @@ def test_a_foreign_config_is_refused_by_name(folder: Path, name: str, value: obj
 
 
 def test_what_web_processes_import_brings_no_torch() -> None:
-    code = "import sys, classifier.ml.artifact, classifier.ensemble; sys.exit('torch' in sys.modules)"
+    code = "import sys, classifier.ml.artifact, classifier.ml.ensemble; sys.exit('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from classifier.ensemble import LOG_POOL, Array, Rule, align, combine, sure, top_k
+from classifier.ml.ensemble import LOG_POOL, Array, Rule, align, combine, sure, top_k
 
 
 def rows(*values: list[float]) -> Array:

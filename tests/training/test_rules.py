@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from classifier.ensemble import combine
+from classifier.ml.ensemble import combine
 from classifier.models import EnsembleRule, ModelVersion
 from training.corpus import Corpus
 from training.evaluate import Probabilities, Targets, log_loss
