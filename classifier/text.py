@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.lexical import Lexical, Pool
 from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.encoders import (
     Output,
@@ -25,6 +24,7 @@ from classifier.ml.encoders import (
 )
 from classifier.ml.engines import Batch, Engine, TorchEngine
 from classifier.ml.engines import pool as inputs_pool
+from classifier.ml.ngrams import Lexical, Pool
 
 __all__ = ["Output", "Parts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
 

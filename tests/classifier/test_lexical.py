@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from classifier.lexical import Lexical, Pool, count, lexical_text, weigh
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.ngrams import Lexical, Pool, count, lexical_text, weigh
 from classifier.text import TextModel
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "text"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from classifier.lexical import Lexical
 from classifier.ml.encoders import load_fine_tuned
+from classifier.ml.ngrams import Lexical
 from tests.training import fitting
 from training.fit import export, lexical
 from training.fit.calibrate import fit_pool, fit_temperature
@@ -218,7 +218,7 @@ def test_later_blocks_learn_faster_and_biases_do_not_decay() -> None:
 def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from classifier.lexical import count, lexical_text
+    from classifier.ml.ngrams import count, lexical_text
 
     recipe = fitting.recipe("text", "head", lexical_strengths=(10.0,), class_power=0.0, source_power=0.0)
     corpus = fitting.corpus(tmp_path / "corpus")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from classifier.lexical import Pool
+from classifier.ml.ngrams import Pool
 
 # How far a model may be from honest before its temperature is of no use.
 LEAST, MOST = 0.05, 20.0

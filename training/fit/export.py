@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from classifier.lexical import Pool
 from classifier.ml import artifact
 from classifier.ml.encoders import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
+from classifier.ml.ngrams import Pool
 from training.fit.stages import replace_bytes, write_json
 from training.recipes import ImageRecipe, Recipe, TextRecipe
 

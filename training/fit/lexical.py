@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from classifier.lexical import BLOCKS, Lexical, count, lexical_text
+from classifier.ml.ngrams import BLOCKS, Lexical, count, lexical_text
 from training.fit import world
 from training.fit.features import texts
 from training.fit.job import Table
@@ -181,7 +181,7 @@ class _Features(_Chunks):
 
 
 def _features(counts: _Chunks, keys: tuple[Ints, Ints], idf: Floats, folder: Path) -> _Features:
-    from classifier.lexical import HASHES
+    from classifier.ml.ngrams import HASHES
 
     features = _Features(folder, len(idf))
     nothing = torch.zeros(len(idf), 1)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from classifier.image import ImageModel
-from classifier.lexical import Lexical
 from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.ml.encoders import HEAD, read_tensors
+from classifier.ml.ngrams import Lexical
 from classifier.text import TextModel
 from training.corpus import Corpus
 from training.fit import export, lexical, world
@@ -245,8 +245,8 @@ def fit(job: Job, progress: Progress) -> None:
 
 def write_answers(path: Path, table: Table, answers: Answers, folder: Path) -> None:
     """Write keys, targets, probabilities and logits_before of one split, as the artifact in `folder` answers."""
-    from classifier.lexical import Pool
     from classifier.ml.encoders import soften
+    from classifier.ml.ngrams import Pool
 
     config = read_config(folder)
     logits = answers.encoder
