@@ -67,7 +67,7 @@ def answered(data: Path) -> Answered:
 def _compute(data: Path, cache: Path) -> None:
     from classifier.image import ImageModel
     from classifier.ml.ensemble import align, combine
-    from classifier.text import TextModel
+    from classifier.ml.text_model import TextModel
 
     text, image = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")
     slug, photos = slugs(), Photos(data)

@@ -97,7 +97,7 @@ def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) ->
 def load(modality: str, name: str, cache: Path, threads: int) -> Call:
     from classifier.image import ImageModel
     from classifier.ml import engines
-    from classifier.text import TextModel
+    from classifier.ml.text_model import TextModel
 
     folder = ROOT / "classifier" / "starter" / modality
     model: Any = TextModel.load(folder) if modality == "text" else ImageModel.load(folder)

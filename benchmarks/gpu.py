@@ -74,7 +74,7 @@ def prepare(modality: str, precision: str, items: Sequence[Item]) -> dict[str, C
 
     from classifier.image import ImageModel, crop
     from classifier.ml import engines
-    from classifier.text import TextModel, join_text
+    from classifier.ml.text_model import TextModel, join_text
 
     folder = ROOT / "classifier" / "starter" / modality
     model: Any = (TextModel if modality == "text" else ImageModel).load(folder, "cuda")

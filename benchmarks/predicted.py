@@ -143,7 +143,7 @@ def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
     import torch
 
     from classifier.image import ImageModel
-    from classifier.text import TextModel
+    from classifier.ml.text_model import TextModel
 
     texts, images = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")
     assert texts.labels == images.labels

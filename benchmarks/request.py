@@ -176,7 +176,7 @@ def models(items: Sequence[Item]) -> dict[str, float]:
     """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
     from classifier import loading, registry
     from classifier.image import crop
-    from classifier.text import join_text
+    from classifier.ml.text_model import join_text
 
     deployed = registry.deployed()
     text = loading.load_text(deployed["text"][0].version)

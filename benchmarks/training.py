@@ -31,7 +31,7 @@ from progress import say, track
 from torch.nn.functional import cross_entropy
 
 from classifier.ml.encoders import load_text_backbone, pick_device
-from classifier.text import join_text
+from classifier.ml.text_model import join_text
 from training.fit.data import Goals, Order, TokenRows
 from training.fit.features import Tokens
 from training.fit.networks import Network, Scale, TextBody, groups, new_head, thaw

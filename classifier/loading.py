@@ -16,7 +16,7 @@ from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.image import ImageModel
-    from classifier.text import TextModel
+    from classifier.ml.text_model import TextModel
     from classifier.unusual import Unusual
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
     """
     from classifier.image import ImageModel
     from classifier.ml import engines
-    from classifier.text import TextModel
+    from classifier.ml.text_model import TextModel
 
     folder = published.fetch(version.path, version.checksum)
     kind: Any = TextModel if version.modality == Modality.TEXT else ImageModel

@@ -166,7 +166,7 @@ def _answers_again(fitted: Fitted, corpus: "Corpus") -> tuple[float, str]:
 def load(fitted: Fitted) -> Any:
     """Return the fitted model as it will serve. Raises ArtifactError when it is unusable."""
     if fitted.modality == Modality.TEXT:
-        from classifier.text import TextModel
+        from classifier.ml.text_model import TextModel
 
         return TextModel.load(fitted.folder)
     from classifier.image import ImageModel

@@ -32,7 +32,7 @@ class Starters:
         from classifier.image import ImageModel
         from classifier.ml import engines
         from classifier.ml.ensemble import Rule
-        from classifier.text import TextModel
+        from classifier.ml.text_model import TextModel
 
         torch.set_num_threads(THREADS)
         folder = ROOT / "classifier" / "starter"

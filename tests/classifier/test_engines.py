@@ -19,9 +19,9 @@ from classifier import loading, registry
 from classifier.image import ImageModel
 from classifier.ml import engines
 from classifier.ml.engines import converted, cores, openvino_cpu
+from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
 from classifier.services import STARTER
-from classifier.text import TextModel
 from tests.classifier.test_registry import variant_of
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ngrams import Lexical, Pool, count, lexical_text, weigh
-from classifier.text import TextModel
+from classifier.ml.text_model import TextModel
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "text"
 TITLES = ["Bosch drill 18V", "red running shoe", "drill bit set", "shoe laces, red"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from classifier.ml.artifact import ArtifactError, read_config, verify
-from classifier.text import TextModel, join_text
+from classifier.ml.text_model import TextModel, join_text
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "text"
 

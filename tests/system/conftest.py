@@ -8,8 +8,8 @@ from django.conf import settings
 
 from classifier.image import ImageModel
 from classifier.ml import engines
+from classifier.ml.text_model import TextModel
 from classifier.services import STARTER
-from classifier.text import TextModel
 from tests.system.stack import Stack
 
 

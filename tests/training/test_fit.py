@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from classifier.image import ImageModel
 from classifier.ml.artifact import read_config
-from classifier.text import TextModel
+from classifier.ml.text_model import TextModel
 from tests.training import fitting
 from training.corpus import Corpus, Row
 from training.fit.job import Job

@@ -8,9 +8,9 @@ import pytest
 from classifier import registry
 from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion
 from classifier.services import STARTER
-from classifier.text import TextModel
 from training import proof
 from training.corpus import Corpus
 

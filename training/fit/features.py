@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from classifier.image import ImageEncoder
-from classifier.text import TextEncoder, join_text
+from classifier.ml.text_model import TextEncoder, join_text
 from training.fit import world
 from training.fit.job import Table
 from training.fit.progress import FitError, Progress

@@ -91,7 +91,7 @@ class Given(nn.Module):
 
 
 class TextBody(nn.Module):
-    """A transformer with mean pooling, as classifier.text embeds."""
+    """A transformer with mean pooling, as classifier.ml.text_model embeds."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from classifier.image import ImageModel
 from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.ml.encoders import HEAD, read_tensors
 from classifier.ml.ngrams import Lexical
-from classifier.text import TextModel
+from classifier.ml.text_model import TextModel
 from training.corpus import Corpus
 from training.fit import export, lexical, world
 from training.fit.calibrate import fit_pool, fit_temperature

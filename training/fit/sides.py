@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from classifier.image import ImageEncoder, ImageModel
 from classifier.ml.encoders import load_image_backbone, load_text_backbone, pick_device
-from classifier.text import TextEncoder, TextModel
+from classifier.ml.text_model import TextEncoder, TextModel
 from training.fit import features, world
 from training.fit.data import Goals, PhotoRows, Rows, TokenRows
 from training.fit.features import Floats
