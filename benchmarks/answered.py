@@ -65,8 +65,8 @@ def answered(data: Path) -> Answered:
 
 
 def _compute(data: Path, cache: Path) -> None:
-    from classifier.image import ImageModel
     from classifier.ml.ensemble import align, combine
+    from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
     text, image = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")

@@ -95,8 +95,8 @@ def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) ->
 
 
 def load(modality: str, name: str, cache: Path, threads: int) -> Call:
-    from classifier.image import ImageModel
     from classifier.ml import engines
+    from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
     folder = ROOT / "classifier" / "starter" / modality

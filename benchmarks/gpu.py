@@ -72,8 +72,8 @@ def prepare(modality: str, precision: str, items: Sequence[Item]) -> dict[str, C
     """Return the calls that are timed, for one batch."""
     import torch
 
-    from classifier.image import ImageModel, crop
     from classifier.ml import engines
+    from classifier.ml.image_model import ImageModel, crop
     from classifier.ml.text_model import TextModel, join_text
 
     folder = ROOT / "classifier" / "starter" / modality

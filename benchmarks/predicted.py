@@ -142,7 +142,7 @@ def predicted(data: Path | None, cache: Path, *, quick: bool = False) -> Predict
 def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
     import torch
 
-    from classifier.image import ImageModel
+    from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
     texts, images = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")

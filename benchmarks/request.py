@@ -175,7 +175,7 @@ def helpers() -> Roles:
 def models(items: Sequence[Item]) -> dict[str, float]:
     """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
     from classifier import loading, registry
-    from classifier.image import crop
+    from classifier.ml.image_model import crop
     from classifier.ml.text_model import join_text
 
     deployed = registry.deployed()

@@ -15,7 +15,7 @@ from classifier.models import Modality, ModelVersion, Variant
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
-    from classifier.image import ImageModel
+    from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
     from classifier.unusual import Unusual
 
@@ -132,8 +132,8 @@ def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
 
     Raises ArtifactError and StorageDown.
     """
-    from classifier.image import ImageModel
     from classifier.ml import engines
+    from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
     folder = published.fetch(version.path, version.checksum)

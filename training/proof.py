@@ -169,6 +169,6 @@ def load(fitted: Fitted) -> Any:
         from classifier.ml.text_model import TextModel
 
         return TextModel.load(fitted.folder)
-    from classifier.image import ImageModel
+    from classifier.ml.image_model import ImageModel
 
     return ImageModel.load(fitted.folder)

@@ -29,9 +29,9 @@ class Starters:
     def __init__(self) -> None:
         import torch
 
-        from classifier.image import ImageModel
         from classifier.ml import engines
         from classifier.ml.ensemble import Rule
+        from classifier.ml.image_model import ImageModel
         from classifier.ml.text_model import TextModel
 
         torch.set_num_threads(THREADS)

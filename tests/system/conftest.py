@@ -6,8 +6,8 @@ import pytest
 import torch
 from django.conf import settings
 
-from classifier.image import ImageModel
 from classifier.ml import engines
+from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.services import STARTER
 from tests.system.stack import Stack

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from classifier.image import ImageModel
 from classifier.ml.artifact import read_config
+from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from tests.training import fitting
 from training.corpus import Corpus, Row

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from classifier.image import crop, to_rgb
 from classifier.ml.encoders import Preprocess
+from classifier.ml.image_model import crop, to_rgb
 from training.fit.features import Floats, Tokens, images
 from training.fit.job import Table
 from training.recipes import ImageRecipe

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from classifier.image import ImageEncoder
+from classifier.ml.image_model import ImageEncoder
 from classifier.ml.text_model import TextEncoder, join_text
 from training.fit import world
 from training.fit.job import Table

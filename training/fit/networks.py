@@ -104,7 +104,7 @@ class TextBody(nn.Module):
 
 
 class ImageBody(nn.Module):
-    """A convolutional network over bytes (n, 3, height, width), as classifier.image embeds."""
+    """A convolutional network over bytes (n, 3, height, width), as classifier.ml.image_model embeds."""
 
     mean: Tensor
     std: Tensor

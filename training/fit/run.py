@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.image import ImageModel
 from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.ml.encoders import HEAD, read_tensors
+from classifier.ml.image_model import ImageModel
 from classifier.ml.ngrams import Lexical
 from classifier.ml.text_model import TextModel
 from training.corpus import Corpus

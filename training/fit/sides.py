@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.image import ImageEncoder, ImageModel
 from classifier.ml.encoders import load_image_backbone, load_text_backbone, pick_device
+from classifier.ml.image_model import ImageEncoder, ImageModel
 from classifier.ml.text_model import TextEncoder, TextModel
 from training.fit import features, world
 from training.fit.data import Goals, PhotoRows, Rows, TokenRows
