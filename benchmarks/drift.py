@@ -17,7 +17,7 @@ from machine import machine
 from predicted import UNSEEN, Predicted, load, parser, together
 from progress import say, track
 
-from classifier.unusual import QUANTILE, Unusual
+from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from feedback.drift import inputs, looks
 from feedback.drift.compare import compare, drifted
 from feedback.drift.summary import Layout, Rows, Summary

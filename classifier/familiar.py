@@ -6,8 +6,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from classifier.ml.out_of_distribution import Unusual
 from classifier.models import Familiar, ModelVersion
-from classifier.unusual import Unusual
 
 
 def read(version: ModelVersion) -> Unusual | None:

@@ -16,8 +16,8 @@ from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.ml.image_model import ImageModel
+    from classifier.ml.out_of_distribution import Unusual
     from classifier.ml.text_model import TextModel
-    from classifier.unusual import Unusual
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier import familiar, loading
+from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from classifier.models import Familiar, Modality, ModelVersion
-from classifier.unusual import QUANTILE, Unusual
 from training import labelled
 from training.labelled import Product
 from training.models import Split

@@ -11,8 +11,8 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from classifier import familiar, loading
+from classifier.ml.out_of_distribution import Unusual
 from classifier.models import Familiar, ModelVersion, Variant
-from classifier.unusual import Unusual
 from portal.models import Product, User
 from tests.classifier.test_archive import finish, read
 
