@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Count, Q
 from django.utils.translation import gettext_lazy as _
 
-from classifier.categories import Category
+from classifier.models.category import Category
 from classifier.models.predictions import Prediction
 from classifier.models.versions import Modality, ModelVersion
 
