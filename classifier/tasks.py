@@ -9,8 +9,8 @@ from django.db import DatabaseError, connection, transaction
 from kombu.exceptions import OperationalError
 
 from classifier import archive, records, watch
-from classifier.archivable import archive_due
 from classifier.models import Prediction
+from classifier.models.archivable import archive_due
 from classifier.pipeline import classify
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 from celery import shared_task
 
 from classifier import archive
-from classifier.archivable import archive_due
+from classifier.models.archivable import archive_due
 from feedback.models import Feedback
 from feedback.reviewing.order import place_new
 from feedback.reviewing.proposals import propose

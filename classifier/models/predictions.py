@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
-from classifier.archivable import Archivable, ArchivableQuerySet
+from classifier.models.archivable import Archivable, ArchivableQuerySet
 from classifier.models.versions import Modality, ModelVersion
 
 if TYPE_CHECKING:

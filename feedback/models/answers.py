@@ -8,8 +8,8 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from classifier.archivable import Archivable, ArchivableQuerySet
 from classifier.models import VECTORS, Category, Prediction
+from classifier.models.archivable import Archivable, ArchivableQuerySet
 from feedback.models.cases import Case as FraudCase
 from feedback.models.reviews import Queued
 

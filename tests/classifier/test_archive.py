@@ -11,8 +11,8 @@ from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
 from classifier import archive
-from classifier.archivable import archive_due
 from classifier.models import Category, Deployment, ModelVersion, Prediction, Variant
+from classifier.models.archivable import archive_due
 from classifier.services import register_starters
 from classifier.tasks import archive_pending, classify_pending
 from feedback.services import record_feedback
