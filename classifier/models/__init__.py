@@ -1,5 +1,5 @@
 from classifier.models.category import Category, CategoryAlias
-from classifier.models.predictions import VECTORS, Fault, Prediction, ShadowAnswer
+from classifier.models.prediction import VECTORS, Fault, Prediction, ShadowAnswer
 from classifier.models.reference import ReferenceAnswer, ReferenceProduct
 from classifier.models.versions import Decision, Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
 
