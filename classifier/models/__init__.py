@@ -1,6 +1,6 @@
 from classifier.models.category import Category, CategoryAlias
 from classifier.models.prediction import VECTORS, Fault, Prediction, ShadowAnswer
-from classifier.models.reference import ReferenceAnswer, ReferenceProduct
+from classifier.models.reference_product import ReferenceAnswer, ReferenceProduct
 from classifier.models.versions import Decision, Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
 
 __all__ = [
