@@ -1,7 +1,15 @@
 from classifier.models.category import Category, CategoryAlias
+from classifier.models.model_version import (
+    Decision,
+    Deployment,
+    EnsembleRule,
+    Familiar,
+    Modality,
+    ModelVersion,
+    Variant,
+)
 from classifier.models.prediction import VECTORS, Fault, Prediction, ShadowAnswer
 from classifier.models.reference_product import ReferenceAnswer, ReferenceProduct
-from classifier.models.versions import Decision, Deployment, EnsembleRule, Familiar, Modality, ModelVersion, Variant
 
 __all__ = [
     "VECTORS",

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
 from classifier.models.archivable import Archivable, ArchivableQuerySet
-from classifier.models.versions import Modality, ModelVersion
+from classifier.models.model_version import Modality, ModelVersion
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

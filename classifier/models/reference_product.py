@@ -7,8 +7,8 @@ from django.db.models import Count, Q
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models.category import Category
+from classifier.models.model_version import Modality, ModelVersion
 from classifier.models.prediction import Prediction
-from classifier.models.versions import Modality, ModelVersion
 
 # A category with this many labelled products of the installation's own is no longer measured on the starter's.
 ENOUGH_OWN = 20
