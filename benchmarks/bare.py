@@ -31,9 +31,10 @@ class Bare:
     """The same models in one process, with no portal round them."""
 
     def __init__(self) -> None:
-        from classifier import loading, registry
+        from classifier import loading
+        from classifier.registry import deployments
 
-        variants = registry.deployed()
+        variants = deployments.deployed()
         self.text = loading.load_text(variants["text"][0].version)
         self.image = loading.load_image(variants["image"][0].version)
 
@@ -68,9 +69,10 @@ class Eager(Bare):
     """The same with torch eager in float32, channels_last: what anyone would write first."""
 
     def __init__(self) -> None:
-        from classifier import loading, registry
+        from classifier import loading
+        from classifier.registry import deployments
 
-        variants = registry.deployed()
+        variants = deployments.deployed()
         names = ("torch f32 cpu",)
         self.text = loading.load_fresh(variants["text"][0].version, names)
         self.image = loading.load_fresh(variants["image"][0].version, names)

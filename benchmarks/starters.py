@@ -64,11 +64,12 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def starters(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
-    from classifier import pair_rules, registry
+    from classifier import pair_rules
     from classifier.ml import ensemble
+    from classifier.registry import deployments
     from training.answers import answers
 
-    versions = {modality: registry.champion(modality) for modality in ("text", "image")}
+    versions = {modality: deployments.champion(modality) for modality in ("text", "image")}
 
     def ask(modality: str, rows: list[dict[str, str]]) -> Any:
         return answers(versions[modality], corpus, "test", [row["key"] for row in rows], corpus.labels)

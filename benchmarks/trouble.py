@@ -154,27 +154,27 @@ class Versions:
     def deploy_next(self) -> "ModelVersion":
         from django.db import connection
 
-        from classifier import registry
+        from classifier.registry import deployments
 
         version = next(self._next)
         connection.close()  # the database may have restarted
-        registry.deploy(version)
+        deployments.deploy(version)
         connection.close()
         self.deployed.append(version)
         return version
 
 
 def starter(modality: str) -> "ModelVersion":
-    from classifier import registry
+    from classifier.registry import deployments
 
-    (variant,) = registry.live(modality)
+    (variant,) = deployments.live(modality)
     return variant.version
 
 
 def copy(modality: str) -> "ModelVersion":
     """Register the starter anew under another checksum, with the same weights."""
-    from classifier import registry
     from classifier.ml import artifact
+    from classifier.registry import deployments
     from classifier.services import STARTER
 
     original = starter(modality)
@@ -184,7 +184,7 @@ def copy(modality: str) -> "ModelVersion":
     card = folder / artifact.CARD
     card.write_text(card.read_text() + "\nThe same weights once more.\n")
     artifact.seal(folder)
-    version = registry.register(folder, name="copy")
+    version = deployments.register(folder, name="copy")
     version.engines = original.engines
     version.save(update_fields=["engines"])
     return version

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import loading, pair_rules, registry
+from classifier import loading, pair_rules
 from classifier.ml import ensemble
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.ml.encoders import Output
 
-OUTAGES = (StorageDown, registry.NothingDeployed, ArtifactError)
+OUTAGES = (StorageDown, deployments.NothingDeployed, ArtifactError)
 TOP = 5
 ALONE = "alone"  # the rule of a product that one model alone could answer
 REFERENCE = "torch fp32"  # the engine of a model that names none
@@ -106,7 +107,7 @@ def answer(questions: Sequence[Question], categories: Sequence[Category]) -> tup
     fails that nobody can stand in for.
     """
     slugs = [category.slug for category in categories]
-    live = registry.deployed()
+    live = deployments.deployed()
     troubles: list[Trouble] = []
     parts = [part for modality in Modality.values for part in _parts(live[modality], modality, questions, troubles)]
     answers = [Answer() for _question in questions]
@@ -173,7 +174,7 @@ def _parts(
     for row, question in enumerate(questions):
         if question.is_for(modality):
             key = question.prediction.variant_key or question.prediction.pk
-            chosen[registry.choose_variant(variants, key)].append(row)
+            chosen[deployments.choose_variant(variants, key)].append(row)
     groups: dict[ModelVersion, list[int]] = defaultdict(list)
     for version, rows in chosen.items():
         standing = loading.standing(version)

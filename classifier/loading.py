@@ -9,9 +9,10 @@ from django.conf import settings
 from django.db import DatabaseError
 from safetensors import SafetensorError
 
-from classifier import familiar, published, registry
+from classifier import familiar, published
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
@@ -67,14 +68,14 @@ def standing(version: ModelVersion) -> ModelVersion:
             return candidate
         except (ArtifactError, StorageDown) as error:
             reason = reason or error
-            candidate = registry.replaced_by(candidate) or version
-    raise reason or registry.NothingDeployed(str(version))
+            candidate = deployments.replaced_by(candidate) or version
+    raise reason or deployments.NothingDeployed(str(version))
 
 
 def load_deployed() -> None:
     """Load what is deployed, so that nobody waits for it. What can't be loaded now is tried when it is needed."""
     try:
-        for variants in registry.deployed().values():
+        for variants in deployments.deployed().values():
             for variant in variants:
                 standing(variant.version)
         _limit_torch()
@@ -89,7 +90,7 @@ def _try(version: ModelVersion) -> None:
     try:
         (load_text if version.modality == Modality.TEXT else load_image)(version)
     except (ArtifactError, StorageDown) as error:
-        before = registry.replaced_by(version)
+        before = deployments.replaced_by(version)
         if before:  # with nobody to answer in its place, it is tried again at once
             log.error("%s is deployed but can't be loaded (%s); trying %s in its place.", version, error, before)
             _broken[version.checksum] = time.monotonic() + BROKEN_FOR

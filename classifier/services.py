@@ -9,7 +9,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import transaction
 
-from classifier import familiar, registry
+from classifier import familiar
 from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
 from classifier.models import (
@@ -22,6 +22,7 @@ from classifier.models import (
     ReferenceProduct,
     Variant,
 )
+from classifier.registry import deployments
 from common.object_storage import StorageDown, storage_faults
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ def register_starters() -> list[Variant]:
         serving = Variant.objects.filter(version__modality=modality)
         is_new = not version.deployments.exists()
         if not serving.exists() or (is_new and not serving.exclude(version__name__startswith=STARTER_NAME).exists()):
-            registry.deploy(version)
+            deployments.deploy(version)
     rule = json.loads((STARTER / "ensemble.json").read_text())
     if all(rule[modality] == version.checksum for modality, version in versions.items()):
         EnsembleRule.objects.get_or_create(
@@ -75,7 +76,7 @@ def fill_labels() -> None:
     """
     for version in ModelVersion.objects.filter(labels=[]).defer("metrics"):
         with suppress(ArtifactError, StorageDown):
-            registry.labels_of(version)
+            deployments.labels_of(version)
 
 
 @transaction.atomic
@@ -140,7 +141,7 @@ def _store_reference_photo(product: ReferenceProduct) -> None:
 
 def _register_starter(folder: Path) -> ModelVersion:
     checksum = artifact.verify(folder)
-    version = registry.register(folder, name=f"{STARTER_NAME} {checksum[:8]}")
+    version = deployments.register(folder, name=f"{STARTER_NAME} {checksum[:8]}")
     checks = json.loads(STARTER_ENGINES.read_text()).get(checksum)
     if checks and not version.engines:
         version.engines = checks

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 
-from classifier import registry
 from classifier.answers import Answer, Question, Said, ask, in_words, shown
 from classifier.models import Category, Modality, ModelVersion, Prediction, ShadowAnswer
+from classifier.registry import deployments
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def look_on(answered: Sequence[Answered], categories: Sequence[Category]) -> Non
     They are asked only when no seller's product is due: what they see is a sample, taken when there is time.
     """
     try:
-        shadows = registry.shadows()
+        shadows = deployments.shadows()
         if not any(shadows.values()) or Prediction.objects.due().exists():
             return
         for modality in Modality.values:

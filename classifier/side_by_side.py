@@ -9,11 +9,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from classifier import registry, reports
+from classifier import reports
 from classifier.coverage import Coverage, coverage_of
 from classifier.models import ModelVersion
 from classifier.paired import PairedFigure, PairedFigures
 from classifier.reference_set import compare_on_reference, labelled_count
+from classifier.registry import deployments
 
 # With fewer of the reference products that both answered, measuring them again is offered.
 ENOUGH_MEASURED = 0.9
@@ -51,7 +52,7 @@ class SideBySide:
 
 def in_place_of_live(after: ModelVersion) -> SideBySide:
     """Compare a version with the champion; what would be lost is what any other live version suggests."""
-    serving = [variant.version for variant in registry.live(after.modality) if variant.version != after]
+    serving = [variant.version for variant in deployments.live(after.modality) if variant.version != after]
     labels = {label for version in serving for label in version.labels}
     return side_by_side(serving[0] if serving else None, after, served=labels)
 

@@ -11,9 +11,10 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import published, registry
+from classifier import published
 from classifier.models import Deployment, ModelVersion, Variant
-from classifier.registry import NotDeployable
+from classifier.registry import deployments
+from classifier.registry.deployments import NotDeployable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -36,9 +37,9 @@ def start_test(
     a weight that leaves nothing for the others, or when nothing serves; LosesCategories as `registry.deploy` does;
     ArtifactError and StorageDown for stored files that are damaged or can't be read.
     """
-    registry.refuse_rejected(version)
+    deployments.refuse_rejected(version)
     if not accepts_loss:
-        registry.refuse_loss(version)
+        deployments.refuse_loss(version)
     published.verify_stored(version)
     with transaction.atomic():
         serving = _locked(version.modality, seen)
@@ -51,13 +52,13 @@ def start_test(
                 _("A share must be from 1 to %(most)d %%, not %(weight)d %%.")
                 % {"most": WHOLE - len(serving), "weight": weight}
             )
-        registry.carry_rules_over(version, in_place_of=serving[0].version)
+        deployments.carry_rules_over(version, in_place_of=serving[0].version)
         _give({each.version: each.weight for each in serving}, WHOLE - weight)
         variant, _is_new = Variant.objects.update_or_create(
             version=version,
             defaults={"role": Variant.Role.LIVE, "weight": weight, "deployed_at": timezone.now()},
         )
-        registry.note_change(version, kind=Deployment.Kind.TEST, by=by, note=note, replaced=serving[0].version)
+        deployments.note_change(version, kind=Deployment.Kind.TEST, by=by, note=note, replaced=serving[0].version)
     return variant
 
 
@@ -82,9 +83,9 @@ def set_weights(
             raise NotDeployable(_("The shares must be from 1 on and sum to 100 %."))
         for version, weight in weights.items():
             Variant.objects.filter(version=version).update(weight=weight)
-        champion = registry.live(modality)[0].version
-        registry.note_change(champion, kind=Deployment.Kind.WEIGHTS, by=by, note=note)
-    return registry.live(modality)
+        champion = deployments.live(modality)[0].version
+        deployments.note_change(champion, kind=Deployment.Kind.WEIGHTS, by=by, note=note)
+    return deployments.live(modality)
 
 
 def start_shadow(
@@ -100,7 +101,7 @@ def start_shadow(
         if Variant.objects.filter(version=version).exists():
             raise NotDeployable(_("%(version)s is at work already.") % {"version": version})
         variant = Variant.objects.create(version=version, role=Variant.Role.SHADOW, weight=0)
-        registry.note_change(version, kind=Deployment.Kind.SHADOW, by=by, note=note)
+        deployments.note_change(version, kind=Deployment.Kind.SHADOW, by=by, note=note)
     return variant
 
 
@@ -122,11 +123,11 @@ def stop(
     variant.delete()
     if variant.is_live:
         _give(rest, WHOLE)
-    registry.note_change(version, kind=Deployment.Kind.STOP, by=by, note=note)
+    deployments.note_change(version, kind=Deployment.Kind.STOP, by=by, note=note)
     if len(rest) == 1 and variant.is_live:
         (winner,) = rest
-        if winner != registry.last_whole(version.modality):
-            registry.note_change(winner, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=version)
+        if winner != deployments.last_whole(version.modality):
+            deployments.note_change(winner, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=version)
 
 
 def promote(
@@ -146,7 +147,7 @@ def promote(
     with transaction.atomic():
         serving = _locked(version.modality, seen)
         if not accepts_loss:
-            registry.refuse_loss(version)
+            deployments.refuse_loss(version)
         if version not in [variant.version for variant in serving]:
             raise NotDeployable(_("%(version)s is not under test.") % {"version": version})
         others = [variant for variant in serving if variant.version_id != version.pk]
@@ -154,7 +155,7 @@ def promote(
             raise NotDeployable(_("%(version)s serves alone already.") % {"version": version})
         Variant.objects.filter(pk__in=[variant.pk for variant in others]).delete()
         Variant.objects.filter(version=version).update(weight=WHOLE)
-        registry.note_change(version, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=others[0].version)
+        deployments.note_change(version, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=others[0].version)
     return Variant.objects.get(version=version)
 
 
@@ -169,10 +170,10 @@ def _locked(modality: str, seen: str | None) -> list[Variant]:
 
     Raises NotDeployable when what is at work isn't what the caller saw.
     """
-    registry.lock()
+    deployments.lock()
     if seen is not None and seen != at_work(modality):
         raise NotDeployable(_("What serves was changed meanwhile. Look again."))
-    return registry.live(modality)
+    return deployments.live(modality)
 
 
 def _give(weights: Mapping[ModelVersion, int], total: int) -> None:

@@ -14,10 +14,11 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import canary, registry, variants
+from classifier import canary, variants
 from classifier.canary import Budget, Record
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Fault, Modality, ModelVersion, Variant
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def check() -> list[ModelVersion]:
     """
     stopped = []
     for modality in Modality.values:
-        live = sorted(registry.live(modality), key=lambda variant: (variant.deployed_at, variant.pk))
+        live = sorted(deployments.live(modality), key=lambda variant: (variant.deployed_at, variant.pk))
         for variant in live[1:] or live:
             others = [other.version for other in live if other != variant]
             if why := _verdict(variant, others):
@@ -68,7 +69,7 @@ def records(modality: str, versions: Sequence[ModelVersion], since: datetime) ->
 
 def _verdict(variant: Variant, others: Sequence[ModelVersion]) -> str:
     now, version = timezone.now(), variant.version
-    if not others and (now - variant.deployed_at > WINDOW or registry.previous(version.modality) is None):
+    if not others and (now - variant.deployed_at > WINDOW or deployments.previous(version.modality) is None):
         return ""
     since = max(variant.deployed_at, now - WINDOW)
     known = records(version.modality, [version, *others], since)
@@ -99,10 +100,10 @@ def _take_back(variant: Variant, *, alone: bool, why: str) -> bool:
     note = _("Stopped by itself: %(why)s.") % {"why": why}
     try:
         if alone:
-            registry.roll_back(version.modality, note=note, in_place_of=version)
+            deployments.roll_back(version.modality, note=note, in_place_of=version)
         else:
             variants.stop(version, note=note)
-    except (registry.NotDeployable, registry.NothingToRollBack, ArtifactError, StorageDown) as error:
+    except (deployments.NotDeployable, deployments.NothingToRollBack, ArtifactError, StorageDown) as error:
         log.error("%s should be stopped (%s) but could not be: %s", version, why, error)
         return False
     log.error("%s was stopped: %s.", version, why)
@@ -118,7 +119,7 @@ def _tell(version: ModelVersion, why: str) -> None:
         may |= Q(**{f"{path}{name}": value for name, value in permission.items()})
     people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
     addresses = list(people.values_list("email", flat=True))
-    serving = ", ".join(str(variant) for variant in registry.live(version.modality))
+    serving = ", ".join(str(variant) for variant in deployments.live(version.modality))
     body = _(
         "Aisle stopped %(version)s by itself: %(why)s.\n\n"
         "Sellers went on getting answers. What serves now: %(serving)s.\n"

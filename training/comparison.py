@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier import registry
 from classifier.coverage import active_categories
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement
+from classifier.registry import deployments
 from training import proof, reference_set
 from training.evaluate import Probabilities, Targets, ranks
 from training.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
@@ -36,7 +36,7 @@ def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "proof.Fitted") ->
     if theirs is None:
         return None
     targets = fitted.test.targets
-    known = np.isin(np.array(fitted.labels)[targets], registry.labels_of(champion))
+    known = np.isin(np.array(fitted.labels)[targets], deployments.labels_of(champion))
     return TestComparison(_scored(theirs, targets), _scored(fitted.test.probabilities, targets), known.tolist())
 
 
@@ -61,7 +61,7 @@ def on_reference(
         return None, candidates
     by_product = {answer.product_id: answer for answer in candidates}
     pairs = [(answer, by_product[answer.product_id]) for answer in champions if answer.product_id in by_product]
-    known, own = set(registry.labels_of(champion)), set(fitted.labels)
+    known, own = set(deployments.labels_of(champion)), set(fitted.labels)
     return _compare(pairs, known=known, own=own, learnt=set(learnt)), candidates
 
 

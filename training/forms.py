@@ -13,8 +13,8 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from classifier import registry
 from classifier.models import Modality
+from classifier.registry import deployments
 from training import estimates, recipes, services
 from training.models import Dataset, TrainingRun
 
@@ -100,7 +100,7 @@ class RetrainForm(forms.Form):
                     modality=modality,
                     recipe=recipes.named(modality, data["recipe"]),
                     dataset=data["dataset"],
-                    parent=registry.champion(modality) if data["from_champion"] else None,
+                    parent=deployments.champion(modality) if data["from_champion"] else None,
                     trials=data["trials"],
                     deploys=data["deploys"],
                     ends_test=data["ends_test"],

@@ -19,10 +19,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import published, registry
+from classifier import published
 from classifier.coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots
 from training.corpus import MANIFEST, CorpusError, write_corpus
@@ -72,7 +73,7 @@ def train(run: TrainingRun) -> None:
             _try_again(run, watch, str(error))
             return
         outcome = _failed(str(error))
-    except (CorpusError, artifact.ArtifactError, registry.NotDeployable) as error:
+    except (CorpusError, artifact.ArtifactError, deployments.NotDeployable) as error:
         outcome = _failed(str(error))
     except OSError as error:
         outcome = _failed(_("The disk is full.") if error.errno == errno.ENOSPC else str(error))
@@ -105,14 +106,14 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
     fit(watch)
     watch.stage(_("Measuring on the test part"))
     fitted = proof.read(watch.folder, run.modality)
-    champion = registry.champion(run.modality)
+    champion = deployments.champion(run.modality)
     metrics, card = proof.prove(fitted, corpus)
     verdict, answers = _judge(watch, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
     proof.seal(fitted, metrics, card)
-    version = registry.register(
+    version = deployments.register(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
         state=ModelVersion.State.REJECTED if verdict.decision == Decision.REJECTED else ModelVersion.State.REGISTERED,
@@ -142,7 +143,7 @@ def _judge(
 ) -> tuple[Verdict, list[ReferenceAnswer]]:
     """Compare the candidate with the champion on all that the gate asks for; return its answers to keep them too."""
     limits = Limits(settings.MIN_ACCURACY[fitted.modality], settings.MAX_LATENCY_MS[fitted.modality])
-    found = coverage_of(fitted.labels, before=registry.served_labels(fitted.modality))
+    found = coverage_of(fitted.labels, before=deployments.served_labels(fitted.modality))
     if champion is None:
         return decide(metrics, limits, coverage=found), []
     test = comparison.on_test(champion, corpus, fitted)
@@ -167,7 +168,7 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     _learn_unusual(watch, version, corpus)
     watch.stage(_("Fitting the ensemble rule"))
     rules.fit_missing(version, corpus)
-    champion = registry.champion(run.modality)
+    champion = deployments.champion(run.modality)
     if champion == version:
         if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt
             return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
@@ -180,8 +181,8 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     compared_with = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
     note = _("Training run %(id)s") % {"id": run.pk}
     try:
-        registry.deploy(version, by=run.requested_by, note=note, in_place_of=compared_with, ends_test=run.ends_test)
-    except registry.NotDeployable as refusal:
+        deployments.deploy(version, by=run.requested_by, note=note, in_place_of=compared_with, ends_test=run.ends_test)
+    except deployments.NotDeployable as refusal:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed, but was not deployed. %s") % refusal, version)
     return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
 
@@ -258,7 +259,7 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
 
 def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
     """Return the active categories that the model to go on from knows and `labels` lacks."""
-    known = registry.labels_of(run.parent) if run.parent else []
+    known = deployments.labels_of(run.parent) if run.parent else []
     active = set(Category.objects.active().values_list("slug", flat=True))
     return [label for label in known if label in active and label not in labels]
 

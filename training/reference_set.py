@@ -19,12 +19,13 @@ from django.db.models import Case, F, QuerySet, TextField, Value, When, Window
 from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
-from classifier import loading, registry
+from classifier import loading
 from classifier.coverage import active_categories
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import labelled_count, offer_hash
+from classifier.registry import deployments
 from common.object_storage import storage_faults
 from common.photos import copies
 from training import splits
@@ -105,7 +106,7 @@ def unmeasured() -> list[ModelVersion]:
     for modality in Modality.values:
         versions = ModelVersion.objects.filter(modality=modality, state=ModelVersion.State.REGISTERED)
         latest = list(versions.defer("metrics").order_by("-pk")[:LATEST])
-        recent = [*latest, *(variant.version for variant in registry.live(modality))]
+        recent = [*latest, *(variant.version for variant in deployments.live(modality))]
         if len(versions.order_by()[:2]) > 1 and labelled_count(modality):
             measured = ReferenceAnswer.objects.filter(offer=offer)
             found += [version for version in dict.fromkeys(recent) if not measured.filter(version=version).exists()]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import pipeline, registry
+from classifier import pipeline
 from classifier.answers import Answer, Question, five_likeliest
 from classifier.models import Category, Modality, ModelVersion, Prediction
+from classifier.registry import deployments
 from feedback.drift.inputs import gather
 from feedback.drift.looks import Look, look
 from feedback.health import references
@@ -31,8 +32,8 @@ PARTS = (Split.TEST, Split.VALIDATION)  # what a model answers more surely becau
 
 def missing() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
     """Yield the live pairs that were trained on a snapshot and are not compared with it yet, and that snapshot."""
-    for text in registry.live(Modality.TEXT):
-        for image in registry.live(Modality.IMAGE):
+    for text in deployments.live(Modality.TEXT):
+        for image in deployments.live(Modality.IMAGE):
             dataset = _dataset(text.version) or _dataset(image.version)
             known = DriftReference.objects.filter(
                 text_version=text.version, image_version=image.version, origin=DriftReference.Origin.SNAPSHOT

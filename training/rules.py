@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from classifier import loading, pair_rules, registry
+from classifier import loading, pair_rules
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.paired import Values
+from classifier.registry import deployments
 from training.answers import answers, rows_with_both
 from training.evaluate import Metrics, Probabilities, Targets, losses, measure
 
@@ -96,7 +97,7 @@ def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
     """
     partner_modality = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     made = []
-    for variant in registry.deployed()[partner_modality]:
+    for variant in deployments.deployed()[partner_modality]:
         text, image = (version, variant.version) if version.modality == Modality.TEXT else (variant.version, version)
         if pair_rules.is_fitted(text, image):
             continue

@@ -10,8 +10,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import registry
 from classifier.models import Modality, ModelVersion
+from classifier.registry import deployments
 from feedback.models import MonitoringReport
 from training.models import Dataset, TrainingRun
 from training.tasks import ring_on_commit
@@ -107,7 +107,7 @@ def request_automatic_training(
     """Queue a run that no person asked for, as the settings say. Raises Refused as `request_training` does."""
     from training import recipes
 
-    parent = registry.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
+    parent = deployments.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
     recipe = recipes.default(modality)
     return request_training(modality=modality, recipe=recipe, parent=parent, trigger=trigger, report=report)
 
@@ -148,7 +148,7 @@ def code_version() -> str:
 
 def plan(run: TrainingRun) -> dict[str, Any]:
     """Return what a run would do, for a person to read before it does."""
-    champions = registry.deployed()[run.modality]
+    champions = deployments.deployed()[run.modality]
     return {
         "recipe": run.recipe,
         "dataset": str(run.dataset) if run.dataset else _("made when it starts"),

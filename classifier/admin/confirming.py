@@ -12,9 +12,9 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
-from classifier import registry
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 
 DEPLOY = "classifier.deploy_modelversion"
@@ -24,7 +24,7 @@ class Refused(Exception):
     """What was asked for can't be done now; the message says why."""
 
 
-REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack, Refused)
+REFUSALS = (ArtifactError, StorageDown, deployments.NotDeployable, deployments.NothingToRollBack, Refused)
 
 
 def confirm(

@@ -11,10 +11,11 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import registry, variants
+from classifier import variants
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import confirm, described, experiment_url
 from classifier.models import Deployment, Fault, ModelVersion, Variant
+from classifier.registry import deployments
 from classifier.side_by_side import in_place_of_live
 
 FIRST_SHARE = 10
@@ -154,7 +155,7 @@ class FaultAdmin(ReadOnlyAdmin):
 
 
 def _serving(version: ModelVersion) -> list[tuple[str, str]]:
-    live = registry.live(version.modality)
+    live = deployments.live(version.modality)
     if len(live) < 2:
         return [(_now("Serves now"), described(live[0].version if live else None))]
     return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, described(each.version)) for each in live]

@@ -17,12 +17,13 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import registry, reports
+from classifier import reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
 from classifier.coverage import active_categories, coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
+from classifier.registry import deployments
 from classifier.side_by_side import at_the_gate, in_place_of_live, side_by_side
 from common import charts
 from common.object_storage import StorageDown, storage_faults
@@ -100,7 +101,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to deploy the version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        question = self._question(registry.champion(version.modality), version)
+        question = self._question(deployments.champion(version.modality), version)
         question |= {
             "phrase": question["side"].phrase,
             "title": _now("Deploy %(version)s?") % {"version": version},
@@ -109,7 +110,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         }
 
         def act() -> Variant:
-            return registry.deploy(
+            return deployments.deploy(
                 version,
                 by=request.user,  # type: ignore[arg-type]
                 note=request.POST.get("note", ""),
@@ -123,7 +124,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         """Ask whether to go back to what served before; do it."""
         if modality not in Modality.values:
             raise Http404
-        before, after = registry.champion(modality), registry.previous(modality)
+        before, after = deployments.champion(modality), deployments.previous(modality)
         if after is None:
             messages.error(request, _now("There is nothing to go back to: no earlier version was deployed."))
             return redirect("admin:classifier_modelversion_changelist")
@@ -133,7 +134,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         }
 
         def act() -> Variant:
-            return registry.roll_back(modality, by=request.user, in_place_of=_seen(request))  # type: ignore[arg-type]
+            return deployments.roll_back(modality, by=request.user, in_place_of=_seen(request))  # type: ignore[arg-type]
 
         return self._confirm(request, before or after, question, act)
 
@@ -161,8 +162,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     def _report(self, request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
         names, metrics = _names(), version.metrics
-        champion = registry.champion(version.modality)
-        previous = registry.previous(version.modality)
+        champion = deployments.champion(version.modality)
+        previous = deployments.previous(version.modality)
         variant = Variant.objects.filter(version=version).first()
         is_live = variant is not None and variant.is_live
         may_deploy = request.user.has_perm(DEPLOY)
@@ -249,7 +250,7 @@ def lineage(version: ModelVersion) -> list[dict[str, Any]]:
         if key == "dataset" and number:
             row |= {"value": f"{number} ({value[:12]})", "url": _address("admin:training_dataset_change", number)}
         elif key == "compared_with" and value:
-            row |= {"value": registry.name_of(value), "url": _address("admin:classifier_modelversion_change", value)}
+            row |= {"value": deployments.name_of(value), "url": _address("admin:classifier_modelversion_change", value)}
         elif key in links:
             row["url"] = _address(links[key], value)
         rows.append(row)

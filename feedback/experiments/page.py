@@ -15,9 +15,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
-from classifier import registry
 from classifier.admin.confirming import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
+from classifier.registry import deployments
 from common import charts
 from feedback.experiments.shares import LEAST, Share
 from feedback.experiments.tallies import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
@@ -88,7 +88,7 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
         "least": LEAST,
         "may_deploy": request.user.has_perm(DEPLOY),
         "is_test": sum(variant.is_live for variant in variants) > 1,
-        "previous": registry.previous(modality),
+        "previous": deployments.previous(modality),
         "changes": Deployment.objects.filter(modality=modality).select_related("version", "deployed_by")[:LATEST],
         "titles": {"live": _("Live versions"), "shadows": _("Shadows"), "changes": _("Latest changes")},
     }

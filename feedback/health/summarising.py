@@ -13,8 +13,8 @@ from django.db.models import Case, Count, F, JSONField, Q, QuerySet, When
 from django.db.models.functions import Trunc
 from django.utils import timezone
 
-from classifier import registry
 from classifier.models import Familiar, Modality, Prediction
+from classifier.registry import deployments
 from feedback.drift.looks import language
 from feedback.drift.summary import Summary
 from feedback.experiments import tallies
@@ -151,7 +151,7 @@ class Partners:
 
 def _live(modality: Modality) -> int | None:
     """Return the version with most of the traffic."""
-    variants = sorted(registry.live(modality), key=lambda variant: -variant.weight)
+    variants = sorted(deployments.live(modality), key=lambda variant: -variant.weight)
     return variants[0].version_id if variants else None
 
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from classifier import loading, registry
+from classifier import loading
 from classifier.ml import engines
 from classifier.ml.engines import converted, cores, openvino_cpu
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
+from classifier.registry import deployments
 from classifier.services import STARTER
 from tests.classifier.test_registry import variant_of
 
@@ -218,7 +219,7 @@ def test_the_setting_and_a_failed_check_decide_what_a_worker_loads(db: None, set
     settings.ENGINE = "auto"
     name = "openvino f32 cpu"
     ModelVersion.objects.filter(pk=version.pk).update(engines=checked(name, passed=False))
-    (variant,) = registry.deployed()["image"]
+    (variant,) = deployments.deployed()["image"]
     assert loading.load_image(variant.version).engine == "torch f32 cpu"
 
 

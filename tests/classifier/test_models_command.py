@@ -7,8 +7,8 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 
-from classifier import registry
 from classifier.models import Deployment, ModelVersion
+from classifier.registry import deployments
 from tests.classifier.test_registry import serving, variant_of
 
 
@@ -70,7 +70,7 @@ def test_an_unknown_or_ambiguous_name_is_said(db: None, tmp_path: Path) -> None:
         variant_of(tmp_path / modality / "twin", "Twin.", modality)
     with pytest.raises(CommandError, match="Several versions"):
         call_command("models", "show", "twin")
-    assert registry.find("image twin").modality == "image"
+    assert deployments.find("image twin").modality == "image"
 
 
 def test_two_versions_are_compared(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
-from classifier import loading, registry
+from classifier import loading
 from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.pipeline import classify
+from classifier.registry import deployments
 from classifier.tasks import classify_pending, ring
 from portal.models import Product, User
 from tests.classifier.test_claim import expire, queue
@@ -236,11 +237,11 @@ def test_traffic_is_shared_by_weight_and_sticky(db: None) -> None:
     first, second = ModelVersion(name="a", checksum="a"), ModelVersion(name="b", checksum="b")
     variants = [Variant(version=first, weight=80), Variant(version=second, weight=20)]
     keys = [uuid.uuid4() for _ in range(5000)]
-    chosen = [registry.choose_variant(variants, key) for key in keys]
+    chosen = [deployments.choose_variant(variants, key) for key in keys]
     assert 0.77 < chosen.count(first) / len(keys) < 0.83
-    assert chosen == [registry.choose_variant(variants, key) for key in keys]
-    with pytest.raises(registry.NothingDeployed):
-        registry.choose_variant([], keys[0])
+    assert chosen == [deployments.choose_variant(variants, key) for key in keys]
+    with pytest.raises(deployments.NothingDeployed):
+        deployments.choose_variant([], keys[0])
 
 
 def test_the_command_line_gives_the_same_answer_as_the_portal(

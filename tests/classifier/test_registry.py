@@ -12,10 +12,11 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier import loading, published, registry, variants
+from classifier import loading, published, variants
 from classifier.coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
+from classifier.registry import deployments
 from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
@@ -41,11 +42,11 @@ def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
     artifact.seal(folder)
-    return registry.register(folder, name=folder.name)
+    return deployments.register(folder, name=folder.name)
 
 
 def serving(modality: str = "text") -> str:
-    (variant,) = registry.deployed()[modality]
+    (variant,) = deployments.deployed()[modality]
     return variant.version.name
 
 
@@ -63,10 +64,10 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     shutil.copy(STARTER / "ensemble.json", tmp_path)
     monkeypatch.setattr("classifier.services.STARTER", tmp_path)
     register_starters()
-    (deployed,) = registry.deployed()["text"]
+    (deployed,) = deployments.deployed()["text"]
     assert deployed.version.checksum == artifact.verify(folder)
 
-    registry.deploy(variant_of(tmp_path / "own", "Our own."))
+    deployments.deploy(variant_of(tmp_path / "own", "Our own."))
     register_starters()
     assert serving() == "own"
 
@@ -80,7 +81,7 @@ def test_a_starter_that_was_rolled_back_stays_away(
     monkeypatch.setattr("classifier.services.STARTER", tmp_path)
     register_starters()
     assert serving() != first
-    registry.roll_back("text")
+    deployments.roll_back("text")
     register_starters()
     assert serving() == first
 
@@ -88,20 +89,20 @@ def test_a_starter_that_was_rolled_back_stays_away(
 def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
     (folder / "config.json").write_text("{}")
     with pytest.raises(artifact.ArtifactError, match="config.json"):
-        registry.register(folder, name="tampered")
+        deployments.register(folder, name="tampered")
     assert not ModelVersion.objects.filter(name="tampered").exists()
 
 
 def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> None:
-    version = registry.register(folder, name="candidate")
-    assert registry.register(folder, name="again") == version
-    registry.deploy(version)
-    assert [variant.version for variant in registry.deployed()["text"]] == [version]
-    assert len(registry.deployed()["image"]) == 1
+    version = deployments.register(folder, name="candidate")
+    assert deployments.register(folder, name="again") == version
+    deployments.deploy(version)
+    assert [variant.version for variant in deployments.deployed()["text"]] == [version]
+    assert len(deployments.deployed()["image"]) == 1
 
 
 def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
-    version = registry.register(folder, name="candidate")
+    version = deployments.register(folder, name="candidate")
     local = published.fetch(version.path, version.checksum)
     (local / "model.safetensors").write_bytes(b"rotten")
     assert artifact.verify(published.fetch(version.path, version.checksum)) == version.checksum
@@ -111,7 +112,7 @@ def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
 def test_processes_that_fetch_at_once_share_one_download(
     db: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = registry.register(folder, name="candidate")
+    version = deployments.register(folder, name="candidate")
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     downloads: list[str] = []
     download = published._download
@@ -128,7 +129,7 @@ def test_processes_that_fetch_at_once_share_one_download(
 
 
 def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
-    version = registry.register(folder, name="candidate")
+    version = deployments.register(folder, name="candidate")
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     with pytest.raises(artifact.ArtifactError):
@@ -139,7 +140,7 @@ def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path
     checksum, storage = artifact.verify(folder), storages["models"]
     for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
         storage.save(f"text/{checksum}/{name}", ContentFile(content))
-    version = registry.register(folder, name="candidate")
+    version = deployments.register(folder, name="candidate")
     published.verify_stored(version)
     assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
 
@@ -162,7 +163,7 @@ def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
     }
     settings.STORAGES = {**settings.STORAGES, "models": backend}
     with pytest.raises(artifact.ArtifactError, match=r"model\.safetensors"):
-        registry.register(folder, name="candidate")
+        deployments.register(folder, name="candidate")
     assert not ModelVersion.objects.filter(name="candidate").exists()
     assert not list((tmp_path / "forgetful").rglob("manifest.json"))
 
@@ -171,21 +172,21 @@ def test_an_accuracy_that_is_no_share_is_refused(db: None, folder: Path) -> None
     (folder / "metrics.json").write_text('{"accuracy": "good"}')
     artifact.seal(folder)
     with pytest.raises(artifact.ArtifactError, match="accuracy"):
-        registry.register(folder, name="candidate")
+        deployments.register(folder, name="candidate")
 
 
 def test_lineage_is_kept(db: None, folder: Path) -> None:
     parent = ModelVersion.objects.get(modality="text")
-    version = registry.register(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
+    version = deployments.register(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
     version.refresh_from_db()
     assert (version.parent, version.lineage, version.state) == (parent, {"dataset": "abc"}, "registered")
 
 
 def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
     before = serving()
-    version = registry.register(folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3.")
-    with pytest.raises(registry.NotDeployable, match=r"Accuracy 0\.3"):
-        registry.deploy(version)
+    version = deployments.register(folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3.")
+    with pytest.raises(deployments.NotDeployable, match=r"Accuracy 0\.3"):
+        deployments.deploy(version)
     assert serving() == before
 
 
@@ -195,20 +196,20 @@ def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_g
     db: None, folder: Path, name: str, fault: str
 ) -> None:
     before, count = serving(), Deployment.objects.count()
-    version = registry.register(folder, name="candidate")
+    version = deployments.register(folder, name="candidate")
     storages["models"].delete(f"{version.path}/{name}")
     if fault == "changed":
         storages["models"].save(f"{version.path}/{name}", ContentFile(b"rotten"))
     with pytest.raises(artifact.ArtifactError, match=name):
-        registry.deploy(version)
+        deployments.deploy(version)
     assert (serving(), Deployment.objects.count()) == (before, count)
 
 
 def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
     before = Variant.objects.get(version__modality="text").version
-    version = registry.register(folder, name="candidate")
-    registry.deploy(version, by=administrator, note="better")
-    registry.deploy(version)  # serves already: nothing happens
+    version = deployments.register(folder, name="candidate")
+    deployments.deploy(version, by=administrator, note="better")
+    deployments.deploy(version)  # serves already: nothing happens
     latest = Deployment.objects.filter(modality="text").first()
     assert latest is not None
     assert (latest.version, latest.replaced, latest.deployed_by, latest.note) == (
@@ -220,15 +221,15 @@ def test_every_deployment_is_written_down(db: None, administrator: User, folder:
 def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
     starter = serving()
     for name in ("a", "b", "c"):
-        registry.deploy(variant_of(tmp_path / name, name))
-    registry.roll_back("text")
+        deployments.deploy(variant_of(tmp_path / name, name))
+    deployments.roll_back("text")
     assert serving() == "b"
-    registry.deploy(ModelVersion.objects.get(name="c"))
+    deployments.deploy(ModelVersion.objects.get(name="c"))
     for expected in ("b", "a", starter):
-        registry.roll_back("text")
+        deployments.roll_back("text")
         assert serving() == expected
-    with pytest.raises(registry.NothingToRollBack, match="nothing to go back to"):
-        registry.roll_back("text")
+    with pytest.raises(deployments.NothingToRollBack, match="nothing to go back to"):
+        deployments.roll_back("text")
     assert serving() == starter
     assert Deployment.objects.filter(kind="rollback").count() == 4
 
@@ -245,8 +246,8 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
 ) -> None:
     monkeypatch.setattr(loading, "BROKEN_FOR", 3600.0)  # however slow the machine is
     before = Variant.objects.get(version__modality="text").version
-    version = registry.register(folder, name="candidate")
-    registry.deploy(version)
+    version = deployments.register(folder, name="candidate")
+    deployments.deploy(version)
     damage(version)
     (first,) = queue(seller)
     classify_pending()
@@ -258,8 +259,8 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
 
 
 def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: Path) -> None:
-    version = registry.register(folder, name="candidate")
-    registry.deploy(version)
+    version = deployments.register(folder, name="candidate")
+    deployments.deploy(version)
     damage(version)
     assert loading.standing(version) != version
     storages["models"].save(
@@ -327,7 +328,7 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
 
     rows: list[Prediction] = []
     for turn in range(8):
-        registry.deploy(versions["cool" if turn % 2 else "warm"])
+        deployments.deploy(versions["cool" if turn % 2 else "warm"])
         for _batch in range(3):
             rows += Prediction.objects.bulk_create(Prediction(seller=seller, title=title) for _number in range(4))
     while Prediction.objects.waiting().exists():
@@ -349,14 +350,16 @@ def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: 
     narrow = variant_of(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
     narrow.refresh_from_db()
-    for change in (lambda: registry.deploy(narrow), lambda: variants.start_test(narrow, weight=10)):
-        with pytest.raises(registry.LosesCategories, match="16 categories that the live model suggests: Appliances; "):
+    for change in (lambda: deployments.deploy(narrow), lambda: variants.start_test(narrow, weight=10)):
+        with pytest.raises(
+            deployments.LosesCategories, match="16 categories that the live model suggests: Appliances; "
+        ):
             change()
     assert serving() == starter
-    registry.deploy(narrow, accepts_loss=True)
+    deployments.deploy(narrow, accepts_loss=True)
     wide = ModelVersion.objects.get(name=starter)
-    registry.deploy(wide)  # it loses nothing
-    registry.roll_back("text")  # the way out of an emergency is never barred
+    deployments.deploy(wide)  # it loses nothing
+    deployments.roll_back("text")  # the way out of an emergency is never barred
     assert serving() == "narrow"
 
 
@@ -366,7 +369,7 @@ def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path)
     narrow.refresh_from_db()
     Category.objects.exclude(slug__in=["beauty", "electronics"]).update(is_active=False)
     assert str(coverage_of(narrow.labels)) == "2 of 2 categories"
-    registry.deploy(narrow)
+    deployments.deploy(narrow)
 
 
 @pytest.mark.parametrize("change", ["deploy", "test"])
@@ -376,16 +379,16 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     rule = EnsembleRule.objects.get()
     candidate = variant_of(tmp_path / "candidate", "A new one.")
     if change == "deploy":
-        registry.deploy(candidate)
+        deployments.deploy(candidate)
     else:
         variants.start_test(candidate, weight=10)
     carried = EnsembleRule.objects.get(text_version=candidate)
     assert (carried.kind, carried.parameters) == (rule.kind, rule.parameters)
     assert carried.carried_over_from == str(rule)
     assert carried.rule().calibrated
-    assert (candidate, rule.image_version) in registry.pairs_without_rule()
+    assert (candidate, rule.image_version) in deployments.pairs_without_rule()
     other = variant_of(tmp_path / "other", "Another.", "image")
-    registry.deploy(other)
+    deployments.deploy(other)
     again = EnsembleRule.objects.get(text_version=candidate, image_version=other)
     assert again.carried_over_from == str(rule)  # where it was fitted, not who had it last
 

@@ -16,10 +16,11 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import canary, records, registry, variants, watch
+from classifier import canary, records, variants, watch
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.pipeline import classify
+from classifier.registry import deployments
 from classifier.services import STARTER
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
@@ -38,7 +39,7 @@ def broken(folder: Path, modality: str = "text") -> ModelVersion:
     weights[bias] = np.full_like(weights[bias], np.nan)
     save_file(weights, folder / "model.safetensors")
     artifact.seal(folder)
-    return registry.register(folder, name=folder.name)
+    return deployments.register(folder, name=folder.name)
 
 
 def answered(rows: list[Prediction]) -> set[str]:
@@ -50,9 +51,9 @@ def answered(rows: list[Prediction]) -> set[str]:
 
 def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Prediction]:
     """Give the rows keys for which the version is chosen."""
-    live = registry.deployed()[version.modality]
+    live = deployments.deployed()[version.modality]
     for row in rows:
-        while registry.choose_variant(live, row.variant_key or row.pk) != version:
+        while deployments.choose_variant(live, row.variant_key or row.pk) != version:
             row.variant_key = uuid.uuid4()
     Prediction.objects.bulk_update(rows, ["variant_key"])
     return rows
@@ -73,7 +74,7 @@ def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path
 
 def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
-    champion = registry.champion("text")
+    champion = deployments.champion("text")
     variants.start_test(bad, weight=50)
     rows = make_them_alone(queue(seller, 3), bad) + queue(seller, 3)
     classify_pending()
@@ -85,7 +86,7 @@ def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, t
 
 def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
-    champion = registry.champion("text")
+    champion = deployments.champion("text")
     variants.start_test(misfit, weight=50)
     rows = make_them_alone(queue(seller, 4), misfit)
     classify_pending()
@@ -97,7 +98,7 @@ def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(selle
 
 def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
-    registry.deploy(bad)
+    deployments.deploy(bad)
     (row,) = queue(seller)
     classify_pending()
     row.refresh_from_db()
@@ -108,7 +109,7 @@ def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: 
 def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
     seller: User, make_product: MakeProduct, tmp_path: Path
 ) -> None:
-    live = registry.champion("text")
+    live = deployments.champion("text")
     text = variant_of(tmp_path / "cool", "cool", config={"temperature": 0.7})
     image = variant_of(tmp_path / "eye", "eye", modality="image")
     variants.start_shadow(text)
@@ -169,13 +170,13 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
     seller: User, scientist: User, administrator: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    bad, champion = broken(tmp_path / "bad"), registry.champion("text")
+    bad, champion = broken(tmp_path / "bad"), deployments.champion("text")
     variants.start_test(bad, weight=20)
     make_them_alone(queue(seller, 6), bad)
     classify_pending()
     guard_versions()
-    assert [variant.version for variant in registry.live("text")] == [champion]
-    assert registry.live("text")[0].weight == 100
+    assert [variant.version for variant in deployments.live("text")] == [champion]
+    assert deployments.live("text")[0].weight == 100
     stopped = Deployment.objects.first()
     assert stopped is not None
     assert (stopped.kind, stopped.version, stopped.deployed_by) == ("stop", bad, None)
@@ -188,7 +189,7 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
 
 def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    slow, champion = variant_of(tmp_path / "slow", "slow"), registry.champion("text")
+    slow, champion = variant_of(tmp_path / "slow", "slow"), deployments.champion("text")
     assert champion is not None
     variants.start_test(slow, weight=50)
     for version, milliseconds in ((champion, 20.0), (slow, 90.0)):
@@ -211,17 +212,17 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
     seller: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    champion = registry.champion("text")
+    champion = deployments.champion("text")
     assert watch.check() == []
     misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
-    registry.deploy(misfit)
+    deployments.deploy(misfit)
     queue(seller, 6)
     classify_pending()
     Variant.objects.update(deployed_at=F("deployed_at") - timedelta(hours=2))
     assert watch.check() == []  # it is new no more: people decide
     Variant.objects.update(deployed_at=F("deployed_at") + timedelta(hours=2))
     assert watch.check() == [misfit]
-    assert registry.champion("text") == champion
+    assert deployments.champion("text") == champion
 
 
 @pytest.mark.parametrize("count", [2, 32])

@@ -11,9 +11,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 
-from classifier import registry, variants
+from classifier import variants
 from classifier.models import Deployment, EnsembleRule, ModelVersion, Variant
-from classifier.registry import NotDeployable
+from classifier.registry import deployments
+from classifier.registry.deployments import NotDeployable
 from classifier.tasks import classify_pending
 from portal import services
 from portal.models import Product, User
@@ -23,7 +24,7 @@ MakeProduct = Callable[..., Product]
 
 
 def shares(modality: str = "text") -> dict[str, int]:
-    return {variant.version.name: variant.weight for variant in registry.live(modality)}
+    return {variant.version.name: variant.weight for variant in deployments.live(modality)}
 
 
 @pytest.fixture
@@ -90,13 +91,13 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
 def test_a_rejected_version_may_look_on(versions: dict[str, ModelVersion]) -> None:
     ModelVersion.objects.update(state="rejected")
     variants.start_shadow(versions["b"])
-    assert [variant.version.name for variant in registry.shadows()["text"]] == ["b"]
-    assert len(registry.deployed()["text"]) == 1
+    assert [variant.version.name for variant in deployments.shadows()["text"]] == ["b"]
+    assert len(deployments.deployed()["text"]) == 1
 
 
 def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, ModelVersion]) -> None:
     variants.start_shadow(versions["b"])
-    registry.deploy(versions["c"])
+    deployments.deploy(versions["c"])
     assert Variant.objects.get(version=versions["b"]).role == "shadow"
     variants.start_test(versions["b"], weight=5)
     assert shares() == {"c": 95, "b": 5}
@@ -107,26 +108,26 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
     variants.start_test(versions["b"], weight=10)
     variants.promote(versions["b"])
     variants.start_test(versions["c"], weight=10)
-    registry.roll_back("text")
+    deployments.roll_back("text")
     assert shares() == {a: 100}
 
     variants.start_test(versions["b"], weight=90)  # most of the traffic, though nobody promoted it
-    registry.roll_back("text")
+    deployments.roll_back("text")
     assert shares() == {a: 100}
 
     variants.start_test(versions["b"], weight=10)
     variants.stop(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
     assert shares() == {"b": 100}
-    registry.roll_back("text")
+    deployments.roll_back("text")
     assert shares() == {a: 100}
 
 
 def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: dict[str, ModelVersion]) -> None:
     a = ModelVersion.objects.get(name=serving())
     variants.start_test(versions["b"], weight=10)
-    assert registry.replaced_by(versions["b"]) == a
+    assert deployments.replaced_by(versions["b"]) == a
     variants.promote(versions["b"])
-    assert registry.replaced_by(versions["b"]) == a
+    assert deployments.replaced_by(versions["b"]) == a
 
 
 def test_each_live_pair_needs_a_rule(versions: dict[str, ModelVersion], tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_each_live_pair_needs_a_rule(versions: dict[str, ModelVersion], tmp_path
     variants.start_test(versions["b"], weight=10)
     variants.start_test(variant_of(tmp_path / "eye", "eye", modality="image"), weight=10)
     variants.start_shadow(versions["c"])
-    assert len(registry.pairs_without_rule()) == 4
+    assert len(deployments.pairs_without_rule()) == 4
 
 
 def test_the_database_refuses_shares_that_do_not_sum_to_100(committed_db: None, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_new_shares_move_only_products_that_must_move_and_modalities_fall_indepe
 
     def chosen(weights: dict[str, int]) -> list[str]:
         live = [Variant(version=made[name], weight=weight) for name, weight in weights.items()]
-        return [registry.choose_variant(live, key).name for key in keys]
+        return [deployments.choose_variant(live, key).name for key in keys]
 
     before, after = chosen({"a": 90, "b": 10}), chosen({"b": 20, "a": 80})
     assert not any(old == "b" and new == "a" for old, new in zip(before, after, strict=True))
@@ -204,7 +205,7 @@ def test_a_product_that_is_asked_again_goes_to_the_same_variant(
         assert again != product.prediction and again.variant_key == product.pk
         assert again.text_version == first
         seen.add(first)
-    assert seen <= {versions["b"], registry.live("text")[0].version, registry.live("text")[1].version}
+    assert seen <= {versions["b"], deployments.live("text")[0].version, deployments.live("text")[1].version}
 
 
 def test_the_command_line_tests_shadows_stops_and_promotes(

@@ -7,8 +7,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from classifier import registry, variants
+from classifier import variants
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
+from classifier.registry import deployments
 from feedback.experiments.tallies import Tally, first_over_time, totals, uncounted, work_since
 from feedback.health import summarising
 from feedback.models import Feedback
@@ -198,7 +199,7 @@ def test_without_the_permission_nobody_changes_what_serves(
         for verb in ("test", "shadow", "stop", "promote"):
             address = reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk])
             assert client.post(address).status_code in (302, 403)
-    assert [variant.weight for variant in registry.live("text")] == [90, 10]
+    assert [variant.weight for variant in deployments.live("text")] == [90, 10]
     page = staff(scientist).get(reverse("experiments")).content.decode()
     assert "Promote" not in page and "Live, 10 %" in page
     assert browser.get(reverse("experiments")).status_code == 302

@@ -4,8 +4,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from classifier import registry
 from classifier.models import Modality, ModelVersion
+from classifier.registry import deployments
 from feedback.cases.services import appeal_case, confirm_case
 from feedback.health.front import sparkline
 from feedback.models import Case
@@ -32,8 +32,8 @@ def test_it_says_whether_it_is_healthy_in_five_figures_beside_the_week_before(sc
 
 def test_it_says_what_changed(scientist: User, busy: None, tmp_path: object) -> None:
     version = variant_of(tmp_path / "b", "b")  # type: ignore[operator]
-    registry.deploy(version)
-    assert f"Deployment: {registry.champion(Modality.TEXT)}" in first_screen(scientist)
+    deployments.deploy(version)
+    assert f"Deployment: {deployments.champion(Modality.TEXT)}" in first_screen(scientist)
 
 
 def test_a_sellers_answer_to_a_case_waits_for_who_judges(scientist: User, seller: User) -> None:
@@ -49,7 +49,7 @@ def test_a_version_that_was_held_back_waits_for_who_may_deploy(scientist: User, 
     version = variant_of(tmp_path / "b", "b")  # type: ignore[operator]
     ModelVersion.objects.filter(pk=version.pk).update(gate={"decision": "held"})
     assert "1 model version held back" in first_screen(scientist)
-    registry.deploy(version)
+    deployments.deploy(version)
     assert "held back" not in first_screen(scientist)
 
 

@@ -12,11 +12,12 @@ from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 
-from classifier import registry, variants
+from classifier import variants
 from classifier.coverage import active_categories
 from classifier.ml import artifact
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import offer_hash
+from classifier.registry import deployments
 from portal.celery import app as celery_app
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
@@ -147,7 +148,7 @@ def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_pa
             assert answer.status_code == 200
             assert "Nothing was changed" in answer.content.decode()
             assert "kept note" in answer.content.decode()
-        assert [variant.version for variant in registry.live("text")] == [starter]
+        assert [variant.version for variant in deployments.live("text")] == [starter]
     client.post(address("deploy", narrow.pk), {"typed": " Lose  16 ", "note": "meant so"})
     assert serving() == "narrow"
     assert "2 of 18 categories" in client.get(reverse("admin:classifier_modelversion_changelist")).content.decode()
@@ -223,7 +224,7 @@ def test_a_rejected_version_offers_no_deployment(scientist: User, candidate: Mod
 
 def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersion) -> None:
     client = staff(scientist)
-    registry.deploy(candidate, by=scientist)
+    deployments.deploy(candidate, by=scientist)
     assert "candidate" in client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
     carried = EnsembleRule.objects.get(text_version=candidate)
     page = client.get(reverse("admin:classifier_ensemblerule_change", args=[carried.pk])).content.decode()
@@ -244,7 +245,7 @@ def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: 
     ModelVersion.objects.filter(pk=champion.pk).update(labels=["beauty", "electronics"])
     ModelVersion.objects.filter(pk=third.pk).update(labels=["beauty", "electronics"])
     champion.refresh_from_db()
-    registry.deploy(champion, accepts_loss=True)
+    deployments.deploy(champion, accepts_loss=True)
     variants.start_test(tested, weight=10)
     client = staff(scientist)
     page = client.get(address("deploy", third.pk)).content.decode()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from classifier import registry
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 from training import comparison, proof, reference_set
 from training.gate import ReferenceComparison
@@ -89,10 +89,10 @@ def test_what_the_row_does_not_tell_of_a_champion_comes_from_its_artifact() -> N
     champion = ModelVersion.objects.get(modality="text")
     labels = champion.labels
     ModelVersion.objects.update(labels=[])
-    assert registry.served_labels("text") == set(labels)
+    assert deployments.served_labels("text") == set(labels)
     narrow = ModelVersion.objects.create(
         modality="text", name="narrow", checksum="a" * 64, accuracy=0.9, labels=["beauty", "automotive"]
     )
     ModelVersion.objects.filter(pk=champion.pk).update(labels=[])
-    with pytest.raises(registry.LosesCategories):
-        registry.refuse_loss(narrow)
+    with pytest.raises(deployments.LosesCategories):
+        deployments.refuse_loss(narrow)

@@ -4,9 +4,10 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import call_command
 
-from classifier import loading, registry
+from classifier import loading
 from classifier.models import Category, Familiar, Modality
 from classifier.pipeline import predict_now
+from classifier.registry import deployments
 from tests.training.runs import import_folder, write_products
 from training import labelled
 from training.models import Example, Split
@@ -18,7 +19,7 @@ def test_a_version_learns_from_imported_examples_and_flags_what_is_like_none_of_
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_folder(write_products(tmp_path / "shop", count=500, photos=0))
-    version = registry.champion(Modality.TEXT)
+    version = deployments.champion(Modality.TEXT)
     assert version is not None
     Familiar.objects.all().delete()
     call_command("learn_unusual", version.name, out=tmp_path / "out")

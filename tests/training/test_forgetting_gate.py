@@ -11,11 +11,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from classifier import registry
 from classifier.coverage import coverage_of
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, ReferenceProduct
 from classifier.pipeline import predict_now
 from classifier.reference_set import compare_on_reference
+from classifier.registry import deployments
 from feedback.models import MonitoringReport
 from portal.models import User
 from tests.training.runs import import_folder, quick
@@ -96,7 +96,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
     monkeypatch.setitem(recipes.DEFAULTS, "text", "head")
     client = Client()
     client.force_login(scientist)
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     assert champion
     start(client)
     run = work(TrainingRun.objects.get(modality="text"))
@@ -106,7 +106,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_command_says_what_would_be_lost(small_import: None, few_measured: None) -> None:
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     assert champion
     command(Client())
     assert_held(TrainingRun.objects.get(), champion)
@@ -117,18 +117,18 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
     assert run.message.startswith("It can't suggest 16 categories that the champion suggests: Appliances; ")
     assert "--from champion" in run.message
     assert "it knows less than the champion" in run.message
-    assert registry.champion(Modality.TEXT) == champion
+    assert deployments.champion(Modality.TEXT) == champion
     assert run.version
     assert run.version.state == ModelVersion.State.REGISTERED
     assert str(coverage_of(run.version.labels)) == "3 of 19 categories"
     answer, categories = predict_now(title="Acoustic guitar with case", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "musical-instruments"
-    with pytest.raises(registry.LosesCategories, match="16 categories"):
-        registry.deploy(run.version)
+    with pytest.raises(deployments.LosesCategories, match="16 categories"):
+        deployments.deploy(run.version)
 
 
 def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_import: None) -> None:
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     assert champion
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), parent=champion))
     assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
@@ -146,6 +146,6 @@ def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_impo
     rule = EnsembleRule.objects.get(text_version=version)
     assert rule.carried_over_from
     assert rule.rule().calibrated
-    assert (version, rule.image_version) in registry.pairs_without_rule()  # a rule of its own is still to be fitted
+    assert (version, rule.image_version) in deployments.pairs_without_rule()  # a rule of its own is still to be fitted
     answer, categories = predict_now(title="nylon tights white", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "hosiery"

@@ -12,9 +12,10 @@ from django.conf import LazySettings
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from classifier import registry, variants
+from classifier import variants
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.pipeline import predict_now
+from classifier.registry import deployments
 from classifier.services import register_starters
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
@@ -54,13 +55,13 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
 ) -> None:
     monkeypatch.setattr(rules, "LEAST_ROWS", 5)
     import_folder(write_products(tmp_path / "shop", count=240, photos=90))
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     runs = [work(services.request_training(modality=modality, recipe=quick(modality))) for modality in Modality]
     for run in runs:
         assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
         version = run.version
         assert version is not None
-        assert version == registry.champion(Modality(run.modality))
+        assert version == deployments.champion(Modality(run.modality))
         assert version.metrics["accuracy"] >= 0.6
         assert version.lineage["recipe"]["name"] == "head"
         assert run.curve
@@ -75,8 +76,8 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     assert set(rule.metrics["test"]) >= {"text", "image", rule.kind}
     answer, categories = predict_now(title="zorblat quimpel", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "toys-games"
-    registry.roll_back(Modality.TEXT)
-    assert registry.champion(Modality.TEXT) == champion
+    deployments.roll_back(Modality.TEXT)
+    assert deployments.champion(Modality.TEXT) == champion
 
 
 def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
@@ -87,14 +88,14 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
     assert "A test is running" in run.message
-    assert len(registry.live(Modality.TEXT)) == 2
+    assert len(deployments.live(Modality.TEXT)) == 2
     assert run.version is not None
     engine = run.version.engines["openvino f32 cpu"]
     assert (engine["n"], engine["passed"]) == (10, True)
     assert "openvino f32 cpu: passed: agrees on" in run.log
     TrainingRun.objects.filter(pk=run.pk).update(state=TrainingRun.State.QUEUED, ends_test=True)
     assert work(run).state == TrainingRun.State.DEPLOYED
-    assert [variant.version for variant in registry.live(Modality.TEXT)] == [run.version]
+    assert [variant.version for variant in deployments.live(Modality.TEXT)] == [run.version]
 
 
 @pytest.mark.slow
@@ -116,21 +117,21 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
 ) -> None:
     settings.MIN_ACCURACY = {"text": 0.75, "image": 0.2}
     import_folder(write_products(tmp_path / "noise", shuffled=True))
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
     assert run.state == TrainingRun.State.REJECTED, f"{run.message}\n{run.log}"
     assert run.version is not None
     assert run.version.state == ModelVersion.State.REJECTED
     assert "0.75" in run.version.reason or "75" in run.version.reason
-    assert registry.champion(Modality.TEXT) == champion
+    assert deployments.champion(Modality.TEXT) == champion
 
 
 @pytest.mark.slow
 def test_no_deploy_registers_only(products: None) -> None:
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
     assert run.state == TrainingRun.State.REGISTERED, run.log
-    assert registry.champion(Modality.TEXT) == champion
+    assert deployments.champion(Modality.TEXT) == champion
 
 
 def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -> None:
@@ -154,7 +155,7 @@ def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
 
 
 def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     run = services.request_training(modality=Modality.TEXT, recipe=quick(head_epochs=10_000, head_patience=10_000))
     tell, child = runner.Watch.tell, []
 
@@ -168,7 +169,7 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
     assert work(run).state == TrainingRun.State.CANCELLED
     assert child
     assert not child[0].is_running()
-    assert registry.champion(Modality.TEXT) == champion
+    assert deployments.champion(Modality.TEXT) == champion
 
 
 def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
@@ -184,7 +185,7 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
     monkeypatch.setattr(rules, "fit_missing", fit_missing)
     again = work(run)
     assert again.state == TrainingRun.State.DEPLOYED, again.log
-    assert again.version == interrupted.version == registry.champion(Modality.TEXT)
+    assert again.version == interrupted.version == deployments.champion(Modality.TEXT)
     assert ModelVersion.objects.filter(modality="text").count() == 2
 
 
@@ -197,14 +198,14 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
     fit_missing = rules.fit_missing
 
     def meanwhile(*arguments: object) -> object:
-        registry.deploy(first.version)  # type: ignore[arg-type]
+        deployments.deploy(first.version)  # type: ignore[arg-type]
         return fit_missing(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rules, "fit_missing", meanwhile)
     second = work(services.request_training(modality=Modality.TEXT, recipe=quick(seed=5)))
     assert second.state == TrainingRun.State.REGISTERED, second.log
     assert "deployed meanwhile" in second.message
-    assert registry.champion(Modality.TEXT) == first.version
+    assert deployments.champion(Modality.TEXT) == first.version
 
 
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None) -> None:

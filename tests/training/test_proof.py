@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier import registry
 from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion
+from classifier.registry import deployments
 from classifier.services import STARTER
 from training import proof
 from training.corpus import Corpus
@@ -55,7 +55,7 @@ def test_the_proof_holds_every_figure_and_its_artifact_can_be_registered(
         assert words in card
 
     proof.seal(fitted, metrics, card)
-    version = registry.register(fitted.folder, name="candidate")
+    version = deployments.register(fitted.folder, name="candidate")
     assert version.accuracy == metrics["accuracy"]
 
 

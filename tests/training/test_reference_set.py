@@ -8,10 +8,10 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from classifier import registry
 from classifier.coverage import active_categories
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import compare_on_reference, offer_hash
+from classifier.registry import deployments
 from classifier.services import load_reference
 from classifier.tasks import classify_pending
 from portal.models import Product, User
@@ -133,7 +133,7 @@ def test_replay_leaves_out_what_the_corpus_holds_and_what_is_held_back(tmp_path:
     predict(seller, *(f"acoustic guitar strings {n}" for n in range(8)))
     reference_set.refresh()
     corpus: Corpus = snapshots.fetch(snapshots.make_dataset())
-    champion = registry.champion(Modality.TEXT)
+    champion = deployments.champion(Modality.TEXT)
     assert champion
     rows = list(reference_set.replay(champion, besides=corpus))
     titles = [row.title for row in rows]
@@ -200,7 +200,7 @@ def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
 def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> None:
     import_folder(write_products(tmp_path / "shop", count=60, photos=30))
     corpus = snapshots.fetch(snapshots.make_dataset())
-    eye = registry.champion(Modality.IMAGE)
+    eye = deployments.champion(Modality.IMAGE)
     assert eye
     rows = list(reference_set.replay(eye, besides=corpus))
     assert {row.label for row in rows} == {"grocery-gourmet-food"}

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from classifier import registry
 from classifier.models import Modality, ModelVersion
+from classifier.registry import deployments
 from feedback.health import references as stored
 from feedback.models import DriftReference
 from tests.training.runs import import_folder, write_products
@@ -18,7 +18,7 @@ def dataset(db: None, tmp_path: Path) -> Dataset:
 
 
 def serving(modality: Modality) -> ModelVersion:
-    return registry.live(modality)[0].version
+    return deployments.live(modality)[0].version
 
 
 def test_starters_have_no_snapshot_to_be_compared_with(dataset: Dataset) -> None:

@@ -14,8 +14,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from classifier import registry
 from classifier.models import Modality
+from classifier.registry import deployments
 from feedback.models import MonitoringReport
 from portal.models import User
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
@@ -43,7 +43,7 @@ def test_a_recipe_or_a_parent_of_the_other_modality_is_refused() -> None:
     with pytest.raises(services.Refused):
         services.request_training(modality=Modality.TEXT, recipe=quick(Modality.IMAGE))
     with pytest.raises(services.Refused):
-        services.request_training(modality=Modality.TEXT, recipe=quick(), parent=registry.champion(Modality.IMAGE))
+        services.request_training(modality=Modality.TEXT, recipe=quick(), parent=deployments.champion(Modality.IMAGE))
 
 
 def test_a_queued_run_is_cancelled_at_once_and_an_ended_one_is_left() -> None:

@@ -15,9 +15,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.decorators import action, display
 
-from classifier import registry
 from classifier.admin import ReadOnlyAdmin
 from classifier.models import Modality
+from classifier.registry import deployments
 from classifier.side_by_side import at_the_gate
 from common import charts
 from training import services
@@ -96,7 +96,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "title": _("Retrain"),
             "form": form,
-            "champions": {modality: registry.deployed()[modality] for modality in Modality},
+            "champions": {modality: deployments.deployed()[modality] for modality in Modality},
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/training/start_form.html", context)

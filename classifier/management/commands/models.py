@@ -4,14 +4,21 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import registry, reports, variants
+from classifier import reports, variants
 from classifier.coverage import active_categories, coverage_of, listed
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
+from classifier.registry import deployments
 from classifier.side_by_side import SideBySide, side_by_side
 from common.object_storage import StorageDown
 
-REFUSALS = (ArtifactError, StorageDown, registry.NotDeployable, registry.NothingToRollBack, ModelVersion.DoesNotExist)
+REFUSALS = (
+    ArtifactError,
+    StorageDown,
+    deployments.NotDeployable,
+    deployments.NothingToRollBack,
+    ModelVersion.DoesNotExist,
+)
 
 
 class Command(BaseCommand):
@@ -86,8 +93,8 @@ def _list(options: dict[str, Any]) -> str:
 
 
 def _show(options: dict[str, Any]) -> str:
-    version = registry.find(options["version"])
-    champion = registry.champion(version.modality)
+    version = deployments.find(options["version"])
+    champion = deployments.champion(version.modality)
     found = coverage_of(version.labels, before=champion.labels if champion else ())
     if options["json"]:
         details = {"lineage": version.lineage, "reason": version.reason, "path": version.path}
@@ -120,22 +127,22 @@ def _show(options: dict[str, Any]) -> str:
 
 
 def _deploy(options: dict[str, Any]) -> str:
-    version = registry.find(options["version"])
-    before = registry.champion(version.modality)
-    registry.deploy(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
+    version = deployments.find(options["version"])
+    before = deployments.champion(version.modality)
+    deployments.deploy(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
     if before == version:
         return f"{version} serves already."
     return f"Deployed {version}{f' in place of {before}' if before else ''}. Workers take it up with their next batch."
 
 
 def _rollback(options: dict[str, Any]) -> str:
-    before = registry.champion(options["modality"])
-    variant = registry.roll_back(options["modality"])
+    before = deployments.champion(options["modality"])
+    variant = deployments.roll_back(options["modality"])
     return f"Rolled back from {before} to {variant.version}. Workers take it up with their next batch."
 
 
 def _test(options: dict[str, Any]) -> str:
-    version = registry.find(options["version"])
+    version = deployments.find(options["version"])
     variants.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} is under test. {_live(version.modality)}"
 
@@ -146,36 +153,36 @@ def _set_shares(options: dict[str, Any]) -> str:
         name, _separator, share = part.rpartition("=")
         if not share.isdecimal():
             raise CommandError(f"Write VERSION=SHARE, not {part}.")
-        weights[registry.find(name)] = int(share)
+        weights[deployments.find(name)] = int(share)
     live = variants.set_weights(weights, note=options["note"])
     return _live(live[0].version.modality)
 
 
 def _shadow(options: dict[str, Any]) -> str:
-    version = registry.find(options["version"])
+    version = deployments.find(options["version"])
     variants.start_shadow(version, note=options["note"])
     return f"{version} looks on. {_live(version.modality)}"
 
 
 def _stop(options: dict[str, Any]) -> str:
-    version = registry.find(options["version"])
+    version = deployments.find(options["version"])
     variants.stop(version, note=options["note"])
     return f"{version} was stopped. {_live(version.modality)}"
 
 
 def _promote(options: dict[str, Any]) -> str:
-    version = registry.find(options["version"])
+    version = deployments.find(options["version"])
     variants.promote(version, note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} serves alone. {_live(version.modality)}"
 
 
 def _live(modality: str) -> str:
-    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in registry.live(modality))
+    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in deployments.live(modality))
     return f"Live: {shares}. Workers take it up with their next batch."
 
 
 def _compare(options: dict[str, Any]) -> str:
-    first, second = (registry.find(options[name]) for name in ("first", "second"))
+    first, second = (deployments.find(options[name]) for name in ("first", "second"))
     try:
         comparison = reports.compare(first, second, _names())
     except ValueError as error:

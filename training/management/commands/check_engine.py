@@ -10,9 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier import registry
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 from common.tables.product_files import ProductFile, SourceError
 from training import equivalence, labelled
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         if limit < 1:
             raise CommandError("--limit must be at least 1.")
         try:
-            versions = [registry.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
             with ExitStack() as open_files:
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]

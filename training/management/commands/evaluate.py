@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier import registry
 from classifier.answers import OUTAGES
+from classifier.registry import deployments
 from common.tables.product_files import ProductFile, SourceError
 from training.importing import Categories
 from training.scoring import FIGURES, Scores, score
@@ -60,7 +60,7 @@ def _table(scores: Scores) -> str:
         lines.append(f"{name:10} {figures['n']:8,} " + " ".join(cells))
     lines += [
         "",
-        "Live: " + ", ".join(str(variant.version) for both in registry.deployed().values() for variant in both),
+        "Live: " + ", ".join(str(variant.version) for both in deployments.deployed().values() for variant in both),
     ]
     for what, counts in (("Left out", scores.skipped), ("Photos not used", scores.without_photo)):
         if counts:

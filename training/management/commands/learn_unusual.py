@@ -8,9 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier import familiar, registry
+from classifier import familiar
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 from training import familiarity, labelled
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *, version: list[str], out: Path | None, **options: Any) -> None:
         try:
-            versions = [registry.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
             for each in versions:
                 self._learn(each, out)
         except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:

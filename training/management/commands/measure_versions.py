@@ -6,9 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier import registry
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
+from classifier.registry import deployments
 from common.object_storage import StorageDown
 from training import reference_set
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *, version: list[str], **options: Any) -> None:
         try:
-            versions = [registry.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
             reference_set.refresh()
             for each in versions:
                 self._measure(each)

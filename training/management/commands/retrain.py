@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from tqdm import tqdm
 
-from classifier import registry
 from classifier.models import Modality, ModelVersion
+from classifier.registry import deployments
 from training import recipes, services
 from training.models import Dataset, TrainingRun
 
@@ -103,7 +103,7 @@ class Command(BaseCommand):
         if name is None:
             return None
         try:
-            version = registry.champion(modality) if name == "champion" else registry.find(name)
+            version = deployments.champion(modality) if name == "champion" else deployments.find(name)
         except ModelVersion.DoesNotExist as error:
             raise CommandError(str(error)) from error
         if version is None:

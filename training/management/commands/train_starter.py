@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import published, registry
+from classifier import published
 from classifier.models import EnsembleRule, Modality
+from classifier.registry import deployments
 from classifier.services import STARTER, STARTER_FAMILIAR, load_categories
 from training import recipes
 
@@ -34,7 +35,7 @@ class Command(BaseCommand):
         load_categories()
         call_command("import_products", *map(str, folders), category_column=column, stdout=self.stdout)
         call_command("retrain", "all", recipe=recipe, stdout=self.stdout)
-        versions = {modality: registry.champion(modality) for modality in Modality.values}
+        versions = {modality: deployments.champion(modality) for modality in Modality.values}
         for modality, version in versions.items():
             if version is None:
                 raise CommandError(f"No {modality} model came of it.")
