@@ -14,11 +14,11 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import canary, variants
+from classifier import canary
 from classifier.canary import Budget, Record
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Fault, Modality, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _take_back(variant: Variant, *, alone: bool, why: str) -> bool:
         if alone:
             deployments.roll_back(version.modality, note=note, in_place_of=version)
         else:
-            variants.stop(version, note=note)
+            traffic.stop(version, note=note)
     except (deployments.NotDeployable, deployments.NothingToRollBack, ArtifactError, StorageDown) as error:
         log.error("%s should be stopped (%s) but could not be: %s", version, why, error)
         return False

@@ -11,11 +11,10 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import variants
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import confirm, described, experiment_url
 from classifier.models import Deployment, Fault, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from classifier.side_by_side import in_place_of_live
 
 FIRST_SHARE = 10
@@ -56,7 +55,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            variants.start_test(version, weight=_share(request), accepts_loss=bool(side.phrase), **how)
+            traffic.start_test(version, weight=_share(request), accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s is under test.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -76,7 +75,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            variants.start_shadow(version, **how)
+            traffic.start_shadow(version, **how)
             return _now("%(version)s looks on now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -93,7 +92,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            variants.stop(version, **how)
+            traffic.stop(version, **how)
             return _now("%(version)s was stopped.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -113,7 +112,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            variants.promote(version, accepts_loss=bool(side.phrase), **how)
+            traffic.promote(version, accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s serves alone now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -125,7 +124,7 @@ class VariantAdmin(ReadOnlyAdmin):
         question: dict[str, Any],
         act: Callable[[dict[str, Any]], str],
     ) -> HttpResponse:
-        question |= {"seen": variants.at_work(version.modality)}
+        question |= {"seen": traffic.at_work(version.modality)}
         back = experiment_url(version.modality)
         how = {"by": request.user, "note": request.POST.get("note", ""), "seen": request.POST.get("seen")}
         words = _now("Workers take it up with their next batch.")

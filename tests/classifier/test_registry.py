@@ -12,11 +12,11 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier import loading, published, variants
+from classifier import loading, published
 from classifier.coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
@@ -350,7 +350,7 @@ def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: 
     narrow = variant_of(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
     narrow.refresh_from_db()
-    for change in (lambda: deployments.deploy(narrow), lambda: variants.start_test(narrow, weight=10)):
+    for change in (lambda: deployments.deploy(narrow), lambda: traffic.start_test(narrow, weight=10)):
         with pytest.raises(
             deployments.LosesCategories, match="16 categories that the live model suggests: Appliances; "
         ):
@@ -381,7 +381,7 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     if change == "deploy":
         deployments.deploy(candidate)
     else:
-        variants.start_test(candidate, weight=10)
+        traffic.start_test(candidate, weight=10)
     carried = EnsembleRule.objects.get(text_version=candidate)
     assert (carried.kind, carried.parameters) == (rule.kind, rule.parameters)
     assert carried.carried_over_from == str(rule)

@@ -16,11 +16,11 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import canary, records, variants, watch
+from classifier import canary, records, watch
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.pipeline import classify
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from classifier.services import STARTER
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
@@ -60,7 +60,7 @@ def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Predi
 
 
 def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path: Path) -> None:
-    variants.start_test(variant_of(tmp_path / "b", "b"), weight=50)
+    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=50)
     rows = queue(seller, 24)
     classify_pending()
     assert len(answered(rows)) == 2
@@ -75,7 +75,7 @@ def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path
 def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
     champion = deployments.champion("text")
-    variants.start_test(bad, weight=50)
+    traffic.start_test(bad, weight=50)
     rows = make_them_alone(queue(seller, 3), bad) + queue(seller, 3)
     classify_pending()
     assert answered(rows) == {champion.name}  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, t
 def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     champion = deployments.champion("text")
-    variants.start_test(misfit, weight=50)
+    traffic.start_test(misfit, weight=50)
     rows = make_them_alone(queue(seller, 4), misfit)
     classify_pending()
     assert answered(rows) == {champion.name}  # type: ignore[union-attr]
@@ -112,8 +112,8 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
     live = deployments.champion("text")
     text = variant_of(tmp_path / "cool", "cool", config={"temperature": 0.7})
     image = variant_of(tmp_path / "eye", "eye", modality="image")
-    variants.start_shadow(text)
-    variants.start_shadow(image)
+    traffic.start_shadow(text)
+    traffic.start_shadow(image)
     prediction = make_product(seller, photo=True).prediction
     assert prediction.text_version == live
     rows = {row.version: row for row in ShadowAnswer.objects.filter(prediction=prediction)}
@@ -128,7 +128,7 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
 
 def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.BATCH_SIZE = 2
-    variants.start_shadow(variant_of(tmp_path / "b", "b"))
+    traffic.start_shadow(variant_of(tmp_path / "b", "b"))
     batch = Prediction.objects.filter(pk__in=[row.pk for row in queue(seller, 4)]).claim(limit=2)
     classify(batch)
     assert not ShadowAnswer.objects.exists()
@@ -158,7 +158,7 @@ def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: s
     bad = (
         broken(tmp_path / "bad") if fault == "raises" else variant_of(tmp_path / "bad", "Misfit", config={"hidden": 7})
     )
-    variants.start_shadow(bad)
+    traffic.start_shadow(bad)
     rows = queue(seller, 2)
     classify_pending()
     assert len(answered(rows)) == 1
@@ -171,7 +171,7 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
     bad, champion = broken(tmp_path / "bad"), deployments.champion("text")
-    variants.start_test(bad, weight=20)
+    traffic.start_test(bad, weight=20)
     make_them_alone(queue(seller, 6), bad)
     classify_pending()
     guard_versions()
@@ -191,7 +191,7 @@ def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, se
     settings.CANARY_LEAST_PREDICTIONS = 5
     slow, champion = variant_of(tmp_path / "slow", "slow"), deployments.champion("text")
     assert champion is not None
-    variants.start_test(slow, weight=50)
+    traffic.start_test(slow, weight=50)
     for version, milliseconds in ((champion, 20.0), (slow, 90.0)):
         for row in queue(seller, 6):
             Prediction.objects.filter(pk=row.pk).update(
@@ -229,8 +229,8 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
 def test_a_batch_takes_the_same_few_queries_however_many_rows(
     seller: User, django_assert_num_queries: Any, tmp_path: Path, count: int
 ) -> None:
-    variants.start_test(variant_of(tmp_path / "b", "b"), weight=50)
-    variants.start_shadow(variant_of(tmp_path / "c", "c"))
+    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=50)
+    traffic.start_shadow(variant_of(tmp_path / "c", "c"))
     queue(seller, 8)
     classify_pending()  # loads the models
     queue(seller, count)

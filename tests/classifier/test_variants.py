@@ -11,9 +11,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 
-from classifier import variants
 from classifier.models import Deployment, EnsembleRule, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from classifier.registry.deployments import NotDeployable
 from classifier.tasks import classify_pending
 from portal import services
@@ -34,23 +33,23 @@ def versions(db: None, tmp_path: Path) -> dict[str, ModelVersion]:
 
 def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict[str, ModelVersion]) -> None:
     a = serving()
-    variants.start_test(versions["b"], weight=25)
+    traffic.start_test(versions["b"], weight=25)
     assert shares() == {a: 75, "b": 25}
-    variants.start_test(versions["c"], weight=20)
+    traffic.start_test(versions["c"], weight=20)
     assert shares() == {a: 60, "b": 20, "c": 20}
-    variants.stop(versions["b"])
+    traffic.stop(versions["b"])
     assert shares() == {a: 75, "c": 25}
-    variants.set_weights({ModelVersion.objects.get(name=a): 50, versions["c"]: 50})
-    variants.promote(versions["c"])
+    traffic.set_weights({ModelVersion.objects.get(name=a): 50, versions["c"]: 50})
+    traffic.promote(versions["c"])
     assert shares() == {"c": 100}
 
 
 def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelVersion], scientist: User) -> None:
     a = serving()
-    variants.start_test(versions["b"], weight=10, by=scientist, note="first try")
-    variants.start_shadow(versions["c"])
-    variants.promote(versions["b"])
-    variants.stop(versions["c"])
+    traffic.start_test(versions["b"], weight=10, by=scientist, note="first try")
+    traffic.start_shadow(versions["c"])
+    traffic.promote(versions["b"])
+    traffic.stop(versions["c"])
     rows = Deployment.objects.filter(modality="text").order_by("pk")[1:]
     assert [(row.kind, row.version.name, row.shares) for row in rows] == [
         ("test", "b", {a: 90, "b": 10}),
@@ -67,19 +66,19 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
     ModelVersion.objects.filter(pk=c.pk).update(state="rejected", reason="Too slow.")
     c.refresh_from_db()
     refused: list[Callable[[], object]] = [
-        lambda: variants.start_test(b, weight=0),
-        lambda: variants.start_test(b, weight=100),
-        lambda: variants.start_test(a, weight=10),
-        lambda: variants.start_test(c, weight=10),
-        lambda: variants.start_test(b, weight=10, seen="something else"),
-        lambda: variants.set_weights({a: 99}),
-        lambda: variants.set_weights({a: 50, b: 50}),
-        lambda: variants.set_weights({}),
-        lambda: variants.stop(a),
-        lambda: variants.stop(b),
-        lambda: variants.promote(a),
-        lambda: variants.promote(b),
-        lambda: variants.start_shadow(a),
+        lambda: traffic.start_test(b, weight=0),
+        lambda: traffic.start_test(b, weight=100),
+        lambda: traffic.start_test(a, weight=10),
+        lambda: traffic.start_test(c, weight=10),
+        lambda: traffic.start_test(b, weight=10, seen="something else"),
+        lambda: traffic.set_weights({a: 99}),
+        lambda: traffic.set_weights({a: 50, b: 50}),
+        lambda: traffic.set_weights({}),
+        lambda: traffic.stop(a),
+        lambda: traffic.stop(b),
+        lambda: traffic.promote(a),
+        lambda: traffic.promote(b),
+        lambda: traffic.start_shadow(a),
     ]
     for refuse in refused:
         with pytest.raises(NotDeployable):
@@ -90,33 +89,33 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
 
 def test_a_rejected_version_may_look_on(versions: dict[str, ModelVersion]) -> None:
     ModelVersion.objects.update(state="rejected")
-    variants.start_shadow(versions["b"])
+    traffic.start_shadow(versions["b"])
     assert [variant.version.name for variant in deployments.shadows()["text"]] == ["b"]
     assert len(deployments.deployed()["text"]) == 1
 
 
 def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, ModelVersion]) -> None:
-    variants.start_shadow(versions["b"])
+    traffic.start_shadow(versions["b"])
     deployments.deploy(versions["c"])
     assert Variant.objects.get(version=versions["b"]).role == "shadow"
-    variants.start_test(versions["b"], weight=5)
+    traffic.start_test(versions["b"], weight=5)
     assert shares() == {"c": 95, "b": 5}
 
 
 def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVersion]) -> None:
     a = serving()
-    variants.start_test(versions["b"], weight=10)
-    variants.promote(versions["b"])
-    variants.start_test(versions["c"], weight=10)
+    traffic.start_test(versions["b"], weight=10)
+    traffic.promote(versions["b"])
+    traffic.start_test(versions["c"], weight=10)
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
-    variants.start_test(versions["b"], weight=90)  # most of the traffic, though nobody promoted it
+    traffic.start_test(versions["b"], weight=90)  # most of the traffic, though nobody promoted it
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
-    variants.start_test(versions["b"], weight=10)
-    variants.stop(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
+    traffic.start_test(versions["b"], weight=10)
+    traffic.stop(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
     assert shares() == {"b": 100}
     deployments.roll_back("text")
     assert shares() == {a: 100}
@@ -124,17 +123,17 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
 
 def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: dict[str, ModelVersion]) -> None:
     a = ModelVersion.objects.get(name=serving())
-    variants.start_test(versions["b"], weight=10)
+    traffic.start_test(versions["b"], weight=10)
     assert deployments.replaced_by(versions["b"]) == a
-    variants.promote(versions["b"])
+    traffic.promote(versions["b"])
     assert deployments.replaced_by(versions["b"]) == a
 
 
 def test_each_live_pair_needs_a_rule(versions: dict[str, ModelVersion], tmp_path: Path) -> None:
     EnsembleRule.objects.all().delete()
-    variants.start_test(versions["b"], weight=10)
-    variants.start_test(variant_of(tmp_path / "eye", "eye", modality="image"), weight=10)
-    variants.start_shadow(versions["c"])
+    traffic.start_test(versions["b"], weight=10)
+    traffic.start_test(variant_of(tmp_path / "eye", "eye", modality="image"), weight=10)
+    traffic.start_shadow(versions["c"])
     assert len(deployments.pairs_without_rule()) == 4
 
 
@@ -152,7 +151,7 @@ def test_the_database_refuses_shares_that_do_not_sum_to_100(committed_db: None, 
     broken("UPDATE classifier_variant SET weight = 90")
     insert = "INSERT INTO classifier_variant (version_id, role, weight, deployed_at) VALUES (%s, 'live', 1, now())"
     broken(insert, version.pk)
-    variants.start_test(version, weight=10)
+    traffic.start_test(version, weight=10)
     broken("DELETE FROM classifier_variant WHERE version_id = %s", version.pk)
     with transaction.atomic(), connection.cursor() as cursor:  # wrong on the way, right at the end
         cursor.execute("UPDATE classifier_variant SET weight = 40 WHERE weight = 10")
@@ -173,7 +172,7 @@ def test_two_changes_at_once_leave_shares_that_sum_to_100(committed_db: None, tm
 
 
 def start(version: ModelVersion) -> None:
-    variants.start_test(version, weight=10)
+    traffic.start_test(version, weight=10)
     connection.close()
 
 
@@ -194,7 +193,7 @@ def test_new_shares_move_only_products_that_must_move_and_modalities_fall_indepe
 def test_a_product_that_is_asked_again_goes_to_the_same_variant(
     seller: User, make_product: MakeProduct, versions: dict[str, ModelVersion]
 ) -> None:
-    variants.start_test(versions["b"], weight=50)
+    traffic.start_test(versions["b"], weight=50)
     seen = set()
     for number in range(6):
         product = make_product(seller, title=f"Guitar {number}")

@@ -7,9 +7,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from classifier import variants
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from feedback.experiments.tallies import Tally, first_over_time, totals, uncounted, work_since
 from feedback.health import summarising
 from feedback.models import Feedback
@@ -145,7 +144,7 @@ def test_the_page_compares_and_says_where_data_is_missing(
     scientist: User, seller: User, candidate: ModelVersion
 ) -> None:
     old = ModelVersion.objects.get(name=serving())
-    variants.start_test(candidate, weight=20)
+    traffic.start_test(candidate, weight=20)
     answer(seller, old, rank=1, count=60)
     answer(seller, old, rank=None, count=60)
     answer(seller, candidate, rank=1, count=40)
@@ -174,7 +173,7 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
     assert "Nothing was changed." in act("test", share="100")
     assert "Nothing was changed." in act("test", share="ten")
     assert "Nothing was changed. What serves was changed meanwhile." in act("test", share="10", seen="something else")
-    assert "is under test" in act("test", share="10", note="first try", seen=variants.at_work("text"))
+    assert "is under test" in act("test", share="10", note="first try", seen=traffic.at_work("text"))
     latest = Deployment.objects.first()
     assert latest is not None
     assert (latest.kind, latest.deployed_by, latest.note) == ("test", scientist, "first try")
@@ -192,7 +191,7 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
 def test_without_the_permission_nobody_changes_what_serves(
     scientist: User, browser: Client, candidate: ModelVersion
 ) -> None:
-    variants.start_test(candidate, weight=10)
+    traffic.start_test(candidate, weight=10)
     scientist.groups.clear()
     scientist.user_permissions.add(Permission.objects.get(codename="view_variant"))
     for client in (staff(scientist), browser):

@@ -12,12 +12,11 @@ from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 
-from classifier import variants
 from classifier.coverage import active_categories
 from classifier.ml import artifact
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import offer_hash
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from portal.celery import app as celery_app
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
@@ -246,7 +245,7 @@ def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: 
     ModelVersion.objects.filter(pk=third.pk).update(labels=["beauty", "electronics"])
     champion.refresh_from_db()
     deployments.deploy(champion, accepts_loss=True)
-    variants.start_test(tested, weight=10)
+    traffic.start_test(tested, weight=10)
     client = staff(scientist)
     page = client.get(address("deploy", third.pk)).content.decode()
     assert "Type <strong>lose 16</strong> to go on" in page

@@ -18,9 +18,8 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect, sync_playwright
 
-from classifier import variants
 from classifier.models import Category, Deployment, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from feedback.cases.opening import find_fraud
 from feedback.health import first_days, watching
 from feedback.models import Case, Feedback, Review
@@ -83,7 +82,7 @@ def case(past: None) -> Case:
 def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
     """A version under test that sellers and reviewers answered like more than the other one."""
     old, candidate = ModelVersion.objects.get(name=serving()), variant_of(tmp_path / "candidate", "A new one.")
-    variants.start_test(candidate, weight=20)
+    traffic.start_test(candidate, weight=20)
     for version, first, others in ((old, 60, 60), (candidate, 40, 5)):
         test_experiment_page.answer(seller, version, rank=1, review="accepted", count=first)
         test_experiment_page.answer(seller, version, rank=None, review="accepted", count=others)

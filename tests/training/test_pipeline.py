@@ -12,10 +12,9 @@ from django.conf import LazySettings
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from classifier import variants
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.pipeline import predict_now
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from classifier.services import register_starters
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
@@ -84,7 +83,7 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(equivalence, "LEAST_ROWS", 10)
-    variants.start_test(variant_of(tmp_path / "b", "b"), weight=10)
+    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=10)
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
     assert "A test is running" in run.message

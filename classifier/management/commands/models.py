@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import reports, variants
+from classifier import reports
 from classifier.coverage import active_categories, coverage_of, listed
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from classifier.side_by_side import SideBySide, side_by_side
 from common.object_storage import StorageDown
 
@@ -143,7 +143,7 @@ def _rollback(options: dict[str, Any]) -> str:
 
 def _test(options: dict[str, Any]) -> str:
     version = deployments.find(options["version"])
-    variants.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
+    traffic.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} is under test. {_live(version.modality)}"
 
 
@@ -154,25 +154,25 @@ def _set_shares(options: dict[str, Any]) -> str:
         if not share.isdecimal():
             raise CommandError(f"Write VERSION=SHARE, not {part}.")
         weights[deployments.find(name)] = int(share)
-    live = variants.set_weights(weights, note=options["note"])
+    live = traffic.set_weights(weights, note=options["note"])
     return _live(live[0].version.modality)
 
 
 def _shadow(options: dict[str, Any]) -> str:
     version = deployments.find(options["version"])
-    variants.start_shadow(version, note=options["note"])
+    traffic.start_shadow(version, note=options["note"])
     return f"{version} looks on. {_live(version.modality)}"
 
 
 def _stop(options: dict[str, Any]) -> str:
     version = deployments.find(options["version"])
-    variants.stop(version, note=options["note"])
+    traffic.stop(version, note=options["note"])
     return f"{version} was stopped. {_live(version.modality)}"
 
 
 def _promote(options: dict[str, Any]) -> str:
     version = deployments.find(options["version"])
-    variants.promote(version, note=options["note"], accepts_loss=options["accept_loss"])
+    traffic.promote(version, note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} serves alone. {_live(version.modality)}"
 
 
