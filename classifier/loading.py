@@ -9,10 +9,10 @@ from django.conf import settings
 from django.db import DatabaseError
 from safetensors import SafetensorError
 
-from classifier import familiar, published
+from classifier import familiar
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
     from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
-    folder = published.fetch(version.path, version.checksum)
+    folder = artifact_store.fetch(version.path, version.checksum)
     kind: Any = TextModel if version.modality == Modality.TEXT else ImageModel
     try:
         model = kind.load(folder, device=device_name())

@@ -19,11 +19,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import published
 from classifier.coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
-from classifier.registry import deployments
+from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
 from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots
 from training.corpus import MANIFEST, CorpusError, write_corpus
@@ -266,7 +265,7 @@ def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
 
 def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
     """Write what the child process reads: with a model to go on from, also what it must not forget."""
-    start = published.fetch(run.parent.path, run.parent.checksum) if run.parent else None
+    start = artifact_store.fetch(run.parent.path, run.parent.checksum) if run.parent else None
     kept = labels_to_keep(run, labels)
     job: dict[str, Any] = {
         "modality": run.modality,

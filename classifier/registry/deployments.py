@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier import pair_rules, published
+from classifier import pair_rules
 from classifier.coverage import coverage_of, listed
 from classifier.ml import artifact
 from classifier.models import Deployment, Modality, ModelVersion, Variant
+from classifier.registry import artifact_store
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -81,7 +82,7 @@ def register(
         parent=parent,
         lineage=lineage or {},
     )
-    published.publish(folder, version)
+    artifact_store.publish(folder, version)
     try:
         with transaction.atomic():
             version.save()
@@ -112,7 +113,7 @@ def deploy(
     refuse_rejected(version)
     if not accepts_loss:
         refuse_loss(version)
-    published.verify_stored(version)
+    artifact_store.verify_stored(version)
     kind = Deployment.Kind.DEPLOYMENT
     return _switch(
         version,
@@ -140,7 +141,7 @@ def labels_of(version: ModelVersion) -> list[str]:
     Raises ArtifactError for an artifact that doesn't tell them either, and StorageDown.
     """
     if not version.labels:
-        version.labels = published.read_config(version)["labels"]
+        version.labels = artifact_store.read_config(version)["labels"]
         ModelVersion.objects.filter(pk=version.pk).update(labels=version.labels)
     return list(version.labels)
 
@@ -180,7 +181,7 @@ def roll_back(
         raise NothingToRollBack(
             _("There is nothing to go back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
         )
-    published.verify_stored(before)
+    artifact_store.verify_stored(before)
     return _switch(before, by=by, note=note, kind=Deployment.Kind.ROLLBACK, in_place_of=serving)
 
 

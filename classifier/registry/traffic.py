@@ -11,9 +11,8 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import published
 from classifier.models import Deployment, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import artifact_store, deployments
 from classifier.registry.deployments import NotDeployable
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def start_test(
     deployments.refuse_rejected(version)
     if not accepts_loss:
         deployments.refuse_loss(version)
-    published.verify_stored(version)
+    artifact_store.verify_stored(version)
     with transaction.atomic():
         serving = _locked(version.modality, seen)
         if not serving:
@@ -95,7 +94,7 @@ def start_shadow(
 
     Raises NotDeployable for one that is at work already, ArtifactError and StorageDown as `start_test` does.
     """
-    published.verify_stored(version)
+    artifact_store.verify_stored(version)
     with transaction.atomic():
         _locked(version.modality, seen)
         if Variant.objects.filter(version=version).exists():
@@ -143,7 +142,7 @@ def promote(
     Raises NotDeployable for one that isn't live or serves alone already, LosesCategories, ArtifactError and StorageDown
     as `start_test` does.
     """
-    published.verify_stored(version)
+    artifact_store.verify_stored(version)
     with transaction.atomic():
         serving = _locked(version.modality, seen)
         if not accepts_loss:

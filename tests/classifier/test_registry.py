@@ -12,11 +12,11 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier import loading, published
+from classifier import loading
 from classifier.coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.registry import deployments, traffic
+from classifier.registry import artifact_store, deployments, traffic
 from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
@@ -103,9 +103,9 @@ def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> N
 
 def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
     version = deployments.register(folder, name="candidate")
-    local = published.fetch(version.path, version.checksum)
+    local = artifact_store.fetch(version.path, version.checksum)
     (local / "model.safetensors").write_bytes(b"rotten")
-    assert artifact.verify(published.fetch(version.path, version.checksum)) == version.checksum
+    assert artifact.verify(artifact_store.fetch(version.path, version.checksum)) == version.checksum
     assert local.is_relative_to(settings.MODEL_CACHE)
 
 
@@ -115,15 +115,15 @@ def test_processes_that_fetch_at_once_share_one_download(
     version = deployments.register(folder, name="candidate")
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     downloads: list[str] = []
-    download = published._download
+    download = artifact_store._download
 
     def noted(path: str, checksum: str, folder: Path) -> None:
         downloads.append(path)
         download(path, checksum, folder)
 
-    monkeypatch.setattr(published, "_download", noted)
+    monkeypatch.setattr(artifact_store, "_download", noted)
     with ThreadPoolExecutor(8) as threads:  # a lock of its own each, as processes have
-        copies = list(threads.map(lambda _: published.fetch(version.path, version.checksum), range(8)))
+        copies = list(threads.map(lambda _: artifact_store.fetch(version.path, version.checksum), range(8)))
     assert downloads == [version.path]
     assert artifact.verify(copies[0]) == version.checksum
 
@@ -141,7 +141,7 @@ def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path
     for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
         storage.save(f"text/{checksum}/{name}", ContentFile(content))
     version = deployments.register(folder, name="candidate")
-    published.verify_stored(version)
+    artifact_store.verify_stored(version)
     assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import published
 from classifier.models import EnsembleRule, Modality
-from classifier.registry import deployments
+from classifier.registry import artifact_store, deployments
 from classifier.services import STARTER, STARTER_FAMILIAR, load_categories
 from training import recipes
 
@@ -40,7 +39,7 @@ class Command(BaseCommand):
             if version is None:
                 raise CommandError(f"No {modality} model came of it.")
             shutil.rmtree(out / modality, ignore_errors=True)
-            shutil.copytree(published.fetch(version.path, version.checksum), out / modality)
+            shutil.copytree(artifact_store.fetch(version.path, version.checksum), out / modality)
         familiar = STARTER_FAMILIAR if out == STARTER else out / STARTER_FAMILIAR.name
         shutil.rmtree(familiar, ignore_errors=True)
         call_command("learn_unusual", out=familiar, stdout=self.stdout)
