@@ -31,12 +31,11 @@ class Bare:
     """The same models in one process, with no portal round them."""
 
     def __init__(self) -> None:
-        from classifier import loading
-        from classifier.registry import deployments
+        from classifier.registry import deployments, model_cache
 
         variants = deployments.deployed()
-        self.text = loading.load_text(variants["text"][0].version)
-        self.image = loading.load_image(variants["image"][0].version)
+        self.text = model_cache.load_text(variants["text"][0].version)
+        self.image = model_cache.load_image(variants["image"][0].version)
 
     def one(self, item: Item) -> float:
         """Return the milliseconds to decode the upload, to make its two clean copies and to run both models."""
@@ -69,13 +68,12 @@ class Eager(Bare):
     """The same with torch eager in float32, channels_last: what anyone would write first."""
 
     def __init__(self) -> None:
-        from classifier import loading
-        from classifier.registry import deployments
+        from classifier.registry import deployments, model_cache
 
         variants = deployments.deployed()
         names = ("torch f32 cpu",)
-        self.text = loading.load_fresh(variants["text"][0].version, names)
-        self.image = loading.load_fresh(variants["image"][0].version, names)
+        self.text = model_cache.load_fresh(variants["text"][0].version, names)
+        self.image = model_cache.load_fresh(variants["image"][0].version, names)
 
 
 def side_by_side(cores: Sequence[int], rows: Sequence[Stored]) -> float:

@@ -174,14 +174,13 @@ def helpers() -> Roles:
 
 def models(items: Sequence[Item]) -> dict[str, float]:
     """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
-    from classifier import loading
     from classifier.ml.image_model import crop
     from classifier.ml.text_model import join_text
-    from classifier.registry import deployments
+    from classifier.registry import deployments, model_cache
 
     deployed = deployments.deployed()
-    text = loading.load_text(deployed["text"][0].version)
-    image = loading.load_image(deployed["image"][0].version)
+    text = model_cache.load_text(deployed["text"][0].version)
+    image = model_cache.load_image(deployed["image"][0].version)
     photos = [small(item) for item in items]
     texts = [join_text(item.title, item.description) for item in items]
     works: dict[str, Callable[[slice], Any]] = {

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import loading, pair_rules
+from classifier import pair_rules
 from classifier.ml import ensemble
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, model_cache
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
@@ -129,17 +129,17 @@ def ask(version: ModelVersion, questions: Sequence[Question], slugs: Sequence[st
     output: Output
     model: Any
     if version.modality == Modality.TEXT:
-        model = loading.load_text(version)
+        model = model_cache.load_text(version)
         asked = [question.prediction for question in questions]
         output = model.predict([each.title for each in asked], [each.description for each in asked])
     else:
-        model = loading.load_image(version)
+        model = model_cache.load_image(version)
         output = model.predict([question.photo for question in questions])
     if not np.isfinite(output.probabilities).all():
         raise ValueError(f"{version} answered with something that is no number")
     probabilities = ensemble.align(output.probabilities, model.labels, slugs)
     count = len(questions)
-    known = loading.unusual(version)
+    known = model_cache.unusual(version)
     confidence = output.probabilities.max(axis=1)
     strange = known.flags(output.embeddings, confidence) if known else np.zeros(count, bool)
     milliseconds = (perf_counter() - start) * 1000 / count
@@ -177,7 +177,7 @@ def _parts(
             chosen[deployments.choose_variant(variants, key)].append(row)
     groups: dict[ModelVersion, list[int]] = defaultdict(list)
     for version, rows in chosen.items():
-        standing = loading.standing(version)
+        standing = model_cache.standing(version)
         if standing != version:
             troubles.append(Trouble(version, len(rows), f"could not be loaded: {standing} answered"))
         groups[standing] += rows
@@ -228,7 +228,7 @@ def _settle(
                 outcome, left = error, [*left, row]
     if left:
         troubles.append(Trouble(part.version, len(left), in_words(outcome)))
-        stand_in = loading.standing(part.stand_in)
+        stand_in = model_cache.standing(part.stand_in)
         try:
             said += zip(left, ask(stand_in, [questions[row] for row in left], slugs), strict=True)
         except Exception as error:

@@ -19,9 +19,9 @@ app.autodiscover_tasks()
 def load_models(**_: Any) -> None:
     """Load the deployed models before the first seller waits for them."""
     if "predict" in app.amqp.queues.consume_from:
-        from classifier import loading
+        from classifier.registry import model_cache
 
-        loading.load_deployed()
+        model_cache.load_deployed()
 
 
 @task_postrun.connect

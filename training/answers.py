@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import loading
 from classifier.ml.ensemble import align
 from classifier.models import Modality, ModelVersion
+from classifier.registry import model_cache
 from training.corpus import row_key
 from training.evaluate import Probabilities
 
@@ -28,7 +28,7 @@ def answers(
 
     A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `loading.load_text` does.
     """
-    model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
+    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
     parts = [
         align(ask(model, version.modality, batch), model.labels, labels)
         for batch in _batches(corpus, split, keys, version.modality)

@@ -8,10 +8,10 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import loading
 from classifier.ml import engines
 from classifier.ml.encoders import pick_device
 from classifier.models import ModelVersion
+from classifier.registry import model_cache
 from training import labelled
 from training.labelled import Product
 
@@ -53,11 +53,11 @@ def compare(
 
     Return each engine's check by its name; one that can't be built has none. Raises ArtifactError and StorageDown.
     """
-    device = pick_device(loading.device_name())
-    reference = loading.load_fresh(version, (f"torch f32 {device.type}",))
+    device = pick_device(model_cache.device_name())
+    reference = model_cache.load_fresh(version, (f"torch f32 {device.type}",))
     kind = "openvino" if device.type == "cpu" else "torch"
     names = [f"{kind} {precision} {device.type}" for precision in engines.precisions(kind, device)]
-    models = {name: loading.load_fresh(version, (name,)) for name in names if name != reference.engine}
+    models = {name: model_cache.load_fresh(version, (name,)) for name in names if name != reference.engine}
     models = {name: model for name, model in models.items() if model.engine == name}
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*models, reference.engine)}
     targets: list[int] = []

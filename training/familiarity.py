@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier import familiar, loading
+from classifier import familiar
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from classifier.models import Familiar, Modality, ModelVersion
+from classifier.registry import model_cache
 from training import labelled
 from training.labelled import Product
 from training.models import Split
@@ -35,7 +36,7 @@ def learn(
 
     None where too few can be looked at. Raises ArtifactError and StorageDown.
     """
-    model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
+    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
     learnt, _confidence = _asked(model, version.modality, known, progress)
     others, confidence = _asked(model, version.modality, held_back, progress)
     if len(learnt) < LEAST:

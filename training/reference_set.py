@@ -19,13 +19,12 @@ from django.db.models import Case, F, QuerySet, TextField, Value, When, Window
 from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
-from classifier import loading
 from classifier.coverage import active_categories
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.reference_set import labelled_count, offer_hash
-from classifier.registry import deployments
+from classifier.registry import deployments, model_cache
 from common.object_storage import storage_faults
 from common.photos import copies
 from training import splits
@@ -120,7 +119,7 @@ def measure(
 
     Raises ArtifactError and StorageDown when the version can't be loaded.
     """
-    model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
+    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
     found = answers(model, version.modality, products, progress)
     keep_answers(version, found)
     return found
@@ -188,7 +187,7 @@ def _replayed(version: ModelVersion, besides: Collection[str]) -> Iterator[tuple
     stored = _without_repeated(list(readable.filter(category=None)), (Split.VALIDATION, Split.TEST))
     if not stored:
         return
-    model = loading.load_text(version) if version.modality == Modality.TEXT else loading.load_image(version)
+    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
     choices = {a.product_id: a.first_choice for a in answers(model, version.modality, stored) if a.confidence >= SURE}
     sure = [product for product in stored if product.pk in choices]
     for product, photo in _opened(sure, version.modality):

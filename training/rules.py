@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from classifier import loading, pair_rules
+from classifier import pair_rules
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.paired import Values
-from classifier.registry import deployments
+from classifier.registry import deployments, model_cache
 from training.answers import answers, rows_with_both
 from training.evaluate import Metrics, Probabilities, Targets, losses, measure
 
@@ -112,7 +112,7 @@ def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
 
 
 def _fit_pair(text: ModelVersion, image: ModelVersion, corpus: "Corpus") -> EnsembleRule | None:
-    labels = sorted({*loading.load_text(text).labels, *loading.load_image(image).labels})
+    labels = sorted({*model_cache.load_text(text).labels, *model_cache.load_image(image).labels})
     validation = _pairs(text, image, corpus, "validation", labels)
     fitted = fit_rules(
         validation.text,

@@ -15,13 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from classifier import loading
 from classifier.ml import engines
 from classifier.ml.engines import converted, cores, openvino_cpu
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, model_cache
 from classifier.services import STARTER
 from tests.classifier.test_registry import variant_of
 
@@ -213,27 +212,27 @@ def test_engines_are_chosen_by_setting_device_and_what_was_measured(monkeypatch:
 
 def test_the_setting_and_a_failed_check_decide_what_a_worker_loads(db: None, settings: Any) -> None:
     version = Variant.objects.get(version__modality="image").version
-    assert loading.load_image(version).engine.startswith("openvino ")
+    assert model_cache.load_image(version).engine.startswith("openvino ")
     settings.ENGINE = "torch"
-    assert loading.load_image(version).engine == "torch f32 cpu"
+    assert model_cache.load_image(version).engine == "torch f32 cpu"
     settings.ENGINE = "auto"
     name = "openvino f32 cpu"
     ModelVersion.objects.filter(pk=version.pk).update(engines=checked(name, passed=False))
     (variant,) = deployments.deployed()["image"]
-    assert loading.load_image(variant.version).engine == "torch f32 cpu"
+    assert model_cache.load_image(variant.version).engine == "torch f32 cpu"
 
 
 def test_versions_that_are_not_deployed_are_unloaded(db: None, tmp_path: Path, settings: Any) -> None:
     settings.ENGINE = "torch"
-    loading.unload_all()
+    model_cache.unload_all()
     deployed = Variant.objects.get(version__modality="image").version
-    model = loading.load_image(deployed)
+    model = model_cache.load_image(deployed)
     others = [variant_of(tmp_path / name, name, "image") for name in "abc"]
-    alive = [weakref.ref(loading.load_image(other)) for other in others]
+    alive = [weakref.ref(model_cache.load_image(other)) for other in others]
     gc.collect()
     assert [ref() is not None for ref in alive] == [False, False, True]
-    assert loading.load_image(deployed) is model
-    loading.unload_all()
+    assert model_cache.load_image(deployed) is model
+    model_cache.unload_all()
 
 
 def test_a_converted_model_is_unloaded_with_its_network(cache: Path) -> None:

@@ -12,10 +12,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
-from classifier import loading
 from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.pipeline import classify
-from classifier.registry import deployments
+from classifier.registry import deployments, model_cache
 from classifier.tasks import classify_pending, ring
 from portal.models import Product, User
 from tests.classifier.test_claim import expire, queue
@@ -208,14 +207,14 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
     seller: User, storage_is_down: None, settings: Any, tmp_path: Path
 ) -> None:
     settings.MODEL_CACHE = tmp_path
-    loading.unload_all()
+    model_cache.unload_all()
     (row,) = queue(seller)
     for _round in range(6):
         classify_pending()
         expire(row)
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.QUEUED, 0)
-    loading.load_deployed()
+    model_cache.load_deployed()
 
 
 def test_nothing_deployed_costs_no_row_a_try(seller: User) -> None:

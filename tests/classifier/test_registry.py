@@ -12,11 +12,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier import loading
 from classifier.coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.registry import artifact_store, deployments, traffic
+from classifier.registry import artifact_store, deployments, model_cache, traffic
 from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
@@ -133,7 +132,7 @@ def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     with pytest.raises(artifact.ArtifactError):
-        loading.load_text(version)
+        model_cache.load_text(version)
 
 
 def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
@@ -238,13 +237,13 @@ def damage(version: ModelVersion) -> None:
     """Break the version's artifact everywhere, as a fault after its deployment would."""
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
-    loading.unload_all()
+    model_cache.unload_all()
 
 
 def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
     seller: User, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "BROKEN_FOR", 3600.0)  # however slow the machine is
+    monkeypatch.setattr(model_cache, "BROKEN_FOR", 3600.0)  # however slow the machine is
     before = Variant.objects.get(version__modality="text").version
     version = deployments.register(folder, name="candidate")
     deployments.deploy(version)
@@ -262,23 +261,23 @@ def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: 
     version = deployments.register(folder, name="candidate")
     deployments.deploy(version)
     damage(version)
-    assert loading.standing(version) != version
+    assert model_cache.standing(version) != version
     storages["models"].save(
         f"{version.path}/model.safetensors", ContentFile((folder / "model.safetensors").read_bytes())
     )
-    loading._broken.clear()  # half a minute later
-    assert loading.standing(version) == version
+    model_cache._broken.clear()  # half a minute later
+    assert model_cache.standing(version) == version
 
 
 def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
     version = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     with pytest.raises(artifact.ArtifactError):
-        loading.load_text(version)
+        model_cache.load_text(version)
 
 
 def test_a_model_is_loaded_once_per_process(db: None) -> None:
     version = Variant.objects.get(version__modality="text").version
-    assert loading.load_text(version) is loading.load_text(version)
+    assert model_cache.load_text(version) is model_cache.load_text(version)
 
 
 @pytest.fixture
@@ -321,7 +320,7 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
         EnsembleRule.objects.create(text_version=version, image_version=image, parameters={"temperature": 1.0})
     expected = {}
     for name, version in versions.items():
-        output = loading.load_text(version).predict([title], [""])
+        output = model_cache.load_text(version).predict([title], [""])
         expected[version.pk] = float(output.probabilities.max())
         assert name
     assert abs(expected[versions["cool"].pk] - expected[versions["warm"].pk]) > 0.1

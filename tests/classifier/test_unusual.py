@@ -10,9 +10,10 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from rest_framework.test import APIClient
 
-from classifier import familiar, loading
+from classifier import familiar
 from classifier.ml.out_of_distribution import Unusual
 from classifier.models import Familiar, ModelVersion, Variant
+from classifier.registry import model_cache
 from portal.models import Product, User
 from tests.classifier.test_archive import finish, read
 
@@ -29,13 +30,13 @@ def knows(modality: str, *, everything: bool) -> None:
     limit = np.inf if everything else -1.0
     steps = np.linspace(0, 1, 5, dtype=np.float32)
     familiar.keep(of(modality), Unusual(np.zeros((1, dim), np.float32), steps, steps, limit), {})
-    loading.unload_all()
+    model_cache.unload_all()
 
 
 @pytest.fixture(autouse=True)
 def fresh_models() -> object:
     yield
-    loading.unload_all()
+    model_cache.unload_all()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_the_archive_and_the_command_line_say_it_too(
 
 def test_a_version_that_learnt_nothing_of_the_kind_flags_nothing(seller: User, make_product: MakeProduct) -> None:
     Familiar.objects.all().delete()
-    loading.unload_all()
+    model_cache.unload_all()
     assert make_product(seller, photo=True).prediction.unusual == ""
 
 

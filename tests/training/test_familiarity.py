@@ -4,10 +4,9 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import call_command
 
-from classifier import loading
 from classifier.models import Category, Familiar, Modality
 from classifier.pipeline import predict_now
-from classifier.registry import deployments
+from classifier.registry import deployments, model_cache
 from tests.training.runs import import_folder, write_products
 from training import labelled
 from training.models import Example, Split
@@ -29,10 +28,10 @@ def test_a_version_learns_from_imported_examples_and_flags_what_is_like_none_of_
     assert figures["learnt_from"] > 2 * figures["held_back"] > 200
     assert figures["flagged"] <= 0.03
     assert (tmp_path / "out" / f"text-{version.checksum[:8]}.safetensors").exists()
-    loading.unload_all()
+    model_cache.unload_all()
     strange = ["Ersatzteil für Mähdrescher, gebraucht, an Bastler", "二手房出租", "0000 1111 2222 3333 4444 5555"]
     assert "text" in {predict_now(title=title, description="", photo=None)[0].unusual for title in strange}
-    loading.unload_all()
+    model_cache.unload_all()
 
 
 def test_an_example_whose_photo_went_meanwhile_is_left_out(tmp_path: Path) -> None:
