@@ -9,7 +9,6 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import transaction
 
-from classifier import familiar
 from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
 from classifier.models import (
@@ -22,7 +21,7 @@ from classifier.models import (
     ReferenceProduct,
     Variant,
 )
-from classifier.registry import deployments
+from classifier.registry import deployments, detector_store
 from common.object_storage import StorageDown, storage_faults
 
 HERE = Path(__file__).parent
@@ -146,7 +145,7 @@ def _register_starter(folder: Path) -> ModelVersion:
     if checks and not version.engines:
         version.engines = checks
         version.save(update_fields=["engines"])
-    file = STARTER_FAMILIAR / familiar.file_name(version)
+    file = STARTER_FAMILIAR / detector_store.file_name(version)
     if file.exists() and not Familiar.objects.filter(version=version).exists():
-        familiar.keep_file(version, file)
+        detector_store.keep_file(version, file)
     return version

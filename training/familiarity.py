@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier import familiar
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from classifier.models import Familiar, Modality, ModelVersion
-from classifier.registry import model_cache
+from classifier.registry import detector_store, model_cache
 from training import labelled
 from training.labelled import Product
 from training.models import Split
@@ -52,7 +51,7 @@ def learn(
         "flagged": round(float(found.flags(others, confidence).mean()), 4),
         "engine": model.engine,
     }
-    return familiar.keep(version, found, figures)
+    return detector_store.keep(version, found, figures)
 
 
 def _asked(

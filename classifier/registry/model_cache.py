@@ -9,10 +9,9 @@ from django.conf import settings
 from django.db import DatabaseError
 from safetensors import SafetensorError
 
-from classifier import familiar
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
-from classifier.registry import artifact_store, deployments
+from classifier.registry import artifact_store, deployments, detector_store
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def _read_familiar(version: ModelVersion) -> None:
     if _unusual.get(version.checksum, (0.0, None))[0] > time.monotonic():
         return
     try:
-        known = familiar.read(version)
+        known = detector_store.read(version)
     except (SafetensorError, LookupError, ValueError):
         log.exception("What %s is familiar with can't be read.", version)
         known = None

@@ -10,10 +10,9 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from rest_framework.test import APIClient
 
-from classifier import familiar
 from classifier.ml.out_of_distribution import Unusual
 from classifier.models import Familiar, ModelVersion, Variant
-from classifier.registry import model_cache
+from classifier.registry import detector_store, model_cache
 from portal.models import Product, User
 from tests.classifier.test_archive import finish, read
 
@@ -29,7 +28,7 @@ def knows(modality: str, *, everything: bool) -> None:
     dim = {"text": 384, "image": 1280}[modality]
     limit = np.inf if everything else -1.0
     steps = np.linspace(0, 1, 5, dtype=np.float32)
-    familiar.keep(of(modality), Unusual(np.zeros((1, dim), np.float32), steps, steps, limit), {})
+    detector_store.keep(of(modality), Unusual(np.zeros((1, dim), np.float32), steps, steps, limit), {})
     model_cache.unload_all()
 
 
@@ -89,7 +88,7 @@ def test_the_starters_bring_along_what_they_know(seller: User, make_product: Mak
 def test_a_file_that_holds_something_else_is_refused(db: None, tmp_path: Path) -> None:
     (tmp_path / "wrong.safetensors").write_bytes(b"not at all")
     with pytest.raises(ValueError, match="doesn't hold what a version knows"):
-        familiar.keep_file(of("text"), tmp_path / "wrong.safetensors")
+        detector_store.keep_file(of("text"), tmp_path / "wrong.safetensors")
 
 
 def test_nothing_is_learnt_from_too_few_products(db: None) -> None:

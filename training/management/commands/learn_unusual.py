@@ -8,10 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier import familiar
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, detector_store
 from common.object_storage import StorageDown
 from training import familiarity, labelled
 
@@ -51,4 +50,4 @@ class Command(BaseCommand):
         )
         if out:
             out.mkdir(parents=True, exist_ok=True)
-            familiar.write_file(version, out / familiar.file_name(version))
+            detector_store.write_file(version, out / detector_store.file_name(version))
