@@ -64,9 +64,8 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def starters(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
-    from classifier import pair_rules
     from classifier.ml import ensemble
-    from classifier.registry import deployments
+    from classifier.registry import deployments, ensemble_rules
     from training.answers import answers
 
     versions = {modality: deployments.champion(modality) for modality in ("text", "image")}
@@ -76,7 +75,7 @@ def starters(corpus: Any) -> dict[str, Any]:
 
     texts, photos = (test_rows(corpus, **{f"with_{kind}": True}) for kind in ("text", "photo"))
     both = test_rows(corpus, with_text=True, with_photo=True)
-    rule = pair_rules.usable(versions.values())[versions["text"].pk, versions["image"].pk]
+    rule = ensemble_rules.usable(versions.values())[versions["text"].pk, versions["image"].pk]
     parts = ask("text", both), ask("image", both)
     return {
         "Text": by_source(ask("text", texts), texts, corpus),

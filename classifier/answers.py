@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import pair_rules
 from classifier.ml import ensemble
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
-from classifier.registry import deployments, model_cache
+from classifier.registry import deployments, ensemble_rules, model_cache
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def answer(questions: Sequence[Question], categories: Sequence[Category]) -> tup
                 answers[row].text = said
             else:
                 answers[row].image = said
-    rules = pair_rules.usable({said.version for each in answers for said in (each.text, each.image) if said})
+    rules = ensemble_rules.usable({said.version for each in answers for said in (each.text, each.image) if said})
     for each in answers:
         _combine(each, rules, slugs)
     return answers, troubles

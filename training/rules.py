@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from classifier import pair_rules
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.paired import Values
-from classifier.registry import deployments, model_cache
+from classifier.registry import deployments, ensemble_rules, model_cache
 from training.answers import answers, rows_with_both
 from training.evaluate import Metrics, Probabilities, Targets, losses, measure
 
@@ -99,7 +98,7 @@ def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
     made = []
     for variant in deployments.deployed()[partner_modality]:
         text, image = (version, variant.version) if version.modality == Modality.TEXT else (variant.version, version)
-        if pair_rules.is_fitted(text, image):
+        if ensemble_rules.is_fitted(text, image):
             continue
         try:
             rule = _fit_pair(text, image, corpus)

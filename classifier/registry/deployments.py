@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier import pair_rules
 from classifier.coverage import coverage_of, listed
 from classifier.ml import artifact
 from classifier.models import Deployment, Modality, ModelVersion, Variant
-from classifier.registry import artifact_store
+from classifier.registry import artifact_store, ensemble_rules
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What answering a batch doesn't need of a variant's version.
-DEFERRED = tuple(f"version__{name}" for name in pair_rules.HEAVY)
+DEFERRED = tuple(f"version__{name}" for name in ensemble_rules.HEAVY)
 
 # The changes that give one version all traffic: those that a roll-back takes back.
 WHOLE = (Deployment.Kind.DEPLOYMENT, Deployment.Kind.PROMOTION, Deployment.Kind.ROLLBACK)
@@ -279,14 +278,14 @@ def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
     """Return the deployed pairs (text, image) for which no rule was fitted: they have none, or another pair's."""
     variants = deployed()
     pairs = [(text.version, image.version) for text in variants["text"] for image in variants["image"]]
-    return [(text, image) for text, image in pairs if not pair_rules.is_fitted(text, image)]
+    return [(text, image) for text, image in pairs if not ensemble_rules.is_fitted(text, image)]
 
 
 def carry_rules_over(version: ModelVersion, *, in_place_of: ModelVersion) -> None:
     """Let the version answer by the rules of the one that it replaces, with each live partner it has no rule with."""
     other = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     partners = [variant.version for variant in live(other)]
-    pair_rules.carry_over(version, in_place_of=in_place_of, partners=partners)
+    ensemble_rules.carry_over(version, in_place_of=in_place_of, partners=partners)
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
