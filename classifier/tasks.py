@@ -8,10 +8,11 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from kombu.exceptions import OperationalError
 
-from classifier import archive, records, watch
+from classifier import archive, records
 from classifier.models import Prediction
 from classifier.models.archivable import archive_due
 from classifier.pipeline import classify
+from classifier.registry import rollout_guard
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def archive_pending() -> None:
 @shared_task(expires=60)
 def guard_versions() -> None:
     """Stop new versions that fail or are slow beyond their budget."""
-    watch.check()
+    rollout_guard.check()
 
 
 @shared_task(expires=3600)

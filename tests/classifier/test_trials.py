@@ -16,11 +16,11 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import canary, records, watch
+from classifier import canary, records
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.pipeline import classify
-from classifier.registry import deployments, traffic
+from classifier.registry import deployments, rollout_guard, traffic
 from classifier.services import STARTER
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
@@ -202,9 +202,9 @@ def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, se
                 finished_at=timezone.now(),
                 passes={"text": {"engine": "torch fp32", "ms": milliseconds, "rows": 1}},
             )
-    known = watch.records("text", [champion, slow], timezone.now() - timedelta(minutes=5))
+    known = rollout_guard.records("text", [champion, slow], timezone.now() - timedelta(minutes=5))
     assert known[slow.pk] == canary.Record(6, 0, {0: (90.0, 6)})
-    assert watch.check() == [slow]
+    assert rollout_guard.check() == [slow]
     assert "4.5 times as slow" in Deployment.objects.first().note  # type: ignore[union-attr]
 
 
@@ -213,15 +213,15 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
     champion = deployments.champion("text")
-    assert watch.check() == []
+    assert rollout_guard.check() == []
     misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     deployments.deploy(misfit)
     queue(seller, 6)
     classify_pending()
     Variant.objects.update(deployed_at=F("deployed_at") - timedelta(hours=2))
-    assert watch.check() == []  # it is new no more: people decide
+    assert rollout_guard.check() == []  # it is new no more: people decide
     Variant.objects.update(deployed_at=F("deployed_at") + timedelta(hours=2))
-    assert watch.check() == [misfit]
+    assert rollout_guard.check() == [misfit]
     assert deployments.champion("text") == champion
 
 
