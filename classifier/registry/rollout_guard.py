@@ -14,11 +14,10 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier import canary
-from classifier.canary import Budget, Record
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Fault, Modality, ModelVersion, Variant
-from classifier.registry import deployments, traffic
+from classifier.registry import deployments, rollout_statistics, traffic
+from classifier.registry.rollout_statistics import Budget, Record
 from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def _verdict(variant: Variant, others: Sequence[ModelVersion]) -> str:
     budget = Budget(
         settings.CANARY_MAX_ERROR_RATE, settings.CANARY_MAX_LATENCY_RATIO, settings.CANARY_LEAST_PREDICTIONS
     )
-    return canary.verdict(new, _together(known.values()), budget)
+    return rollout_statistics.verdict(new, _together(known.values()), budget)
 
 
 def _together(known: Any) -> Record:

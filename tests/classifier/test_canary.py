@@ -1,4 +1,4 @@
-from classifier.canary import Budget, Record, exceeds, latency_ratio, verdict
+from classifier.registry.rollout_statistics import Budget, Record, exceeds, latency_ratio, verdict
 
 BUDGET = Budget(error_rate=0.05, latency_ratio=2.0, least=50)
 

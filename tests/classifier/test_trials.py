@@ -16,11 +16,11 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import canary, records
+from classifier import records
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.pipeline import classify
-from classifier.registry import deployments, rollout_guard, traffic
+from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic
 from classifier.services import STARTER
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
@@ -203,7 +203,7 @@ def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, se
                 passes={"text": {"engine": "torch fp32", "ms": milliseconds, "rows": 1}},
             )
     known = rollout_guard.records("text", [champion, slow], timezone.now() - timedelta(minutes=5))
-    assert known[slow.pk] == canary.Record(6, 0, {0: (90.0, 6)})
+    assert known[slow.pk] == rollout_statistics.Record(6, 0, {0: (90.0, 6)})
     assert rollout_guard.check() == [slow]
     assert "4.5 times as slow" in Deployment.objects.first().note  # type: ignore[union-attr]
 
