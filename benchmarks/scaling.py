@@ -122,9 +122,9 @@ def measured(tries: int) -> Worker:
     from django.core.management import call_command
     from PIL import Image
 
-    from classifier.answers import Question
     from classifier.models import Prediction
     from classifier.pipeline import answer_now
+    from classifier.serving.inference import Question
 
     call_command("migrate", "-v0")
     call_command("prepare", "-v0", stdout=sys.stderr)

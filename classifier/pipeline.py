@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from PIL import Image
 
 from classifier import bell, shadows, storing
-from classifier.answers import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
 from classifier.models import Category, Fault, Prediction
 from classifier.reading import UnreadablePhoto, read_photos
+from classifier.serving.inference import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
 from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)

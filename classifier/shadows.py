@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 
-from classifier.answers import Answer, Question, Said, ask, in_words, shown
 from classifier.models import Category, Modality, ModelVersion, Prediction, ShadowAnswer
 from classifier.registry import deployments
+from classifier.serving.inference import Answer, Question, Said, ask, in_words, shown
 
 log = logging.getLogger(__name__)
 

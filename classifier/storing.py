@@ -14,8 +14,8 @@ from pgvector import HalfVector
 from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from psycopg.types import TypeInfo
 
-from classifier.answers import Answer, Question, Said, five_likeliest, shown
 from classifier.models import VECTORS, Category
+from classifier.serving.inference import Answer, Question, Said, five_likeliest, shown
 from common.photos.copies import photo_hash, signed
 
 COLUMNS = {

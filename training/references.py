@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from classifier import pipeline
-from classifier.answers import Answer, Question, five_likeliest
 from classifier.models import Category, Modality, ModelVersion, Prediction
 from classifier.registry import deployments
+from classifier.serving.inference import Answer, Question, five_likeliest
 from feedback.drift.inputs import gather
 from feedback.drift.looks import Look, look
 from feedback.health import references

@@ -13,9 +13,9 @@ import numpy as np
 from django.conf import settings
 from PIL import Image
 
-from classifier.answers import Answer, Question
 from classifier.models import Category, Prediction
 from classifier.pipeline import answer_now
+from classifier.serving.inference import Answer, Question
 from common.tables.product_files import ProductFile, RowError, SourceRow
 from training.evaluate import Metrics, measure
 from training.importing import Categories, small_copy
@@ -68,7 +68,7 @@ def score(
     """Ask the live models about every row whose category is known, or the first `limit` rows, and measure them.
 
     A photo that is missing or broken is none: the text alone answers then. Memory holds one batch of photos, and some
-    100 bytes a row for the answers. Raises one of classifier.answers.OUTAGES when the models can't be had.
+    100 bytes a row for the answers. Raises one of classifier.serving.inference.OUTAGES when the models can't be had.
     """
     views = {name: _View() for name in VIEWS}
     skipped: Counter[str] = Counter()

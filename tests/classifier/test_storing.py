@@ -5,8 +5,8 @@ import numpy as np
 from psycopg.adapt import AdaptersMap
 
 from classifier import storing
-from classifier.answers import Answer, Question, Said
 from classifier.models import Category, ModelVersion, Prediction
+from classifier.serving.inference import Answer, Question, Said
 from portal.models import User
 
 

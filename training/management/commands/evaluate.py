@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier.answers import OUTAGES
 from classifier.registry import deployments
+from classifier.serving.inference import OUTAGES
 from common.tables.product_files import ProductFile, SourceError
 from training.importing import Categories
 from training.scoring import FIGURES, Scores, score
