@@ -38,8 +38,8 @@ PARTS = {
     "django.http.multipartparser.MultiPartParser.parse": "multipart",
     "celery.app.task.Task.apply_async": "bells",
     "django.db.backends.utils.CursorWrapper.execute": "driver of the database",
-    "classifier.pipeline.read_photos": "reading and decoding the small copies",
-    "classifier.pipeline.answer": "both models",
+    "classifier.serving.batch.read_photos": "reading and decoding the small copies",
+    "classifier.serving.batch.answer": "both models",
     "classifier.storing.store": "storing the results",
 }
 
@@ -124,7 +124,7 @@ def measure(items: Sequence[Item]) -> dict[str, Any]:
     from django.test import Client
 
     from classifier.models import Prediction
-    from classifier.pipeline import classify
+    from classifier.serving.batch import classify
     from classifier.tasks import archive_pending
 
     meter = Meter()

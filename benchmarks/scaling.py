@@ -123,7 +123,7 @@ def measured(tries: int) -> Worker:
     from PIL import Image
 
     from classifier.models import Prediction
-    from classifier.pipeline import answer_now
+    from classifier.serving.batch import answer_now
     from classifier.serving.inference import Question
 
     call_command("migrate", "-v0")

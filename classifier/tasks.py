@@ -11,8 +11,8 @@ from kombu.exceptions import OperationalError
 from classifier import archive, records
 from classifier.models import Prediction
 from classifier.models.archivable import archive_due
-from classifier.pipeline import classify
 from classifier.registry import rollout_guard
+from classifier.serving.batch import classify
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier import pipeline
 from classifier.models import Category, Modality, ModelVersion, Prediction
 from classifier.registry import deployments
+from classifier.serving import batch as pipeline
 from classifier.serving.inference import Answer, Question, five_likeliest
 from feedback.drift.inputs import gather
 from feedback.drift.looks import Look, look

@@ -14,7 +14,7 @@ from django.conf import settings
 from PIL import Image
 
 from classifier.models import Category, Prediction
-from classifier.pipeline import answer_now
+from classifier.serving.batch import answer_now
 from classifier.serving.inference import Answer, Question
 from common.tables.product_files import ProductFile, RowError, SourceRow
 from training.evaluate import Metrics, measure

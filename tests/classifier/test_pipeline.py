@@ -13,8 +13,8 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.pipeline import classify
 from classifier.registry import deployments, model_cache
+from classifier.serving.batch import classify
 from classifier.tasks import classify_pending, ring
 from portal.models import Product, User
 from tests.classifier.test_claim import expire, queue

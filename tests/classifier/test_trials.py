@@ -19,9 +19,9 @@ from safetensors.numpy import load_file, save_file
 from classifier import records
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
-from classifier.pipeline import classify
 from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic
 from classifier.services import STARTER
+from classifier.serving.batch import classify
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
 from tests.classifier.test_claim import queue

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from classifier.models import Prediction, Variant
-from classifier.pipeline import predict_now
+from classifier.serving.batch import predict_now
 from tests.conftest import picture
 
 Run = Callable[..., Any]

@@ -5,8 +5,8 @@ from django.core.files.storage import storages
 from django.core.management import call_command
 
 from classifier.models import Category, Familiar, Modality
-from classifier.pipeline import predict_now
 from classifier.registry import deployments, model_cache
+from classifier.serving.batch import predict_now
 from tests.training.runs import import_folder, write_products
 from training import labelled
 from training.models import Example, Split

@@ -13,9 +13,9 @@ from django.urls import reverse
 
 from classifier.coverage import coverage_of
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, ReferenceProduct
-from classifier.pipeline import predict_now
 from classifier.reference_set import compare_on_reference
 from classifier.registry import deployments
+from classifier.serving.batch import predict_now
 from feedback.models import MonitoringReport
 from portal.models import User
 from tests.training.runs import import_folder, quick

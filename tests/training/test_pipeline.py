@@ -13,9 +13,9 @@ from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
 from classifier.models import EnsembleRule, Modality, ModelVersion
-from classifier.pipeline import predict_now
 from classifier.registry import deployments, traffic
 from classifier.services import register_starters
+from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products

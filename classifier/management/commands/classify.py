@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from PIL import Image
 
 from classifier.models import Prediction
-from classifier.pipeline import predict_now
+from classifier.serving.batch import predict_now
 from classifier.serving.inference import OUTAGES, Answer, Said, five_likeliest, shown
 from common.photo_decoding import decode_trusted
 from common.photos.headers import PictureError
