@@ -13,8 +13,8 @@ from PIL import Image
 
 from classifier import bell, shadows, storing
 from classifier.models import Category, Fault, Prediction
-from classifier.reading import UnreadablePhoto, read_photos
 from classifier.serving.inference import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
+from classifier.serving.photos import UnreadablePhoto, read_photos
 from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.models import Prediction
-from classifier.reading import read_photos
+from classifier.serving.photos import read_photos
 from feedback.drift.inputs import gather
 from feedback.drift.looks import Look, look
 from feedback.drift.summary import Rows, Summary, histogram
