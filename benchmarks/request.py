@@ -40,7 +40,7 @@ PARTS = {
     "django.db.backends.utils.CursorWrapper.execute": "driver of the database",
     "classifier.serving.batch.read_photos": "reading and decoding the small copies",
     "classifier.serving.batch.answer": "both models",
-    "classifier.storing.store": "storing the results",
+    "classifier.serving.results.store": "storing the results",
 }
 
 

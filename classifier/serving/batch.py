@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from PIL import Image
 
-from classifier import bell, shadows, storing
+from classifier import bell, shadows
 from classifier.models import Category, Fault, Prediction
+from classifier.serving import results
 from classifier.serving.inference import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
 from classifier.serving.photos import UnreadablePhoto, read_photos
 from common.object_storage import StorageDown
@@ -93,7 +94,7 @@ def _answer_and_store(questions: Sequence[Question], categories: Sequence[Catego
         _retry_or_fail(predictions[0], error)
     else:
         milliseconds = (time.perf_counter() - start) * 1000 / len(questions)
-        done = storing.store(questions, answers, categories, milliseconds=milliseconds)
+        done = results.store(questions, answers, categories, milliseconds=milliseconds)
         bell.announce(done)
         _note(troubles)
         return [pair for pair in zip(questions, answers, strict=True) if pair[0].prediction.pk in done]

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 from psycopg.adapt import AdaptersMap
 
-from classifier import storing
 from classifier.models import Category, ModelVersion, Prediction
+from classifier.serving import results
 from classifier.serving.inference import Answer, Question, Said
 from portal.models import User
 
@@ -21,6 +21,6 @@ def test_storing_again_and_again_leaves_no_classes_behind(seller: User) -> None:
         (claimed,) = Prediction.objects.claim(limit=1)
         said = Said(version, even, np.ones(384, np.float32), "torch", 1.0, 1)
         question, answer = Question(claimed), Answer(text=said, combined=even)
-        assert storing.store([question], [answer], categories, milliseconds=1.0) == {claimed.pk}
+        assert results.store([question], [answer], categories, milliseconds=1.0) == {claimed.pk}
         counts.append(len(known._optimised))
     assert counts[1] == counts[2]
