@@ -11,9 +11,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from PIL import Image
 
-from classifier import bell, shadows
+from classifier import bell
 from classifier.models import Category, Fault, Prediction
-from classifier.serving import results
+from classifier.serving import results, shadow
 from classifier.serving.inference import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
 from classifier.serving.photos import UnreadablePhoto, read_photos
 from common.object_storage import StorageDown
@@ -39,7 +39,7 @@ def classify(predictions: Sequence[Prediction]) -> None:
         categories = _categories()
         answered = _answer_and_store(questions, categories)
         if answered:
-            shadows.look_on(answered, categories)
+            shadow.look_on(answered, categories)
 
 
 def predict_now(*, title: str, description: str, photo: Image.Image | None) -> tuple[Answer, list[Category]]:
@@ -76,7 +76,7 @@ def _with_photos(predictions: Sequence[Prediction]) -> list[Question]:
     return questions
 
 
-def _answer_and_store(questions: Sequence[Question], categories: Sequence[Category]) -> list[shadows.Answered]:
+def _answer_and_store(questions: Sequence[Question], categories: Sequence[Category]) -> list[shadow.Answered]:
     """Return what was answered and stored."""
     predictions = [question.prediction for question in questions]
     start = time.perf_counter()
