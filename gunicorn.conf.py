@@ -2,7 +2,7 @@
 
 workers = 1
 worker_class = "gthread"
-threads = 384  # at most 320 wait for results: see classifier/bell.py
+threads = 384  # at most 320 wait for results: see classifier/serving/notifications.py
 timeout = 60
 keepalive = 75  # longer than a load balancer keeps an idle connection, lest it send into one that is closed
 graceful_timeout = 10

@@ -140,8 +140,8 @@ def finish(waiting: Sequence[Client]) -> list[float]:
     """Finish the predictions batch by batch; return after how many milliseconds each client had its answer."""
     from django.utils import timezone
 
-    from classifier import bell
     from classifier.models import Prediction
+    from classifier.serving import notifications
 
     by_sku = {client.sku: client for client in waiting}
     rung: dict[str, float] = {}
@@ -151,7 +151,7 @@ def finish(waiting: Sequence[Client]) -> list[float]:
         ids = [pk for pk, _sku in batch]
         Prediction.objects.filter(pk__in=ids).update(state="failed", error="-", finished_at=timezone.now())
         rung |= dict.fromkeys((sku for _pk, sku in batch), time.monotonic())
-        bell.announce(ids)
+        notifications.announce(ids)
         time.sleep(0.25)
     for client in waiting:
         client.join(PATIENCE)

@@ -15,8 +15,9 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import push_url
 
-from classifier import bell, queue
+from classifier import queue
 from classifier.models import Category, Prediction
+from classifier.serving import notifications
 from common.object_storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
 from portal import services
@@ -77,7 +78,7 @@ def product_new(request: HttpRequest) -> HttpResponse:
     product = form.save(services.submit_product, seller=seller) if form.is_valid() else None
     if product is None:
         return _form_again(request, "products/new.html", form)
-    bell.wait_for(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    notifications.wait_for(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     if request.htmx:  # type: ignore[attr-defined]
         context = _result_context(_my_product(request, product.pk))
         return push_url(render(request, "products/_created.html", context), product.get_absolute_url())
@@ -134,7 +135,7 @@ def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     )
     if changed is None:
         return _form_again(request, "products/edit.html", form, product=mine)
-    bell.wait_for(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    notifications.wait_for(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     messages.success(request, _("Saved."))
     return redirect(changed)
 
@@ -146,7 +147,7 @@ def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     again = services.ask_again(product=_my_product(request, pk))
-    bell.wait_for(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    notifications.wait_for(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     return _result(request, pk) if request.htmx else redirect(again)  # type: ignore[attr-defined]
 
 

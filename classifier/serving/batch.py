@@ -11,9 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from PIL import Image
 
-from classifier import bell
 from classifier.models import Category, Fault, Prediction
-from classifier.serving import results, shadow
+from classifier.serving import notifications, results, shadow
 from classifier.serving.inference import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
 from classifier.serving.photos import UnreadablePhoto, read_photos
 from common.object_storage import StorageDown
@@ -95,7 +94,7 @@ def _answer_and_store(questions: Sequence[Question], categories: Sequence[Catego
     else:
         milliseconds = (time.perf_counter() - start) * 1000 / len(questions)
         done = results.store(questions, answers, categories, milliseconds=milliseconds)
-        bell.announce(done)
+        notifications.announce(done)
         _note(troubles)
         return [pair for pair in zip(questions, answers, strict=True) if pair[0].prediction.pk in done]
     return []
@@ -133,4 +132,4 @@ def _fail(prediction: Prediction, message: str) -> None:
         state=Prediction.State.FAILED, error=message, finished_at=timezone.now()
     )
     if failed:
-        bell.announce([prediction.pk])
+        notifications.announce([prediction.pk])

@@ -16,8 +16,8 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from classifier import bell
 from classifier.models import Category, Prediction
+from classifier.serving import notifications
 from feedback.services import NotAnswerable
 from portal import services
 from portal.api.parsers import JSONParser
@@ -121,7 +121,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
             raise RefusedPhoto(error) from error
         product = services.submit_product(seller=seller, draft=draft, priority=priority, **values)
         wait = _preferred_wait(request)
-        is_there = wait is not None and bell.wait_for(product.prediction_id, seconds=wait)
+        is_there = wait is not None and notifications.wait_for(product.prediction_id, seconds=wait)
         return self._answer(product.prediction_id, is_there, wait)
 
     @extend_schema(operation_id="get_prediction", responses=PredictionSerializer)

@@ -6,8 +6,8 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from classifier import bell
 from classifier.models import Prediction
+from classifier.serving import notifications
 from tests.classifier.test_claim import queue
 from tests.conftest import make_user
 
@@ -20,7 +20,7 @@ def finish(rows: list[Prediction]) -> None:
 
 def wait(row: Prediction) -> bool:
     try:
-        return bell.wait_for(row.pk, seconds=60)
+        return notifications.wait_for(row.pk, seconds=60)
     finally:
         connection.close()
 
@@ -30,16 +30,18 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
     before = busy_connections()
     with ThreadPoolExecutor(WAITING) as threads:
         waiting = [threads.submit(wait, row) for row in rows]
-        while len(bell._listener()._waiting) < WAITING or not bell._listener().is_listening:
+        while len(notifications._listener()._waiting) < WAITING or not notifications._listener().is_listening:
             time.sleep(0.01)
         while busy_connections() > before:
             time.sleep(0.01)
-        assert redis.Redis.from_url(settings.REDIS_URL).pubsub_numsub(bell.CHANNEL) == [(bell.CHANNEL.encode(), 1)]
+        assert redis.Redis.from_url(settings.REDIS_URL).pubsub_numsub(notifications.CHANNEL) == [
+            (notifications.CHANNEL.encode(), 1)
+        ]
         assert not any(each.done() for each in waiting)
         finish(rows)
-        bell.announce([row.pk for row in rows])  # one message
+        notifications.announce([row.pk for row in rows])  # one message
         assert all(each.result(timeout=30) for each in waiting)
-    assert bell._listener()._waiting == {}
+    assert notifications._listener()._waiting == {}
 
 
 def busy_connections() -> int:
@@ -51,7 +53,7 @@ def busy_connections() -> int:
 def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:
     (row,) = queue(make_user("waiting@shop.example"))
     threading.Timer(0.2, lambda: (finish([row]), connection.close())).start()
-    assert bell.wait_for(row.pk, seconds=1)
+    assert notifications.wait_for(row.pk, seconds=1)
 
 
 def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:
@@ -59,7 +61,7 @@ def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:
     (row,) = queue(make_user("waiting@shop.example"))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(wait, row)
-        while row.pk not in bell._listener()._waiting or not bell._listener().is_listening:
+        while row.pk not in notifications._listener()._waiting or not notifications._listener().is_listening:
             time.sleep(0.01)
         finish([row])
         redis.Redis.from_url(settings.REDIS_URL).client_kill_filter(_type="pubsub")

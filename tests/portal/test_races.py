@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from classifier import bell
 from classifier.models import Category, Prediction
+from classifier.serving import notifications
 from feedback.models import Feedback
 from portal import services
 from portal.models import PhotoDraft, Product, User
@@ -92,14 +92,14 @@ def test_when_many_wait_the_next_one_is_answered_at_once(
     waiting, done = make_product(seller, answered=False), make_product(seller)
     Prediction.objects.filter(pk=waiting.prediction_id).update(state="queued")
     taken = 0
-    while bell.MOST_WAITING.acquire(blocking=False):
+    while notifications.MOST_WAITING.acquire(blocking=False):
         taken += 1
     try:
-        assert not bell.wait_for(waiting.prediction_id, seconds=60)
-        assert bell.wait_for(done.prediction_id, seconds=60)
+        assert not notifications.wait_for(waiting.prediction_id, seconds=60)
+        assert notifications.wait_for(done.prediction_id, seconds=60)
     finally:
         for _place in range(taken):
-            bell.MOST_WAITING.release()
+            notifications.MOST_WAITING.release()
 
 
 def test_an_address_is_kept_in_lower_case_whoever_writes_it(client: Client, db: None) -> None:
