@@ -192,8 +192,8 @@ def claims() -> dict[str, Callable[[], object]]:
     """Return what workers ask, by name."""
     from django.conf import settings
 
-    from classifier import queue
     from classifier.models import Prediction
+    from classifier.serving import queue_metrics
     from feedback.models import Feedback
 
     return {
@@ -201,7 +201,7 @@ def claims() -> dict[str, Callable[[], object]]:
         "is anything due": lambda: Prediction.objects.due().exists(),
         "claim for the archive": lambda: Prediction.objects.finished().claim_unarchived(limit=50),
         "claim feedback for the archive": lambda: Feedback.objects.claim_unarchived(limit=50),
-        "length of the queue": queue.measure,
+        "length of the queue": queue_metrics.measure,
     }
 
 

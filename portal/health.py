@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django_redis import get_redis_connection
 
-from classifier import queue
+from classifier.serving import queue_metrics
 
 
 @never_cache
@@ -27,7 +27,7 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 def _queue() -> dict[str, Any] | None:
     try:
-        load = queue.load()
+        load = queue_metrics.load()
     except DatabaseError:
         return None
     return {

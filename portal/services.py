@@ -9,8 +9,8 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
 
-from classifier import queue
 from classifier.models import Category, Prediction
+from classifier.serving import queue_metrics
 from classifier.tasks import ring_on_commit
 from common import connections
 from common.object_storage import StorageDown
@@ -38,7 +38,7 @@ def check_queue(*, priority: Priority) -> None:
 
     Bulk rows don't count for an interactive one, so that they never use up its share.
     """
-    over = queue.load().seconds(priority) - settings.MAX_QUEUE_SECONDS
+    over = queue_metrics.load().seconds(priority) - settings.MAX_QUEUE_SECONDS
     if over > 0:
         raise QueueFull(round(min(max(over, SHORTEST_PAUSE), LONGEST_PAUSE)))
 

@@ -15,9 +15,8 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import push_url
 
-from classifier import queue
 from classifier.models import Category, Prediction
-from classifier.serving import notifications
+from classifier.serving import notifications, queue_metrics
 from common.object_storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
 from portal import services
@@ -250,7 +249,7 @@ def _result_context(product: Product) -> dict[str, Any]:
 
 def _wait_in_words(prediction: Prediction) -> str:
     """Say how long it will take, if that is worth saying."""
-    seconds = queue.load().seconds(prediction.priority)
+    seconds = queue_metrics.load().seconds(prediction.priority)
     if seconds < WORTH_SAYING:
         return ""
     minutes = math.ceil(seconds / 60)

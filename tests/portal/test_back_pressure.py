@@ -7,8 +7,8 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from classifier import queue
 from classifier.models import Prediction
+from classifier.serving import queue_metrics
 from portal.models import Product, User
 
 ADDRESS = "/api/v1/predictions"
@@ -19,7 +19,9 @@ def busy() -> Callable[..., None]:
     """Say how many wait, at ten per second."""
 
     def say(*, interactive: int = 0, bulk: int = 0) -> None:
-        queue.keep(queue.Load(queue.Lane(interactive, 5, 5), queue.Lane(bulk, 5, 5), 10.0), 60)
+        queue_metrics.keep(
+            queue_metrics.Load(queue_metrics.Lane(interactive, 5, 5), queue_metrics.Lane(bulk, 5, 5), 10.0), 60
+        )
 
     return say
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kombu.exceptions import ContentDisallowed
 from rest_framework.test import APIClient
 
-from classifier import queue
+from classifier.serving import queue_metrics
 from feedback.reviewing.pages import AGREEMENT
 from portal import cache as portal_cache
 from portal.celery import app
@@ -115,7 +115,7 @@ def test_no_page_and_no_route_of_the_api_runs_what_lies_in_valkey(
     store = get_redis_connection()
     keys = [key for key in store.keys(cache.make_key("*")) if not key.endswith(b":lock")]
     assert any(b"allauth" in key for key in keys) and any(b"throttle" in key for key in keys)
-    for key in [*keys, cache.make_key(queue.KEY), cache.make_key(AGREEMENT)]:
+    for key in [*keys, cache.make_key(queue_metrics.KEY), cache.make_key(AGREEMENT)]:
         store.set(key, attack)
     assert client.get(reverse("ready")).json()["cache"]
     assert client.get(reverse("review")).status_code == 200
@@ -126,9 +126,9 @@ def test_no_page_and_no_route_of_the_api_runs_what_lies_in_valkey(
 @pytest.mark.django_db
 @pytest.mark.parametrize("value", [None, 3, [], {}, {"interactive": {}, "bulk": {}}, {"interactive": {"lost": 1}}])
 def test_a_load_of_another_form_is_measured_again(value: Any) -> None:
-    cache.set(queue.KEY, value)
-    assert queue.load() == queue.measure()
-    assert queue.Load.from_cache(cache.get(queue.KEY)) == queue.measure()
+    cache.set(queue_metrics.KEY, value)
+    assert queue_metrics.load() == queue_metrics.measure()
+    assert queue_metrics.Load.from_cache(cache.get(queue_metrics.KEY)) == queue_metrics.measure()
 
 
 @pytest.mark.django_db
