@@ -9,7 +9,7 @@ from typing import Any
 from django.core.files.storage import storages
 from django.db.models import QuerySet
 
-from classifier import archive
+from classifier.archive import writer
 from classifier.models import Prediction
 from common.object_storage import storage_faults
 
@@ -71,10 +71,10 @@ def _next(before: datetime, start: datetime | None, seen: set[Any]) -> list[Pred
 def _keep(prediction: Prediction) -> bool:
     """Write the vectors, which the archive has not yet; return whether the rest is there."""
     with storage_faults():
-        if not storages["archive"].exists(archive.path(prediction.pk, WITNESS)):
+        if not storages["archive"].exists(writer.path(prediction.pk, WITNESS)):
             return False
     vectors = {"text": prediction.text_embedding, "image": prediction.image_embedding}
     if any(vector is not None for vector in vectors.values()):
         content = {kind: None if vector is None else list(map(float, vector)) for kind, vector in vectors.items()}
-        archive.write(prediction.pk, VECTORS, content)
+        writer.write(prediction.pk, VECTORS, content)
     return True

@@ -8,7 +8,8 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from kombu.exceptions import OperationalError
 
-from classifier import archive, records
+from classifier import records
+from classifier.archive import writer
 from classifier.models import Prediction
 from classifier.models.archivable import archive_due
 from classifier.registry import rollout_guard
@@ -75,7 +76,7 @@ def ring() -> None:
 @shared_task(expires=60)
 def archive_pending() -> None:
     """Archive finished predictions; those that the storage refuses are tried again later."""
-    archive_due(Prediction.objects.finished().with_versions(), archive.archive)
+    archive_due(Prediction.objects.finished().with_versions(), writer.archive)
 
 
 @shared_task(expires=60)

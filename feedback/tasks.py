@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from classifier import archive
+from classifier.archive import writer
 from classifier.models.archivable import archive_due
 from feedback.models import Feedback
 from feedback.reviewing.order import place_new
@@ -14,7 +14,7 @@ def archive_feedback() -> None:
 
 
 def _write(feedback: Feedback) -> None:
-    archive.write(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
+    writer.write(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
 
 
 @shared_task(expires=60)

@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import archive
 from classifier.admin.base import SellersAdmin, bars, likeliest, photo_tag
+from classifier.archive import writer
 from classifier.models import VECTORS, Prediction
 
 ARCHIVED = {
@@ -96,7 +96,7 @@ class PredictionAdmin(SellersAdmin):
 
     def archived(self, request: HttpRequest, pk: Any, name: str) -> FileResponse:
         prediction, storage = self._visible(request, pk), storages["archive"]
-        key = archive.path(prediction.pk, name)
+        key = writer.path(prediction.pk, name)
         if name not in ARCHIVED or not storage.exists(key):
             raise Http404
         return FileResponse(storage.open(key), content_type=ARCHIVED[name])

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage, storages
 from django.db.models import Model, Q
 from knox.models import AuthToken
 
-from classifier import archive
+from classifier.archive import writer
 from classifier.models import Category, Prediction
 from common.object_storage import storage_faults
 from feedback.models import CategoryProposal, Feedback
@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 500
 def delete_files(predictions: Sequence[uuid.UUID], photos: Sequence[str]) -> dict[str, int]:
     """Delete the archive's objects of these predictions and the named photos; return how many. Raises StorageDown."""
     with ThreadPoolExecutor(THREADS) as threads:
-        objects = sum(threads.map(archive.delete, predictions))
+        objects = sum(threads.map(writer.delete, predictions))
         list(threads.map(_delete_photo, photos))
     return {"archive objects": objects, "photos": len(photos)}
 

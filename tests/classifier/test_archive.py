@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from classifier import archive
+from classifier.archive import writer
 from classifier.models import Category, Deployment, ModelVersion, Prediction, Variant
 from classifier.models.archivable import archive_due
 from classifier.services import register_starters
@@ -24,7 +24,7 @@ QUICK = Config(connect_timeout=1, retries={"max_attempts": 1})
 
 
 def read(prediction: Prediction, name: str) -> dict[str, object]:
-    content: dict[str, object] = json.loads(storages["archive"].open(archive.path(prediction.pk, name)).read())
+    content: dict[str, object] = json.loads(storages["archive"].open(writer.path(prediction.pk, name)).read())
     return content
 
 
@@ -37,7 +37,7 @@ def test_every_input_and_both_models_views_are_kept(seller: User, make_product: 
     prediction = finish(make_product(seller, photo=True))
     assert prediction.archived_at
     assert read(prediction, "input.json")["title"] == prediction.title
-    assert storages["archive"].open(archive.path(prediction.pk, "image.jpg")).read(3) == b"\xff\xd8\xff"
+    assert storages["archive"].open(writer.path(prediction.pk, "image.jpg")).read(3) == b"\xff\xd8\xff"
     for name, probabilities in (
         ("text.json", prediction.text_probabilities),
         ("image.json", prediction.image_probabilities),
@@ -94,7 +94,7 @@ def test_a_lost_photo_keeps_nothing_else_out_of_the_archive(seller: User, make_p
     Prediction.objects.filter(pk=bad.prediction_id).update(photo_small="gone.jpg")
     assert finish(bad).archived_at
     assert read(bad.prediction, "ensemble.json")
-    assert not storages["archive"].exists(archive.path(bad.prediction_id, "image.jpg"))
+    assert not storages["archive"].exists(writer.path(bad.prediction_id, "image.jpg"))
     assert all(finish(product).archived_at for product in good)
 
 

@@ -10,7 +10,7 @@ from django.core.files.storage import storages
 from django.db import IntegrityError, connection
 from django.test import Client
 
-from classifier import archive
+from classifier.archive import writer
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
 from feedback.services import NotAnswerable, record_feedback, review_feedback
@@ -31,18 +31,18 @@ def test_an_answer_that_changes_while_it_is_archived_is_archived_again(
     prediction = make_product(seller).prediction
     first, second = Category.objects.all()[:2]
     record_feedback(prediction=prediction, category=first)
-    write = archive.write
+    write = writer.write
 
     def slow_write(*arguments: Any) -> None:
         """The answer changes and is archived by another worker before this write arrives."""
-        monkeypatch.setattr(archive, "write", write)
+        monkeypatch.setattr(writer, "write", write)
         record_feedback(prediction=prediction, category=second)
         archive_feedback()
         write(*arguments)
 
-    monkeypatch.setattr(archive, "write", slow_write)
+    monkeypatch.setattr(writer, "write", slow_write)
     archive_feedback()
-    kept = json.loads(storages["archive"].open(archive.path(prediction.pk, "feedback.json")).read())
+    kept = json.loads(storages["archive"].open(writer.path(prediction.pk, "feedback.json")).read())
     assert kept["category"] == second.slug
     assert Feedback.objects.get().archived_at
 

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from knox.models import AuthToken
 
-from classifier import archive
+from classifier.archive import writer
 from classifier.models import Category, Prediction
 from feedback.cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case, Feedback, Review
@@ -268,7 +268,7 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
     assert Prediction.objects.get() == edited.prediction and not Feedback.objects.exists()
     assert not default_storage.exists(gone.photo_large) and not default_storage.exists(gone.photo_small)
     assert default_storage.exists(edited.photo_large) and default_storage.exists(edited.photo_small)
-    assert not storages["archive"].exists(archive.path(gone.pk, "input.json"))
+    assert not storages["archive"].exists(writer.path(gone.pk, "input.json"))
     assert PrivacyEvent.objects.get().counts["predictions"] == 2
     assert retention.retain() == {}
 
