@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from classifier import history
+from classifier.archive import slimming
 from classifier.models import Prediction
 from common.object_storage import StorageDown
 from portal.models import Product
@@ -29,7 +29,7 @@ def retain() -> Counter[str]:
     now = timezone.now()
     try:
         if settings.DETAIL_MONTHS:
-            deleted["details moved to the archive"] = history.move(before=now - settings.DETAIL_MONTHS * MONTH).moved
+            deleted["details moved to the archive"] = slimming.move(before=now - settings.DETAIL_MONTHS * MONTH).moved
         if settings.DELETED_DAYS:
             _delete_leftovers(now - timedelta(days=settings.DELETED_DAYS), deleted)
     except StorageDown as error:

@@ -13,8 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from classifier import history
-from classifier.archive import writer
+from classifier.archive import slimming, writer
 from classifier.models import Prediction
 from classifier.tasks import archive_pending
 from common import object_storage
@@ -49,7 +48,7 @@ def test_vectors_and_probabilities_move_and_the_pages_say_so(old: Product, brows
     assert after.probabilities == {} and after.top5 == before.top5 and after.text_version == before.text_version
 
     stored = storages["archive"]
-    vectors = json.load(stored.open(writer.path(old.prediction_id, history.VECTORS)))
+    vectors = json.load(stored.open(writer.path(old.prediction_id, slimming.VECTORS)))
     assert vectors["text"] == list(before.text_embedding)
     assert vectors["image"] == list(before.image_embedding)
     assert json.load(stored.open(writer.path(old.prediction_id, "ensemble.json")))["probabilities"] == (
@@ -72,7 +71,7 @@ def test_what_is_young_waiting_or_not_archived_stays(seller: User, make_product:
 
 
 def test_a_row_that_the_archive_has_lost_stays(old: Product) -> None:
-    storages["archive"].delete(writer.path(old.prediction_id, history.WITNESS))
+    storages["archive"].delete(writer.path(old.prediction_id, slimming.WITNESS))
     said = run()
     assert "Moved 0 " in said and "Left 1 as" in said
     assert Prediction.objects.get(pk=old.prediction_id).probabilities
@@ -81,12 +80,12 @@ def test_a_row_that_the_archive_has_lost_stays(old: Product) -> None:
 def test_a_run_that_the_storage_stopped_goes_on_later(
     seller: User, bucket: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch, make_product: Callable[..., Product]
 ) -> None:
-    monkeypatch.setattr(history, "BATCH", 2)
+    monkeypatch.setattr(slimming, "BATCH", 2)
     products = [make_product(seller) for _ in range(5)]
     archive_pending()
     for number, product in enumerate(products):
         age(product.prediction, days=300 - number)
-    keep, calls = history._keep, []
+    keep, calls = slimming._keep, []
 
     def fail_after_two(prediction: Prediction) -> bool:
         calls.append(prediction.pk)
@@ -94,9 +93,9 @@ def test_a_run_that_the_storage_stopped_goes_on_later(
             raise object_storage.StorageDown("stopped")
         return keep(prediction)
 
-    monkeypatch.setattr(history, "_keep", fail_after_two)
+    monkeypatch.setattr(slimming, "_keep", fail_after_two)
     with pytest.raises(CommandError, match="run it again"):
         run()
     assert Prediction.objects.filter(probabilities={}).count() == 2
-    monkeypatch.setattr(history, "_keep", keep)
+    monkeypatch.setattr(slimming, "_keep", keep)
     assert "Moved 3 " in run()

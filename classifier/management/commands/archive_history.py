@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from classifier import history
+from classifier.archive import slimming
 from common.object_storage import StorageDown
 
 MONTH = timedelta(days=365 / 12)
@@ -21,17 +21,17 @@ class Command(BaseCommand):
         if older_than < 1:
             raise CommandError("--older-than takes whole months, from 1 on.")
         before = timezone.now() - older_than * MONTH
-        total = history.movable(before).count()
+        total = slimming.movable(before).count()
         if dry_run:
             self.stdout.write(f"{total} predictions from before {before:%Y-%m-%d} could be moved.")
             return
         try:
-            outcome = history.move(before=before, progress=lambda so_far: self._show(so_far, total))
+            outcome = slimming.move(before=before, progress=lambda so_far: self._show(so_far, total))
         except StorageDown as error:
             raise CommandError(f"The archive does not answer ({error}). Nothing is lost: run it again.") from error
         self.stdout.write(f"Moved {outcome.moved} predictions from before {before:%Y-%m-%d}.")
         if outcome.missing:
             self.stdout.write(f"Left {outcome.missing} as they are: the archive does not have them.")
 
-    def _show(self, outcome: history.Outcome, total: int) -> None:
+    def _show(self, outcome: slimming.Outcome, total: int) -> None:
         self.stderr.write(f"{outcome.moved + outcome.missing} of {total}")
