@@ -8,8 +8,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from kombu.exceptions import OperationalError
 
-from classifier import records
-from classifier.archive import writer
+from classifier.archive import retention, writer
 from classifier.models import Prediction
 from classifier.models.archivable import archive_due
 from classifier.registry import rollout_guard
@@ -88,4 +87,4 @@ def guard_versions() -> None:
 @shared_task(expires=3600)
 def forget_old_records() -> None:
     """Delete what shadows answered and versions failed at long ago."""
-    records.forget_old()
+    retention.forget_old()

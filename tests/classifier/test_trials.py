@@ -16,7 +16,7 @@ from django.db.models import F
 from django.utils import timezone
 from safetensors.numpy import load_file, save_file
 
-from classifier import records
+from classifier.archive import retention
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic
@@ -140,7 +140,7 @@ def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path
 def test_old_records_of_trials_are_deleted_and_young_ones_stay(
     seller: User, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "BATCH", 2)
+    monkeypatch.setattr(retention, "BATCH", 2)
     settings.TRIAL_DAYS = 30
     version, moment = variant_of(tmp_path / "b", "b"), timezone.now()
     ages = [timedelta(days=days) for days in (40, 35, 31, 29, 0)]
