@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
+from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.paired import PairedFigures, Scored, compare
 
 
 @dataclass(frozen=True)

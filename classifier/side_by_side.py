@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy
 
 from classifier import reports
 from classifier.coverage import Coverage, coverage_of
+from classifier.evaluation.paired_tests import PairedFigure, PairedFigures
 from classifier.models import ModelVersion
-from classifier.paired import PairedFigure, PairedFigures
 from classifier.reference_set import compare_on_reference, labelled_count
 from classifier.registry import deployments
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier.coverage import active_categories
+from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement
 from classifier.registry import deployments
 from training import proof, reference_set

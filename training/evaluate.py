@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.paired import FLOOR, Values
+from classifier.evaluation.paired_tests import FLOOR, Values
 
 Probabilities = npt.NDArray[np.float32]
 Targets = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from classifier.coverage import Coverage, listed
+from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
 from classifier.models import Decision
-from classifier.paired import PairedFigures, Scored, compare
 from classifier.reference_set import Agreement
 
 SIGNIFICANT = 0.05

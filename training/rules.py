@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
+from classifier.evaluation.paired_tests import Values
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
-from classifier.paired import Values
 from classifier.registry import deployments, ensemble_rules, model_cache
 from training.answers import answers, rows_with_both
 from training.evaluate import Metrics, Probabilities, Targets, losses, measure

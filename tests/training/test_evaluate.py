@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 
-from classifier.paired import mcnemar, paired_bootstrap
+from classifier.evaluation.paired_tests import mcnemar, paired_bootstrap
 from training.evaluate import (
     Probabilities,
     Targets,

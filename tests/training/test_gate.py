@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from classifier.coverage import Coverage
+from classifier.evaluation.paired_tests import Scored, compare
 from classifier.models import Decision
-from classifier.paired import Scored, compare
 from classifier.reference_set import Agreement
 from training.gate import Limits, ReferenceComparison, TestComparison, Verdict, decide
 
