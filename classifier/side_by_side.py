@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy
 from classifier import reports
 from classifier.coverage import Coverage, coverage_of
 from classifier.evaluation.paired_tests import PairedFigure, PairedFigures
+from classifier.evaluation.reference_set import compare_on_reference, labelled_count
 from classifier.models import ModelVersion
-from classifier.reference_set import compare_on_reference, labelled_count
 from classifier.registry import deployments
 
 # With fewer of the reference products that both answered, measuring them again is offered.

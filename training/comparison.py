@@ -9,9 +9,9 @@ import numpy as np
 
 from classifier.coverage import active_categories
 from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
+from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.reference_set import Agreement
 from classifier.registry import deployments
 from training import proof, reference_set
 from training.evaluate import Probabilities, Targets, ranks

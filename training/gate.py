@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 
 from classifier.coverage import Coverage, listed
 from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
+from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
-from classifier.reference_set import Agreement
 
 SIGNIFICANT = 0.05
 WORST_DROP = 0.01  # of accuracy against the champion, on the test part

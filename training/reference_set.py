@@ -20,10 +20,10 @@ from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
 from classifier.coverage import active_categories
+from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
-from classifier.reference_set import labelled_count, offer_hash
 from classifier.registry import deployments, model_cache
 from common.object_storage import storage_faults
 from common.photos import copies

@@ -13,9 +13,9 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier.coverage import active_categories
+from classifier.evaluation.reference_set import offer_hash
 from classifier.ml import artifact
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.reference_set import offer_hash
 from classifier.registry import deployments, traffic
 from portal.celery import app as celery_app
 from portal.models import User

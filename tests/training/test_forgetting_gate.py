@@ -12,8 +12,8 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier.coverage import coverage_of
+from classifier.evaluation.reference_set import compare_on_reference
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, ReferenceProduct
-from classifier.reference_set import compare_on_reference
 from classifier.registry import deployments
 from classifier.serving.batch import predict_now
 from feedback.models import MonitoringReport

@@ -8,8 +8,8 @@ import pytest
 
 from classifier.coverage import Coverage
 from classifier.evaluation.paired_tests import Scored, compare
+from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
-from classifier.reference_set import Agreement
 from training.gate import Limits, ReferenceComparison, TestComparison, Verdict, decide
 
 SIZE = 2_000

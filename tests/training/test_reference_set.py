@@ -9,8 +9,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from classifier.coverage import active_categories
+from classifier.evaluation.reference_set import compare_on_reference, offer_hash
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
-from classifier.reference_set import compare_on_reference, offer_hash
 from classifier.registry import deployments
 from classifier.services import load_reference
 from classifier.tasks import classify_pending
