@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from classifier import reports
-from classifier.coverage import Coverage, coverage_of
+from classifier.evaluation.category_coverage import Coverage, coverage_of
 from classifier.evaluation.paired_tests import PairedFigure, PairedFigures
 from classifier.evaluation.reference_set import compare_on_reference, labelled_count
 from classifier.models import ModelVersion

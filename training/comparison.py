@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier.coverage import active_categories
+from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
 from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError

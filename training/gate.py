@@ -11,7 +11,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from classifier.coverage import Coverage, listed
+from classifier.evaluation.category_coverage import Coverage, listed
 from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier.coverage import coverage_of
+from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments

@@ -19,7 +19,7 @@ from django.db.models import Case, F, QuerySet, TextField, Value, When, Window
 from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
-from classifier.coverage import active_categories
+from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align

@@ -20,7 +20,7 @@ from unfold.decorators import display
 from classifier import reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
-from classifier.coverage import active_categories, coverage_of
+from classifier.evaluation.category_coverage import active_categories, coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.registry import deployments

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier.coverage import coverage_of, listed
+from classifier.evaluation.category_coverage import coverage_of, listed
 from classifier.ml import artifact
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from classifier.registry import artifact_store, ensemble_rules

@@ -12,7 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection
 
-from classifier.coverage import coverage_of
+from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.registry import artifact_store, deployments, model_cache, traffic

@@ -12,7 +12,7 @@ from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 
-from classifier.coverage import active_categories
+from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import offer_hash
 from classifier.ml import artifact
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from classifier.coverage import coverage_of
+from classifier.evaluation.category_coverage import coverage_of
 from classifier.evaluation.reference_set import compare_on_reference
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, ReferenceProduct
 from classifier.registry import deployments

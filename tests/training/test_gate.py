@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.coverage import Coverage
+from classifier.evaluation.category_coverage import Coverage
 from classifier.evaluation.paired_tests import Scored, compare
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from classifier.coverage import active_categories
+from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import compare_on_reference, offer_hash
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import reports
-from classifier.coverage import active_categories, coverage_of, listed
+from classifier.evaluation.category_coverage import active_categories, coverage_of, listed
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.registry import deployments, traffic
