@@ -13,9 +13,9 @@ from unfold.decorators import display
 
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import confirm, described, experiment_url
+from classifier.evaluation.version_comparison import in_place_of_live
 from classifier.models import Deployment, Fault, ModelVersion, Variant
 from classifier.registry import deployments, traffic
-from classifier.side_by_side import in_place_of_live
 
 FIRST_SHARE = 10
 KIND_COLOURS = {"deployment": "success", "promotion": "success", "rollback": "warning", "stop": "warning"}

@@ -21,10 +21,10 @@ from classifier import reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
 from classifier.evaluation.category_coverage import active_categories, coverage_of
+from classifier.evaluation.version_comparison import at_the_gate, in_place_of_live, side_by_side
 from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.registry import deployments
-from classifier.side_by_side import at_the_gate, in_place_of_live, side_by_side
 from common import charts
 from common.object_storage import StorageDown, storage_faults
 

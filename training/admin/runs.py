@@ -16,9 +16,9 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import action, display
 
 from classifier.admin import ReadOnlyAdmin
+from classifier.evaluation.version_comparison import at_the_gate
 from classifier.models import Modality
 from classifier.registry import deployments
-from classifier.side_by_side import at_the_gate
 from common import charts
 from training import services
 from training.forms import RetrainForm

@@ -6,10 +6,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier import reports
 from classifier.evaluation.category_coverage import active_categories, coverage_of, listed
+from classifier.evaluation.version_comparison import SideBySide, side_by_side
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.registry import deployments, traffic
-from classifier.side_by_side import SideBySide, side_by_side
 from common.object_storage import StorageDown
 
 REFUSALS = (
