@@ -10,8 +10,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from classifier import reports
 from classifier.admin.base import ReadOnlyAdmin
+from classifier.evaluation import quality_reports
 from classifier.models import EnsembleRule
 
 PAIR = ["text_version", "image_version"]
@@ -63,7 +63,7 @@ def tables(rule: EnsembleRule) -> list[dict[str, Any]]:
         "test": _now("Test products"),
     }
     parts = {key: rule.metrics[key] for key in titles if rule.metrics.get(key)} or {"test": rule.metrics}
-    figures = {figure.key: figure for figure in reports.FIGURES}
+    figures = {figure.key: figure for figure in quality_reports.FIGURES}
     return [
         {
             "title": titles[part],

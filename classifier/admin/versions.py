@@ -17,9 +17,9 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier import reports
 from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
+from classifier.evaluation import quality_reports
 from classifier.evaluation.category_coverage import active_categories, coverage_of
 from classifier.evaluation.version_comparison import at_the_gate, in_place_of_live, side_by_side
 from classifier.ml import artifact
@@ -76,7 +76,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         comparison, side, problem = None, None, ""
         if first and second:
             try:
-                comparison = reports.compare(first, second, _names())
+                comparison = quality_reports.compare(first, second, _names())
                 side = side_by_side(first, second)
             except ValueError:
                 problem = _now("A text model and an image model can't be compared: choose two of one kind.")
@@ -173,12 +173,12 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         return {
             "version": version,
             "badge": {"text": _state_word(version), "type": STATE_COLOURS[_state(version)]},
-            "figures": reports.figures(version),
+            "figures": quality_reports.figures(version),
             "side": in_place_of_live(version),
             "then": at_the_gate(version)
             if version.lineage.get("compared_with") != (champion and champion.pk)
             else None,
-            "classes": reports.classes(version, names),
+            "classes": quality_reports.classes(version, names),
             "sources": sources,
             "reliability": _reliability(version),
             "heatmap": charts.heatmap(_counts(confusion), names) if confusion else "",
@@ -290,7 +290,7 @@ def _state_word(version: ModelVersion) -> str:
 
 
 def _figure(version: ModelVersion, key: str) -> str:
-    figure = next(figure for figure in reports.FIGURES if figure.key == key)
+    figure = next(figure for figure in quality_reports.FIGURES if figure.key == key)
     value = figure.of(version.metrics)
     return "–" if value is None else figure.shown(value)
 

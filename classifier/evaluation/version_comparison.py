@@ -9,7 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from classifier import reports
+from classifier.evaluation import quality_reports
 from classifier.evaluation.category_coverage import Coverage, coverage_of
 from classifier.evaluation.paired_tests import PairedFigure, PairedFigures
 from classifier.evaluation.reference_set import compare_on_reference, labelled_count
@@ -102,7 +102,7 @@ def rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
 
     `tone` is "better" or "worse" where the interval leaves out 0, "same" where nothing differs, else "chance".
     """
-    for shown in (figure for figure in reports.FIGURES if figure.key in SHOWN):
+    for shown in (figure for figure in quality_reports.FIGURES if figure.key in SHOWN):
         found: PairedFigure = getattr(figures, shown.key)
         tone = "chance"
         if found.is_clear:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from classifier import reports
+from classifier.evaluation import quality_reports
 from classifier.evaluation.category_coverage import active_categories, coverage_of, listed
 from classifier.evaluation.version_comparison import SideBySide, side_by_side
 from classifier.ml.artifact import ArtifactError
@@ -113,13 +113,17 @@ def _show(options: dict[str, Any]) -> str:
     width = max(len(name) for name, _value in facts)
     rows = [
         [row["name"], *(_share(row.get(key)) for key in ("accuracy", "precision", "f1")), str(row.get("n", "–"))]
-        for row in reports.classes(version, _names())
+        for row in quality_reports.classes(version, _names())
     ]
     parts = [
         str(version),
         *(f"  {name:{width}}  {value}" for name, value in facts),
         "",
-        _table(["figure", "test part"], [[str(r["name"]), r["shown"]] for r in reports.figures(version)], right=(1,)),
+        _table(
+            ["figure", "test part"],
+            [[str(r["name"]), r["shown"]] for r in quality_reports.figures(version)],
+            right=(1,),
+        ),
         "",
         _table(["category, worst first", "recall", "precision", "F1", "n"], rows, right=(1, 2, 3, 4)),
     ]
@@ -184,7 +188,7 @@ def _live(modality: str) -> str:
 def _compare(options: dict[str, Any]) -> str:
     first, second = (deployments.find(options[name]) for name in ("first", "second"))
     try:
-        comparison = reports.compare(first, second, _names())
+        comparison = quality_reports.compare(first, second, _names())
     except ValueError as error:
         raise CommandError(f"{error}.") from error
     side = side_by_side(first, second)
