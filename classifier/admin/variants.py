@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from classifier.admin.base import ReadOnlyAdmin
-from classifier.admin.confirming import confirm, described, experiment_url
+from classifier.admin.confirmation import confirm, described, experiment_url
 from classifier.evaluation.version_comparison import in_place_of_live
 from classifier.models import Deployment, Fault, ModelVersion, Variant
 from classifier.registry import deployments, traffic

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from classifier.admin.base import ReadOnlyAdmin
-from classifier.admin.confirming import DEPLOY, confirm, described, experiment_url
+from classifier.admin.confirmation import DEPLOY, confirm, described, experiment_url
 from classifier.evaluation import quality_reports
 from classifier.evaluation.category_coverage import active_categories, coverage_of
 from classifier.evaluation.version_comparison import at_the_gate, in_place_of_live, side_by_side

@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
-from classifier.admin.confirming import DEPLOY
+from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from classifier.registry import deployments
 from common import charts

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from classifier.admin.confirming import DEPLOY
+from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, ModelVersion
 from feedback.health import reading
 from feedback.health.reading import Scope, Stretch

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from unfold.decorators import display
 
 from classifier.admin import ReadOnlyAdmin
-from classifier.admin.confirming import Refused, confirm
+from classifier.admin.confirmation import Refused, confirm
 from classifier.models import ModelVersion, ReferenceProduct
 from training import tasks
 
