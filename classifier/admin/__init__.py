@@ -2,8 +2,8 @@
 
 from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, bars, likeliest, photo_tag
 from classifier.admin.categories import CategoryAdmin
+from classifier.admin.ensemble_rules import EnsembleRuleAdmin
 from classifier.admin.predictions import PredictionAdmin
-from classifier.admin.rules import EnsembleRuleAdmin
 from classifier.admin.variants import DeploymentAdmin, FaultAdmin, VariantAdmin
 from classifier.admin.versions import ModelVersionAdmin
 
