@@ -3,9 +3,9 @@
 from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, bars, likeliest, photo_tag
 from classifier.admin.categories import CategoryAdmin
 from classifier.admin.ensemble_rules import EnsembleRuleAdmin
+from classifier.admin.model_versions import ModelVersionAdmin
 from classifier.admin.predictions import PredictionAdmin
 from classifier.admin.variants import DeploymentAdmin, FaultAdmin, VariantAdmin
-from classifier.admin.versions import ModelVersionAdmin
 
 __all__ = [
     "CategoryAdmin",
