@@ -18,9 +18,10 @@ from predicted import UNSEEN, Predicted, load, parser, together
 from progress import say, track
 
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
-from feedback.drift import inputs, looks
+from feedback.drift import inputs
 from feedback.drift.compare import compare, drifted
 from feedback.drift.summary import Layout, Rows, Summary
+from feedback.statistics.drift import input_features
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products
@@ -84,7 +85,7 @@ class Source:
     def _rows(self, image: Any, seen: Any, embeddings: Any, fitted: Any) -> Rows:
         data = self.data
         answers = together(data.text.probabilities, image.probabilities, data.labels)
-        photos = [looks.Look(int(w), int(h), b, s) if np.isfinite(w) else None for w, h, b, s in seen.tolist()]
+        photos = [input_features.Look(int(w), int(h), b, s) if np.isfinite(w) else None for w, h, b, s in seen.tolist()]
         return inputs.gather(
             [str(row) for row in range(len(data))],
             texts=[(product.title, product.description) for product in data.products],

@@ -11,9 +11,9 @@ from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Modality, ModelVersion
 from common.date_fields import DayField
-from feedback.drift.looks import SCRIPTS, STOP_WORDS, UNKNOWN
 from feedback.models import Feedback, FeedbackQuerySet, Reason
 from feedback.reviewing.order import DIFFERENT
+from feedback.statistics.drift.input_features import SCRIPTS, STOP_WORDS, UNKNOWN
 
 ANY = ("", _("All"))
 LANGUAGES = sorted({*STOP_WORDS, *SCRIPTS.values()})

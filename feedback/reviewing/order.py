@@ -12,9 +12,9 @@ from django.conf import settings
 from django.db import transaction
 
 from classifier.models import Modality
-from feedback.drift.looks import language
 from feedback.models import Feedback, Reason
 from feedback.quality.labels import disagreement, in_random_share, label_errors, review_order
+from feedback.statistics.drift.input_features import language
 
 RANDOM_SHARE = 0.1
 ROWS = 2_000  # that are compared with each other

@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Category
-from feedback.drift.looks import STOP_WORDS
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
 from feedback.reviewing.decisions import Stale
+from feedback.statistics.drift.input_features import STOP_WORDS
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
