@@ -18,9 +18,9 @@ from predicted import UNSEEN, Predicted, load, parser, together
 from progress import say, track
 
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
-from feedback.drift import inputs
 from feedback.drift.compare import compare, drifted
 from feedback.drift.summary import Layout, Rows, Summary
+from feedback.statistics.drift import columns as inputs
 from feedback.statistics.drift import input_features
 
 WINDOWS = (500, 2_000)

@@ -12,10 +12,10 @@ from classifier.models import Category, Modality, ModelVersion, Prediction
 from classifier.registry import deployments
 from classifier.serving import batch as pipeline
 from classifier.serving.inference import Answer, Question, five_likeliest
-from feedback.drift.inputs import gather
 from feedback.health import references
 from feedback.health.references import Pair
 from feedback.models import DriftReference
+from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 from training import snapshots
 from training.corpus import row_key

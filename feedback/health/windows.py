@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from classifier.models import Prediction
 from classifier.serving.photos import read_photos
-from feedback.drift.inputs import gather
 from feedback.drift.summary import Rows, Summary, histogram
 from feedback.health.references import KINDS, Reference
 from feedback.models import Feedback
+from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 
 DOUBTED = (Feedback.Review.REJECTED, Feedback.Review.FLAGGED)  # answers that say nothing

@@ -12,8 +12,8 @@ from scipy.spatial import distance
 
 from feedback.drift import compare as drift
 from feedback.drift.compare import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
-from feedback.drift.inputs import Projection, gather
 from feedback.drift.summary import Histogram, Layout, Rows, Summary
+from feedback.statistics.drift.columns import Projection, gather
 from feedback.statistics.drift.input_features import Look, language, look
 
 COLOURS = ["red", "green", "blue"]
