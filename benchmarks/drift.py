@@ -19,9 +19,9 @@ from progress import say, track
 
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from feedback.drift.compare import compare, drifted
-from feedback.drift.summary import Layout, Rows, Summary
 from feedback.statistics.drift import columns as inputs
 from feedback.statistics.drift import input_features
+from feedback.statistics.drift.summaries import Layout, Rows, Summary
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products

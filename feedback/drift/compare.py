@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from feedback.drift.summary import Histogram, Sample, Summary
+from feedback.statistics.drift.summaries import Histogram, Sample, Summary
 
 Correction = Literal["holm", "benjamini-hochberg", "none"]
 State = Literal["stable", "drifted", "not enough data"]

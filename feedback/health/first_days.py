@@ -6,12 +6,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from classifier.models import Prediction
-from feedback.drift.summary import Rows
 from feedback.health import references, windows
 from feedback.health.references import MOST, Pair
 from feedback.health.summarising import PREDICTION
 from feedback.models import DriftReference, HealthSummary, Period
 from feedback.statistics.drift.input_features import language
+from feedback.statistics.drift.summaries import Rows
 
 FIRST_DAYS = timedelta(days=7)  # a week holds each weekday once
 LEAST = 300  # predictions: with fewer, the days are added until there are as many

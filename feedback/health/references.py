@@ -9,9 +9,9 @@ import numpy as np
 from django.utils import timezone
 
 from classifier.models import Modality
-from feedback.drift.summary import Layout, Rows, Summary
 from feedback.models import DriftReference
 from feedback.statistics.drift.columns import Projection
+from feedback.statistics.drift.summaries import Layout, Rows, Summary
 
 KINDS = tuple(Modality.values)
 MOST = 3_000  # rows of a reference

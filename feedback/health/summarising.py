@@ -15,7 +15,6 @@ from django.utils import timezone
 
 from classifier.models import Familiar, Modality, Prediction
 from classifier.registry import deployments
-from feedback.drift.summary import Summary
 from feedback.experiments import tallies
 from feedback.health import references, windows
 from feedback.health.figures import Answers, Volume, cohort_of
@@ -23,6 +22,7 @@ from feedback.health.references import Pair, Reference
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
 from feedback.statistics.drift.input_features import language
+from feedback.statistics.drift.summaries import Summary
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GRACE = timedelta(minutes=2)  # for the last answers of an hour to be stored

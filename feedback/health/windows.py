@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from classifier.models import Prediction
 from classifier.serving.photos import read_photos
-from feedback.drift.summary import Rows, Summary, histogram
 from feedback.health.references import KINDS, Reference
 from feedback.models import Feedback
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
+from feedback.statistics.drift.summaries import Rows, Summary, histogram
 
 DOUBTED = (Feedback.Review.REJECTED, Feedback.Review.FLAGGED)  # answers that say nothing
 PHOTOS = 300  # of an hour that are looked at: reading one costs as much as summarising a hundred rows

@@ -38,7 +38,7 @@ class HealthSummary(models.Model):
     )
     volume = models.JSONField(_("volume"), default=dict, help_text=_("See feedback.health.figures.Volume."))
     answers = models.JSONField(_("answers"), default=dict, help_text=_("See feedback.health.figures.Answers."))
-    drift = models.JSONField(_("drift"), null=True, help_text=_("See feedback.drift.summary.Summary."))
+    drift = models.JSONField(_("drift"), null=True, help_text=_("See feedback.statistics.drift.summaries.Summary."))
     answers_at = models.DateTimeField(_("answers counted"), default=timezone.now)
     is_stale = models.BooleanField(_("to be counted anew"), default=False)
 

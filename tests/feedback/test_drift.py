@@ -12,9 +12,9 @@ from scipy.spatial import distance
 
 from feedback.drift import compare as drift
 from feedback.drift.compare import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
-from feedback.drift.summary import Histogram, Layout, Rows, Summary
 from feedback.statistics.drift.columns import Projection, gather
 from feedback.statistics.drift.input_features import Look, language, look
+from feedback.statistics.drift.summaries import Histogram, Layout, Rows, Summary
 
 COLOURS = ["red", "green", "blue"]
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from feedback.drift.summary import Rows
 from feedback.statistics.drift.input_features import Look, language
+from feedback.statistics.drift.summaries import Rows
 
 Array = npt.NDArray[np.float32]
 
