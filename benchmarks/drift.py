@@ -18,10 +18,10 @@ from predicted import UNSEEN, Predicted, load, parser, together
 from progress import say, track
 
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
-from feedback.drift.compare import compare, drifted
 from feedback.statistics.drift import columns as inputs
 from feedback.statistics.drift import input_features
 from feedback.statistics.drift.summaries import Layout, Rows, Summary
+from feedback.statistics.drift.tests import compare, drifted
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products

@@ -9,7 +9,6 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality, ModelVersion, Prediction
-from feedback.drift.compare import NOT_ENOUGH
 from feedback.health import reading
 from feedback.health.figures import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.health.reading import Only, Scope, Stretch
@@ -18,6 +17,7 @@ from feedback.health.words import address, interval, part_name, percent, seconds
 from feedback.models import MonitoringReport
 from feedback.quality.accuracy import share_of, weights
 from feedback.quality.estimated import Expected
+from feedback.statistics.drift.tests import NOT_ENOUGH
 
 ROWS = 12  # of a table by category or language
 STRANGE = 0.03  # of the inputs; about 1 in 100 is unusual to each of two models when nothing is

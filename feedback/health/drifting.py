@@ -7,12 +7,12 @@ from django.utils.translation import gettext as _
 
 from classifier.admin import photo_tag
 from classifier.models import ModelVersion, Prediction
-from feedback.drift.compare import DRIFTED, NOT_ENOUGH
 from feedback.health import reading
 from feedback.health.figures import BETWEEN, Answers
 from feedback.health.reading import Scope
 from feedback.health.words import pair_name
 from feedback.models import MonitoringReport
+from feedback.statistics.drift.tests import DRIFTED, NOT_ENOUGH
 
 EXAMPLES = 5
 STATES = {DRIFTED: "danger", NOT_ENOUGH: "info"}

@@ -12,13 +12,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality
-from feedback.drift.compare import NOT_ENOUGH, Finding, Thresholds, compare, drifted
 from feedback.health import references, windows
 from feedback.health.figures import Answers
 from feedback.health.summarising import DAY, HOUR, add_answers
 from feedback.models import HealthSummary, MonitoringReport, Period
 from feedback.quality.accuracy import Estimate
 from feedback.statistics.drift.summaries import Summary
+from feedback.statistics.drift.tests import NOT_ENOUGH, Finding, Thresholds, compare, drifted
 
 log = logging.getLogger(__name__)
 
