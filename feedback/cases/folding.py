@@ -12,8 +12,8 @@ from django.db.models import F, Max
 
 from feedback.cases import reading
 from feedback.cases.reading import Numbers, Said
-from feedback.fraud.log import SELLER, Tally, fold, unfold
 from feedback.models.cases import Case, FraudTally
+from feedback.statistics.fraud.answer_log import SELLER, Tally, fold, unfold
 
 SETTLED = timedelta(minutes=5)  # an answer's transaction has ended by then, and it can be read
 AT_ONCE = 50_000

@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 from django.db import connection
 
-from feedback.fraud.log import BANDS, NO_ANSWER, Log
+from feedback.statistics.fraud.answer_log import BANDS, NO_ANSWER, Log
 
 FETCHED = 5000
 # Numbers rather than whole distributions leave the database; those come along only where an answer was changed, for the

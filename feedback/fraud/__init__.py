@@ -1,7 +1,7 @@
 """Sellers whose choices look like intent rather than error: statistics over a log of answers."""
 
 from feedback.fraud.judging import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, SCATTERED, Finding, Judgement, judge
-from feedback.fraud.log import Log, Tally, fold, unfold
+from feedback.statistics.fraud.answer_log import Log, Tally, fold, unfold
 
 __all__ = [
     "ABOVE_PEERS",

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from feedback.fraud.evidence import Directions, Evidence
-from feedback.fraud.log import CHOSEN, PREDICTED, Floats, Log, Tally
+from feedback.statistics.fraud.answer_log import CHOSEN, PREDICTED, Floats, Log, Tally
 
 LEAST_EVIDENCE = 4
 LEAST_PEERS = 10

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feedback.fraud.log import Floats, Ints
+from feedback.statistics.fraud.answer_log import Floats, Ints
 
 # Nobody counts for more than twice the usual rate: what over half of the sellers do becomes the usual rate, and what a
 # smaller group does fades from it, however blatant.

@@ -25,9 +25,9 @@ from feedback.cases.services import (
     tell_of_new_cases,
     uphold_case,
 )
-from feedback.fraud.log import SELLER
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
+from feedback.statistics.fraud.answer_log import SELLER
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
 from tests.feedback.market import FAVOURITE, PRODUCTS, answers, sellers
