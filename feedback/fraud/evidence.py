@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, logsumexp
 
-from feedback.fraud.peers import Cells, Moves, shrunk, summed, usual, voice
 from feedback.statistics.fraud.answer_log import BAND, BANDS, CHOSEN, PREDICTED, SELLER, VERSION, Floats, Ints, Tally
+from feedback.statistics.fraud.peer_rates import Cells, Moves, shrunk, summed, usual, voice
 
 SURPRISING = 3.0  # nats above the usual surprise: one twentieth of the usual probability
 TIMES = 3.0  # peers' rate may be exceeded so far
