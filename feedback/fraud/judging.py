@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from feedback.fraud.evidence import Directions, Evidence
 from feedback.statistics.fraud.answer_log import CHOSEN, PREDICTED, Floats, Log, Tally
+from feedback.statistics.fraud.evidence import Directions, Evidence
 
 LEAST_EVIDENCE = 4
 LEAST_PEERS = 10
