@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from feedback.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, Finding, Judgement, Log, Tally, fold, judge
-from feedback.fraud.judging import e_to_q, prior_strength
+from feedback.statistics.fraud.detection import e_to_q, prior_strength
 
 CATEGORIES = 18
 
