@@ -18,8 +18,8 @@ from PIL import Image
 from classifier.models import Prediction
 from common.object_storage import StorageDown, storage_faults
 from common.photos.copies import BROKEN, photo_hash, signed
-from feedback.duplicates import BITS, COMMON, MOST_BITS, plain
 from feedback.models.cases import Case, CaseProduct
+from feedback.statistics.duplicates import BITS, COMMON, MOST_BITS, plain
 
 NOTHING = 0  # the hash of what is no photograph: a plain surface, which is like nothing
 MOST_COMPARED = 50_000  # products of other cases, the newest

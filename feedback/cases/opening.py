@@ -14,9 +14,9 @@ from common.photos.copies import signed
 from feedback.cases import reading
 from feedback.cases.folding import Known, fold_new
 from feedback.cases.reading import Said
-from feedback.duplicates import text_hash
 from feedback.fraud import Finding, Judgement, Log, judge
 from feedback.models.cases import Case, CaseEvent, CaseProduct
+from feedback.statistics.duplicates import text_hash
 from feedback.statistics.fraud.evidence import SURPRISING
 
 MOST_READ = 20_000  # answers of one seller, the newest

@@ -124,7 +124,7 @@ class CaseProduct(models.Model):
     """A product that speaks against the seller, with what was said of it when the case was opened.
 
     Probabilities are of the chosen category, empty where a model gave none; `usual` is that which the models give to
-    what other sellers choose in the same place (a geometric mean). `text_hash` is `feedback.duplicates`' as a signed
+    what other sellers choose in the same place (a geometric mean). `text_hash` is `feedback.statistics.duplicates`' as a signed
     number, empty for few words; the photograph's hash is the prediction's.
     """
 

@@ -18,8 +18,8 @@ from common.photos.copies import signed
 from feedback.cases import duplicates
 from feedback.cases.duplicates import Match, hash_photos, matches
 from feedback.cases.opening import find_fraud
-from feedback.duplicates import COMMON
 from feedback.models import Case
+from feedback.statistics.duplicates import COMMON
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
 from tests.conftest import picture

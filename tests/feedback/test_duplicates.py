@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from common.photos.copies import photo_hash
-from feedback.duplicates import MOST_BITS, plain, text_hash
+from feedback.statistics.duplicates import MOST_BITS, plain, text_hash
 
 
 def picture(seed: int) -> Image.Image:
