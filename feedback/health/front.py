@@ -17,7 +17,7 @@ from feedback.health.reading import Scope, Stretch
 from feedback.health.words import percent, seconds, share
 from feedback.models import Case, Feedback
 from feedback.notifying import READ
-from feedback.quality.accuracy import Estimate, share_of
+from feedback.statistics.intervals import Estimate, share_of
 
 DAYS = 7  # that are compared with as many before
 MOST_COUNTED = 1_000

@@ -14,7 +14,7 @@ from feedback.health.scope import PERIODS, ScopeForm, lasts
 from feedback.health.words import address, narrowed, pair_name
 from feedback.models import HealthSummary, Period
 from feedback.notifying import READ
-from feedback.quality.accuracy import LEAST
+from feedback.statistics.intervals import LEAST
 
 BREACHES = 8
 

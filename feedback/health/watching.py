@@ -16,9 +16,9 @@ from feedback.health import references, windows
 from feedback.health.figures import Answers
 from feedback.health.summarising import DAY, HOUR, add_answers
 from feedback.models import HealthSummary, MonitoringReport, Period
-from feedback.quality.accuracy import Estimate
 from feedback.statistics.drift.summaries import Summary
 from feedback.statistics.drift.tests import NOT_ENOUGH, Finding, Thresholds, compare, drifted
+from feedback.statistics.intervals import Estimate
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from classifier.models import ModelVersion
 from feedback.health.reading import Only
 from feedback.health.references import Pair
 from feedback.health.scope import COHORTS
-from feedback.quality.accuracy import LEAST, ROUNDING, Estimate
+from feedback.statistics.intervals import LEAST, ROUNDING, Estimate
 
 
 def share(estimate: Estimate | None, name: str = "", digits: int = 1) -> dict[str, Any]:

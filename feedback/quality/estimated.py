@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from feedback.quality.accuracy import CONFIDENCE, LEAST
+from feedback.statistics.intervals import CONFIDENCE, LEAST
 
 Array = npt.NDArray[np.floating[Any]]
 

@@ -21,9 +21,9 @@ from django.utils.translation import gettext as _
 from classifier.admin import likeliest, photo_tag
 from classifier.models import Category
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
-from feedback.quality.accuracy import LEAST, Kappa, kappa
 from feedback.reviewing.decisions import Stale, judge, undo
 from feedback.reviewing.filters import QueueFilters
+from feedback.statistics.intervals import LEAST, Kappa, kappa
 
 CANDIDATES = 20
 HELD_SECONDS = 180  # an item that one reviewer looks at is not shown to another

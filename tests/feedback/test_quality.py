@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 
-from feedback.quality import accuracy, labels
-from feedback.quality.accuracy import Estimate
+from feedback.quality import labels
 from feedback.quality.estimated import Calibrator, expected_accuracy
+from feedback.statistics import intervals
+from feedback.statistics.intervals import Estimate
 
 NAN = np.nan
 
@@ -25,28 +26,28 @@ def forecasts(count: int, seed: int = 0, classes: int = 5, sharpness: float = 3.
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (10, 10), (1, 1), (80, 100), (3, 7)])
 def test_wilsons_interval_is_scipys(right: int, total: int) -> None:
     known = stats.binomtest(right, total).proportion_ci(method="wilson")
-    assert accuracy.wilson(right, total) == pytest.approx((known.low, known.high))
+    assert intervals.wilson(right, total) == pytest.approx((known.low, known.high))
 
 
 def weighted(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
     """Return the share of rows (n,) that are right, each looked at with its chance."""
     weights = 1 / chance
-    return accuracy.weighted_share(
+    return intervals.weighted_share(
         len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()
     )
 
 
 def test_a_share_of_nothing_is_none_or_refused() -> None:
-    assert accuracy.share_of(0, 0) is None
+    assert intervals.share_of(0, 0) is None
     assert weighted(np.zeros(0, bool), np.zeros(0)) is None
     with pytest.raises(ValueError, match="no share"):
-        accuracy.wilson(0, 0)
+        intervals.wilson(0, 0)
     with pytest.raises(ValueError, match="no share"):
-        accuracy.wilson(3, 2)
+        intervals.wilson(3, 2)
 
 
 def test_one_row_is_a_figure_but_not_enough() -> None:
-    estimate = accuracy.share_of(1, 1)
+    estimate = intervals.share_of(1, 1)
     assert estimate is not None
     assert estimate.value == 1.0
     assert estimate.low < 0.25
@@ -55,7 +56,7 @@ def test_one_row_is_a_figure_but_not_enough() -> None:
 
 @pytest.mark.parametrize("right", [np.arange(90) % 3 > 0, np.ones(90, bool), np.zeros(90, bool)])
 def test_equal_chances_change_nothing(right: np.ndarray) -> None:
-    plain, found = accuracy.share_of(int(right.sum()), 90), weighted(right, np.full(90, 0.2))
+    plain, found = intervals.share_of(int(right.sum()), 90), weighted(right, np.full(90, 0.2))
     assert plain is not None
     assert found is not None
     assert (found.value, found.low, found.high, found.effective) == pytest.approx(
@@ -93,11 +94,11 @@ def test_aimed_review_is_unbiased_when_weighted_and_misleads_when_not() -> None:
 
 def test_weights_follow_accuracies_and_wait_for_enough_rows() -> None:
     good, poor, thin = (Estimate(v, 0, 1, n, n) for v, n in ((0.9, 100), (0.6, 100), (0.6, 10)))
-    assert accuracy.weights({"text": good, "image": poor}) == pytest.approx({"text": 0.6, "image": 0.4})
-    assert accuracy.weights({"text": good, "image": thin}) is None
-    assert accuracy.weights({"text": good, "image": None}) is None
+    assert intervals.weights({"text": good, "image": poor}) == pytest.approx({"text": 0.6, "image": 0.4})
+    assert intervals.weights({"text": good, "image": thin}) is None
+    assert intervals.weights({"text": good, "image": None}) is None
     never = Estimate(0.0, 0, 0.1, 100, 100)
-    assert accuracy.weights({"text": never, "image": never}) is None
+    assert intervals.weights({"text": never, "image": never}) is None
 
 
 def test_kappa_is_sklearns_and_its_interval_covers() -> None:
@@ -109,23 +110,23 @@ def test_kappa_is_sklearns_and_its_interval_covers() -> None:
         return [str(x) for x in first], [str(x) for x in second]
 
     one, other = pair(400)
-    found = accuracy.kappa(one, other)
+    found = intervals.kappa(one, other)
     assert found is not None
     assert found.value == pytest.approx(cohen_kappa_score(one, other))
     first, second = pair(400_000)
     truth = cohen_kappa_score(first, second)
-    hits = sum(k.low <= truth <= k.high for k in (accuracy.kappa(*pair(200)) for _ in range(300)) if k)
+    hits = sum(k.low <= truth <= k.high for k in (intervals.kappa(*pair(200)) for _ in range(300)) if k)
     assert stats.binomtest(hits, 300, 0.95).pvalue > 0.001
 
 
 def test_kappa_is_silent_where_it_means_nothing() -> None:
-    assert accuracy.kappa([], []) is None
-    assert accuracy.kappa(["a", "a"], ["a", "a"]) is None
-    perfect = accuracy.kappa(["a", "b"], ["a", "b"])
+    assert intervals.kappa([], []) is None
+    assert intervals.kappa(["a", "a"], ["a", "a"]) is None
+    perfect = intervals.kappa(["a", "b"], ["a", "b"])
     assert perfect is not None
     assert (perfect.value, perfect.agreement) == (1.0, 1.0)
     with pytest.raises(ValueError, match="same items"):
-        accuracy.kappa(["a"], [])
+        intervals.kappa(["a"], [])
 
 
 # Without labels
@@ -289,5 +290,5 @@ def test_equal_confidences_are_one_step_of_the_calibrator() -> None:
 
 @pytest.mark.parametrize("right", range(1, 30))
 def test_thirty_rows_of_the_same_weight_are_thirty_rows(right: int) -> None:
-    estimate = accuracy.weighted_share(30, 300.0, 3000.0, 10.0 * right, 100.0 * right)
+    estimate = intervals.weighted_share(30, 300.0, 3000.0, 10.0 * right, 100.0 * right)
     assert estimate is not None and estimate.is_enough
