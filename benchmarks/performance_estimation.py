@@ -11,7 +11,7 @@ import numpy as np
 from machine import machine
 from predicted import UNSEEN, Predicted, load, parser, together
 
-from feedback.quality.estimated import Calibrator, expected_accuracy
+from feedback.statistics.performance_estimation import Calibrator, expected_accuracy
 
 REFERENCE, WINDOW = 3_000, 1_000
 WINDOWS, QUICK_WINDOWS = 100, 20

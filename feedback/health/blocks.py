@@ -15,9 +15,9 @@ from feedback.health.reading import Only, Scope, Stretch
 from feedback.health.references import Pair
 from feedback.health.words import address, interval, part_name, percent, seconds, share
 from feedback.models import MonitoringReport
-from feedback.quality.estimated import Expected
 from feedback.statistics.drift.tests import NOT_ENOUGH
 from feedback.statistics.intervals import share_of, weights
+from feedback.statistics.performance_estimation import Expected
 
 ROWS = 12  # of a table by category or language
 STRANGE = 0.03  # of the inputs; about 1 in 100 is unusual to each of two models when nothing is

@@ -15,8 +15,8 @@ from feedback.health.figures import BETWEEN, Answers, Volume, calibration, expec
 from feedback.health.reading import Only, Scope, Stretch
 from feedback.health.words import address, percent
 from feedback.models import Period
-from feedback.quality.estimated import Calibrator
 from feedback.statistics.intervals import LEAST, Estimate
+from feedback.statistics.performance_estimation import Calibrator
 
 LEAST_AT_A_POINT = 20
 

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from feedback.quality.estimated import Calibrator, Expected, expected_accuracy
 from feedback.statistics.intervals import Estimate, share_of, weighted_share
+from feedback.statistics.performance_estimation import Calibrator, Expected, expected_accuracy
 
 BINS = 15  # of a reliability diagram, as in table 1 of Guo et al. 2017
 OCTAVE = 8  # bins to a doubling of the time: a percentile is right to some 5 %

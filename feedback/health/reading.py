@@ -11,7 +11,7 @@ from classifier.models import ModelVersion
 from feedback.health.figures import Answers, Tally, Volume, calibrator
 from feedback.health.references import Pair
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
-from feedback.quality.estimated import Calibrator
+from feedback.statistics.performance_estimation import Calibrator
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feedback.health.figures import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
-from feedback.quality import estimated
+from feedback.statistics import performance_estimation
 from tests.feedback.test_quality import forecasts, weighted
 
 
@@ -38,9 +38,9 @@ def test_figures_are_those_of_the_rows() -> None:
     text, wrong = again.by_model()["text"], weighted(~right, inclusion)
     assert text and wrong and (text.value, text.low, text.high) == pytest.approx((wrong.value, wrong.low, wrong.high))
     fitted = calibrator(again.reliability)
-    exact = estimated.Calibrator.fit(confidence, right)
+    exact = performance_estimation.Calibrator.fit(confidence, right)
     assert fitted and exact
-    one, two = expected(volume.confidence, fitted), estimated.expected_accuracy(confidence, exact)
+    one, two = expected(volume.confidence, fitted), performance_estimation.expected_accuracy(confidence, exact)
     assert one and two and one.rows == two.rows
     assert one.accuracy == pytest.approx(two.accuracy, abs=0.02)
     assert one.high - one.low == pytest.approx(two.high - two.low, rel=0.1)

@@ -8,9 +8,9 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 
 from feedback.quality import labels
-from feedback.quality.estimated import Calibrator, expected_accuracy
 from feedback.statistics import intervals
 from feedback.statistics.intervals import Estimate
+from feedback.statistics.performance_estimation import Calibrator, expected_accuracy
 
 NAN = np.nan
 
