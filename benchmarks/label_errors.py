@@ -13,7 +13,7 @@ from predicted import UNSEEN, Predicted, load, parser
 from progress import say
 from sklearn.metrics import average_precision_score
 
-from feedback.quality import labels
+from feedback.statistics import label_errors
 
 FLIPPED = 0.1
 DRAWS, QUICK_DRAWS = 10, 3
@@ -49,15 +49,15 @@ def measure(data: Predicted, draws: int) -> dict[str, Any]:
             rng = np.random.default_rng(draw)
             given = flip(true, both, noise, rng)
             wrong = given != true
-            errors = labels.label_errors({"text": text, "image": image}, given)
+            errors = label_errors.label_errors({"text": text, "image": image}, given)
             place = np.arange(len(rows))
             orders = {
                 "random": rng.random(len(rows)),
                 "confidence, lowest first": 1 - both.max(axis=1),
                 "text alone: probability of the label": -np.nan_to_num(text[place, given], nan=1.0),
                 "confident learning over both models": errors.suspicion,
-                "confident learning over the ensemble": labels.label_errors({"all": both}, given).suspicion,
-                "confident learning over all three": labels.label_errors(
+                "confident learning over the ensemble": label_errors.label_errors({"all": both}, given).suspicion,
+                "confident learning over all three": label_errors.label_errors(
                     {"text": text, "image": image, "ensemble": both}, given
                 ).suspicion,
                 "cleanlab, self-confidence, ensemble": cleanlab(given, both, "self_confidence"),

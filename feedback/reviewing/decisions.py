@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from classifier.models import Category
 from feedback.models import Feedback, Review
-from feedback.quality.labels import in_random_share
+from feedback.statistics.label_errors import in_random_share
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

@@ -13,8 +13,8 @@ from django.db import transaction
 
 from classifier.models import Modality
 from feedback.models import Feedback, Reason
-from feedback.quality.labels import disagreement, in_random_share, label_errors, review_order
 from feedback.statistics.drift.input_features import language
+from feedback.statistics.label_errors import disagreement, in_random_share, label_errors, review_order
 
 RANDOM_SHARE = 0.1
 ROWS = 2_000  # that are compared with each other

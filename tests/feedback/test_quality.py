@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 
-from feedback.quality import labels
-from feedback.statistics import intervals
+from feedback.statistics import intervals, label_errors
 from feedback.statistics.intervals import Estimate
 from feedback.statistics.performance_estimation import Calibrator, expected_accuracy
 
@@ -194,7 +193,7 @@ def test_confident_learning_counts_as_cleanlab_does() -> None:
     from cleanlab.count import compute_confident_joint
 
     probabilities, given, _ = flipped()
-    confident = labels.confident_categories(probabilities, given)
+    confident = label_errors.confident_categories(probabilities, given)
     joint = np.zeros((5, 5), int)
     kept = confident >= 0
     np.add.at(joint, (given[kept], confident[kept]), 1)
@@ -203,7 +202,7 @@ def test_confident_learning_counts_as_cleanlab_does() -> None:
 
 def test_wrong_labels_come_first() -> None:
     probabilities, given, wrong = flipped()
-    errors = labels.label_errors({"text": probabilities, "image": probabilities}, given)
+    errors = label_errors.label_errors({"text": probabilities, "image": probabilities}, given)
     score = average_precision_score(wrong, errors.suspicion)
     assert score > 0.7
     assert score > average_precision_score(wrong, -probabilities.max(axis=1)) + 0.4
@@ -214,29 +213,29 @@ def test_wrong_labels_come_first() -> None:
 def test_a_model_that_cannot_answer_leaves_the_word_to_the_other() -> None:
     probabilities, given, _ = flipped(400)
     silent = np.full_like(probabilities, NAN)
-    alone = labels.label_errors({"text": probabilities}, given)
-    both = labels.label_errors({"text": probabilities, "image": silent}, given)
+    alone = label_errors.label_errors({"text": probabilities}, given)
+    both = label_errors.label_errors({"text": probabilities, "image": silent}, given)
     np.testing.assert_array_equal(alone.suspicion, both.suspicion)
     np.testing.assert_array_equal(alone.found, both.found)
-    nobody = labels.label_errors({"image": silent}, given)
+    nobody = label_errors.label_errors({"image": silent}, given)
     assert np.isnan(nobody.suspicion).all()
     assert not nobody.found.any()
 
 
 def test_label_errors_of_nothing_and_of_unknown_labels() -> None:
-    empty = labels.label_errors({"text": np.empty((0, 3))}, np.empty(0, int))
+    empty = label_errors.label_errors({"text": np.empty((0, 3))}, np.empty(0, int))
     assert len(empty.suspicion) == 0
     for given in ([3], [-1], [0, 0]):
         with pytest.raises(ValueError, match="label"):
-            labels.label_errors({"text": np.full((1, 3), 1 / 3)}, np.array(given))
+            label_errors.label_errors({"text": np.full((1, 3), 1 / 3)}, np.array(given))
     with pytest.raises(ValueError, match="model"):
-        labels.label_errors({}, np.array([0]))
+        label_errors.label_errors({}, np.array([0]))
 
 
 def test_disagreement_and_entropy_have_their_known_values() -> None:
     one, other = np.array([[1.0, 0.0], [0.5, 0.5], [NAN, NAN]]), np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
-    np.testing.assert_allclose(labels.disagreement(one, other), [1.0, 0.0, NAN], atol=1e-12)
-    np.testing.assert_allclose(labels.entropy(one), [0.0, 1.0, NAN])
+    np.testing.assert_allclose(label_errors.disagreement(one, other), [1.0, 0.0, NAN], atol=1e-12)
+    np.testing.assert_allclose(label_errors.entropy(one), [0.0, 1.0, NAN])
 
 
 def test_the_queue_holds_every_row_once_and_says_why() -> None:
@@ -244,9 +243,9 @@ def test_the_queue_holds_every_row_once_and_says_why() -> None:
     rng = np.random.default_rng(0)
     errors, doubt = rng.random(500), rng.random(500)
     errors[10:] = NAN
-    order = labels.review_order(ids, {"label error": errors, "doubt": doubt}, random_share=0.1)
+    order = label_errors.review_order(ids, {"label error": errors, "doubt": doubt}, random_share=0.1)
     assert sorted(place.row for place in order) == list(range(500))
-    drawn = labels.in_random_share(ids, 0.1)
+    drawn = label_errors.in_random_share(ids, 0.1)
     assert {place.row for place in order if place.reason == "random"} == set(np.flatnonzero(drawn))
     assert sum(place.reason == "random" for place in order[:200]) == 20
     aimed = [place for place in order if place.reason != "random"]
@@ -256,26 +255,26 @@ def test_the_queue_holds_every_row_once_and_says_why() -> None:
 
 def test_the_random_share_is_random_and_no_score_can_change_it() -> None:
     ids = [f"id {row}" for row in range(20_000)]
-    assert labels.in_random_share(ids, 0.1).mean() == pytest.approx(0.1, abs=0.01)
-    assert not labels.in_random_share(ids, 0.0).any()
-    assert labels.in_random_share(ids, 1.0).all()
+    assert label_errors.in_random_share(ids, 0.1).mean() == pytest.approx(0.1, abs=0.01)
+    assert not label_errors.in_random_share(ids, 0.0).any()
+    assert label_errors.in_random_share(ids, 1.0).all()
     high = {"doubt": np.arange(300.0)}
     low = {"doubt": -np.arange(300.0)}
     first, second = (
-        [place.row for place in labels.review_order(ids[:300], scores) if place.reason == "random"]
+        [place.row for place in label_errors.review_order(ids[:300], scores) if place.reason == "random"]
         for scores in (high, low)
     )
     assert first == second
 
 
 def test_a_queue_of_nothing_and_one_of_chance_alone() -> None:
-    assert labels.review_order([], {}) == []
-    assert len(labels.review_order(["a", "b"], {}, random_share=1.0)) == 2
-    assert len(labels.review_order(["a", "b"], {"x": np.array([NAN, NAN])}, random_share=0.0)) == 2
+    assert label_errors.review_order([], {}) == []
+    assert len(label_errors.review_order(["a", "b"], {}, random_share=1.0)) == 2
+    assert len(label_errors.review_order(["a", "b"], {"x": np.array([NAN, NAN])}, random_share=0.0)) == 2
     with pytest.raises(ValueError, match="random share"):
-        labels.review_order(["a"], {}, random_share=1.5)
+        label_errors.review_order(["a"], {}, random_share=1.5)
     with pytest.raises(ValueError, match="each row"):
-        labels.review_order(["a"], {"x": np.zeros(2)})
+        label_errors.review_order(["a"], {"x": np.zeros(2)})
 
 
 def test_equal_confidences_are_one_step_of_the_calibrator() -> None:

@@ -8,10 +8,10 @@ from django.test.utils import CaptureQueriesContext
 
 from classifier.models import Category
 from feedback.models import Feedback
-from feedback.quality.labels import in_random_share
 from feedback.reviewing import order as ordering
 from feedback.reviewing.order import RANDOM_SHARE, place_new
 from feedback.services import record_feedback
+from feedback.statistics.label_errors import in_random_share
 from feedback.tasks import place_feedback
 from portal.models import User
 from tests.feedback.reviews import answered
