@@ -7,8 +7,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from feedback.experiments.shares import Share
 from feedback.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, SCATTERED
+from feedback.statistics.proportions import Share
 
 NO_BREAK_SPACE = "\u00a0"
 

@@ -12,10 +12,10 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from classifier.models import Fault, Modality, Prediction
-from feedback.experiments.shares import Share
 from feedback.health.figures import OCTAVE, Times
 from feedback.models import HealthSummary, Period, VersionHour
 from feedback.models.answers import MEASURED
+from feedback.statistics.proportions import Share
 
 HOUR = timedelta(hours=1)
 POINTS = 12  # of a chart over time

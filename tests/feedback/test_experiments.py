@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from feedback.experiments.shares import Share
+from feedback.statistics.proportions import Share
 
 
 def test_an_interval_holds_its_share_and_shrinks_with_answers() -> None:
