@@ -12,9 +12,9 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from classifier.models import Fault, Modality, Prediction
-from feedback.health.figures import OCTAVE, Times
 from feedback.models import HealthSummary, Period, VersionHour
 from feedback.models.answers import MEASURED
+from feedback.statistics.counters import OCTAVE, Times
 from feedback.statistics.proportions import Share
 
 HOUR = timedelta(hours=1)

@@ -10,11 +10,11 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Modality, ModelVersion, Prediction
 from feedback.health import reading
-from feedback.health.figures import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.health.reading import Only, Scope, Stretch
 from feedback.health.references import Pair
 from feedback.health.words import address, interval, part_name, percent, seconds, share
 from feedback.models import MonitoringReport
+from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.statistics.drift.tests import NOT_ENOUGH
 from feedback.statistics.intervals import share_of, weights
 from feedback.statistics.performance_estimation import Expected

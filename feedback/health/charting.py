@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 
 from common import charts
 from feedback.health import reading
-from feedback.health.figures import BETWEEN, Answers, Volume, calibration, expected
 from feedback.health.reading import Only, Scope, Stretch
 from feedback.health.words import address, percent
 from feedback.models import Period
+from feedback.statistics.counters import BETWEEN, Answers, Volume, calibration, expected
 from feedback.statistics.intervals import LEAST, Estimate
 from feedback.statistics.performance_estimation import Calibrator
 

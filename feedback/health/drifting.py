@@ -8,10 +8,10 @@ from django.utils.translation import gettext as _
 from classifier.admin import photo_tag
 from classifier.models import ModelVersion, Prediction
 from feedback.health import reading
-from feedback.health.figures import BETWEEN, Answers
 from feedback.health.reading import Scope
 from feedback.health.words import pair_name
 from feedback.models import MonitoringReport
+from feedback.statistics.counters import BETWEEN, Answers
 from feedback.statistics.drift.tests import DRIFTED, NOT_ENOUGH
 
 EXAMPLES = 5

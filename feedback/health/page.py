@@ -9,11 +9,11 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category
 from feedback.health import blocks, charting, drifting, reading
-from feedback.health.figures import BREAKDOWNS, expected
 from feedback.health.scope import PERIODS, ScopeForm, lasts
 from feedback.health.words import address, narrowed, pair_name
 from feedback.models import HealthSummary, Period
 from feedback.notifying import READ
+from feedback.statistics.counters import BREAKDOWNS, expected
 from feedback.statistics.intervals import LEAST
 
 BREACHES = 8

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from django.db.models import QuerySet
 
 from classifier.models import ModelVersion
-from feedback.health.figures import Answers, Tally, Volume, calibrator
 from feedback.health.references import Pair
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
+from feedback.statistics.counters import Answers, Tally, Volume, calibrator
 from feedback.statistics.performance_estimation import Calibrator
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])

@@ -17,10 +17,10 @@ from classifier.models import Familiar, Modality, Prediction
 from classifier.registry import deployments
 from feedback.experiments import tallies
 from feedback.health import references, windows
-from feedback.health.figures import Answers, Volume, cohort_of
 from feedback.health.references import Pair, Reference
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
+from feedback.statistics.counters import Answers, Volume, cohort_of
 from feedback.statistics.drift.input_features import language
 from feedback.statistics.drift.summaries import Summary
 

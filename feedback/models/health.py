@@ -36,8 +36,8 @@ class HealthSummary(models.Model):
     image_version = models.ForeignKey(
         ModelVersion, models.CASCADE, null=True, related_name="+", verbose_name=_("image model")
     )
-    volume = models.JSONField(_("volume"), default=dict, help_text=_("See feedback.health.figures.Volume."))
-    answers = models.JSONField(_("answers"), default=dict, help_text=_("See feedback.health.figures.Answers."))
+    volume = models.JSONField(_("volume"), default=dict, help_text=_("See feedback.statistics.counters.Volume."))
+    answers = models.JSONField(_("answers"), default=dict, help_text=_("See feedback.statistics.counters.Answers."))
     drift = models.JSONField(_("drift"), null=True, help_text=_("See feedback.statistics.drift.summaries.Summary."))
     answers_at = models.DateTimeField(_("answers counted"), default=timezone.now)
     is_stale = models.BooleanField(_("to be counted anew"), default=False)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from feedback.health.figures import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
 from feedback.statistics import performance_estimation
+from feedback.statistics.counters import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
 from tests.feedback.test_quality import forecasts, weighted
 
 
