@@ -58,7 +58,7 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    from feedback.experiments.tallies import work_since
+    from feedback.experiments.counts import work_since
     from feedback.health import first_days, summarising, watching
     from feedback.models import HealthSummary, MonitoringReport
     from portal.models import User

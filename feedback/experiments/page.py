@@ -19,7 +19,7 @@ from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from classifier.registry import deployments
 from common import charts
-from feedback.experiments.tallies import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
+from feedback.experiments.counts import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
 from feedback.statistics.proportions import LEAST, Share
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from classifier.models import Familiar, Modality, Prediction
 from classifier.registry import deployments
-from feedback.experiments import tallies
+from feedback.experiments import counts
 from feedback.health import references, windows
 from feedback.health.references import Pair, Reference
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
@@ -84,7 +84,7 @@ def forget_hours(*, now: datetime | None = None) -> int:
     """Delete the hours that later answers change no more, and those of old trials; days stay. Return how many rows."""
     now = now or timezone.now()
     old = HealthSummary.objects.of(Period.HOUR).filter(start__lt=_day(now - OPEN))
-    return old.delete()[0] + tallies.forget_hours(now)
+    return old.delete()[0] + counts.forget_hours(now)
 
 
 def _hours(now: datetime, since: datetime | None) -> Iterator[datetime]:
@@ -118,7 +118,7 @@ def _write_hour(hour: datetime, started: datetime) -> None:
     ]
     with transaction.atomic():
         _store(Period.HOUR, hour, rows)
-        tallies.write_hour(hour)
+        counts.write_hour(hour)
 
 
 class Partners:
@@ -285,7 +285,7 @@ def _count_anew(hour: datetime, started: datetime) -> None:
         HealthSummary.objects.filter(pk=row.pk).update(
             answers=heap.answers.to_json(), answers_at=started, is_stale=False
         )
-    tallies.write_hour(hour)
+    counts.write_hour(hour)
 
 
 def _write_day(day: datetime, started: datetime) -> None:

@@ -67,14 +67,14 @@ class HealthSummary(models.Model):
 class VersionHour(models.Model):
     """What an hour of work by one version leaves behind, live or as a shadow; an hour of rest has no row.
 
-    The counts are those of `feedback.experiments.tallies.Tally`. A live version's hour is that in which the answer was
+    The counts are those of `feedback.experiments.counts.Tally`. A live version's hour is that in which the answer was
     finished, a shadow's that in which it looked on.
     """
 
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))
     start = models.DateTimeField(_("begins"), help_text=_("In UTC."))
     is_shadow = models.BooleanField(_("as a shadow"), default=False)
-    counts = models.JSONField(_("counts"), default=dict, help_text=_("See feedback.experiments.tallies.Tally."))
+    counts = models.JSONField(_("counts"), default=dict, help_text=_("See feedback.experiments.counts.Tally."))
 
     class Meta:
         verbose_name = _("hour of a version")

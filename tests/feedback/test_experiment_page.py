@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
 from classifier.registry import deployments, traffic
-from feedback.experiments.tallies import Tally, first_over_time, totals, uncounted, work_since
+from feedback.experiments.counts import Tally, first_over_time, totals, uncounted, work_since
 from feedback.health import summarising
 from feedback.models import Feedback
 from portal.models import User
