@@ -5,7 +5,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from feedback.experiments import page
+from feedback.experiments import views as page
 from feedback.health import page as health_page
 from feedback.reviewing import aside
 from feedback.reviewing import pages as review_pages
