@@ -12,9 +12,9 @@ from django.utils import timezone
 from classifier.models import Prediction
 from common.photos.copies import signed
 from feedback.cases import reading
-from feedback.cases.folding import Known, fold_new
 from feedback.cases.reading import Said
 from feedback.fraud import Finding, Judgement, Log, judge
+from feedback.fraud_cases.seller_totals import Known, fold_new
 from feedback.models.cases import Case, CaseEvent, CaseProduct
 from feedback.statistics.duplicates import text_hash
 from feedback.statistics.fraud.evidence import SURPRISING

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FraudTally(models.Model):
-    """What all sellers' answers sum up to: one row, folded on by `feedback.cases.folding`.
+    """What all sellers' answers sum up to: one row, folded on by `feedback.fraud_cases.seller_totals`.
 
     `arrays`: a `feedback.statistics.fraud.answer_log.Tally` as a compressed .npz. Its numbers of categories and versions are places in
     the lists `categories` (slugs) and `versions` (pairs of text and image version); `cleared` holds the clearings that

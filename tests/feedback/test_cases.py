@@ -13,8 +13,6 @@ from django.db import connection
 from django.utils import timezone
 
 from classifier.models import Category
-from feedback.cases import folding
-from feedback.cases.folding import Known, fold_new, packed, unpacked
 from feedback.cases.opening import find_fraud
 from feedback.cases.services import (
     Decided,
@@ -25,6 +23,8 @@ from feedback.cases.services import (
     tell_of_new_cases,
     uphold_case,
 )
+from feedback.fraud_cases import seller_totals
+from feedback.fraud_cases.seller_totals import Known, fold_new, packed, unpacked
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
 from feedback.statistics.fraud.answer_log import SELLER
@@ -101,7 +101,7 @@ def test_folding_bit_by_bit_gives_what_folding_at_once_gives(market: User, now: 
     revision = FraudTally.objects.get().revision
     assert sums(fold_new(now)) == sums(known) and int(known.tally.count.sum()) == 15 * PRODUCTS
     assert FraudTally.objects.get().revision == revision + 1
-    with mock.patch.object(folding, "AT_ONCE", 7):
+    with mock.patch.object(seller_totals, "AT_ONCE", 7):
         assert sums(folded_at_once(now)) == sums(known)
     assert np.array_equal(unpacked(packed(known.tally)).keys, known.tally.keys)
 
