@@ -45,7 +45,7 @@ def main() -> None:
 
 def background_work() -> dict[str, float]:
     """Do what beat would have done before somebody looks; return how long it took."""
-    from feedback.cases.opening import find_fraud
+    from feedback.fraud_cases.detection import find_fraud
     from feedback.health import first_days, summarising, watching
 
     say("Looking for fraud")

@@ -28,9 +28,10 @@ def place_feedback() -> None:
 @shared_task(expires=3600)
 def find_fraud() -> None:
     """Judge all sellers by their answers up to now, open cases, and tell data scientists once of each."""
-    from feedback.cases import duplicates, opening, services
+    from feedback.cases import duplicates, services
+    from feedback.fraud_cases import detection
 
-    opening.find_fraud()
+    detection.find_fraud()
     services.tell_of_new_cases()
     duplicates.hash_photos()
 

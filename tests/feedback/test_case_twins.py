@@ -17,7 +17,7 @@ from classifier.models import Prediction
 from common.photos.copies import signed
 from feedback.cases import duplicates
 from feedback.cases.duplicates import Match, hash_photos, matches
-from feedback.cases.opening import find_fraud
+from feedback.fraud_cases.detection import find_fraud
 from feedback.models import Case
 from feedback.statistics.duplicates import COMMON
 from feedback.tasks import find_fraud as find_fraud_task

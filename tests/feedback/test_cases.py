@@ -13,7 +13,6 @@ from django.db import connection
 from django.utils import timezone
 
 from classifier.models import Category
-from feedback.cases.opening import find_fraud
 from feedback.cases.services import (
     Decided,
     appeal_case,
@@ -24,6 +23,7 @@ from feedback.cases.services import (
     uphold_case,
 )
 from feedback.fraud_cases import seller_totals
+from feedback.fraud_cases.detection import find_fraud
 from feedback.fraud_cases.seller_totals import Known, fold_new, packed, unpacked
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
@@ -149,7 +149,7 @@ def test_a_clearing_while_the_evidence_is_judged_opens_no_case_anew(
     [case] = find_fraud(now).opened
     stale = fold_new(now)
     clear_case(case=case, by=scientist, reason="Nothing wrong.")
-    with mock.patch("feedback.cases.opening.fold_new", return_value=stale):
+    with mock.patch("feedback.fraud_cases.detection.fold_new", return_value=stale):
         assert find_fraud(now).opened == []
     assert Case.objects.count() == 1
 

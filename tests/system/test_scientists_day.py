@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from classifier.models import Category, Deployment, ModelVersion
 from classifier.registry import deployments, traffic
-from feedback.cases.opening import find_fraud
+from feedback.fraud_cases.detection import find_fraud
 from feedback.health import first_days, watching
 from feedback.models import Case, Feedback, Review
 from feedback.tasks import place_feedback

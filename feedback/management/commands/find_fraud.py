@@ -3,9 +3,10 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
-from feedback.cases import duplicates, opening, services
+from feedback.cases import duplicates, services
 from feedback.cases.words import percent
 from feedback.fraud import Finding
+from feedback.fraud_cases import detection
 from feedback.models.cases import Case
 
 
@@ -16,7 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--most", type=int, default=20, metavar="N", help="how many sellers to show (20)")
 
     def handle(self, *, most: int, **options: Any) -> None:
-        found = opening.find_fraud()
+        found = detection.find_fraud()
         services.tell_of_new_cases()
         duplicates.hash_photos()
         findings = found.judgement.findings
