@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from common.photos.copies import signed
-from feedback.cases import reading
-from feedback.cases.reading import Said
 from feedback.fraud import Finding, Judgement, Log, judge
+from feedback.fraud_cases import answer_log
+from feedback.fraud_cases.answer_log import Said
 from feedback.fraud_cases.seller_totals import Known, fold_new
 from feedback.models.cases import Case, CaseEvent, CaseProduct
 from feedback.statistics.duplicates import text_hash
@@ -87,7 +87,7 @@ def _open(known: Known, judgement: Judgement, finding: Finding) -> Case | None:
 def _answers(known: Known, seller: int) -> list[Said]:
     """Return the seller's answers that are in the sums, the oldest first."""
     since = known.cleared.get(seller, -np.inf)
-    histories = reading.of_seller(seller, most=MOST_READ)
+    histories = answer_log.of_seller(seller, most=MOST_READ)
     stood = [history.as_of(known.until.timestamp()) for history in histories]
     found = [said for said in stood if said and said.at > since and said.chosen and said.predicted]
     return sorted(found, key=lambda said: said.at)

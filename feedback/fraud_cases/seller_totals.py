@@ -10,8 +10,8 @@ import numpy as np
 from django.contrib.auth import get_user_model
 from django.db.models import F, Max
 
-from feedback.cases import reading
-from feedback.cases.reading import Numbers, Said
+from feedback.fraud_cases import answer_log
+from feedback.fraud_cases.answer_log import Numbers, Said
 from feedback.models.cases import Case, FraudTally
 from feedback.statistics.fraud.answer_log import SELLER, Tally, fold, unfold
 
@@ -70,7 +70,7 @@ def fold_new(now: datetime) -> Known:
         if before.cleared.get(seller) != at:
             tally = tally.without(seller)
     numbers, start, end = before.numbers, _seconds(before.until), _seconds(until)
-    histories = reading.since(before.until)
+    histories = answer_log.since(before.until)
     while batch := list(islice(histories, AT_ONCE)):
         gone: list[Said] = []
         come: list[Said] = []
