@@ -19,8 +19,9 @@ from unfold.decorators import display
 from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from common import charts
-from feedback.cases import duplicates, words
+from feedback.cases import duplicates
 from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
+from feedback.fraud_cases import descriptions
 from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
@@ -135,10 +136,10 @@ class CaseAdmin(SellersAdmin):
             "may_judge": request.user.has_perm(JUDGE),
             "may_see_people": request.user.has_perm("portal.view_user"),
             "favourite": favourite,
-            "summary": words.summary(case.figures, favourite),
-            "reasons": words.reasons(case.reasons, favourite),
-            "bars": words.bars(case.figures, favourite),
-            "certainty": words.certainty(case.figures),
+            "summary": descriptions.summary(case.figures, favourite),
+            "reasons": descriptions.reasons(case.reasons, favourite),
+            "bars": descriptions.bars(case.figures, favourite),
+            "certainty": descriptions.certainty(case.figures),
             "chart": _chart(case),
             "products": [_row(product, names, case.favourite) for product in products],
             "matches": matches[:MOST_MATCHES],
@@ -173,11 +174,11 @@ class CaseAdmin(SellersAdmin):
 
     @display(description=_("rate"))
     def rate(self, case: Case) -> str:
-        return words.percent(case.figures["rate"])
+        return descriptions.percent(case.figures["rate"])
 
     @display(description=_("other sellers"))
     def peers(self, case: Case) -> str:
-        return words.percent(case.figures["peers_rate"])
+        return descriptions.percent(case.figures["peers_rate"])
 
     @display(description=_("appeal"), label={"waits": "warning"})
     def appeal_badge(self, case: Case) -> tuple[str, str] | str:
@@ -207,7 +208,7 @@ def _chart(case: Case) -> str:
 
 def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[str, Any]:
     def said(share: float | None) -> str:
-        return "–" if share is None else words.percent(share)
+        return "–" if share is None else descriptions.percent(share)
 
     prediction = product.prediction
     return {
@@ -215,7 +216,7 @@ def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[st
         "photo": photo_tag(prediction, "small"),
         "title": prediction.title or _now("No title"),
         "predicted": names.get(product.predicted, product.predicted),
-        "confidence": words.percent(product.confidence),
+        "confidence": descriptions.percent(product.confidence),
         "chosen": names.get(product.chosen, product.chosen),
         "is_favourite": product.chosen == favourite,
         "text": said(product.text),

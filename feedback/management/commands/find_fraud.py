@@ -4,9 +4,9 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
 from feedback.cases import duplicates, services
-from feedback.cases.words import percent
 from feedback.fraud import Finding
 from feedback.fraud_cases import detection
+from feedback.fraud_cases.descriptions import percent
 from feedback.models.cases import Case
 
 
