@@ -28,12 +28,12 @@ def place_feedback() -> None:
 @shared_task(expires=3600)
 def find_fraud() -> None:
     """Judge all sellers by their answers up to now, open cases, and tell data scientists once of each."""
-    from feedback.cases import duplicates, services
-    from feedback.fraud_cases import detection
+    from feedback.cases import services
+    from feedback.fraud_cases import detection, shared_content
 
     detection.find_fraud()
     services.tell_of_new_cases()
-    duplicates.hash_photos()
+    shared_content.hash_photos()
 
 
 @shared_task(expires=3600)

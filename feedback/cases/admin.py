@@ -19,9 +19,8 @@ from unfold.decorators import display
 from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from common import charts
-from feedback.cases import duplicates
 from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
-from feedback.fraud_cases import descriptions
+from feedback.fraud_cases import descriptions, shared_content
 from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
@@ -125,7 +124,7 @@ class CaseAdmin(SellersAdmin):
         names = dict(Category.objects.values_list("slug", "name"))
         favourite = names.get(case.favourite, case.favourite)
         products = list(case.products.select_related("prediction__feedback").defer(*PREDICTIONS_VECTORS))
-        matches = [_match(match) for match in duplicates.matches(case, products)]
+        matches = [_match(match) for match in shared_content.matches(case, products)]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -228,8 +227,8 @@ def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[st
     }
 
 
-def _match(match: duplicates.Match) -> dict[str, Any]:
-    words = {duplicates.PHOTO: _now("photograph"), duplicates.TEXT: _now("words")}
+def _match(match: shared_content.Match) -> dict[str, Any]:
+    words = {shared_content.PHOTO: _now("photograph"), shared_content.TEXT: _now("words")}
     twins = [
         {
             "kinds": _now(" and ").join(words[kind] for kind in twin.kinds),

@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from common.photos.copies import signed
-from feedback.cases import duplicates
-from feedback.cases.duplicates import Match, hash_photos, matches
+from feedback.fraud_cases import shared_content
 from feedback.fraud_cases.detection import find_fraud
+from feedback.fraud_cases.shared_content import Match, hash_photos, matches
 from feedback.models import Case
 from feedback.statistics.duplicates import COMMON
 from feedback.tasks import find_fraud as find_fraud_task
@@ -98,7 +98,7 @@ def test_what_many_sellers_use_says_nothing_also_among_cases(case: Case) -> None
 
 
 def test_a_photo_with_very_many_uses_says_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "MOST_USES", 3)
+    monkeypatch.setattr(shared_content, "MOST_USES", 3)
     [other] = sellers(1, "other")
     listed([other] * 2, PHOTO)
     assert len(found(case)) == 1
@@ -122,7 +122,9 @@ def test_the_look_at_all_sellers_is_one_query_that_reads_the_index(
     photos = {number: signed(rng.getrandbits(64)) for number in range(24)}
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE classifier_prediction")
-        cursor.execute(f"EXPLAIN {duplicates.SAME_PHOTO}", duplicates.same_photo_parameters(case.seller_id, photos))
+        cursor.execute(
+            f"EXPLAIN {shared_content.SAME_PHOTO}", shared_content.same_photo_parameters(case.seller_id, photos)
+        )
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "prediction_photo_hash" in plan and "Seq Scan on classifier_prediction" not in plan, plan
     listed(people[:3], PHOTO)

@@ -3,9 +3,9 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
-from feedback.cases import duplicates, services
+from feedback.cases import services
 from feedback.fraud import Finding
-from feedback.fraud_cases import detection
+from feedback.fraud_cases import detection, shared_content
 from feedback.fraud_cases.descriptions import percent
 from feedback.models.cases import Case
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def handle(self, *, most: int, **options: Any) -> None:
         found = detection.find_fraud()
         services.tell_of_new_cases()
-        duplicates.hash_photos()
+        shared_content.hash_photos()
         findings = found.judgement.findings
         shown = [finding for finding in findings[: max(most, 0)] if finding.evidence]
         if shown:
