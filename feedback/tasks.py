@@ -28,8 +28,7 @@ def place_feedback() -> None:
 @shared_task(expires=3600)
 def find_fraud() -> None:
     """Judge all sellers by their answers up to now, open cases, and tell data scientists once of each."""
-    from feedback.cases import services
-    from feedback.fraud_cases import detection, shared_content
+    from feedback.fraud_cases import detection, services, shared_content
 
     detection.find_fraud()
     services.tell_of_new_cases()
@@ -58,7 +57,7 @@ def summarise_health() -> None:
 def tell_findings() -> None:
     """Mail and post what monitors found, and mail sellers' appeals, that nobody was told of yet."""
     from feedback import notifying
-    from feedback.cases import services
+    from feedback.fraud_cases import services
 
     notifying.deliver()
     services.tell_of_appeals()

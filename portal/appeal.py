@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _later
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from feedback.cases.services import APPEAL_LENGTH, Decided, appeal_case
+from feedback.fraud_cases.services import APPEAL_LENGTH, Decided, appeal_case
 from feedback.models import Case
 from portal import rules
 from portal.models import User

@@ -19,8 +19,8 @@ from unfold.decorators import display
 from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from common import charts
-from feedback.cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
 from feedback.fraud_cases import descriptions, shared_content
+from feedback.fraud_cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
 from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}

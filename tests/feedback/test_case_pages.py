@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from feedback.cases.services import appeal_case, clear_case, confirm_case
 from feedback.fraud_cases.detection import find_fraud
+from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case
 from portal.models import User
 from tests.feedback.market import FAVOURITE, answers, sellers

@@ -13,7 +13,10 @@ from django.db import connection
 from django.utils import timezone
 
 from classifier.models import Category
-from feedback.cases.services import (
+from feedback.fraud_cases import seller_totals
+from feedback.fraud_cases.detection import find_fraud
+from feedback.fraud_cases.seller_totals import Known, fold_new, packed, unpacked
+from feedback.fraud_cases.services import (
     Decided,
     appeal_case,
     clear_case,
@@ -22,9 +25,6 @@ from feedback.cases.services import (
     tell_of_new_cases,
     uphold_case,
 )
-from feedback.fraud_cases import seller_totals
-from feedback.fraud_cases.detection import find_fraud
-from feedback.fraud_cases.seller_totals import Known, fold_new, packed, unpacked
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
 from feedback.services import record_feedback
 from feedback.statistics.fraud.answer_log import SELLER

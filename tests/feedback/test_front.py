@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from classifier.models import Modality, ModelVersion
 from classifier.registry import deployments
-from feedback.cases.services import appeal_case, confirm_case
+from feedback.fraud_cases.services import appeal_case, confirm_case
 from feedback.health.front import sparkline
 from feedback.models import Case
 from portal.models import User

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from feedback.cases.services import clear_case, confirm_case, uphold_case
+from feedback.fraud_cases.services import clear_case, confirm_case, uphold_case
 from feedback.models import Case
 from portal.models import User
 

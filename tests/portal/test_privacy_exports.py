@@ -19,7 +19,7 @@ from knox.models import AuthToken
 
 from classifier.archive import writer
 from classifier.models import Category, Prediction
-from feedback.cases.services import appeal_case, clear_case, confirm_case
+from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case, Feedback, Review
 from feedback.reviewing.decisions import judge, undo
 from portal import services

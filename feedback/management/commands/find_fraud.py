@@ -3,9 +3,8 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
-from feedback.cases import services
 from feedback.fraud import Finding
-from feedback.fraud_cases import detection, shared_content
+from feedback.fraud_cases import detection, services, shared_content
 from feedback.fraud_cases.descriptions import percent
 from feedback.models.cases import Case
 
