@@ -14,7 +14,7 @@ from unfold.decorators import action, display
 from unfold.forms import ActionForm
 
 from classifier.admin import SellersAdmin, bars, photo_tag
-from feedback.cases.admin import CaseAdmin as CaseAdmin
+from feedback.fraud_cases.admin import CaseAdmin as CaseAdmin
 from feedback.health.admin import MonitoringReportAdmin as MonitoringReportAdmin
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.reviewing.decisions import changed_after
