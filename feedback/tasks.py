@@ -3,7 +3,7 @@ from celery import shared_task
 from classifier.archive import writer
 from classifier.models.archivable import archive_due
 from feedback.models import Feedback
-from feedback.reviewing.order import place_new
+from feedback.review.queue import place_new
 from feedback.reviewing.proposals import propose
 
 

@@ -19,7 +19,7 @@ class Reason(models.TextChoices):
 
 
 class Queued(models.Model):
-    """An answer's place in the review queue, and what the queue is filtered by. Filled by `feedback.reviewing.order`.
+    """An answer's place in the review queue, and what the queue is filtered by. Filled by `feedback.review.queue`.
 
     Empty until an answer was looked at. What is filtered by is kept here, so that the queue reads an index instead of
     the predictions.

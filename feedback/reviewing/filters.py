@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from classifier.models import Category, Modality, ModelVersion
 from common.date_fields import DayField
 from feedback.models import Feedback, FeedbackQuerySet, Reason
-from feedback.reviewing.order import DIFFERENT
+from feedback.review.queue import DIFFERENT
 from feedback.statistics.drift.input_features import SCRIPTS, STOP_WORDS, UNKNOWN
 
 ANY = ("", _("All"))

@@ -8,8 +8,8 @@ from django.test.utils import CaptureQueriesContext
 
 from classifier.models import Category
 from feedback.models import Feedback
-from feedback.reviewing import order as ordering
-from feedback.reviewing.order import RANDOM_SHARE, place_new
+from feedback.review import queue as ordering
+from feedback.review.queue import RANDOM_SHARE, place_new
 from feedback.services import record_feedback
 from feedback.statistics.label_errors import in_random_share
 from feedback.tasks import place_feedback
