@@ -7,8 +7,8 @@ from django.views.generic import RedirectView
 
 from feedback.experiments import views as page
 from feedback.health import page as health_page
+from feedback.review import views as review_pages
 from feedback.reviewing import aside
-from feedback.reviewing import pages as review_pages
 from portal import account, appeal, health, views
 from portal.privacy import views as privacy
 

@@ -19,7 +19,7 @@ from kombu.exceptions import ContentDisallowed
 from rest_framework.test import APIClient
 
 from classifier.serving import queue_metrics
-from feedback.reviewing.pages import AGREEMENT
+from feedback.review.views import AGREEMENT
 from portal import cache as portal_cache
 from portal.celery import app
 from portal.models import User
