@@ -7,8 +7,8 @@ from django.views.generic import RedirectView
 
 from feedback.experiments import views as page
 from feedback.health import page as health_page
+from feedback.review import side_views
 from feedback.review import views as review_pages
-from feedback.reviewing import aside
 from portal import account, appeal, health, views
 from portal.privacy import views as privacy
 
@@ -42,8 +42,8 @@ urlpatterns = [
     path("admin/experiments/", admin.site.admin_view(page.experiment), name="experiments"),
     path("admin/experiments/<slug:modality>/", admin.site.admin_view(page.experiment), name="experiment"),
     path("admin/review/", admin.site.admin_view(review_pages.queue), name="review"),
-    path("admin/review/export/", admin.site.admin_view(aside.export_page), name="review_export"),
-    path("admin/review/categories/", admin.site.admin_view(aside.proposals), name="review_proposals"),
+    path("admin/review/export/", admin.site.admin_view(side_views.export_page), name="review_export"),
+    path("admin/review/categories/", admin.site.admin_view(side_views.proposals), name="review_proposals"),
     path("admin/health/", admin.site.admin_view(health_page.health), name="model_health"),
     # Django's own page for it has no limit on guessing, tells nobody, and knows nothing of tokens.
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
