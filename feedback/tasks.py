@@ -3,8 +3,8 @@ from celery import shared_task
 from classifier.archive import writer
 from classifier.models.archivable import archive_due
 from feedback.models import Feedback
+from feedback.review.category_proposals import propose
 from feedback.review.queue import place_new
-from feedback.reviewing.proposals import propose
 
 
 @shared_task(expires=60)

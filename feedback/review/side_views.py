@@ -17,11 +17,11 @@ from django.utils.translation import gettext_lazy as _later
 from classifier.admin import photo_tag
 from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback
+from feedback.review.category_proposals import accept, reject
 from feedback.review.views import require_reviewer
 from feedback.reviewing.decisions import Stale
 from feedback.reviewing.export import FORMATS, export
 from feedback.reviewing.filters import ExportFilters
-from feedback.reviewing.proposals import accept, reject
 
 SHOWN = 20  # proposals on the page
 EXAMPLES = 6  # products of each
