@@ -17,7 +17,7 @@ from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.fraud_cases.admin import CaseAdmin as CaseAdmin
 from feedback.health.admin import MonitoringReportAdmin as MonitoringReportAdmin
 from feedback.models import PREDICTIONS_VECTORS, Feedback
-from feedback.reviewing.decisions import changed_after
+from feedback.review.decisions import changed_after
 from feedback.services import review_feedback
 
 REVIEW_COLOURS = {

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
-from feedback.reviewing.decisions import reopen, review_feedback
+from feedback.review.decisions import reopen, review_feedback
 from feedback.tasks import archive_feedback
 
 __all__ = ["NotAnswerable", "record_feedback", "review_feedback"]

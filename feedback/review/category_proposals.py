@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
-from feedback.reviewing.decisions import Stale
+from feedback.review.decisions import Stale
 from feedback.statistics.drift.input_features import STOP_WORDS
 
 if TYPE_CHECKING:

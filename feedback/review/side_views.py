@@ -18,8 +18,8 @@ from classifier.admin import photo_tag
 from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback
 from feedback.review.category_proposals import accept, reject
+from feedback.review.decisions import Stale
 from feedback.review.views import require_reviewer
-from feedback.reviewing.decisions import Stale
 from feedback.reviewing.export import FORMATS, export
 from feedback.reviewing.filters import ExportFilters
 

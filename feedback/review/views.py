@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from classifier.admin import likeliest, photo_tag
 from classifier.models import Category
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
-from feedback.reviewing.decisions import Stale, judge, undo
+from feedback.review.decisions import Stale, judge, undo
 from feedback.reviewing.filters import QueueFilters
 from feedback.statistics.intervals import LEAST, Kappa, kappa
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from classifier.models import Category, Familiar, Prediction
 from feedback.health import summarising
 from feedback.models import Feedback, HealthSummary, Period, Review, VersionHour
-from feedback.reviewing.decisions import judge, undo
+from feedback.review.decisions import judge, undo
 from feedback.statistics.counters import Answers, Volume
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, TODAY, answer, pair, predict, summary

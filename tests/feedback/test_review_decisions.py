@@ -7,8 +7,8 @@ from django.utils import timezone
 
 from classifier.models import Category
 from feedback.models import Feedback, Review
-from feedback.reviewing import decisions
-from feedback.reviewing.decisions import Stale, judge, review_feedback, undo
+from feedback.review import decisions
+from feedback.review.decisions import Stale, judge, review_feedback, undo
 from feedback.services import record_feedback
 from portal.models import User
 from tests.conftest import make_user

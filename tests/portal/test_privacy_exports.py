@@ -21,7 +21,7 @@ from classifier.archive import writer
 from classifier.models import Category, Prediction
 from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case, Feedback, Review
-from feedback.reviewing.decisions import judge, undo
+from feedback.review.decisions import judge, undo
 from portal import services
 from portal.models import Product, User
 from portal.privacy import exporting, retention

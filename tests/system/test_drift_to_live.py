@@ -14,7 +14,7 @@ from classifier.registry import deployments
 from classifier.tasks import classify_pending
 from feedback.health import first_days, summarising, watching
 from feedback.models import Feedback, Review
-from feedback.reviewing.decisions import judge, review_feedback
+from feedback.review.decisions import judge, review_feedback
 from portal.models import Product, User
 from portal.services import answer, keep_photo, submit_product
 from tests.conftest import upload
