@@ -22,7 +22,7 @@ from classifier.admin import likeliest, photo_tag
 from classifier.models import Category
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
 from feedback.review.decisions import Stale, judge, undo
-from feedback.reviewing.filters import QueueFilters
+from feedback.review.filters import QueueFilters
 from feedback.statistics.intervals import LEAST, Kappa, kappa
 
 CANDIDATES = 20
