@@ -19,9 +19,9 @@ from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback
 from feedback.review.category_proposals import accept, reject
 from feedback.review.decisions import Stale
+from feedback.review.export import FORMATS, export
 from feedback.review.filters import ExportFilters
 from feedback.review.views import require_reviewer
-from feedback.reviewing.export import FORMATS, export
 
 SHOWN = 20  # proposals on the page
 EXAMPLES = 6  # products of each

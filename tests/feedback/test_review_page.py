@@ -19,8 +19,8 @@ from django.urls import reverse
 from classifier.models import Category, ModelVersion
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
 from feedback.review import decisions
+from feedback.review import export as export_module
 from feedback.review.category_proposals import propose
-from feedback.reviewing import export as export_module
 from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.models import Product, User
