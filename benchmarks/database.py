@@ -46,7 +46,8 @@ def main() -> None:
 def background_work() -> dict[str, float]:
     """Do what beat would have done before somebody looks; return how long it took."""
     from feedback.fraud_cases.detection import find_fraud
-    from feedback.health import first_days, summarising, watching
+    from feedback.health import first_days, watching
+    from feedback.monitoring import hourly_summaries
 
     say("Looking for fraud")
     began = time.perf_counter()
@@ -55,7 +56,7 @@ def background_work() -> dict[str, float]:
     assert opened, "Nobody was flagged: there is no case to look at."
     say("Counting the last month")
     began = time.perf_counter()
-    while summarising.summarise():
+    while hourly_summaries.summarise():
         pass
     counted = time.perf_counter() - began
     first_days.make_missing()

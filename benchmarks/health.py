@@ -59,18 +59,19 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from django.test.utils import CaptureQueriesContext
 
     from feedback.experiments.counts import work_since
-    from feedback.health import first_days, summarising, watching
+    from feedback.health import first_days, watching
     from feedback.models import HealthSummary, MonitoringReport
+    from feedback.monitoring import hourly_summaries
     from portal.models import User
 
-    while summarising.summarise(now=day + timedelta(minutes=5)):
+    while hourly_summaries.summarise(now=day + timedelta(minutes=5)):
         pass
     assert first_days.make_missing(now=day + timedelta(minutes=5))
     before = memory()
     say("Summarising the day")
     end = day + timedelta(days=1, minutes=5)
     began, used = time.perf_counter(), time.process_time()
-    hours = summarising.summarise(now=end)
+    hours = hourly_summaries.summarise(now=end)
     took, used = time.perf_counter() - began, time.process_time() - used
     assert len(hours) == 24
     began = time.perf_counter()
@@ -79,7 +80,7 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     assert len(reports) >= 25 and MonitoringReport.objects.exists()
     HealthSummary.objects.filter(period="hour", start__gte=day).update(is_stale=True)
     began = time.perf_counter()
-    summarising.summarise(now=end)
+    hourly_summaries.summarise(now=end)
     anew = time.perf_counter() - began
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.create_superuser("admin@shop.example"))

@@ -44,11 +44,12 @@ def propose_categories() -> None:
 @shared_task(expires=300)
 def summarise_health() -> None:
     """Summarise the hours that are over, and report what drifted in them."""
-    from feedback.health import first_days, summarising, watching
+    from feedback.health import first_days, watching
+    from feedback.monitoring import hourly_summaries
 
-    with summarising.alone() as is_mine:
+    with hourly_summaries.alone() as is_mine:
         if is_mine:
-            summarising.summarise()
+            hourly_summaries.summarise()
             watching.watch()
             first_days.make_missing()
 
@@ -66,7 +67,8 @@ def tell_findings() -> None:
 @shared_task
 def forget_old_summaries() -> None:
     """Delete hours that are closed, and old reports that found nothing; the days stay."""
-    from feedback.health import summarising, watching
+    from feedback.health import watching
+    from feedback.monitoring import hourly_summaries
 
-    summarising.forget_hours()
+    hourly_summaries.forget_hours()
     watching.forget_quiet_hours()

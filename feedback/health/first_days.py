@@ -8,8 +8,8 @@ from django.utils import timezone
 from classifier.models import Prediction
 from feedback.health import references, windows
 from feedback.health.references import MOST, Pair
-from feedback.health.summarising import PREDICTION
 from feedback.models import DriftReference, HealthSummary, Period
+from feedback.monitoring.hourly_summaries import PREDICTION
 from feedback.statistics.drift.input_features import language
 from feedback.statistics.drift.summaries import Rows
 

@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Modality
 from feedback.health import references, windows
-from feedback.health.summarising import DAY, HOUR, add_answers
 from feedback.models import HealthSummary, MonitoringReport, Period
+from feedback.monitoring.hourly_summaries import DAY, HOUR, add_answers
 from feedback.statistics.counters import Answers
 from feedback.statistics.drift.summaries import Summary
 from feedback.statistics.drift.tests import NOT_ENOUGH, Finding, Thresholds, compare, drifted

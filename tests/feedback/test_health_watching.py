@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from feedback import notifying
-from feedback.health import first_days, references, summarising, watching
+from feedback.health import first_days, references, watching
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
+from feedback.monitoring import hourly_summaries
 from feedback.tasks import summarise_health
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
@@ -51,7 +52,7 @@ def test_too_few_predictions_make_no_reference(seller: User) -> None:
 
 
 def follow(now: datetime) -> list[MonitoringReport]:
-    while summarising.summarise(now=now):
+    while hourly_summaries.summarise(now=now):
         pass
     return watching.watch(now=now)
 
@@ -79,7 +80,7 @@ def test_a_summary_that_can_not_be_read_keeps_none_of_the_others_from_being_watc
 ) -> None:
     again(settled)
     predict(seller, settled, 240, within=DAY)
-    while summarising.summarise(now=settled + DAY + HOUR):
+    while hourly_summaries.summarise(now=settled + DAY + HOUR):
         pass
     broken = HealthSummary.objects.of(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
     HealthSummary.objects.filter(pk=broken.pk).update(drift={"rows": "many"})

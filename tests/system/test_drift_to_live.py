@@ -12,8 +12,9 @@ from django.utils import timezone
 from classifier.models import Category, Modality, Prediction
 from classifier.registry import deployments
 from classifier.tasks import classify_pending
-from feedback.health import first_days, summarising, watching
+from feedback.health import first_days, watching
 from feedback.models import Feedback, Review
+from feedback.monitoring import hourly_summaries
 from feedback.review.decisions import judge, review_feedback
 from portal.models import Product, User
 from portal.services import answer, keep_photo, submit_product
@@ -166,7 +167,7 @@ def on_day(products: Sequence[tuple[Product, str]], day: datetime) -> None:
 
 
 def summarise(now: datetime) -> None:
-    while summarising.summarise(now=now):
+    while hourly_summaries.summarise(now=now):
         pass
 
 

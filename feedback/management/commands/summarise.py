@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from feedback.health import summarising
+from feedback.monitoring import hourly_summaries
 
 
 class Command(BaseCommand):
@@ -19,7 +19,7 @@ class Command(BaseCommand):
             start = datetime.fromisoformat(since).replace(tzinfo=UTC) if since else None
         except ValueError:
             raise CommandError(f"{since!r} is no day: write it as 2026-11-01.") from None
-        hours = summarising.summarise(since=start)
+        hours = hourly_summaries.summarise(since=start)
         if hours:
             self.stdout.write(f"Hours written: {len(hours)}, up to {hours[-1]:%Y-%m-%d %H:%M}.")
         else:
