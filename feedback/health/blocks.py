@@ -9,11 +9,11 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality, ModelVersion, Prediction
-from feedback.health import reading
-from feedback.health.reading import Only, Scope, Stretch
 from feedback.health.references import Pair
 from feedback.health.words import address, interval, part_name, percent, seconds, share
 from feedback.models import MonitoringReport
+from feedback.monitoring import queries
+from feedback.monitoring.queries import Only, Scope, Stretch
 from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.statistics.drift.tests import NOT_ENOUGH
 from feedback.statistics.intervals import share_of, weights
@@ -26,8 +26,8 @@ STRANGE = 0.03  # of the inputs; about 1 in 100 is unusual to each of two models
 def key_figures(
     whole: Stretch, scope: Scope, only: Only | None, estimated: Expected | None, reports: Sequence[MonitoringReport]
 ) -> list[dict[str, Any]]:
-    volume, tally = whole.volume, reading.tally_of(whole, only)
-    figures = [{"name": _("Predictions"), "value": f"{reading.count_of(whole, only):,}"}]
+    volume, tally = whole.volume, queries.tally_of(whole, only)
+    figures = [{"name": _("Predictions"), "value": f"{queries.count_of(whole, only):,}"}]
     if not only:
         if scope.pair is None:  # what failed was answered by no version
             failed = share_of(volume.failed, volume.done + volume.failed)

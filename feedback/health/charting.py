@@ -10,10 +10,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from common import charts
-from feedback.health import reading
-from feedback.health.reading import Only, Scope, Stretch
 from feedback.health.words import address, percent
 from feedback.models import Period
+from feedback.monitoring import queries
+from feedback.monitoring.queries import Only, Scope, Stretch
 from feedback.statistics.counters import BETWEEN, Answers, Volume, calibration, expected
 from feedback.statistics.intervals import LEAST, Estimate
 from feedback.statistics.performance_estimation import Calibrator
@@ -34,7 +34,7 @@ def over_time(
         return (part.start + passed / 2 - end) / unit
 
     each_day = _("a day; the last one isn't over") if end < scope.until else _("a day")
-    counts = [(at(part), reading.count_of(part, only)) for part in parts]
+    counts = [(at(part), queries.count_of(part, only)) for part in parts]
     found = {
         "volume": charts.line(
             title=_("Predictions"), x_label=x_label,
@@ -46,7 +46,7 @@ def over_time(
             title=_("What sellers said"), x_label=x_label,
             y_label=_("%% of answers; points of at least %(least)d") % {"least": LEAST_AT_A_POINT},
             series=[
-                _rates(name, [(at(part), reading.tally_of(part, only).share(of)) for part in parts])
+                _rates(name, [(at(part), queries.tally_of(part, only).share(of)) for part in parts])
                 for name, of in ((_("one of the five"), "five"), (_("the first"), "first"))
             ],
         ),

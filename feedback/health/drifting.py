@@ -7,10 +7,10 @@ from django.utils.translation import gettext as _
 
 from classifier.admin import photo_tag
 from classifier.models import ModelVersion, Prediction
-from feedback.health import reading
-from feedback.health.reading import Scope
 from feedback.health.words import pair_name
 from feedback.models import MonitoringReport
+from feedback.monitoring import queries
+from feedback.monitoring.queries import Scope
 from feedback.statistics.counters import BETWEEN, Answers
 from feedback.statistics.drift.tests import DRIFTED, NOT_ENOUGH
 
@@ -68,7 +68,7 @@ def origins(scope: Scope, versions: Mapping[int, ModelVersion]) -> list[dict[str
     """Return what each pair is compared with."""
     return [
         {"pair": pair_name(pair, versions), "origin": row.get_origin_display(), "since": row.since}
-        for pair, row in reading.reference_origins().items()
+        for pair, row in queries.reference_origins().items()
         if scope.pair in (None, pair) and all(pk in versions for pk in pair if pk)
     ]
 

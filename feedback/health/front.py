@@ -12,10 +12,10 @@ from django.utils.translation import ngettext
 
 from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, ModelVersion
-from feedback.health import reading
-from feedback.health.reading import Scope, Stretch
 from feedback.health.words import percent, seconds, share
 from feedback.models import Case, Feedback
+from feedback.monitoring import queries
+from feedback.monitoring.queries import Scope, Stretch
 from feedback.notifying import READ
 from feedback.statistics.intervals import Estimate, share_of
 
@@ -39,9 +39,9 @@ def front(request: HttpRequest) -> dict[str, Any]:
     midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     tomorrow = midnight + timedelta(days=1)
     turn, start = tomorrow - timedelta(days=DAYS), tomorrow - timedelta(days=2 * DAYS)
-    parts = reading.stretches(Scope(start, tomorrow))
-    now = reading.total([part for part in parts if part.start >= turn], turn)
-    before = reading.total([part for part in parts if part.start < turn], start)
+    parts = queries.stretches(Scope(start, tomorrow))
+    now = queries.total([part for part in parts if part.start >= turn], turn)
+    before = queries.total([part for part in parts if part.start < turn], start)
     shares: list[tuple[str, Measure, int]] = [
         (_("Failed"), lambda part: share_of(part.volume.failed, part.volume.done + part.volume.failed), 2),
         (_("Seller said yes: one of the five"), lambda part: part.answers.tally.share("five"), 1),
@@ -105,7 +105,7 @@ def _changes(scope: Scope) -> list[dict[str, Any]]:
             "url": reverse("admin:feedback_monitoringreport_change", args=[report.pk]),
             "is_breach": True,
         }
-        for report in reading.breaches(scope, MOST_CHANGES)
+        for report in queries.breaches(scope, MOST_CHANGES)
     ]
     deployments = Deployment.objects.filter(created_at__gte=scope.since).select_related("version")[:MOST_CHANGES]
     changes: list[dict[str, Any]] = [

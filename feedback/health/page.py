@@ -8,10 +8,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Category
-from feedback.health import blocks, charting, drifting, reading
+from feedback.health import blocks, charting, drifting
 from feedback.health.scope import PERIODS, ScopeForm, lasts
 from feedback.health.words import address, narrowed, pair_name
 from feedback.models import HealthSummary, Period
+from feedback.monitoring import queries
 from feedback.notifying import READ
 from feedback.statistics.counters import BREAKDOWNS, expected
 from feedback.statistics.intervals import LEAST
@@ -24,16 +25,16 @@ def health(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm(READ):
         raise PermissionDenied
     names = dict(Category.objects.order_by("name").values_list("slug", "name"))
-    pairs = reading.pairs(timezone.now())
-    versions = reading.versions(list(pairs.values()))
+    pairs = queries.pairs(timezone.now())
+    versions = queries.versions(list(pairs.values()))
     form = ScopeForm(request.GET, {key: pair_name(pair, versions) for key, pair in pairs.items()}, names)
     form.is_valid()
     scope, only = form.scope(pairs), form.only()
-    parts = reading.stretches(scope)
-    whole = reading.total(parts, scope.since)
-    known = reading.calibrator_before(scope)
+    parts = queries.stretches(scope)
+    whole = queries.total(parts, scope.since)
+    known = queries.calibrator_before(scope)
     estimated = expected(whole.volume.confidence, known) if known else None
-    reports = reading.latest_drift(scope)
+    reports = queries.latest_drift(scope)
     true, given = (request.GET.get(name, "") for name in ("true", "given"))
     examples = drifting.cell_examples(whole.answers, true, given)
     findings = [drifting.finding_block(report) for report in reports]
@@ -67,7 +68,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "is_strange": blocks.is_strange(whole.volume),
         "blocks": [drifting.with_examples(block, products) for block in findings],
         "origins": drifting.origins(scope, versions),
-        "breaches": reading.breaches(scope, BREACHES),
+        "breaches": queries.breaches(scope, BREACHES),
         "tables": blocks.tables(whole, names, request),
         "titles": {
             "models": _("Each model"),

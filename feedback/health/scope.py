@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
 from common.date_fields import DayField
-from feedback.health.reading import Only, Scope
 from feedback.health.references import Pair
+from feedback.monitoring.queries import Only, Scope
 from feedback.statistics.counters import BREAKDOWNS
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days"), 90: _later("90 days")}

@@ -9,9 +9,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from classifier.models import ModelVersion
-from feedback.health.reading import Only
 from feedback.health.references import Pair
 from feedback.health.scope import COHORTS
+from feedback.monitoring.queries import Only
 from feedback.statistics.intervals import LEAST, ROUNDING, Estimate
 
 
