@@ -12,9 +12,9 @@ from classifier.models import Category, Modality, ModelVersion, Prediction
 from classifier.registry import deployments
 from classifier.serving import batch as pipeline
 from classifier.serving.inference import Answer, Question, five_likeliest
-from feedback.health import references
-from feedback.health.references import Pair
 from feedback.models import DriftReference
+from feedback.monitoring import baselines
+from feedback.monitoring.baselines import Pair
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 from training import snapshots
@@ -87,7 +87,7 @@ def write(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftRef
     embeddings = {
         modality: _filled(column) for modality, column in vectors.items() if any(v is not None for v in column)
     }
-    return references.store(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
+    return baselines.store(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
 
 
 def _answered(corpus: "Corpus") -> Iterator[tuple[Mapping[str, Any], Image.Image | None, Answer, dict[str, Any]]]:

@@ -6,9 +6,10 @@ from django.db.models import Q
 from django.utils import timezone
 
 from classifier.models import Prediction
-from feedback.health import references, windows
-from feedback.health.references import MOST, Pair
+from feedback.health import windows
 from feedback.models import DriftReference, HealthSummary, Period
+from feedback.monitoring import baselines
+from feedback.monitoring.baselines import MOST, Pair
 from feedback.monitoring.hourly_summaries import PREDICTION
 from feedback.statistics.drift.input_features import language
 from feedback.statistics.drift.summaries import Rows
@@ -57,7 +58,7 @@ def _make(pair: Pair, now: datetime) -> DriftReference | None:
     numbers = {**columns.numbers, **windows.photos_of(ids, REFERENCE_PHOTOS)}
     categories = {**columns.categories, "label": windows.labels_of(ids)}
     found = windows.embeddings_of(ids)
-    return references.store(pair, Rows(ids, numbers, categories), found, origin=DriftReference.Origin.FIRST_DAYS)
+    return baselines.store(pair, Rows(ids, numbers, categories), found, origin=DriftReference.Origin.FIRST_DAYS)
 
 
 def _answered_by(pair: Pair) -> Q:

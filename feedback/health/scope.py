@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
 from common.date_fields import DayField
-from feedback.health.references import Pair
+from feedback.monitoring.baselines import Pair
 from feedback.monitoring.queries import Only, Scope
 from feedback.statistics.counters import BREAKDOWNS
 

@@ -12,8 +12,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality
-from feedback.health import references, windows
+from feedback.health import windows
 from feedback.models import HealthSummary, MonitoringReport, Period
+from feedback.monitoring import baselines
 from feedback.monitoring.hourly_summaries import DAY, HOUR, add_answers
 from feedback.statistics.counters import Answers
 from feedback.statistics.drift.summaries import Summary
@@ -70,7 +71,7 @@ def _drift(now: datetime) -> Iterator[MonitoringReport]:
 
 def _compare(whole: HealthSummary) -> tuple[MonitoringReport, set[str]] | None:
     """Return the report on a summary and the columns that drifted; None where there is nothing to compare it with."""
-    reference = references.load((whole.text_version_id, whole.image_version_id))
+    reference = baselines.load((whole.text_version_id, whole.image_version_id))
     if reference is None or whole.drift is None:
         return None
     window = Summary.from_json(whole.drift)

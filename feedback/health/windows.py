@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from classifier.models import Prediction
 from classifier.serving.photos import read_photos
-from feedback.health.references import KINDS, Reference
 from feedback.models import Feedback
+from feedback.monitoring.baselines import KINDS, Reference
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 from feedback.statistics.drift.summaries import Rows, Summary, histogram

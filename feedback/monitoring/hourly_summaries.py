@@ -16,10 +16,11 @@ from django.utils import timezone
 from classifier.models import Familiar, Modality, Prediction
 from classifier.registry import deployments
 from feedback.experiments import counts
-from feedback.health import references, windows
-from feedback.health.references import Pair, Reference
+from feedback.health import windows
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
+from feedback.monitoring import baselines
+from feedback.monitoring.baselines import Pair, Reference
 from feedback.statistics.counters import Answers, Volume, cohort_of
 from feedback.statistics.drift.input_features import language
 from feedback.statistics.drift.summaries import Summary
@@ -170,7 +171,7 @@ def _count_predictions(hour: datetime, heaps: dict[Pair, Heap], partners: Partne
             by_pair[partners.pair(row.text_version_id, row.image_version_id) if is_done else FAILED].append(row)
         for pair, some in by_pair.items():
             if pair not in heaps:
-                heaps[pair] = Heap(reference=references.load(pair))
+                heaps[pair] = Heap(reference=baselines.load(pair))
             _count(some, heaps[pair], learnt)
 
 

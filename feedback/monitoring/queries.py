@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from django.db.models import QuerySet
 
 from classifier.models import ModelVersion
-from feedback.health.references import Pair
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
+from feedback.monitoring.baselines import Pair
 from feedback.statistics.counters import Answers, Tally, Volume, calibrator
 from feedback.statistics.performance_estimation import Calibrator
 

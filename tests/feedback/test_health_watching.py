@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from feedback import notifying
-from feedback.health import first_days, references, watching
+from feedback.health import first_days, watching
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
-from feedback.monitoring import hourly_summaries
+from feedback.monitoring import baselines, hourly_summaries
 from feedback.tasks import summarise_health
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
@@ -38,7 +38,7 @@ def settled(seller: User) -> datetime:
 
 def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(seller: User, settled: datetime) -> None:
     assert first_days.make_missing(now=settled) == []
-    known = references.load(pair())
+    known = baselines.load(pair())
     assert known is not None
     assert known.summary.rows == 420 and set(known.projections) == {"text", "image"}
     assert known.summary.categories["language"] == Counter(en=420)

@@ -4,8 +4,8 @@ import pytest
 
 from classifier.models import Modality, ModelVersion
 from classifier.registry import deployments
-from feedback.health import references as stored
 from feedback.models import DriftReference
+from feedback.monitoring import baselines as stored
 from tests.training.runs import import_folder, write_products
 from training import references, snapshots, tasks
 from training.models import Dataset
