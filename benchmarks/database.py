@@ -46,8 +46,8 @@ def main() -> None:
 def background_work() -> dict[str, float]:
     """Do what beat would have done before somebody looks; return how long it took."""
     from feedback.fraud_cases.detection import find_fraud
-    from feedback.health import first_days, watching
-    from feedback.monitoring import hourly_summaries
+    from feedback.health import watching
+    from feedback.monitoring import hourly_summaries, starter_baselines
 
     say("Looking for fraud")
     began = time.perf_counter()
@@ -59,7 +59,7 @@ def background_work() -> dict[str, float]:
     while hourly_summaries.summarise():
         pass
     counted = time.perf_counter() - began
-    first_days.make_missing()
+    starter_baselines.make_missing()
     watching.watch()
     return {"fraud_seconds": round(fraud, 1), "cases": opened, "summary_seconds": round(counted, 1)}
 

@@ -59,14 +59,14 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from django.test.utils import CaptureQueriesContext
 
     from feedback.experiments.counts import work_since
-    from feedback.health import first_days, watching
+    from feedback.health import watching
     from feedback.models import HealthSummary, MonitoringReport
-    from feedback.monitoring import hourly_summaries
+    from feedback.monitoring import hourly_summaries, starter_baselines
     from portal.models import User
 
     while hourly_summaries.summarise(now=day + timedelta(minutes=5)):
         pass
-    assert first_days.make_missing(now=day + timedelta(minutes=5))
+    assert starter_baselines.make_missing(now=day + timedelta(minutes=5))
     before = memory()
     say("Summarising the day")
     end = day + timedelta(days=1, minutes=5)

@@ -44,14 +44,14 @@ def propose_categories() -> None:
 @shared_task(expires=300)
 def summarise_health() -> None:
     """Summarise the hours that are over, and report what drifted in them."""
-    from feedback.health import first_days, watching
-    from feedback.monitoring import hourly_summaries
+    from feedback.health import watching
+    from feedback.monitoring import hourly_summaries, starter_baselines
 
     with hourly_summaries.alone() as is_mine:
         if is_mine:
             hourly_summaries.summarise()
             watching.watch()
-            first_days.make_missing()
+            starter_baselines.make_missing()
 
 
 @shared_task(expires=60)

@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from classifier.models import Category, Familiar, Prediction
-from feedback.health import first_days, watching
+from feedback.health import watching
 from feedback.models import HealthSummary, MonitoringReport
+from feedback.monitoring import starter_baselines
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
 from tests.portal.test_model_pages import staff
@@ -82,7 +83,7 @@ def test_a_cell_of_the_heat_map_shows_its_products(scientist: User, seller: User
 
 def test_drift_is_shown_with_the_products_that_moved_most(scientist: User, busy: None) -> None:
     now = TODAY + HOUR
-    assert first_days.make_missing(now=now)
+    assert starter_baselines.make_missing(now=now)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
     watching.watch(now=now)
     found = page(staff(scientist))

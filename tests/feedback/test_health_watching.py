@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from feedback import notifying
-from feedback.health import first_days, watching
+from feedback.health import watching
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
-from feedback.monitoring import baselines, hourly_summaries
+from feedback.monitoring import baselines, hourly_summaries, starter_baselines
 from feedback.tasks import summarise_health
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
@@ -31,13 +31,13 @@ def settled(seller: User) -> datetime:
     for number in range(8):
         predict(seller, start + number * DAY, 60, within=DAY)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    made = first_days.make_missing(now=start + 8 * DAY)
+    made = starter_baselines.make_missing(now=start + 8 * DAY)
     assert [reference.origin for reference in made] == ["first days"]
     return start + 8 * DAY
 
 
 def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(seller: User, settled: datetime) -> None:
-    assert first_days.make_missing(now=settled) == []
+    assert starter_baselines.make_missing(now=settled) == []
     known = baselines.load(pair())
     assert known is not None
     assert known.summary.rows == 420 and set(known.projections) == {"text", "image"}
@@ -46,9 +46,9 @@ def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(sell
 
 def test_too_few_predictions_make_no_reference(seller: User) -> None:
     start = TODAY - 9 * DAY
-    predict(seller, start, first_days.LEAST - 1, within=8 * DAY)
+    predict(seller, start, starter_baselines.LEAST - 1, within=8 * DAY)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    assert first_days.make_missing(now=start + 8 * DAY) == []
+    assert starter_baselines.make_missing(now=start + 8 * DAY) == []
 
 
 def follow(now: datetime) -> list[MonitoringReport]:

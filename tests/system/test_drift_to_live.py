@@ -12,9 +12,9 @@ from django.utils import timezone
 from classifier.models import Category, Modality, Prediction
 from classifier.registry import deployments
 from classifier.tasks import classify_pending
-from feedback.health import first_days, watching
+from feedback.health import watching
 from feedback.models import Feedback, Review
-from feedback.monitoring import hourly_summaries
+from feedback.monitoring import hourly_summaries, starter_baselines
 from feedback.review.decisions import judge, review_feedback
 from portal.models import Product, User
 from portal.services import answer, keep_photo, submit_product
@@ -57,7 +57,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     for number in range(QUIET_DAYS):
         on_day(quiet[number * A_DAY : (number + 1) * A_DAY], today - (QUIET_DAYS + 2 - number) * DAY)
     summarise(today - 2 * DAY + HOUR)
-    assert len(first_days.make_missing(now=today - 2 * DAY + HOUR)) == 1
+    assert len(starter_baselines.make_missing(now=today - 2 * DAY + HOUR)) == 1
     drifted = offer(other_seller, SPANISH, "la {thing} de {brand} para una casa con {code}", NEW)
     on_day(drifted, today - DAY)
 

@@ -21,8 +21,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 from classifier.models import Category, Deployment, ModelVersion
 from classifier.registry import deployments, traffic
 from feedback.fraud_cases.detection import find_fraud
-from feedback.health import first_days, watching
+from feedback.health import watching
 from feedback.models import Case, Feedback, Review
+from feedback.monitoring import starter_baselines
 from feedback.tasks import place_feedback
 from portal.models import Product, User
 from portal.services import answer
@@ -63,7 +64,7 @@ def past(queue: list[str], seller: User) -> None:
         for place, row in enumerate(rows[:20]):
             test_health.answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    assert first_days.make_missing(now=TODAY + HOUR)
+    assert starter_baselines.make_missing(now=TODAY + HOUR)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
     assert any(report.breached for report in watching.watch(now=TODAY + HOUR))
 
