@@ -12,9 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality
-from feedback.health import windows
 from feedback.models import HealthSummary, MonitoringReport, Period
-from feedback.monitoring import baselines
+from feedback.monitoring import baselines, windows
 from feedback.monitoring.hourly_summaries import DAY, HOUR, add_answers
 from feedback.statistics.counters import Answers
 from feedback.statistics.drift.summaries import Summary

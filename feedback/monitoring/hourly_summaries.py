@@ -16,10 +16,9 @@ from django.utils import timezone
 from classifier.models import Familiar, Modality, Prediction
 from classifier.registry import deployments
 from feedback.experiments import counts
-from feedback.health import windows
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
-from feedback.monitoring import baselines
+from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import Pair, Reference
 from feedback.statistics.counters import Answers, Volume, cohort_of
 from feedback.statistics.drift.input_features import language

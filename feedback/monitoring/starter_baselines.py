@@ -6,9 +6,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from classifier.models import Prediction
-from feedback.health import windows
 from feedback.models import DriftReference, HealthSummary, Period
-from feedback.monitoring import baselines
+from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import MOST, Pair
 from feedback.monitoring.hourly_summaries import PREDICTION
 from feedback.statistics.drift.input_features import language
