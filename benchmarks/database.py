@@ -46,8 +46,7 @@ def main() -> None:
 def background_work() -> dict[str, float]:
     """Do what beat would have done before somebody looks; return how long it took."""
     from feedback.fraud_cases.detection import find_fraud
-    from feedback.health import watching
-    from feedback.monitoring import hourly_summaries, starter_baselines
+    from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 
     say("Looking for fraud")
     began = time.perf_counter()
@@ -60,7 +59,7 @@ def background_work() -> dict[str, float]:
         pass
     counted = time.perf_counter() - began
     starter_baselines.make_missing()
-    watching.watch()
+    alerts.watch()
     return {"fraud_seconds": round(fraud, 1), "cases": opened, "summary_seconds": round(counted, 1)}
 
 

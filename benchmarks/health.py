@@ -59,9 +59,8 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from django.test.utils import CaptureQueriesContext
 
     from feedback.experiments.counts import work_since
-    from feedback.health import watching
     from feedback.models import HealthSummary, MonitoringReport
-    from feedback.monitoring import hourly_summaries, starter_baselines
+    from feedback.monitoring import alerts, hourly_summaries, starter_baselines
     from portal.models import User
 
     while hourly_summaries.summarise(now=day + timedelta(minutes=5)):
@@ -75,7 +74,7 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     took, used = time.perf_counter() - began, time.process_time() - used
     assert len(hours) == 24
     began = time.perf_counter()
-    reports = watching.watch(now=end)
+    reports = alerts.watch(now=end)
     watched = time.perf_counter() - began
     assert len(reports) >= 25 and MonitoringReport.objects.exists()
     HealthSummary.objects.filter(period="hour", start__gte=day).update(is_stale=True)

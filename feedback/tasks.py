@@ -44,13 +44,12 @@ def propose_categories() -> None:
 @shared_task(expires=300)
 def summarise_health() -> None:
     """Summarise the hours that are over, and report what drifted in them."""
-    from feedback.health import watching
-    from feedback.monitoring import hourly_summaries, starter_baselines
+    from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 
     with hourly_summaries.alone() as is_mine:
         if is_mine:
             hourly_summaries.summarise()
-            watching.watch()
+            alerts.watch()
             starter_baselines.make_missing()
 
 
@@ -67,8 +66,7 @@ def tell_findings() -> None:
 @shared_task
 def forget_old_summaries() -> None:
     """Delete hours that are closed, and old reports that found nothing; the days stay."""
-    from feedback.health import watching
-    from feedback.monitoring import hourly_summaries
+    from feedback.monitoring import alerts, hourly_summaries
 
     hourly_summaries.forget_hours()
-    watching.forget_quiet_hours()
+    alerts.forget_quiet_hours()

@@ -12,9 +12,8 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from classifier.models import Category, Familiar, Prediction
-from feedback.health import watching
 from feedback.models import HealthSummary, MonitoringReport
-from feedback.monitoring import starter_baselines
+from feedback.monitoring import alerts, starter_baselines
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
 from tests.portal.test_model_pages import staff
@@ -85,7 +84,7 @@ def test_drift_is_shown_with_the_products_that_moved_most(scientist: User, busy:
     now = TODAY + HOUR
     assert starter_baselines.make_missing(now=now)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
-    watching.watch(now=now)
+    alerts.watch(now=now)
     found = page(staff(scientist))
     assert "Moved most in language" in found and SPANISH in found
     assert "its own first days at work" in found

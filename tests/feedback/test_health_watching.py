@@ -14,9 +14,8 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from feedback import notifying
-from feedback.health import watching
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
-from feedback.monitoring import baselines, hourly_summaries, starter_baselines
+from feedback.monitoring import alerts, baselines, hourly_summaries, starter_baselines
 from feedback.tasks import summarise_health
 from portal.models import User
 from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
@@ -54,7 +53,7 @@ def test_too_few_predictions_make_no_reference(seller: User) -> None:
 def follow(now: datetime) -> list[MonitoringReport]:
     while hourly_summaries.summarise(now=now):
         pass
-    return watching.watch(now=now)
+    return alerts.watch(now=now)
 
 
 def again(settled: datetime) -> None:
@@ -84,7 +83,7 @@ def test_a_summary_that_can_not_be_read_keeps_none_of_the_others_from_being_watc
         pass
     broken = HealthSummary.objects.of(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
     HealthSummary.objects.filter(pk=broken.pk).update(drift={"rows": "many"})
-    reports = watching.watch(now=settled + DAY + HOUR)
+    reports = alerts.watch(now=settled + DAY + HOUR)
     assert {report.period for report in reports} == {"hour", "day"}
     assert broken.start not in {report.start for report in reports if report.period == "hour"}
     assert f"Health summary {broken.pk} can't be compared" in caplog.text
@@ -198,7 +197,7 @@ def test_falling_accuracy_is_a_breach(seller: User) -> None:
         for place, row in enumerate(predict(seller, start + number * DAY, 40, within=DAY)):
             answer(row, right=number < 5 or place % 2 == 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    reports = [report for report in watching.watch(now=TODAY + HOUR) if report.kind == "accuracy"]
+    reports = [report for report in alerts.watch(now=TODAY + HOUR) if report.kind == "accuracy"]
     assert reports and reports[-1].breached and "50.0 %" in reports[-1].summary
     assert [report.notifies for report in reports] == [True, *[False] * (len(reports) - 1)]
 

@@ -12,9 +12,8 @@ from django.utils import timezone
 from classifier.models import Category, Modality, Prediction
 from classifier.registry import deployments
 from classifier.tasks import classify_pending
-from feedback.health import watching
 from feedback.models import Feedback, Review
-from feedback.monitoring import hourly_summaries, starter_baselines
+from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 from feedback.review.decisions import judge, review_feedback
 from portal.models import Product, User
 from portal.services import answer, keep_photo, submit_product
@@ -74,7 +73,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
 
     # The day is found to differ from the reference, and its report asks for retraining.
     summarise(today + HOUR)
-    reports = watching.watch(now=today + HOUR)
+    reports = alerts.watch(now=today + HOUR)
     [report] = [each for each in reports if each.asks_retraining]
     assert (report.period, report.start, report.breached) == ("day", today - DAY, True)
     assert (report.text_version, report.image_version) == (champion, eye)

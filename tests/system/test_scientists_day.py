@@ -21,9 +21,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from classifier.models import Category, Deployment, ModelVersion
 from classifier.registry import deployments, traffic
 from feedback.fraud_cases.detection import find_fraud
-from feedback.health import watching
 from feedback.models import Case, Feedback, Review
-from feedback.monitoring import starter_baselines
+from feedback.monitoring import alerts, starter_baselines
 from feedback.tasks import place_feedback
 from portal.models import Product, User
 from portal.services import answer
@@ -66,7 +65,7 @@ def past(queue: list[str], seller: User) -> None:
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     assert starter_baselines.make_missing(now=TODAY + HOUR)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
-    assert any(report.breached for report in watching.watch(now=TODAY + HOUR))
+    assert any(report.breached for report in alerts.watch(now=TODAY + HOUR))
 
 
 @pytest.fixture
