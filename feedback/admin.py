@@ -15,8 +15,8 @@ from unfold.forms import ActionForm
 
 from classifier.admin import SellersAdmin, bars, photo_tag
 from feedback.fraud_cases.admin import CaseAdmin as CaseAdmin
-from feedback.health.admin import MonitoringReportAdmin as MonitoringReportAdmin
 from feedback.models import PREDICTIONS_VECTORS, Feedback
+from feedback.monitoring.admin import MonitoringReportAdmin as MonitoringReportAdmin
 from feedback.review.decisions import changed_after
 from feedback.services import review_feedback
 
