@@ -345,7 +345,7 @@ UNFOLD = {
         }
     },
     "STYLES": [lambda request: static("aisle/admin.css")],
-    "DASHBOARD_CALLBACK": "feedback.health.front.dashboard",
+    "DASHBOARD_CALLBACK": "feedback.monitoring.dashboard.overview.dashboard",
     "SIDEBAR": {
         "show_search": False,
         "navigation": sidebar.NAVIGATION,

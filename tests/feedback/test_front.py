@@ -7,8 +7,8 @@ from django.urls import reverse
 from classifier.models import Modality, ModelVersion
 from classifier.registry import deployments
 from feedback.fraud_cases.services import appeal_case, confirm_case
-from feedback.health.front import sparkline
 from feedback.models import Case
+from feedback.monitoring.dashboard.overview import sparkline
 from portal.models import User
 from tests.classifier.test_registry import variant_of
 from tests.feedback.test_health_page import busy as busy
