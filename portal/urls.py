@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from feedback.experiments import views as page
-from feedback.health import page as health_page
+from feedback.monitoring.dashboard import views as health_page
 from feedback.review import side_views
 from feedback.review import views as review_pages
 from portal import account, appeal, health, views
