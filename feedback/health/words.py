@@ -9,8 +9,8 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from classifier.models import ModelVersion
-from feedback.health.scope import COHORTS
 from feedback.monitoring.baselines import Pair
+from feedback.monitoring.dashboard.scope import COHORTS
 from feedback.monitoring.queries import Only
 from feedback.statistics.intervals import LEAST, ROUNDING, Estimate
 
