@@ -9,10 +9,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality, ModelVersion, Prediction
-from feedback.health.words import address, interval, part_name, percent, seconds, share
 from feedback.models import MonitoringReport
 from feedback.monitoring import queries
 from feedback.monitoring.baselines import Pair
+from feedback.monitoring.dashboard.formatting import address, interval, part_name, percent, seconds, share
 from feedback.monitoring.queries import Only, Scope, Stretch
 from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.statistics.drift.tests import NOT_ENOUGH

@@ -10,9 +10,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from common import charts
-from feedback.health.words import address, percent
 from feedback.models import Period
 from feedback.monitoring import queries
+from feedback.monitoring.dashboard.formatting import address, percent
 from feedback.monitoring.queries import Only, Scope, Stretch
 from feedback.statistics.counters import BETWEEN, Answers, Volume, calibration, expected
 from feedback.statistics.intervals import LEAST, Estimate

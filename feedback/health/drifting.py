@@ -7,9 +7,9 @@ from django.utils.translation import gettext as _
 
 from classifier.admin import photo_tag
 from classifier.models import ModelVersion, Prediction
-from feedback.health.words import pair_name
 from feedback.models import MonitoringReport
 from feedback.monitoring import queries
+from feedback.monitoring.dashboard.formatting import pair_name
 from feedback.monitoring.queries import Scope
 from feedback.statistics.counters import BETWEEN, Answers
 from feedback.statistics.drift.tests import DRIFTED, NOT_ENOUGH

@@ -12,9 +12,9 @@ from django.utils.translation import ngettext
 
 from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, ModelVersion
-from feedback.health.words import percent, seconds, share
 from feedback.models import Case, Feedback
 from feedback.monitoring import queries
+from feedback.monitoring.dashboard.formatting import percent, seconds, share
 from feedback.monitoring.queries import Scope, Stretch
 from feedback.notifying import READ
 from feedback.statistics.intervals import Estimate, share_of

@@ -9,9 +9,9 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category
 from feedback.health import blocks, charting, drifting
-from feedback.health.words import address, narrowed, pair_name
 from feedback.models import HealthSummary, Period
 from feedback.monitoring import queries
+from feedback.monitoring.dashboard.formatting import address, narrowed, pair_name
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
 from feedback.notifying import READ
 from feedback.statistics.counters import BREAKDOWNS, expected
