@@ -8,10 +8,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Category
-from feedback.health import blocks, charting, drifting
+from feedback.health import blocks, drifting
 from feedback.models import HealthSummary, Period
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, narrowed, pair_name
+from feedback.monitoring.dashboard.panels import charts
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
 from feedback.notifying import READ
 from feedback.statistics.counters import BREAKDOWNS, expected
@@ -55,11 +56,11 @@ def health(request: HttpRequest) -> HttpResponse:
         "has_summaries": bool(parts) or HealthSummary.objects.exists(),
         "last": parts[-1].start if parts else None,
         "key": blocks.key_figures(whole, scope, only, estimated, reports),
-        "charts": charting.over_time(parts, scope, only, known),
+        "charts": charts.over_time(parts, scope, only, known),
         "models": blocks.models(whole.answers, scope.pair, versions),
-        "reliability": charting.reliability(whole.answers),
-        "error": charting.error(whole.answers),
-        "heatmap": charting.heatmap(whole.answers, only.key if only and only.by == "category" else "", names, request),
+        "reliability": charts.reliability(whole.answers),
+        "error": charts.error(whole.answers),
+        "heatmap": charts.heatmap(whole.answers, only.key if only and only.by == "category" else "", names, request),
         "drawn": int(whole.answers.weighted[0]),
         "least": LEAST,
         "cell": {"true": names.get(true, true), "given": names.get(given, given)} if true and given else None,
