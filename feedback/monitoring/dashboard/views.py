@@ -8,11 +8,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Category
-from feedback.health import blocks, drifting
+from feedback.health import drifting
 from feedback.models import HealthSummary, Period
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, narrowed, pair_name
-from feedback.monitoring.dashboard.panels import charts
+from feedback.monitoring.dashboard.panels import charts, tables
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
 from feedback.notifying import READ
 from feedback.statistics.counters import BREAKDOWNS, expected
@@ -55,9 +55,9 @@ def health(request: HttpRequest) -> HttpResponse:
         "all_url": address(request, **dict.fromkeys(BREAKDOWNS), true=None, given=None),
         "has_summaries": bool(parts) or HealthSummary.objects.exists(),
         "last": parts[-1].start if parts else None,
-        "key": blocks.key_figures(whole, scope, only, estimated, reports),
+        "key": tables.key_figures(whole, scope, only, estimated, reports),
         "charts": charts.over_time(parts, scope, only, known),
-        "models": blocks.models(whole.answers, scope.pair, versions),
+        "models": tables.models(whole.answers, scope.pair, versions),
         "reliability": charts.reliability(whole.answers),
         "error": charts.error(whole.answers),
         "heatmap": charts.heatmap(whole.answers, only.key if only and only.by == "category" else "", names, request),
@@ -66,11 +66,11 @@ def health(request: HttpRequest) -> HttpResponse:
         "cell": {"true": names.get(true, true), "given": names.get(given, given)} if true and given else None,
         "examples": drifting.known(examples, products),
         "estimated": estimated,
-        "is_strange": blocks.is_strange(whole.volume),
+        "is_strange": tables.is_strange(whole.volume),
         "blocks": [drifting.with_examples(block, products) for block in findings],
         "origins": drifting.origins(scope, versions),
         "breaches": queries.breaches(scope, BREACHES),
-        "tables": blocks.tables(whole, names, request),
+        "tables": tables.tables(whole, names, request),
         "titles": {
             "models": _("Each model"),
             "calibration": _("Calibration on reviewed products"),
