@@ -8,11 +8,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Category
-from feedback.health import drifting
 from feedback.models import HealthSummary, Period
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, narrowed, pair_name
-from feedback.monitoring.dashboard.panels import charts, tables
+from feedback.monitoring.dashboard.panels import charts, drift, tables
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
 from feedback.notifying import READ
 from feedback.statistics.counters import BREAKDOWNS, expected
@@ -37,9 +36,9 @@ def health(request: HttpRequest) -> HttpResponse:
     estimated = expected(whole.volume.confidence, known) if known else None
     reports = queries.latest_drift(scope)
     true, given = (request.GET.get(name, "") for name in ("true", "given"))
-    examples = drifting.cell_examples(whole.answers, true, given)
-    findings = [drifting.finding_block(report) for report in reports]
-    products = drifting.products([*examples, *(id for block in findings for row in block["rows"] for id in row["ids"])])
+    examples = drift.cell_examples(whole.answers, true, given)
+    findings = [drift.finding_block(report) for report in reports]
+    products = drift.products([*examples, *(id for block in findings for row in block["rows"] for id in row["ids"])])
     context = {
         **admin.site.each_context(request),
         "title": _("Health"),
@@ -64,11 +63,11 @@ def health(request: HttpRequest) -> HttpResponse:
         "drawn": int(whole.answers.weighted[0]),
         "least": LEAST,
         "cell": {"true": names.get(true, true), "given": names.get(given, given)} if true and given else None,
-        "examples": drifting.known(examples, products),
+        "examples": drift.known(examples, products),
         "estimated": estimated,
         "is_strange": tables.is_strange(whole.volume),
-        "blocks": [drifting.with_examples(block, products) for block in findings],
-        "origins": drifting.origins(scope, versions),
+        "blocks": [drift.with_examples(block, products) for block in findings],
+        "origins": drift.origins(scope, versions),
         "breaches": queries.breaches(scope, BREACHES),
         "tables": tables.tables(whole, names, request),
         "titles": {
