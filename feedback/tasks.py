@@ -56,10 +56,10 @@ def summarise_health() -> None:
 @shared_task(expires=60)
 def tell_findings() -> None:
     """Mail and post what monitors found, and mail sellers' appeals, that nobody was told of yet."""
-    from feedback import notifying
+    from feedback import notifications
     from feedback.fraud_cases import services
 
-    notifying.deliver()
+    notifications.deliver()
     services.tell_of_appeals()
 
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from feedback.models.cases import Case, CaseEvent, CaseQuerySet
-from feedback.notifying import mail_staff
+from feedback.notifications import mail_staff
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

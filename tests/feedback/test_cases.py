@@ -226,7 +226,7 @@ def test_the_task_mails_those_who_judge_once(market: User, scientist: User, sell
 
 def test_a_mail_that_nobody_got_is_sent_again(market: User, scientist: User, now: datetime) -> None:
     find_fraud(now)
-    with mock.patch("feedback.notifying.send_mail", side_effect=ConnectionRefusedError):
+    with mock.patch("feedback.notifications.send_mail", side_effect=ConnectionRefusedError):
         assert tell_of_new_cases() == 0
     assert tell_of_new_cases() == 1
     assert [message.to for message in mail.outbox] == [[scientist.email]]

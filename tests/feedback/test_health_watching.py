@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from classifier.models import Prediction
-from feedback import notifying
+from feedback import notifications
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
 from feedback.monitoring import alerts, baselines, hourly_summaries, starter_baselines
 from feedback.tasks import summarise_health
@@ -70,7 +70,7 @@ def test_a_quiet_day_is_reported_and_tells_nobody(seller: User, settled: datetim
     assert {finding["state"] for finding in day.figures["findings"]} == {"stable", "not enough data"}
     assert not any(report.notifies or report.asks_retraining for report in reports)
     assert any("Not enough data" in report.summary for report in reports if report.period == "hour")
-    assert notifying.deliver() == 0
+    assert notifications.deliver() == 0
     assert follow(settled + DAY + HOUR) == []
 
 
@@ -136,10 +136,10 @@ def test_drift_is_told_once_and_asks_for_retraining_which_starts(
     assert [report for report in reports if report.asks_retraining] == [day]
 
     webhook.status = 500
-    assert notifying.deliver() == len(told)  # the mails
+    assert notifications.deliver() == len(told)  # the mails
     webhook.status = 200
-    assert notifying.deliver() == len(told)  # what the webhook didn't take
-    assert notifying.deliver() == 0
+    assert notifications.deliver() == len(told)  # what the webhook didn't take
+    assert notifications.deliver() == 0
     assert [message.to for message in mail.outbox] == [[scientist.email]] * len(told)
     assert "language" in mail.outbox[0].body and "language" in webhook.received[-1]["text"]
 
@@ -162,13 +162,13 @@ def test_a_mail_that_nobody_got_is_sent_again(scientist: User, administrator: Us
     report = MonitoringReport.objects.create(summary="Drift in language.", breached=True, notifies=True)
     reachable = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND, settings.EMAIL_PORT = "django.core.mail.backends.smtp.EmailBackend", 1
-    assert notifying.deliver() == 0
+    assert notifications.deliver() == 0
     report.refresh_from_db()
     assert report.mailed_at is None
     settings.EMAIL_BACKEND = reachable
-    assert notifying.deliver() == 1
+    assert notifications.deliver() == 1
     assert [message.to for message in mail.outbox] == [[administrator.email], [scientist.email]]
-    assert notifying.deliver() == 0
+    assert notifications.deliver() == 0
 
 
 def test_nothing_asks_for_retraining_unless_it_was_switched_on(seller: User, settled: datetime) -> None:

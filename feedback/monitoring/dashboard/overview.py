@@ -16,7 +16,7 @@ from feedback.models import Case, Feedback
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import percent, seconds, share
 from feedback.monitoring.queries import Scope, Stretch
-from feedback.notifying import READ
+from feedback.notifications import READ
 from feedback.statistics.intervals import Estimate, share_of
 
 DAYS = 7  # that are compared with as many before

@@ -13,7 +13,7 @@ from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, narrowed, pair_name
 from feedback.monitoring.dashboard.panels import charts, drift, tables
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
-from feedback.notifying import READ
+from feedback.notifications import READ
 from feedback.statistics.counters import BREAKDOWNS, expected
 from feedback.statistics.intervals import LEAST
 
