@@ -9,7 +9,8 @@ from feedback.experiments import views as page
 from feedback.monitoring.dashboard import views as health_page
 from feedback.review import side_views
 from feedback.review import views as review_pages
-from portal import account, appeal, health, views
+from portal import appeal, health, views
+from portal.accounts import views as account
 from portal.privacy import views as privacy
 
 admin.autodiscover()
