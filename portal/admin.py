@@ -16,7 +16,7 @@ from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from classifier.admin import ReadOnlyAdmin, SellersAdmin, bars, photo_tag
-from portal import notices
+from portal.accounts import notices
 from portal.models import Product, User
 from portal.privacy.admin import ERASE, erase_page
 

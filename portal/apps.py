@@ -7,4 +7,4 @@ class PortalConfig(AppConfig):
     verbose_name = _("Portal")
 
     def ready(self) -> None:
-        from portal import notices  # noqa: F401 - connects its receivers to allauth's signals
+        from portal.accounts import notices  # noqa: F401 - connects its receivers to allauth's signals

@@ -4,7 +4,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from portal import notices
+from portal.accounts import notices
 from portal.models import User
 from portal.roles import Role
 

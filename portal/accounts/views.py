@@ -11,7 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from knox.models import AuthToken
 
-from portal import notices
+from portal.accounts import notices
 from portal.models import User
 from portal.privacy import views as privacy
 

@@ -6,7 +6,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from feedback.models import Erasure, ErasureBatch
-from portal import notices
+from portal.accounts import notices
 from portal.models import User
 from portal.privacy import erasing, ledger, mail
 from portal.privacy.models import Export, PrivacyEvent, note

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from common.object_storage import StorageDown, storage_faults
 from feedback.models import Erasure
-from portal import notices
+from portal.accounts import notices
 from portal.models import Product, User
 from portal.privacy import services
 from portal.privacy.forms import PasswordForm

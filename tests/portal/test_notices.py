@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from knox.models import AuthToken
 
-from portal import notices
+from portal.accounts import notices
 from portal.models import User
 from portal.privacy.models import Export
 from tests.conftest import PASSWORD, confirm_password
