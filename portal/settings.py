@@ -272,9 +272,9 @@ ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 ACCOUNT_EMAIL_NOTIFICATIONS = True
 ACCOUNT_FORMS = {
-    "change_password": "portal.password_forms.ChangePasswordForm",
-    "set_password": "portal.password_forms.SetPasswordForm",
-    "reset_password_from_key": "portal.password_forms.ResetPasswordKeyForm",
+    "change_password": "portal.accounts.password_forms.ChangePasswordForm",
+    "set_password": "portal.accounts.password_forms.SetPasswordForm",
+    "reset_password_from_key": "portal.accounts.password_forms.ResetPasswordKeyForm",
 }
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "Aisle: "
