@@ -17,11 +17,11 @@ from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from feedback.models import Erasure
+from portal.accounts.reauthentication import ASK_THEMSELVES, OPEN, is_guarded
 from portal.models import User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import ask_export
-from portal.reauthentication import ASK_THEMSELVES, OPEN, is_guarded
 from tests.conftest import PASSWORD, confirm_password
 from tests.portal.test_access import patterns
 
