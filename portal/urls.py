@@ -9,7 +9,8 @@ from feedback.experiments import views as page
 from feedback.monitoring.dashboard import views as health_page
 from feedback.review import side_views
 from feedback.review import views as review_pages
-from portal import appeal, health, views
+from portal import health, views
+from portal.accounts import appeals
 from portal.accounts import views as account
 from portal.privacy import views as privacy
 
@@ -30,7 +31,7 @@ urlpatterns = [
     path("photos/<uuid:pk>/<str:size>/", views.product_photo, name="product_photo"),
     path("photos/drafts/<uuid:pk>/kept/", views.draft_photo, name="draft_photo"),
     path("account/", account.account, name="account"),
-    path("account/answers/", appeal.appeal, name="appeal"),
+    path("account/answers/", appeals.appeal, name="appeal"),
     path("account/tokens/", account.token_create, name="token_create"),
     path("account/tokens/<str:pk>/revoke/", account.token_revoke, name="token_revoke"),
     path("account/erase/", privacy.erase, name="account_erase"),

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import template
 
-from portal.appeal import case_to_tell
+from portal.accounts.appeals import case_to_tell
 from portal.models import User
 
 register = template.Library()
