@@ -318,8 +318,8 @@ def make_sellers(count: int) -> list[str]:
     """Return tokens of new sellers."""
     from knox.models import AuthToken
 
+    from portal.accounts.roles import Role
     from portal.models import User
-    from portal.roles import Role
 
     tokens = []
     for number in range(count):

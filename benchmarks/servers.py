@@ -286,8 +286,8 @@ class Client:
 def make_seller() -> str:
     from knox.models import AuthToken
 
+    from portal.accounts.roles import Role
     from portal.models import User
-    from portal.roles import Role
 
     seller = User.objects.create_user("bench@shop.example", os.urandom(16).hex())
     Role.SELLER.give(seller)

@@ -185,8 +185,8 @@ class Queue:
     def __init__(self, items: Sequence[Item]) -> None:
         from knox.models import AuthToken
 
+        from portal.accounts.roles import Role
         from portal.models import User
-        from portal.roles import Role
 
         self.seller = User.objects.create_user("bench@shop.example", uuid.uuid4().hex)
         Role.SELLER.give(self.seller)

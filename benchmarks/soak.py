@@ -138,8 +138,8 @@ def soak(items: Sequence[Item], running: Any, storage: Any, *, quick: bool) -> t
 def make_seller() -> str:
     from knox.models import AuthToken
 
+    from portal.accounts.roles import Role
     from portal.models import User
-    from portal.roles import Role
 
     seller = User.objects.create_user("soak@shop.example", uuid.uuid4().hex)
     Role.SELLER.give(seller)

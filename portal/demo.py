@@ -9,8 +9,8 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import transaction
 
+from portal.accounts.roles import Role
 from portal.models import User
-from portal.roles import Role
 
 FILE = "demo-accounts.json"
 PEOPLE = {

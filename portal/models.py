@@ -41,7 +41,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person, known by an e-mail address. What a person may do follows from groups: see portal/roles.py."""
+    """A person, known by an e-mail address. What a person may do follows from groups: see portal/accounts/roles.py."""
 
     email = models.EmailField(
         _("e-mail address"), unique=True, error_messages={"unique": _("This e-mail address is taken.")}

@@ -23,8 +23,8 @@ from rest_framework.test import APIClient
 from classifier.models import Prediction
 from classifier.tasks import classify_pending
 from common import object_storage
+from portal.accounts.roles import Role
 from portal.models import Product, User
-from portal.roles import Role
 from portal.services import keep_photo, submit_product
 
 PASSWORD = "a long enough password"

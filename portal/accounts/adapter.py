@@ -5,8 +5,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from portal.accounts import notices
+from portal.accounts.roles import Role
 from portal.models import User
-from portal.roles import Role
 
 WAYS = {
     "reauthenticate": _("Use your password instead"),

@@ -32,7 +32,7 @@ def feedback(seller: User, slugs: list[str]) -> Feedback:
 
 @pytest.fixture
 def second(db: None) -> User:
-    from portal.roles import Role
+    from portal.accounts.roles import Role
 
     return make_user("second@shop.example", Role.DATA_SCIENTIST)
 

@@ -23,8 +23,8 @@ from feedback.review import export as export_module
 from feedback.review.category_proposals import propose
 from feedback.services import record_feedback
 from feedback.tasks import place_feedback
+from portal.accounts.roles import Role
 from portal.models import Product, User
-from portal.roles import Role
 from tests.conftest import make_user
 from tests.feedback.reviews import answered
 from tests.portal.test_model_pages import staff

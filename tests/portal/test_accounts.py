@@ -13,8 +13,8 @@ from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
+from portal.accounts.roles import Role
 from portal.models import User
-from portal.roles import Role
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db

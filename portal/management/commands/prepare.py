@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from classifier.services import fill_labels, load_categories, load_reference, register_starters
+from portal.accounts.roles import prepare_roles
 from portal.demo import demo_accounts
-from portal.roles import prepare_roles
 
 
 class Command(BaseCommand):
