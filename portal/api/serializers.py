@@ -7,8 +7,8 @@ from rest_framework import serializers
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
 from portal import rules
-from portal.confidence import Confidence, confidence
 from portal.models import Product
+from portal.products.confidence import Confidence, confidence
 
 
 class CategorySerializer(serializers.ModelSerializer[Category]):

@@ -15,9 +15,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from portal.confidence import Confidence
-from portal.confidence import confidence as portal_confidence
 from portal.models import Product
+from portal.products.confidence import Confidence
+from portal.products.confidence import confidence as portal_confidence
 from portal.templatetags.icons import ICONS
 
 register = template.Library()
