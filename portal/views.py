@@ -21,9 +21,9 @@ from common.object_storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
 from portal import services
 from portal.api.throttles import UploadThrottle
-from portal.forms import AnswerForm, ProductFilter, ProductForm
 from portal.models import PhotoDraft, Product, User
 from portal.paging import ProductPages
+from portal.products.forms import AnswerForm, ProductFilter, ProductForm
 
 MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
