@@ -97,7 +97,7 @@ def log_in(user: Any) -> Any:
 def seller_pages() -> dict[str, Callable[[], object]]:
     """Return the pages of the seller with the most products, by name."""
     from portal.models import Product
-    from portal.paging import PAGE_SIZE
+    from portal.products.paging import PAGE_SIZE
 
     largest = seller_with_most()
     theirs = Product.objects.for_seller(largest)

@@ -22,8 +22,8 @@ from feedback.services import NotAnswerable
 from portal import services
 from portal.api.throttles import UploadThrottle
 from portal.models import PhotoDraft, Product, User
-from portal.paging import ProductPages
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
+from portal.products.paging import ProductPages
 
 MOST_AT_ONCE = 200
 UNPROCESSABLE = 422

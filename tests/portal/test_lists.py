@@ -13,8 +13,9 @@ from rest_framework.test import APIClient
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
-from portal import paging, services
+from portal import services
 from portal.models import Product, User
+from portal.products import paging
 
 State = Product.State
 
