@@ -1,6 +1,6 @@
 """What pictures made to do harm cost a web process and its other sellers.
 
-First the attacks that were carried out once, each by `portal.photos.clean_photo` in a process of its own: its peak
+First the attacks that were carried out once, each by `portal.products.photos.clean_photo` in a process of its own: its peak
 memory, its decoders' and the time; with `--baseline FOLDER` also in another checkout. Then all hostile pictures of the
 tests against a real web process, while another seller uploads ordinary photographs: deaths, refusals, proportional set
 size of web and decoders, and how much longer the other seller waits. See benchmarks/README.md.
@@ -53,7 +53,7 @@ from pathlib import Path
 sys.path.insert(0, os.getcwd())
 django.setup()
 from django.core.files.uploadedfile import TemporaryUploadedFile
-from portal.photos import PhotoError, clean_photo
+from portal.products.photos import PhotoError, clean_photo
 def upload(path):
     file = TemporaryUploadedFile("photo", "image/jpeg", os.path.getsize(path), None)
     file.write(Path(path).read_bytes()); file.seek(0)

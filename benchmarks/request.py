@@ -33,7 +33,7 @@ from upload import multipart
 WARM = 8
 # What is taken out of a step: where it is looked up -> its name.
 PARTS = {
-    "portal.photos.decode_upload": "asking the decoder",
+    "portal.products.photos.decode_upload": "asking the decoder",
     "django.core.files.storage.FileSystemStorage.save": "files",
     "django.http.multipartparser.MultiPartParser.parse": "multipart",
     "celery.app.task.Task.apply_async": "bells",

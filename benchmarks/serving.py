@@ -200,7 +200,7 @@ class Queue:
     def _store(self, content: bytes) -> Any:
         from django.core.files.uploadedfile import SimpleUploadedFile
 
-        from portal import photos
+        from portal.products import photos
 
         photo = photos.Photo.anew()
         photos.store_photo(photo, photos.clean_photo(SimpleUploadedFile("photo.jpg", content)))

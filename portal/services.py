@@ -16,9 +16,10 @@ from common import connections
 from common.object_storage import StorageDown
 from feedback.models import Feedback
 from feedback.services import record_feedback
-from portal import photos, rules
+from portal import rules
 from portal.models import PhotoDraft, Product, User
-from portal.photos import Photo
+from portal.products import photos
+from portal.products.photos import Photo
 
 DRAFTS_LIVE = timedelta(days=1)
 SHORTEST_PAUSE, LONGEST_PAUSE = 5, 600

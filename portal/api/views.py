@@ -32,7 +32,7 @@ from portal.api.serializers import (
 )
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
-from portal.photos import PhotoError
+from portal.products.photos import PhotoError
 from portal.services import QueueFull
 
 LONGEST_WAIT = 10

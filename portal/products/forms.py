@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from classifier.models import Category, Prediction
 from portal import rules
 from portal.models import PhotoDraft, Product, User
-from portal.photos import PhotoError
+from portal.products.photos import PhotoError
 from portal.services import keep_photo
 
 PHOTO_GONE = _("The photo is no longer here. Please add it again.")

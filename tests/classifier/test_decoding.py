@@ -5,7 +5,7 @@ from pathlib import Path
 from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
 
 from common.photo_decoding import decode_trusted, open_descriptor, upload_decoders
-from portal.photos import clean_photo
+from portal.products.photos import clean_photo
 from tests.conftest import picture, upload
 
 

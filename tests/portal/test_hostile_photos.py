@@ -8,7 +8,7 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from common.tables.product_files import RowError
-from portal.photos import PhotoError, clean_photo
+from portal.products.photos import PhotoError, clean_photo
 from tests.conftest import picture, upload
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
 from training.importing import small_copy

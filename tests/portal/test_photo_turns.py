@@ -10,8 +10,8 @@ from rest_framework.test import APIClient
 from common.object_storage import breaker
 from common.photo_decoding import upload_decoders
 from common.photos.decoder_pool import ORDINARY
-from portal import photos
 from portal.models import PhotoDraft, User
+from portal.products import photos
 from portal.services import keep_photo
 from tests.classifier.test_bell import busy_connections
 from tests.conftest import make_user, picture, upload

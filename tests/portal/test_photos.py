@@ -8,7 +8,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
 from PIL import Image
 
-from portal.photos import Photo, PhotoError, clean_photo, store_photo
+from portal.products.photos import Photo, PhotoError, clean_photo, store_photo
 from tests.conftest import picture, upload
 from tests.support.decoders import all_decoders_at_work
 
