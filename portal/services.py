@@ -16,9 +16,8 @@ from common import connections
 from common.object_storage import StorageDown
 from feedback.models import Feedback
 from feedback.services import record_feedback
-from portal import rules
 from portal.models import PhotoDraft, Product, User
-from portal.products import photos
+from portal.products import photos, validators
 from portal.products.photos import Photo
 
 DRAFTS_LIVE = timedelta(days=1)
@@ -103,7 +102,7 @@ def edit_product(
     photo = Photo(product.photo_large, product.photo_small)
     if draft or remove_photo:
         photo = _take(draft)
-    rules.needs_title_or_photo(title=title, has_photo=bool(photo))
+    validators.needs_title_or_photo(title=title, has_photo=bool(photo))
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
     product.photo_large, product.photo_small = photo.large, photo.small

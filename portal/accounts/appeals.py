@@ -16,8 +16,8 @@ from django.views.decorators.http import require_http_methods
 
 from feedback.fraud_cases.services import APPEAL_LENGTH, Decided, appeal_case
 from feedback.models import Case
-from portal import rules
 from portal.models import User
+from portal.products import validators
 
 UNPROCESSABLE = 422
 
@@ -30,7 +30,7 @@ class AppealForm(forms.Form):
     )
 
     def clean_note(self) -> str:
-        return rules.many_lines(self.cleaned_data["note"])
+        return validators.many_lines(self.cleaned_data["note"])
 
 
 def case_to_tell(seller: User) -> Case | None:

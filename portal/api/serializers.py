@@ -6,8 +6,8 @@ from rest_framework import serializers
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
-from portal import rules
 from portal.models import Product
+from portal.products import validators
 from portal.products.confidence import Confidence, confidence
 
 
@@ -100,16 +100,16 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         help_text=f"A JPEG, PNG or WebP photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB.",
     )
     title = serializers.CharField(
-        required=False, allow_blank=True, default="", help_text=f"At most {rules.TITLE_LENGTH} characters."
+        required=False, allow_blank=True, default="", help_text=f"At most {validators.TITLE_LENGTH} characters."
     )
     description = serializers.CharField(
         required=False,
         allow_blank=True,
         default="",
-        help_text=f"At most {rules.DESCRIPTION_LENGTH} characters.",
+        help_text=f"At most {validators.DESCRIPTION_LENGTH} characters.",
     )
     sku = serializers.CharField(
-        required=False, allow_blank=True, default="", help_text=f"At most {rules.SKU_LENGTH} characters."
+        required=False, allow_blank=True, default="", help_text=f"At most {validators.SKU_LENGTH} characters."
     )
     bulk = serializers.BooleanField(
         required=False,
@@ -124,16 +124,16 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         return fields
 
     def validate_title(self, value: str) -> str:
-        return rules.title(value)
+        return validators.title(value)
 
     def validate_description(self, value: str) -> str:
-        return rules.description(value)
+        return validators.description(value)
 
     def validate_sku(self, value: str) -> str:
-        return rules.sku(value)
+        return validators.sku(value)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        rules.needs_title_or_photo(title=attrs["title"], has_photo="image" in attrs)
+        validators.needs_title_or_photo(title=attrs["title"], has_photo="image" in attrs)
         return attrs
 
 
@@ -161,11 +161,11 @@ class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
         required=False,
         allow_blank=True,
         default="",
-        help_text=f"With null: the category you wish for, at most {rules.WISH_LENGTH} characters.",
+        help_text=f"With null: the category you wish for, at most {validators.WISH_LENGTH} characters.",
     )
 
     def validate_wish(self, value: str) -> str:
-        return rules.wish(value)
+        return validators.wish(value)
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):

@@ -7,8 +7,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
-from portal import rules
 from portal.models import PhotoDraft, Product, User
+from portal.products import validators
 from portal.products.photos import PhotoError
 from portal.services import keep_photo
 
@@ -44,13 +44,13 @@ class ProductForm(forms.Form):
             self.initial = {"title": product.title, "description": product.description, "sku": product.sku}
 
     def clean_title(self) -> str:
-        return rules.title(self.cleaned_data["title"])
+        return validators.title(self.cleaned_data["title"])
 
     def clean_description(self) -> str:
-        return rules.description(self.cleaned_data["description"])
+        return validators.description(self.cleaned_data["description"])
 
     def clean_sku(self) -> str:
-        return rules.sku(self.cleaned_data["sku"])
+        return validators.sku(self.cleaned_data["sku"])
 
     def clean_photo(self) -> None:
         upload = self.cleaned_data["photo"]
@@ -70,7 +70,7 @@ class ProductForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         has_photo = bool(self.draft or (self.product and self.product.photo_large and not self.removes_photo))
         if not self.errors:
-            rules.needs_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
+            validators.needs_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
         return self.cleaned_data
 
     @property
@@ -119,7 +119,7 @@ class AnswerForm(forms.Form):
         return category
 
     def clean_wish(self) -> str:
-        return rules.wish(self.cleaned_data["wish"])
+        return validators.wish(self.cleaned_data["wish"])
 
 
 class ProductFilter(forms.Form):

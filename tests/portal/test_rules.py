@@ -1,7 +1,7 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from portal import rules
+from portal.products import validators
 
 
 @pytest.mark.parametrize(
@@ -18,20 +18,20 @@ from portal import rules
     ],
 )
 def test_a_title_is_one_clean_line(typed: str, kept: str) -> None:
-    assert rules.title(typed) == kept
+    assert validators.title(typed) == kept
 
 
 def test_a_description_keeps_its_lines() -> None:
-    assert rules.description("\r\n One \r\nTwo\x00 \n\n") == "One\nTwo"
+    assert validators.description("\r\n One \r\nTwo\x00 \n\n") == "One\nTwo"
 
 
 def test_a_title_of_ten_thousand_characters_is_refused_with_both_figures() -> None:
     with pytest.raises(ValidationError, match="This title has 10,000 characters; the limit is 300"):
-        rules.title("x" * 10_000)
+        validators.title("x" * 10_000)
 
 
 def test_a_title_or_a_photo_is_needed() -> None:
-    rules.needs_title_or_photo(title="Mug", has_photo=False)
-    rules.needs_title_or_photo(title="", has_photo=True)
+    validators.needs_title_or_photo(title="Mug", has_photo=False)
+    validators.needs_title_or_photo(title="", has_photo=True)
     with pytest.raises(ValidationError, match="Add a photo or a title"):
-        rules.needs_title_or_photo(title="", has_photo=False)
+        validators.needs_title_or_photo(title="", has_photo=False)
