@@ -244,7 +244,7 @@ class Queue:
 
     def _submit(self, rows: Sequence[Stored], **options: Any) -> list[Any]:
         from portal.models import PhotoDraft
-        from portal.services import submit_product
+        from portal.products.services import submit_product
 
         return [
             submit_product(

@@ -1,8 +1,8 @@
 from celery import shared_task
 from django.core.management import call_command
 
-from portal import services
 from portal.privacy import erasing, exporting, retention
+from portal.products import services
 
 
 @shared_task

@@ -19,9 +19,9 @@ from classifier.models import Category, Prediction
 from classifier.serving import notifications, queue_metrics
 from common.object_storage import StorageDown, storage_faults
 from feedback.services import NotAnswerable
-from portal import services
 from portal.api.throttles import UploadThrottle
 from portal.models import PhotoDraft, Product, User
+from portal.products import services
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
 from portal.products.paging import ProductPages
 

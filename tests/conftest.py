@@ -25,7 +25,7 @@ from classifier.tasks import classify_pending
 from common import object_storage
 from portal.accounts.roles import Role
 from portal.models import Product, User
-from portal.services import keep_photo, submit_product
+from portal.products.services import keep_photo, submit_product
 
 PASSWORD = "a long enough password"
 

@@ -19,7 +19,6 @@ from rest_framework.response import Response
 from classifier.models import Category, Prediction
 from classifier.serving import notifications
 from feedback.services import NotAnswerable
-from portal import services
 from portal.api.parsers import JSONParser
 from portal.api.schema import ProblemsSerializer
 from portal.api.serializers import (
@@ -32,8 +31,9 @@ from portal.api.serializers import (
 )
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
+from portal.products import services
 from portal.products.photos import PhotoError
-from portal.services import QueueFull
+from portal.products.services import QueueFull
 
 LONGEST_WAIT = 10
 WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)

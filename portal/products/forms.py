@@ -10,7 +10,7 @@ from classifier.models import Category, Prediction
 from portal.models import PhotoDraft, Product, User
 from portal.products import validators
 from portal.products.photos import PhotoError
-from portal.services import keep_photo
+from portal.products.services import keep_photo
 
 PHOTO_GONE = _("The photo is no longer here. Please add it again.")
 

@@ -15,8 +15,8 @@ from classifier.models import Deployment, EnsembleRule, ModelVersion, Variant
 from classifier.registry import deployments, traffic
 from classifier.registry.deployments import NotDeployable
 from classifier.tasks import classify_pending
-from portal import services
 from portal.models import Product, User
+from portal.products import services
 from tests.classifier.test_registry import serving, variant_of
 
 MakeProduct = Callable[..., Product]

@@ -14,7 +14,7 @@ from portal.models import PhotoDraft, Product, User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import ask_export
-from portal.services import keep_photo
+from portal.products.services import keep_photo
 from tests.conftest import confirm_password, upload
 
 MakeProduct = Callable[..., Product]

@@ -11,7 +11,7 @@ from django.urls import reverse
 from classifier.models import Category, ModelVersion, Prediction
 from classifier.tasks import archive_pending, classify_pending
 from portal.models import Product, User
-from portal.services import answer
+from portal.products.services import answer
 
 MakeProduct = Callable[..., Product]
 SEEN_BY_SCIENTISTS = [

@@ -13,9 +13,8 @@ from rest_framework.test import APIClient
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
-from portal import services
 from portal.models import Product, User
-from portal.products import paging
+from portal.products import paging, services
 
 State = Product.State
 

@@ -301,7 +301,7 @@ def test_strangers_are_sent_to_log_in(client: Client) -> None:
 def test_stale_drafts_are_deleted_with_their_files(browser: Client, seller: User) -> None:
     from datetime import timedelta
 
-    from portal.services import delete_stale_drafts
+    from portal.products.services import delete_stale_drafts
 
     submit(browser, title="x" * 1000, photo=upload(picture()))
     draft = PhotoDraft.objects.get()
@@ -316,7 +316,7 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
 ) -> None:
     from datetime import timedelta
 
-    from portal.services import delete_stale_drafts, keep_photo
+    from portal.products.services import delete_stale_drafts, keep_photo
 
     def fail_for(word: str, method: str) -> None:
         real = getattr(default_storage, method)

@@ -12,7 +12,7 @@ from common.photo_decoding import upload_decoders
 from common.photos.decoder_pool import ORDINARY
 from portal.models import PhotoDraft, User
 from portal.products import photos
-from portal.services import keep_photo
+from portal.products.services import keep_photo
 from tests.classifier.test_bell import busy_connections
 from tests.conftest import make_user, picture, upload
 from tests.support.decoders import all_decoders_at_work

@@ -28,11 +28,11 @@ from classifier.models import Category, ModelVersion, Prediction, ShadowAnswer
 from classifier.tasks import archive_pending
 from feedback.models import CategoryProposal, Erasure, Feedback
 from feedback.tasks import archive_feedback
-from portal import services
 from portal.models import PhotoDraft, Product, User
 from portal.privacy import erasing
 from portal.privacy import services as privacy
 from portal.privacy.models import PrivacyEvent
+from portal.products import services
 from tests.conftest import make_user, picture, upload
 from training.cutting import forget_erased
 from training.models import Example

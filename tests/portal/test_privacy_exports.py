@@ -22,11 +22,11 @@ from classifier.models import Category, Prediction
 from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case, Feedback, Review
 from feedback.review.decisions import judge, undo
-from portal import services
 from portal.models import Product, User
 from portal.privacy import exporting, retention
 from portal.privacy.models import Export, PrivacyEvent
 from portal.privacy.services import Refused, ask_export
+from portal.products import services
 from tests.conftest import confirm_password
 from tests.portal.test_privacy import SHELVES, fill
 

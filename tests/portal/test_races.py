@@ -11,9 +11,9 @@ from rest_framework.test import APIClient
 from classifier.models import Category, Prediction
 from classifier.serving import notifications
 from feedback.models import Feedback
-from portal import services
 from portal.models import PhotoDraft, Product, User
-from portal.services import keep_photo
+from portal.products import services
+from portal.products.services import keep_photo
 from tests.conftest import PASSWORD, upload
 
 MakeProduct = Callable[..., Product]

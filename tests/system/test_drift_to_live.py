@@ -16,7 +16,7 @@ from feedback.models import Feedback, Review
 from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 from feedback.review.decisions import judge, review_feedback
 from portal.models import Product, User
-from portal.services import answer, keep_photo, submit_product
+from portal.products.services import answer, keep_photo, submit_product
 from tests.conftest import upload
 from training import snapshots, tasks
 from training.models import FEEDBACK, TrainingRun

@@ -25,7 +25,7 @@ from feedback.models import Case, Feedback, Review
 from feedback.monitoring import alerts, starter_baselines
 from feedback.tasks import place_feedback
 from portal.models import Product, User
-from portal.services import answer
+from portal.products.services import answer
 from tests.classifier.test_registry import serving, variant_of
 from tests.conftest import PASSWORD
 from tests.feedback import market, test_experiment_page, test_health

@@ -15,7 +15,7 @@ from classifier.registry import deployments
 from classifier.services import load_reference
 from classifier.tasks import classify_pending
 from portal.models import Product, User
-from portal.services import submit_product
+from portal.products.services import submit_product
 from tests.training.products import take_in, write_table
 from tests.training.runs import import_folder, write_products
 from training import forgetting, reference_set, snapshots, splits
