@@ -9,10 +9,11 @@ from feedback.experiments import views as page
 from feedback.monitoring.dashboard import views as health_page
 from feedback.review import side_views
 from feedback.review import views as review_pages
-from portal import health, views
+from portal import health
 from portal.accounts import appeals
 from portal.accounts import views as account
 from portal.privacy import views as privacy
+from portal.products import views
 
 admin.autodiscover()
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]

@@ -41,7 +41,7 @@ def test_a_product_that_another_tab_deleted_is_not_found(
     browser: Client, seller: User, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
     product = make_product(seller, answered=False)
-    monkeypatch.setattr("portal.views._throttled", lambda request: Product.objects.all().delete() and None)
+    monkeypatch.setattr("portal.products.views._throttled", lambda request: Product.objects.all().delete() and None)
     assert browser.post(reverse(page, args=[product.pk]), {"title": "Mug"}).status_code == 404
 
 
