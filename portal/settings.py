@@ -122,8 +122,8 @@ CACHES = {
         "LOCATION": REDIS_URL,
         "VERSION": 2,  # 1 held pickles: processes of both versions never meet each other's values
         "OPTIONS": {
-            "CLIENT_CLASS": "portal.cache.Client",
-            "SERIALIZER": "portal.cache.SignedJSONSerializer",
+            "CLIENT_CLASS": "portal.operations.cache.Client",
+            "SERIALIZER": "portal.operations.cache.SignedJSONSerializer",
             "IGNORE_EXCEPTIONS": True,
             "SOCKET_CONNECT_TIMEOUT": 1,
             "SOCKET_TIMEOUT": 2,

@@ -20,9 +20,9 @@ from rest_framework.test import APIClient
 
 from classifier.serving import queue_metrics
 from feedback.review.views import AGREEMENT
-from portal import cache as portal_cache
 from portal.celery import app
 from portal.models import User
+from portal.operations import cache as portal_cache
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
