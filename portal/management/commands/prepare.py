@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from classifier.services import fill_labels, load_categories, load_reference, register_starters
 from portal.accounts.roles import prepare_roles
-from portal.demo import demo_accounts
+from portal.operations.demo_accounts import demo_accounts
 
 
 class Command(BaseCommand):

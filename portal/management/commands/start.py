@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from portal import supervisor
-from portal.demo import demo_accounts
+from portal.operations.demo_accounts import demo_accounts
 
 GRACE = 2  # seconds more than a predict worker is given for its batch
 ROOT = "ignore:You're running the worker with superuser"  # one machine to try Aisle on; containers have their own user
