@@ -42,9 +42,9 @@ def set_up_home(kept: Path | None = None) -> None:
         "LOG_LEVEL": "WARNING",
     }
     sys.path.insert(0, str(ROOT))
-    from portal import embedded
+    from portal.operations import embedded_services
 
-    embedded.ensure_running()  # this process is the last to leave: it stops the servers
+    embedded_services.ensure_running()  # this process is the last to leave: it stops the servers
 
 
 class Running(NamedTuple):

@@ -14,8 +14,9 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from portal import embedded, sidebar
+from portal import sidebar
 from portal.environment import email_settings, read_environment
+from portal.operations import embedded_services
 from portal.schedule import BEAT_SCHEDULE, TASK_ROUTES
 
 BASE_DIR = Path(__file__).parent.parent
@@ -114,7 +115,7 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "timeout": 10,
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = env.REDIS_URL or embedded.redis_url()
+REDIS_URL = env.REDIS_URL or embedded_services.redis_url()
 # While the cache is away nobody is counted and nobody is refused: uploads go on.
 CACHES = {
     "default": {

@@ -15,6 +15,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve t
 os.environ["UPLOAD_RATE"] = os.environ["API_RATE"] = "100000/minute"
 atexit.register(shutil.rmtree, os.environ["AISLE_HOME"], ignore_errors=True)
 
-from portal import embedded  # noqa: E402
+from portal.operations import embedded_services  # noqa: E402
 
-embedded.ensure_running()  # its own atexit runs before ours
+embedded_services.ensure_running()  # its own atexit runs before ours

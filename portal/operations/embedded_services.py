@@ -35,7 +35,7 @@ _in_use: IO[str] | None = None
 
 
 def home() -> Path:
-    return Path(os.environ.get("AISLE_HOME") or Path(__file__).parent.parent / "var").resolve()
+    return Path(os.environ.get("AISLE_HOME") or Path(__file__).parents[2] / "var").resolve()
 
 
 def redis_url() -> str:
