@@ -9,9 +9,9 @@ from feedback.experiments import views as page
 from feedback.monitoring.dashboard import views as health_page
 from feedback.review import side_views
 from feedback.review import views as review_pages
-from portal import health
 from portal.accounts import appeals
 from portal.accounts import views as account
+from portal.operations import probes
 from portal.privacy import views as privacy
 from portal.products import views
 
@@ -52,6 +52,6 @@ urlpatterns = [
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
     path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),
-    path("health/live/", health.live, name="live"),
-    path("health/ready/", health.ready, name="ready"),
+    path("health/live/", probes.live, name="live"),
+    path("health/ready/", probes.ready, name="ready"),
 ]
