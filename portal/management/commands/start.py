@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from portal import supervisor
+from portal.operations import supervisor
 from portal.operations.demo_accounts import demo_accounts
 
 GRACE = 2  # seconds more than a predict worker is given for its batch
