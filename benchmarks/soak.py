@@ -85,7 +85,7 @@ def soak(items: Sequence[Item], running: Any, storage: Any, *, quick: bool) -> t
     django.setup()
     from django.db import connection
 
-    from portal.watchdog import sign_of_life
+    from portal.operations.worker_watchdog import sign_of_life
 
     plan = QUICK if quick else FULL
     dice = random.Random(5)  # noqa: S311

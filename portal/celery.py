@@ -33,9 +33,9 @@ def return_connections(**_: Any) -> None:
 @worker_ready.connect
 def be_watched(sender: Any, **_: Any) -> None:
     """Say that this worker is alive, and end it when it is stuck."""
-    from portal import watchdog
+    from portal.operations import worker_watchdog
 
-    watchdog.watch(list(sender.app.amqp.queues.consume_from))
+    worker_watchdog.watch(list(sender.app.amqp.queues.consume_from))
 
 
 @worker_shutting_down.connect

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from portal.watchdog import sign_of_life
+from portal.operations.worker_watchdog import sign_of_life
 
 STEADY = 20.0  # seconds; what ends sooner did not start well
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from portal.watchdog import Watchdog
+from portal.operations.worker_watchdog import Watchdog
 
 
 class Worker:
