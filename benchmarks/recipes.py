@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.photos import copies
 from training import recipes, splits
-from training.corpus import Row, write_corpus
+from training.datasets.corpus import Row, write_corpus
 from training.fit.job import Job
 from training.fit.progress import Progress
 from training.fit.run import fit

@@ -91,7 +91,7 @@ def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     import numpy as np
 
     from training.answers import answers
-    from training.corpus import row_key
+    from training.datasets.corpus import row_key
     from training.evaluate import measure
 
     rows = corpus.split("test", columns=["source", "id", "label"], with_text=True)

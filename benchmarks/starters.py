@@ -102,7 +102,7 @@ def yardstick(corpus: Any) -> dict[str, Any]:
 
 def test_rows(corpus: Any, **wanted: bool) -> list[dict[str, str]]:
     """Return key, source and label of the test products that have what is wanted."""
-    from training.corpus import row_key
+    from training.datasets.corpus import row_key
 
     rows = corpus.split("test", columns=["source", "id", "label"], **wanted)
     return [{"key": row_key(r["source"], r["id"]), "source": r["source"], "label": r["label"]} for r in rows]

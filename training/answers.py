@@ -10,13 +10,13 @@ from PIL import Image
 from classifier.ml.ensemble import align
 from classifier.models import Modality, ModelVersion
 from classifier.registry import model_cache
-from training.corpus import row_key
+from training.datasets.corpus import row_key
 from training.evaluate import Probabilities
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 ROWS_AT_ONCE = 64
 

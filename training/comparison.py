@@ -18,7 +18,7 @@ from training.evaluate import Probabilities, Targets, ranks
 from training.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 
 if TYPE_CHECKING:
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training import forgetting, snapshots
-from training.corpus import MANIFEST, CorpusError, Row, checksum, manifest_bytes, write_corpus
+from training.datasets.corpus import MANIFEST, CorpusError, Row, checksum, manifest_bytes, write_corpus
 from training.models import FEEDBACK, SNAPSHOTS, Dataset, TrainingRun
 
 log = logging.getLogger(__name__)

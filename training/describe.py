@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from training.corpus import SPLITS, Corpus, row_key
+from training.datasets.corpus import SPLITS, Corpus, row_key
 
 if TYPE_CHECKING:
     from training.models import Dataset

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from classifier.ml.encoders import Output
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 ROWS_AT_ONCE = 64
 SEED = 18

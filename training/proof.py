@@ -29,7 +29,7 @@ from training.evaluate import (
 )
 
 if TYPE_CHECKING:
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 log = logging.getLogger(__name__)
 

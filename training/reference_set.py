@@ -28,13 +28,13 @@ from classifier.registry import deployments, model_cache
 from common.object_storage import storage_faults
 from common.photos import copies
 from training import splits
-from training.corpus import Row, row_key
+from training.datasets.corpus import Row, row_key
 from training.examples import LOCK
 from training.labelled import ask
 from training.models import FEEDBACK, Example, Split
 
 if TYPE_CHECKING:
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 PER_CATEGORY = 50
 STORED_PRODUCTS = 300

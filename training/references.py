@@ -18,11 +18,11 @@ from feedback.monitoring.baselines import Pair
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 from training import snapshots
-from training.corpus import row_key
+from training.datasets.corpus import row_key
 from training.models import Dataset, Split
 
 if TYPE_CHECKING:
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 ROWS = 2_000
 LEAST = 300

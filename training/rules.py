@@ -17,7 +17,7 @@ from training.answers import answers, rows_with_both
 from training.evaluate import Metrics, Probabilities, Targets, losses, measure
 
 if TYPE_CHECKING:
-    from training.corpus import Corpus
+    from training.datasets.corpus import Corpus
 
 log = logging.getLogger(__name__)
 

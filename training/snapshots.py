@@ -24,7 +24,16 @@ from common.object_storage import StorageDown, storage_faults
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.models.answers import TRUSTED
 from training import forgetting
-from training.corpus import MANIFEST, Corpus, CorpusError, Row, checksum, manifest_bytes, verify_shard, write_corpus
+from training.datasets.corpus import (
+    MANIFEST,
+    Corpus,
+    CorpusError,
+    Row,
+    checksum,
+    manifest_bytes,
+    verify_shard,
+    write_corpus,
+)
 from training.examples import Incoming, drop, keep
 from training.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split

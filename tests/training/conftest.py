@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import picture
-from training.corpus import Corpus, Row, write_corpus
+from training.datasets.corpus import Corpus, Row, write_corpus
 
 THINGS = {
     "beauty": ["lipstick", "face cream", "nail polish", "mascara"],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.corpus import Row, write_corpus
+from training.datasets.corpus import Row, write_corpus
 from training.fit.job import Job
 from training.fit.progress import Progress
 from training.fit.run import fit

@@ -10,7 +10,7 @@ from classifier.ml.artifact import read_config
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from tests.training import fitting
-from training.corpus import Corpus, Row
+from training.datasets.corpus import Corpus, Row
 from training.fit.job import Job
 from training.fit.progress import FitError, Progress
 from training.fit.run import fit

@@ -12,8 +12,8 @@ from django.utils import timezone
 from classifier.models import Category, Modality
 from feedback.models import Erasure, ErasureBatch
 from tests.training.products import jpeg
-from training.corpus import CorpusError
 from training.cutting import forget_erased
+from training.datasets.corpus import CorpusError
 from training.examples import Incoming, keep
 from training.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, TrainingRun

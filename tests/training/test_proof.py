@@ -12,7 +12,7 @@ from classifier.models import ModelVersion
 from classifier.registry import deployments
 from classifier.services import STARTER
 from training import proof
-from training.corpus import Corpus
+from training.datasets.corpus import Corpus
 
 
 @pytest.fixture

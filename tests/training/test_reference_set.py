@@ -19,7 +19,7 @@ from portal.products.services import submit_product
 from tests.training.products import take_in, write_table
 from tests.training.runs import import_folder, write_products
 from training import forgetting, reference_set, snapshots, splits
-from training.corpus import Corpus, write_corpus
+from training.datasets.corpus import Corpus, write_corpus
 from training.models import Example, Split
 
 pytestmark = pytest.mark.django_db

@@ -3,7 +3,7 @@ import pytest
 
 from classifier.ml.ensemble import combine
 from classifier.models import EnsembleRule, ModelVersion
-from training.corpus import Corpus
+from training.datasets.corpus import Corpus
 from training.evaluate import Probabilities, Targets, log_loss
 from training.rules import fit_missing, fit_rules
 

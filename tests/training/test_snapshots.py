@@ -20,7 +20,7 @@ from portal.models import Product, User
 from tests.training.products import jpeg, take_in, write_table
 from training import snapshots
 from training.admin.data import _suspect
-from training.corpus import MANIFEST, CorpusError
+from training.datasets.corpus import MANIFEST, CorpusError
 from training.models import FEEDBACK, Dataset, Example
 from training.snapshots import absorb_feedback, fetch, make_dataset, snapshot
 

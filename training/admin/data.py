@@ -15,7 +15,7 @@ from unfold.decorators import display
 from classifier.admin import ReadOnlyAdmin
 from classifier.models import Category
 from common.object_storage import StorageDown, storage_faults
-from training.corpus import SPLITS
+from training.datasets.corpus import SPLITS
 from training.models import Dataset, Example, Split
 
 SHOWN_AT_ONCE = 12

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.corpus import Corpus, CorpusError, concatenate, row_key
+from training.datasets.corpus import Corpus, CorpusError, concatenate, row_key
 from training.fit.progress import FitError
 from training.recipes import Modality, Recipe
 

@@ -15,7 +15,7 @@ from classifier.ml.encoders import HEAD, read_tensors
 from classifier.ml.image_model import ImageModel
 from classifier.ml.ngrams import Lexical
 from classifier.ml.text_model import TextModel
-from training.corpus import Corpus
+from training.datasets.corpus import Corpus
 from training.fit import export, lexical, world
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.data import EmbeddingRows, Goals

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
 from common.object_storage import StorageDown
-from training.corpus import SPLITS, CorpusError
+from training.datasets.corpus import SPLITS, CorpusError
 from training.describe import describe_dataset
 from training.models import Dataset
 

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from common.object_storage import StorageDown
-from training.corpus import SPLITS, CorpusError
+from training.datasets.corpus import SPLITS, CorpusError
 from training.models import Dataset
 from training.snapshots import snapshot
 
