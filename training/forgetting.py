@@ -7,7 +7,7 @@ from django.core.files.storage import storages
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training import reference_set
-from training.examples import drop
+from training.datasets.examples import drop
 from training.models import FEEDBACK, Example
 
 ROWS_AT_ONCE = 500

@@ -26,7 +26,7 @@ from common.object_storage import storage_faults
 from common.photo_decoding import decode_trusted
 from common.photos.headers import Fault, PictureError
 from common.tables.product_files import ProductFile, RowError, SourceError, SourceRow
-from training.examples import Incoming, Kept, keep
+from training.datasets.examples import Incoming, Kept, keep
 from training.models import FEEDBACK, Example
 
 ROWS_AT_ONCE = 500

@@ -29,7 +29,7 @@ from common.object_storage import storage_faults
 from common.photos import copies
 from training import splits
 from training.datasets.corpus import Row, row_key
-from training.examples import LOCK
+from training.datasets.examples import LOCK
 from training.labelled import ask
 from training.models import FEEDBACK, Example, Split
 

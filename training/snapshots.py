@@ -34,7 +34,7 @@ from training.datasets.corpus import (
     verify_shard,
     write_corpus,
 )
-from training.examples import Incoming, drop, keep
+from training.datasets.examples import Incoming, drop, keep
 from training.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split
 

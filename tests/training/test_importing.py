@@ -13,7 +13,7 @@ from classifier.models import Category
 from common.tables.product_files import RowError, SourceError
 from tests.conftest import picture
 from tests.training.products import jpeg, take_in, write_table, write_zip
-from training.examples import words
+from training.datasets.examples import words
 from training.importing import small_copy
 from training.models import Example, Split
 from training.splits import are_near
@@ -262,7 +262,7 @@ def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
 
 
 def test_titles_that_everybody_uses_do_not_slow_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import examples
+    from training.datasets import examples
 
     monkeypatch.setattr(examples, "MOST_CANDIDATES", 5)
     rows = [
