@@ -37,7 +37,7 @@ def main() -> None:
     from django.core.management import call_command
 
     from common.tables.product_files import ProductFile
-    from training.importing import Categories, import_products
+    from training.datasets.importing import Categories, import_products
     from training.models import Example
 
     call_command("migrate", verbosity=0)

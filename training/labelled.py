@@ -14,7 +14,7 @@ from PIL import Image
 from classifier.models import Category, Modality
 from common.object_storage import storage_faults
 from common.tables.product_files import ProductFile, RowError, SourceRow
-from training.importing import Categories, small_copy
+from training.datasets.importing import Categories, small_copy
 from training.models import Example, Split
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from training.datasets.corpus import (
     write_corpus,
 )
 from training.datasets.examples import Incoming, drop, keep
-from training.importing import store_photo
+from training.datasets.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split
 
 ROWS_AT_ONCE = 500

@@ -11,7 +11,7 @@ from common.tables.product_files import RowError
 from portal.products.photos import PhotoError, clean_photo
 from tests.conftest import picture, upload
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
-from training.importing import small_copy
+from training.datasets.importing import small_copy
 
 HOSTILE = all_hostile()
 BY_NAME = {hostile.name: hostile for hostile in HOSTILE}

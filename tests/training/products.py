@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from common.tables.product_files import ProductFile
-from training.importing import Categories, Report, import_products
+from training.datasets.importing import Categories, Report, import_products
 
 COLUMNS = ("id", "title", "description", "category", "image")
 

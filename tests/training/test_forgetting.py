@@ -15,7 +15,7 @@ from tests.training.products import jpeg
 from training.cutting import forget_erased
 from training.datasets.corpus import CorpusError
 from training.datasets.examples import Incoming, keep
-from training.importing import store_photo
+from training.datasets.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, TrainingRun
 from training.snapshots import absorb_feedback, fetch, snapshot
 

@@ -14,7 +14,7 @@ from common.tables.product_files import RowError, SourceError
 from tests.conftest import picture
 from tests.training.products import jpeg, take_in, write_table, write_zip
 from training.datasets.examples import words
-from training.importing import small_copy
+from training.datasets.importing import small_copy
 from training.models import Example, Split
 from training.splits import are_near
 
@@ -63,7 +63,7 @@ def test_importing_twice_changes_nothing(shop: Path) -> None:
 
 
 def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import importing
+    from training.datasets import importing
 
     monkeypatch.setattr(importing, "ROWS_AT_ONCE", 1)
     keep, kept = importing.keep, []
@@ -115,7 +115,7 @@ def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
 
 
 def test_names_of_no_category_are_cut_and_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import importing
+    from training.datasets import importing
 
     monkeypatch.setattr(importing, "MOST_UNKNOWN", 2)
     names = ["y" * 500, "cutlery", "cutlery", "china", "glass", "cutlery"]
@@ -221,7 +221,7 @@ def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random titles with near twins, photos that repeat and untitled groups come in over three imports."""
-    from training import importing
+    from training.datasets import importing
 
     monkeypatch.setattr(importing, "ROWS_AT_ONCE", 70)
     choice = random.Random(5)

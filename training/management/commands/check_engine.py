@@ -16,8 +16,8 @@ from classifier.registry import deployments
 from common.object_storage import StorageDown
 from common.tables.product_files import ProductFile, SourceError
 from training import equivalence, labelled
+from training.datasets.importing import Categories
 from training.equivalence import LEAST_ROWS, Check
-from training.importing import Categories
 from training.labelled import Product
 
 

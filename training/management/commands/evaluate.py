@@ -11,7 +11,7 @@ from tqdm import tqdm
 from classifier.registry import deployments
 from classifier.serving.inference import OUTAGES
 from common.tables.product_files import ProductFile, SourceError
-from training.importing import Categories
+from training.datasets.importing import Categories
 from training.scoring import FIGURES, Scores, score
 
 

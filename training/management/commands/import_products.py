@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from common.object_storage import StorageDown
 from common.tables.product_files import NAMES, ProductFile, SourceError
-from training.importing import Categories, Report, import_products
+from training.datasets.importing import Categories, Report, import_products
 from training.models import Split
 from training.snapshots import is_full
 
