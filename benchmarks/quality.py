@@ -73,7 +73,7 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
     from django.core.management import call_command
 
     from classifier.models import Category, EnsembleRule, ModelVersion
-    from training import snapshots
+    from training.datasets import snapshots
     from training.models import TrainingRun
 
     call_command("migrate", verbosity=0)

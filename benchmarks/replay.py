@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     from classifier.models import ModelVersion
     from classifier.services import load_categories
-    from training import snapshots
+    from training.datasets import snapshots
 
     call_command("migrate", verbosity=0)
     load_categories()

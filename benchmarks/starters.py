@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     django.setup()
     from django.core.management import call_command
 
-    from training import snapshots
+    from training.datasets import snapshots
 
     call_command("migrate", verbosity=0)
     call_command("prepare", stdout=io.StringIO())

@@ -18,7 +18,8 @@ from django.utils import timezone
 
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
-from training import forgetting, snapshots
+from training import forgetting
+from training.datasets import snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, Row, checksum, manifest_bytes, write_corpus
 from training.models import FEEDBACK, SNAPSHOTS, Dataset, TrainingRun
 

@@ -28,8 +28,8 @@ Say = Callable[[str], None]
 
 def describe_dataset(dataset: "Dataset", *, say: Say = lambda stage: None) -> dict[str, Any]:
     """Describe a dataset, keep that on its row, and return it. Raises CorpusError and StorageDown."""
+    from training.datasets.snapshots import fetch
     from training.models import Dataset
-    from training.snapshots import fetch
 
     say("fetching")
     description = describe(fetch(dataset), say=say)

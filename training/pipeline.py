@@ -24,7 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules, snapshots
+from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules
+from training.datasets import snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
 from training.gate import Limits, Verdict, decide
 from training.models import Dataset, TrainingRun

@@ -17,7 +17,7 @@ from feedback.monitoring import baselines
 from feedback.monitoring.baselines import Pair
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
-from training import snapshots
+from training.datasets import snapshots
 from training.datasets.corpus import row_key
 from training.models import Dataset, Split
 

@@ -50,7 +50,8 @@ def answer_reports() -> None:
 @shared_task(acks_late=False)
 def fit_rules() -> None:
     """Fit the ensemble rules that a deployment or a roll-back by hand left open, on the latest dataset."""
-    from training import rules, snapshots
+    from training import rules
+    from training.datasets import snapshots
 
     dataset = Dataset.objects.first()
     if dataset is None:

@@ -31,8 +31,8 @@ from feedback.statistics.fraud.answer_log import SELLER
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
 from tests.feedback.market import FAVOURITE, PRODUCTS, answers, sellers
+from training.datasets.snapshots import absorb_feedback
 from training.models import FEEDBACK, Example
-from training.snapshots import absorb_feedback
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ from portal.models import User
 from tests.conftest import make_user
 from tests.feedback.reviews import answered
 from tests.feedback.test_experiment_page import lately, live
+from training.datasets.snapshots import absorb_feedback
 from training.models import FEEDBACK, Example
-from training.snapshots import absorb_feedback
 
 Verdict = Review.Verdict
 

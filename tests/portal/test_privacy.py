@@ -35,8 +35,8 @@ from portal.privacy.models import PrivacyEvent
 from portal.products import services
 from tests.conftest import make_user, picture, upload
 from training.cutting import forget_erased
+from training.datasets.snapshots import fetch, make_dataset
 from training.models import Example
-from training.snapshots import fetch, make_dataset
 
 pytestmark = pytest.mark.django_db
 WORD = "Zanzibarquill"  # in every text of the seller who goes

@@ -18,7 +18,8 @@ from feedback.review.decisions import judge, review_feedback
 from portal.models import Product, User
 from portal.products.services import answer, keep_photo, submit_product
 from tests.conftest import upload
-from training import snapshots, tasks
+from training import tasks
+from training.datasets import snapshots
 from training.models import FEEDBACK, TrainingRun
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

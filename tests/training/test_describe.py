@@ -8,8 +8,8 @@ from django.test import Client
 from portal.models import User
 from tests.training.products import jpeg, take_in, write_table
 from training import describe as describing
+from training.datasets.snapshots import make_dataset
 from training.models import Dataset, Example
-from training.snapshots import make_dataset
 
 pytestmark = pytest.mark.django_db
 

@@ -16,8 +16,8 @@ from training.cutting import forget_erased
 from training.datasets.corpus import CorpusError
 from training.datasets.examples import Incoming, keep
 from training.datasets.importing import store_photo
+from training.datasets.snapshots import absorb_feedback, fetch, snapshot
 from training.models import FEEDBACK, Dataset, Example, TrainingRun
-from training.snapshots import absorb_feedback, fetch, snapshot
 
 pytestmark = pytest.mark.django_db
 WORDS = (
@@ -53,7 +53,7 @@ def answers(settings: Any, tmp_path: Any) -> list[uuid.UUID]:
 
 @pytest.fixture
 def dataset(answers: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setattr("training.snapshots._absorb", Counter)  # the answers' rows aren't there
+    monkeypatch.setattr("training.datasets.snapshots._absorb", Counter)  # the answers' rows aren't there
     return snapshot()[0]
 
 

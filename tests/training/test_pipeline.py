@@ -19,7 +19,8 @@ from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
-from training import equivalence, pipeline, rules, runner, services, snapshots
+from training import equivalence, pipeline, rules, runner, services
+from training.datasets import snapshots
 from training.models import TrainingRun
 
 pytestmark = pytest.mark.django_db

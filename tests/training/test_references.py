@@ -7,7 +7,8 @@ from classifier.registry import deployments
 from feedback.models import DriftReference
 from feedback.monitoring import baselines as stored
 from tests.training.runs import import_folder, write_products
-from training import references, snapshots, tasks
+from training import references, tasks
+from training.datasets import snapshots
 from training.models import Dataset
 
 

@@ -18,11 +18,11 @@ from feedback.models import Feedback
 from feedback.services import record_feedback, review_feedback
 from portal.models import Product, User
 from tests.training.products import jpeg, take_in, write_table
-from training import snapshots
 from training.admin.data import _suspect
+from training.datasets import snapshots
 from training.datasets.corpus import MANIFEST, CorpusError
+from training.datasets.snapshots import absorb_feedback, fetch, make_dataset, snapshot
 from training.models import FEEDBACK, Dataset, Example
-from training.snapshots import absorb_feedback, fetch, make_dataset, snapshot
 
 pytestmark = pytest.mark.django_db
 

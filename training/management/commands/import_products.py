@@ -10,8 +10,8 @@ from tqdm import tqdm
 from common.object_storage import StorageDown
 from common.tables.product_files import NAMES, ProductFile, SourceError
 from training.datasets.importing import Categories, Report, import_products
+from training.datasets.snapshots import is_full
 from training.models import Split
-from training.snapshots import is_full
 
 INTERRUPTED = 130
 

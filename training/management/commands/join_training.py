@@ -11,7 +11,8 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from training import pipeline, snapshots
+from training import pipeline
+from training.datasets import snapshots
 from training.models import Dataset, TrainingRun
 from training.runner import child_environment, command
 from training.services import work_folder

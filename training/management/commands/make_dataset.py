@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from common.object_storage import StorageDown
 from training.datasets.corpus import SPLITS, CorpusError
+from training.datasets.snapshots import snapshot
 from training.models import Dataset
-from training.snapshots import snapshot
 
 INTERRUPTED = 130
 
