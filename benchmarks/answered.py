@@ -96,7 +96,7 @@ def read(data: Path) -> Iterator[tuple[Path, Row]]:
 
 
 def held_back(products: Sequence[tuple[Path, Row]]) -> list[tuple[Path, Row]]:
-    from training import splits
+    from training.datasets import splits
 
     near, kept = splits.Near(), []
     for table, row in products:

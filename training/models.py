@@ -38,7 +38,7 @@ class ExampleQuerySet(models.QuerySet["Example"]):
 class Example(models.Model):
     """A labelled product that models may learn from: imported, or a seller's answer that was accepted.
 
-    Its split is chosen once, when it comes in, and never changes: see `training.splits`.
+    Its split is chosen once, when it comes in, and never changes: see `training.datasets.splits`.
     """
 
     source = models.CharField(_("source"), max_length=60)
@@ -53,7 +53,7 @@ class Example(models.Model):
     )
     group = models.CharField(_("group"), max_length=120, blank=True, help_text=_("What must stay in one part."))
     split = models.CharField(_("part"), max_length=10, choices=Split)
-    # What equal and near-equal titles share: see `training.splits`. The first example of a title holds its bands.
+    # What equal and near-equal titles share: see `training.datasets.splits`. The first example of a title holds its bands.
     title_key = models.BigIntegerField(null=True, editable=False)
     bands = ArrayField(models.BigIntegerField(), default=list, editable=False)
     created_at = models.DateTimeField(_("imported"), default=timezone.now, editable=False)

@@ -27,7 +27,7 @@ from classifier.models import Category, Modality, ModelVersion, Prediction, Refe
 from classifier.registry import deployments, model_cache
 from common.object_storage import storage_faults
 from common.photos import copies
-from training import splits
+from training.datasets import splits
 from training.datasets.corpus import Row, row_key
 from training.datasets.examples import LOCK
 from training.labelled import ask

@@ -15,8 +15,8 @@ from tests.conftest import picture
 from tests.training.products import jpeg, take_in, write_table, write_zip
 from training.datasets.examples import words
 from training.datasets.importing import small_copy
+from training.datasets.splits import are_near
 from training.models import Example, Split
-from training.splits import are_near
 
 pytestmark = pytest.mark.django_db
 

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from training.splits import BRIDGE, are_near, bands, choose, part, title_key, title_words
+from training.datasets.splits import BRIDGE, are_near, bands, choose, part, title_key, title_words
 
 WORDS = [f"{first}{second}" for first in "bcdfghjklm" for second in ("olo", "ana", "ire", "use", "ent", "ack")]
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 from django.db import connection, transaction
 
-from training import splits
+from training.datasets import splits
 from training.models import Example, ExampleQuerySet, Split
 
 LOCK = 2026_1122  # one process decides about parts at a time
