@@ -92,10 +92,10 @@ def retrain_on_schedule() -> None:
 @shared_task(acks_late=False)
 def forget_erased() -> None:
     """Drop examples and cut snapshots that erased sellers' products are in."""
-    from training import cutting
+    from training.datasets import snapshot_erasure
 
     if ErasureBatch.objects.filter(forgotten_at=None, done_at__isnull=False).exists():
-        cutting.forget_erased()
+        snapshot_erasure.forget_erased()
 
 
 @shared_task(acks_late=False)

@@ -34,7 +34,7 @@ from portal.privacy import services as privacy
 from portal.privacy.models import PrivacyEvent
 from portal.products import services
 from tests.conftest import make_user, picture, upload
-from training.cutting import forget_erased
+from training.datasets.snapshot_erasure import forget_erased
 from training.datasets.snapshots import fetch, make_dataset
 from training.models import Example
 

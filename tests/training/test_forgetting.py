@@ -12,10 +12,10 @@ from django.utils import timezone
 from classifier.models import Category, Modality
 from feedback.models import Erasure, ErasureBatch
 from tests.training.products import jpeg
-from training.cutting import forget_erased
 from training.datasets.corpus import CorpusError
 from training.datasets.examples import Incoming, keep
 from training.datasets.importing import store_photo
+from training.datasets.snapshot_erasure import forget_erased
 from training.datasets.snapshots import absorb_feedback, fetch, snapshot
 from training.models import FEEDBACK, Dataset, Example, TrainingRun
 
