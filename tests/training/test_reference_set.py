@@ -18,8 +18,8 @@ from portal.models import Product, User
 from portal.products.services import submit_product
 from tests.training.products import take_in, write_table
 from tests.training.runs import import_folder, write_products
-from training import forgetting, reference_set
-from training.datasets import snapshots, splits
+from training import reference_set
+from training.datasets import example_erasure, snapshots, splits
 from training.datasets.corpus import Corpus, write_corpus
 from training.models import Example, Split
 
@@ -119,7 +119,7 @@ def test_an_erased_sellers_products_leave_the_set(seller: User) -> None:
     product = ReferenceProduct.objects.create(
         origin=Origin.EXAMPLE, source="feedback", external_id="an-id", part=Part.MEASURE, title="Mine"
     )
-    forgetting.drop_examples(["an-id"])
+    example_erasure.drop_examples(["an-id"])
     assert not ReferenceProduct.objects.filter(pk=product.pk).exists()
 
 

@@ -18,8 +18,7 @@ from django.utils import timezone
 
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
-from training import forgetting
-from training.datasets import snapshots
+from training.datasets import example_erasure, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, Row, checksum, manifest_bytes, write_corpus
 from training.models import FEEDBACK, SNAPSHOTS, Dataset, TrainingRun
 
@@ -42,7 +41,7 @@ def forget_erased() -> int:
     with snapshots.alone():
         while batches := list(waiting[:BATCHES_AT_ONCE]):
             erased = {str(pk) for batch in batches for pk in batch.predictions}
-            forgetting.drop_examples(erased)
+            example_erasure.drop_examples(erased)
             are_cut = [_cut(dataset, erased) for dataset in Dataset.objects.all()]
             if not all(are_cut):
                 break
@@ -81,13 +80,13 @@ def _cut(dataset: Dataset, erased: Set[str]) -> bool:
             manifest = write_corpus(rows, folder, exclusions=exclusions)
         except CorpusError:
             _withdraw(dataset, cut)
-            forgetting.delete_photos(photos)
+            example_erasure.delete_photos(photos)
             return True
         manifest[BEFORE] = dataset.checksum
         (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
         snapshots.upload(folder, Dataset(checksum=checksum(manifest), manifest=manifest))
     _replace(dataset, manifest)
-    forgetting.delete_photos(photos)
+    example_erasure.delete_photos(photos)
     return True
 
 

@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from common.object_storage import StorageDown, storage_faults
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.models.answers import TRUSTED
-from training import forgetting
+from training.datasets import example_erasure
 from training.datasets.corpus import (
     MANIFEST,
     Corpus,
@@ -158,7 +158,7 @@ def _absorb() -> Counter[str]:
         if rows := [row for row in found if row]:
             keep(source=FEEDBACK, rows=rows)
         left_out["feedback: photo is gone"] += len(found) - len(rows)
-    forgetting.drop_waiting()  # before it is dropped below, where its photo would stay
+    example_erasure.drop_waiting()  # before it is dropped below, where its photo would stay
     answered = Feedback.objects.trusted().annotate(key=Cast("prediction_id", TextField()))
     gone = Example.objects.filter(~Exists(answered.filter(key=OuterRef("external_id"))), source=FEEDBACK)
     while some := list(gone.only("pk", "external_id", "title_key", "bands")[:ROWS_AT_ONCE]):
