@@ -7,7 +7,7 @@ from django.test import Client
 
 from portal.models import User
 from tests.training.products import jpeg, take_in, write_table
-from training import describe as describing
+from training.datasets import description as describing
 from training.datasets.snapshots import make_dataset
 from training.models import Dataset, Example
 

@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from common.object_storage import StorageDown
 from training.datasets.corpus import SPLITS, CorpusError
-from training.describe import describe_dataset
+from training.datasets.description import describe_dataset
 from training.models import Dataset
 
 SHOWN = 15  # suspicious labels
