@@ -12,8 +12,8 @@ from classifier.ml import engines
 from classifier.ml.encoders import pick_device
 from classifier.models import ModelVersion
 from classifier.registry import model_cache
-from training import labelled
-from training.labelled import Product
+from training.datasets import labelled_products
+from training.datasets.labelled_products import Product
 
 LEAST_ROWS = 2_000
 LEAST_AGREEMENT = 0.995
@@ -61,11 +61,11 @@ def compare(
     models = {name: model for name, model in models.items() if model.engine == name}
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*models, reference.engine)}
     targets: list[int] = []
-    for batch in labelled.batches(products, version.modality, reference.labels):
+    for batch in labelled_products.batches(products, version.modality, reference.labels):
         batch = batch[: least - len(targets)]
         targets += [reference.labels.index(product.slug) for product, _photo in batch]
         for name, model in (*models.items(), (reference.engine, reference)):
-            found[name].append(labelled.ask(model, version.modality, batch).probabilities.argmax(axis=1))
+            found[name].append(labelled_products.ask(model, version.modality, batch).probabilities.argmax(axis=1))
         progress(len(batch))
         if len(targets) == least:
             break

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from classifier.models import Familiar, Modality, ModelVersion
 from classifier.registry import detector_store, model_cache
-from training import labelled
-from training.labelled import Product
+from training.datasets import labelled_products
+from training.datasets.labelled_products import Product
 from training.models import Split
 
 KNOWN, HELD_BACK = 6_000, 2_000  # products that are asked about at most
@@ -25,7 +25,9 @@ def samples(products: Callable[[Sequence[str]], Iterable[Product]]) -> tuple[lis
 
     `products` gives those of the named parts.
     """
-    return labelled.sample(products([Split.TRAIN]), KNOWN), labelled.sample(products(labelled.HELD_BACK), HELD_BACK)
+    return labelled_products.sample(products([Split.TRAIN]), KNOWN), labelled_products.sample(
+        products(labelled_products.HELD_BACK), HELD_BACK
+    )
 
 
 def learn(
@@ -59,8 +61,8 @@ def _asked(
 ) -> tuple[Values, Values]:
     """Return the products' embeddings (n, dim) and top probabilities (n,)."""
     embeddings, confidence = [], []
-    for batch in labelled.batches(products, modality, model.labels):
-        output = labelled.ask(model, modality, batch)
+    for batch in labelled_products.batches(products, modality, model.labels):
+        output = labelled_products.ask(model, modality, batch)
         embeddings.append(output.embeddings)
         confidence.append(output.probabilities.max(axis=1))
         progress(len(batch))

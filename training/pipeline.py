@@ -24,8 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import comparison, equivalence, familiarity, labelled, proof, reference_set, rules
-from training.datasets import snapshots
+from training import comparison, equivalence, familiarity, proof, reference_set, rules
+from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
 from training.gate import Limits, Verdict, decide
 from training.models import Dataset, TrainingRun
@@ -192,14 +192,14 @@ def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> N
     if version.engines:  # an earlier attempt
         return
     least = equivalence.LEAST_ROWS
-    if (count := labelled.count_in_corpus(corpus, version.modality)) < least:
+    if (count := labelled_products.count_in_corpus(corpus, version.modality)) < least:
         watch.say(
             _("Engines are not compared: it takes %(least)d held-back products, and there are %(count)d.")
             % {"least": least, "count": count}
         )
         return
     watch.stage(_("Comparing engines"), 0, least)
-    products = labelled.sample(labelled.in_corpus(corpus, version.modality), 2 * least)
+    products = labelled_products.sample(labelled_products.in_corpus(corpus, version.modality), 2 * least)
     found = equivalence.compare(
         version, products, least=least, progress=lambda rows: watch.count(watch.progress["step"] + rows, least)
     )
@@ -215,7 +215,7 @@ def _learn_unusual(watch: Watch, version: ModelVersion, corpus: "Corpus") -> Non
     if Familiar.objects.filter(version=version).exists():  # an earlier attempt
         return
     watch.stage(_("Learning what is usual"), 0, familiarity.ROWS)
-    known, held_back = familiarity.samples(partial(labelled.in_corpus, corpus, version.modality))
+    known, held_back = familiarity.samples(partial(labelled_products.in_corpus, corpus, version.modality))
     found = familiarity.learn(
         version, known, held_back, progress=lambda rows: watch.count(watch.progress["step"] + rows, familiarity.ROWS)
     )

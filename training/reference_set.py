@@ -30,7 +30,7 @@ from common.photos import copies
 from training.datasets import splits
 from training.datasets.corpus import Row, row_key
 from training.datasets.examples import LOCK
-from training.labelled import ask
+from training.datasets.labelled_products import ask
 from training.models import FEEDBACK, Example, Split
 
 if TYPE_CHECKING:

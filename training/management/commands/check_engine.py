@@ -15,10 +15,11 @@ from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments
 from common.object_storage import StorageDown
 from common.tables.product_files import ProductFile, SourceError
-from training import equivalence, labelled
+from training import equivalence
+from training.datasets import labelled_products
 from training.datasets.importing import Categories
+from training.datasets.labelled_products import Product
 from training.equivalence import LEAST_ROWS, Check
-from training.labelled import Product
 
 
 class Command(BaseCommand):
@@ -57,7 +58,7 @@ class Command(BaseCommand):
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]
                 # More than are wanted: some have no text, no photo, or none that can be read.
-                products = labelled.sample(_products(files), 10 * limit)
+                products = labelled_products.sample(_products(files), 10 * limit)
                 checks = {each: _compare(each, products, limit) for each in versions}
         except (SourceError, ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error
@@ -71,10 +72,10 @@ class Command(BaseCommand):
 
 def _products(files: list[ProductFile]) -> Iterator[Product]:
     if not files:
-        yield from labelled.stored()
+        yield from labelled_products.stored()
     categories = Categories()
     for file in files:
-        yield from labelled.in_file(file, categories)
+        yield from labelled_products.in_file(file, categories)
 
 
 def _compare(version: ModelVersion, products: list[Product], limit: int) -> dict[str, Check]:

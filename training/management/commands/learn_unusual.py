@@ -12,7 +12,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments, detector_store
 from common.object_storage import StorageDown
-from training import familiarity, labelled
+from training import familiarity
+from training.datasets import labelled_products
 
 
 class Command(BaseCommand):
@@ -34,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _learn(self, version: ModelVersion, out: Path | None) -> None:
-        known, held_back = familiarity.samples(partial(labelled.stored, version.modality))
+        known, held_back = familiarity.samples(partial(labelled_products.stored, version.modality))
         often = 0.2 if sys.stderr.isatty() else 10
         with tqdm(desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
             found = familiarity.learn(version, known, held_back, progress=bar.update)
