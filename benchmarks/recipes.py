@@ -26,9 +26,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.photos import copies
-from training import recipes
 from training.datasets import splits
 from training.datasets.corpus import Row, write_corpus
+from training.fit import recipes
 from training.fit.job import Job
 from training.fit.progress import Progress
 from training.fit.run import fit

@@ -36,9 +36,9 @@ from training.fit.data import Goals, Order, TokenRows
 from training.fit.features import Tokens
 from training.fit.networks import Network, Scale, TextBody, groups, new_head, thaw
 from training.fit.progress import Progress
+from training.fit.recipes import Recipe, TextRecipe, named
 from training.fit.stages import Stage
 from training.fit.trainer import BETAS, Task, train, uses_bf16
-from training.recipes import Recipe, TextRecipe, named
 
 CLASSES = 18
 VALIDATION_ROWS = 32

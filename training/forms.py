@@ -15,7 +15,8 @@ from unfold.widgets import (
 
 from classifier.models import Modality
 from classifier.registry import deployments
-from training import estimates, recipes, services
+from training import estimates, services
+from training.fit import recipes
 from training.models import Dataset, TrainingRun
 
 if TYPE_CHECKING:

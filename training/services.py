@@ -19,7 +19,7 @@ from training.tasks import ring_on_commit
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-    from training.recipes import Recipe
+    from training.fit.recipes import Recipe
 
 
 class Refused(Exception):
@@ -105,7 +105,7 @@ def request_automatic_training(
     modality: Modality, *, trigger: TrainingRun.Trigger, report: MonitoringReport | None = None
 ) -> TrainingRun:
     """Queue a run that no person asked for, as the settings say. Raises Refused as `request_training` does."""
-    from training import recipes
+    from training.fit import recipes
 
     parent = deployments.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
     recipe = recipes.default(modality)

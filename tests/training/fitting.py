@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from training.datasets.corpus import Row, write_corpus
 from training.fit.job import Job
 from training.fit.progress import Progress
+from training.fit.recipes import Recipe, named
 from training.fit.run import fit
-from training.recipes import Recipe, named
 
 WORDS = {
     "garden": ["rake", "planter", "hose", "hedge trimmer", "watering can"],

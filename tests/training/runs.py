@@ -10,8 +10,8 @@ from django.core.management import call_command
 from PIL import Image, ImageDraw
 
 from classifier.models import Category, Modality, ReferenceProduct
-from training import recipes
-from training.recipes import Recipe
+from training.fit import recipes
+from training.fit.recipes import Recipe
 
 # Made-up words of three categories that no pretrained model has seen.
 WORDS = {

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from training import estimates, recipes
+from training import estimates
+from training.fit import recipes
 from training.models import Dataset, TrainingRun
 
 pytestmark = pytest.mark.django_db

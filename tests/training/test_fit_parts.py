@@ -17,8 +17,8 @@ from training.fit.data import Order
 from training.fit.job import Job, Table, contested, read_tables, weigh
 from training.fit.networks import Given, Network, Scale, groups, matched_head, new_head
 from training.fit.progress import Progress
+from training.fit.recipes import NAMED, ImageRecipe, Recipe, TextRecipe, default, named, names
 from training.fit.stages import Stage
-from training.recipes import NAMED, ImageRecipe, Recipe, TextRecipe, default, named, names
 
 
 @pytest.mark.parametrize("key", NAMED)

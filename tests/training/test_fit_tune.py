@@ -9,8 +9,8 @@ from tests.training import fitting
 from training.fit import tune
 from training.fit.job import Job
 from training.fit.progress import FitError, Progress
+from training.fit.recipes import Recipe
 from training.fit.run import Fit
-from training.recipes import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from classifier.ml.encoders import Preprocess
 from classifier.ml.image_model import crop, to_rgb
 from training.fit.features import Floats, Tokens, images
 from training.fit.job import Table
-from training.recipes import ImageRecipe
+from training.fit.recipes import ImageRecipe
 
 Batch = dict[str, Tensor]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from classifier.ml import artifact
 from classifier.ml.encoders import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
 from classifier.ml.ngrams import Pool
+from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stages import replace_bytes, write_json
-from training.recipes import ImageRecipe, Recipe, TextRecipe
 
 # Singular values below this share of the largest are rounding errors of a sum of low-rank differences.
 NOISE = 1e-4

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from training.datasets.corpus import Corpus, CorpusError, concatenate, row_key
 from training.fit.progress import FitError
-from training.recipes import Modality, Recipe
+from training.fit.recipes import Modality, Recipe
 
 # The source of examples that sellers' accepted answers made: what a live model has not learnt yet.
 FEEDBACK = "feedback"

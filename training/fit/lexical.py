@@ -19,8 +19,8 @@ from training.fit import world
 from training.fit.features import texts
 from training.fit.job import Table
 from training.fit.progress import FitError, Progress
+from training.fit.recipes import TextRecipe
 from training.fit.stages import Stage, replace_bytes
-from training.recipes import TextRecipe
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from classifier.ml.encoders import Preprocess, build_head
 from training.fit.progress import FitError
-from training.recipes import Recipe
+from training.fit.recipes import Recipe
 
 LORA_MODULES = ("query", "key", "value", "dense", "q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2")
 LORA_LAYER = "lora_"

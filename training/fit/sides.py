@@ -18,8 +18,8 @@ from training.fit.features import Floats
 from training.fit.job import Job, Table
 from training.fit.networks import ImageBody, TextBody
 from training.fit.progress import Progress
+from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stages import Stage
-from training.recipes import ImageRecipe, Recipe, TextRecipe
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from training.fit import world
 from training.fit.data import Arranged, Order, PhotoRows, Rows
 from training.fit.networks import Network, groups
 from training.fit.progress import FitError, Progress
+from training.fit.recipes import ImageRecipe, Recipe
 from training.fit.stages import Stage, replace_bytes, write_json
-from training.recipes import ImageRecipe, Recipe
 
 LEARNT = "learnt.safetensors"
 COMPLETE = "complete"

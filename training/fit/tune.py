@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from training.fit import world
 from training.fit.job import Job
 from training.fit.progress import FitError
-from training.recipes import Choice, Recipe
+from training.fit.recipes import Choice, Recipe
 
 if TYPE_CHECKING:
     from training.fit.run import Fit

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from classifier.models import Modality, ModelVersion
 from classifier.registry import deployments
-from training import recipes, services
+from training import services
+from training.fit import recipes
 from training.models import Dataset, TrainingRun
 
 LOOK_SECONDS = 1.0

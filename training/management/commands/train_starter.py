@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from classifier.models import EnsembleRule, Modality
 from classifier.registry import artifact_store, deployments
 from classifier.services import STARTER, STARTER_FAMILIAR, load_categories
-from training import recipes
+from training.fit import recipes
 
 
 class Command(BaseCommand):
