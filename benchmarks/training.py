@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 
 from classifier.ml.encoders import load_text_backbone, pick_device
 from classifier.ml.text_model import join_text
-from training.fit.data import Goals, Order, TokenRows
+from training.fit.batches import Goals, Order, TokenRows
 from training.fit.features import Tokens
 from training.fit.networks import Network, Scale, TextBody, groups, new_head, thaw
 from training.fit.progress import Progress

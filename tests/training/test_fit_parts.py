@@ -12,8 +12,8 @@ from classifier.ml.encoders import load_fine_tuned
 from classifier.ml.ngrams import Lexical
 from tests.training import fitting
 from training.fit import export, lexical
+from training.fit.batches import Order
 from training.fit.calibrate import fit_pool, fit_temperature
-from training.fit.data import Order
 from training.fit.job import Job, Table, contested, read_tables, weigh
 from training.fit.networks import Given, Network, Scale, groups, matched_head, new_head
 from training.fit.progress import Progress

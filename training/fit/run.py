@@ -17,8 +17,8 @@ from classifier.ml.ngrams import Lexical
 from classifier.ml.text_model import TextModel
 from training.datasets.corpus import Corpus
 from training.fit import export, lexical, world
+from training.fit.batches import EmbeddingRows, Goals
 from training.fit.calibrate import fit_pool, fit_temperature
-from training.fit.data import EmbeddingRows, Goals
 from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
 from training.fit.networks import Given, Network, Scale, matched_head, new_head, plain_state, thaw, with_rows
 from training.fit.progress import FitError, Progress

@@ -13,7 +13,7 @@ from classifier.ml.encoders import load_image_backbone, load_text_backbone, pick
 from classifier.ml.image_model import ImageEncoder, ImageModel
 from classifier.ml.text_model import TextEncoder, TextModel
 from training.fit import features, world
-from training.fit.data import Goals, PhotoRows, Rows, TokenRows
+from training.fit.batches import Goals, PhotoRows, Rows, TokenRows
 from training.fit.features import Floats
 from training.fit.job import Job, Table
 from training.fit.networks import ImageBody, TextBody

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from training.fit import world
-from training.fit.data import Arranged, Order, PhotoRows, Rows
+from training.fit.batches import Arranged, Order, PhotoRows, Rows
 from training.fit.networks import Network, groups
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import ImageRecipe, Recipe
