@@ -20,10 +20,10 @@ from training.fit import export, lexical, world
 from training.fit.batches import EmbeddingRows, Goals
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
+from training.fit.modalities import Answers, ImageSide, Side, TextSide
 from training.fit.networks import Given, Network, Scale, matched_head, new_head, plain_state, thaw, with_rows
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import Recipe, TextRecipe
-from training.fit.sides import Answers, ImageSide, Side, TextSide
 from training.fit.stages import Stage, replace_bytes, write_json
 from training.fit.trainer import Task, Watcher, train
 
