@@ -23,7 +23,7 @@ def main(*, lends: bool = False) -> None:
     _end_with_the_runner()
     import torch
 
-    from training.fit import world
+    from training.fit import process_group
     from training.fit.job import Job
     from training.fit.progress import FitError, Progress
     from training.fit.run import Fit, fit
@@ -33,7 +33,7 @@ def main(*, lends: bool = False) -> None:
     torch.set_num_threads(max(len(os.sched_getaffinity(0)) // here, 1))
     progress = Progress(workdir)
     try:
-        world.join()
+        process_group.join()
         job = Job.read(workdir)
         if lends:
             tune(Fit(job, progress))
@@ -46,7 +46,7 @@ def main(*, lends: bool = False) -> None:
         sentence, permanent = _explain(error, workdir)
         progress.fail(sentence, permanent=permanent)
     else:
-        world.leave()
+        process_group.leave()
         return
     # The other processes may wait in a step that never comes: this one goes at once and torchrun ends them.
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from classifier.ml.image_model import ImageEncoder
 from classifier.ml.text_model import TextEncoder, join_text
-from training.fit import world
+from training.fit import process_group
 from training.fit.job import Table
 from training.fit.progress import FitError, Progress
 from training.fit.stages import Stage
@@ -70,7 +70,7 @@ def tokenize(table: Table, tokenizer: Any, max_tokens: int, stage: Stage, progre
     """Return the tokens of each row, cut to `max_tokens`, from the stage's files if they are there."""
     if stage.done is None:
         progress.stage(f"tokens of the {table.split} part", len(table))
-        if world.is_first_here():
+        if process_group.is_first_here():
             _write_tokens(table, tokenizer, max_tokens, stage.folder, progress)
         stage.finish({"rows": len(table)})
     return Tokens(
@@ -124,14 +124,14 @@ def _embed(
 ) -> Floats:
     path = stage.folder / "embeddings.npy"
     if stage.done is None:
-        mine = world.share(range(len(table)))
+        mine = process_group.share(range(len(table)))
         progress.stage(f"embeddings of the {table.split} part", len(mine))
         parts: list[Tensor] = []
         for part in steps(mine) if len(mine) else ():
             parts.append(part)
-            progress.step(sum(map(len, parts)), items=world.size())
-        shares = world.gather(torch.cat(parts).numpy() if parts else None)
-        if world.is_first_here():
+            progress.step(sum(map(len, parts)), items=process_group.size())
+        shares = process_group.gather(torch.cat(parts).numpy() if parts else None)
+        if process_group.is_first_here():
             np.save(path, np.concatenate([share for share in shares if share is not None]))
         stage.finish({"rows": len(table)})
     embeddings: Floats = np.load(path, mmap_mode="r")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from classifier.ml.ngrams import BLOCKS, Lexical, count, lexical_text
-from training.fit import world
+from training.fit import process_group
 from training.fit.features import texts
 from training.fit.job import Table
 from training.fit.progress import FitError, Progress
@@ -51,15 +51,15 @@ def fit(
         return stage.done
     facts: dict[str, Any] = {}
     content = b""
-    if world.is_first():
+    if process_group.is_first():
         work = stage.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         lexical, facts = _fit(tables, classes, recipe, work, progress, start)
         content = save(lexical.tensors())
         shutil.rmtree(work)
-    content = world.tell(content)
-    if world.is_first_here():
+    content = process_group.tell(content)
+    if process_group.is_first_here():
         replace_bytes(stage.folder / TABLE, content)
     return stage.finish(facts)
 

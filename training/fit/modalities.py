@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from classifier.ml.encoders import load_image_backbone, load_text_backbone, pick_device
 from classifier.ml.image_model import ImageEncoder, ImageModel
 from classifier.ml.text_model import TextEncoder, TextModel
-from training.fit import features, world
+from training.fit import features, process_group
 from training.fit.batches import Goals, PhotoRows, Rows, TokenRows
 from training.fit.features import Floats
 from training.fit.job import Job, Table
@@ -80,7 +80,7 @@ class TextSide:
 
     def answers(self, folder: Path, split: str) -> Answers:
         model, table = TextModel.load(folder), self.tables[split]
-        mine = world.share(range(len(table)))
+        mine = process_group.share(range(len(table)))
         encoder, lexical = [], []
         self.progress.stage(f"answers for the {split} part", len(mine))
         for start, end in _steps(mine, features.TEXTS_PER_STEP):
@@ -88,7 +88,7 @@ class TextSide:
             encoder.append(parts.encoder.cpu().numpy())
             if parts.lexical is not None:
                 lexical.append(parts.lexical.cpu().numpy())
-            self.progress.step(end - mine[0], items=world.size())
+            self.progress.step(end - mine[0], items=process_group.size())
         return Answers(_gathered(encoder), _gathered(lexical) if model.lexical else None)
 
     def _stage(self, name: str) -> Stage:
@@ -120,12 +120,12 @@ class ImageSide:
 
     def answers(self, folder: Path, split: str) -> Answers:
         model, table = ImageModel.load(folder), self.tables[split]
-        mine = world.share(range(len(table)))
+        mine = process_group.share(range(len(table)))
         logits = []
         self.progress.stage(f"answers for the {split} part", len(mine))
         for start, end in _steps(mine, features.IMAGES_PER_STEP):
             logits.append(model.parts(features.images(table, range(start, end)))[0].cpu().numpy())
-            self.progress.step(end - mine[0], items=world.size())
+            self.progress.step(end - mine[0], items=process_group.size())
         return Answers(_gathered(logits), None)
 
 
@@ -135,7 +135,7 @@ def _steps(rows: Any, step: int) -> Iterator[tuple[int, int]]:
 
 
 def _gathered(parts: list[Any]) -> Tensor:
-    shares = world.gather(np.concatenate(parts) if parts else None)
+    shares = process_group.gather(np.concatenate(parts) if parts else None)
     return torch.from_numpy(np.concatenate([share for share in shares if share is not None]))
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from training.fit import world
+from training.fit import process_group
 
 SECONDS = 1.0
 
@@ -68,6 +68,6 @@ class Progress:
         return {"rate": round(rate * items, 2), "eta": round(max(self.total - step, 0) / rate, 1)}
 
     def _write(self, line: dict[str, Any], *, anyone: bool = False) -> None:
-        if world.is_first() or anyone:
+        if process_group.is_first() or anyone:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -16,7 +16,7 @@ from classifier.ml.image_model import ImageModel
 from classifier.ml.ngrams import Lexical
 from classifier.ml.text_model import TextModel
 from training.datasets.corpus import Corpus
-from training.fit import export, lexical, world
+from training.fit import export, lexical, process_group
 from training.fit.batches import EmbeddingRows, Goals
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
@@ -55,7 +55,7 @@ class Fit:
         unlearnt = [label for label in job.labels if label not in self.learnt]
         if unlearnt and model is None:
             raise FitError(f"No product teaches {', '.join(unlearnt)}, and the live model has another backbone.")
-        if job.replay is not None and len(set(world.gather(Corpus(job.replay).checksum))) > 1:
+        if job.replay is not None and len(set(process_group.gather(Corpus(job.replay).checksum))) > 1:
             raise FitError("The machines would replay different products. Start the run again.")
         if model is not None and job.start is not None:
             tensors = read_tensors(job.start)
@@ -129,7 +129,7 @@ class Fit:
         network, _facts = self.learn(recipe, stages)
         encoder = getattr(network.body, "encoder", self.side.encoder)
         folder = self.job.workdir / ARTIFACT
-        if world.is_first():
+        if process_group.is_first():
             shutil.rmtree(folder, ignore_errors=True)
             export.write(
                 folder,
@@ -143,14 +143,14 @@ class Fit:
         validation = self.side.answers(folder, "validation")
         self._calibrate(folder, validation)
         test = self.side.answers(folder, "test")
-        if world.is_first():
+        if process_group.is_first():
             for split, answers in (("validation", validation), ("test", test)):
                 write_answers(self.job.workdir / f"{split}.npz", self.tables[split], answers, folder)
-        world.wait()
+        process_group.wait()
 
     def _calibrate(self, folder: Path, answers: Answers) -> None:
         """Fit the pool and the temperature on the validation part and put them into the artifact."""
-        if world.is_first():
+        if process_group.is_first():
             table = self.tables["validation"]
             targets = torch.from_numpy(table.targets)
             weights = torch.from_numpy(table.weights * contested(table)).double()
@@ -163,17 +163,19 @@ class Fit:
             temperature = fit_temperature(logits, targets, weights)
             self.progress.say(f"Temperature: {temperature:.3f}")
             export.calibrate(folder, temperature=temperature, pool=pool)
-        world.wait()
+        process_group.wait()
 
     def _spread(self, folder: Path) -> None:
         """Give the other machines the artifact that the first process wrote."""
         names = (CONFIG, WEIGHTS)
-        contents = world.tell([(folder / name).read_bytes() if world.is_first() else b"" for name in names])
-        if world.is_first_here() and not world.is_first():
+        contents = process_group.tell(
+            [(folder / name).read_bytes() if process_group.is_first() else b"" for name in names]
+        )
+        if process_group.is_first_here() and not process_group.is_first():
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in zip(names, contents, strict=True):
                 replace_bytes(folder / name, content)
-        world.wait()
+        process_group.wait()
 
     def _check_heads(self, recipe: Recipe) -> None:
         """Raise FitError unless rows of the live model's head can stand in the new one: neither has a hidden layer."""
@@ -237,7 +239,7 @@ def fit(job: Job, progress: Progress) -> None:
         return
     work = Fit(job, progress)
     recipe = tune(work) if job.trials else job.recipe
-    if world.is_first():
+    if process_group.is_first():
         write_json(job.workdir / "recipe.json", recipe.to_json())
     work.finish(recipe)
     done.finish({"recipe": recipe.to_json()})

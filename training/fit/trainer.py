@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from training.fit import world
+from training.fit import process_group
 from training.fit.batches import Arranged, Order, PhotoRows, Rows
 from training.fit.networks import Network, groups
 from training.fit.progress import FitError, Progress
@@ -72,11 +72,11 @@ def train(task: Task, stage: Stage, progress: Progress, watcher: Watcher | None 
     """
     if stage.done is None:
         facts = _train(task, stage.folder, progress, watcher)
-        if world.is_first_here():
+        if process_group.is_first_here():
             state = {name: value.detach().cpu().contiguous() for name, value in task.network.state_dict().items()}
             replace_bytes(stage.folder / LEARNT, save(state))
         facts = stage.finish(facts)
-        if world.is_first_here():
+        if process_group.is_first_here():
             for checkpoint in stage.folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)
     else:
@@ -95,7 +95,7 @@ def _train(task: Task, folder: Path, progress: Progress, watcher: Watcher | None
             trainer.train(resume_from_checkpoint=last_checkpoint(folder))
             return trainer.facts()
         except torch.OutOfMemoryError:
-            if math.ceil(task.batch_size / world.size() / parts) <= 1:
+            if math.ceil(task.batch_size / process_group.size() / parts) <= 1:
                 raise FitError(
                     f"One row at a time is too much for the GPU's memory in stage {task.name}: choose a smaller "
                     "backbone or the recipe head."
@@ -103,7 +103,7 @@ def _train(task: Task, folder: Path, progress: Progress, watcher: Watcher | None
             parts *= 2
             write_json(folder / MEMORY, {"parts": parts})
             progress.say(f"Too little GPU memory: going on with each batch in {parts} parts.")
-            if world.size() > 1:
+            if process_group.size() > 1:
                 # The others wait in the middle of a step: all begin again, from the last checkpoint.
                 raise FitError("Too little GPU memory: trying again with smaller batches.", permanent=False) from None
             trainer.free()
@@ -116,7 +116,7 @@ def _parts(task: Task, folder: Path) -> int:
         found = int(json.loads((folder / MEMORY).read_text())["parts"])
     except (OSError, KeyError, TypeError, ValueError):
         found = task.recipe.accumulation if task.joint else 1
-    return max(world.gather(found))
+    return max(process_group.gather(found))
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -125,10 +125,10 @@ def last_checkpoint(folder: Path) -> str | None:
     for path in folder.glob("checkpoint-*"):
         if (path / COMPLETE).is_file():
             steps.add(int(path.name.rpartition("-")[2]))
-        elif world.is_first_here():
+        elif process_group.is_first_here():
             shutil.rmtree(path, ignore_errors=True)
-    common = set.intersection(*world.gather(steps))
-    world.wait()
+    common = set.intersection(*process_group.gather(steps))
+    process_group.wait()
     return str(folder / f"checkpoint-{max(common)}") if common else None
 
 
@@ -145,7 +145,7 @@ def uses_bf16(recipe: Recipe) -> bool:
 def _arguments(task: Task, folder: Path, parts: int) -> TrainingArguments:
     recipe, on_gpu = task.recipe, torch.cuda.is_available()
     workers = _workers() if isinstance(task.train, PhotoRows) else 0
-    share = math.ceil(task.batch_size / world.size() / parts)
+    share = math.ceil(task.batch_size / process_group.size() / parts)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=task.epochs,
@@ -174,7 +174,7 @@ def _arguments(task: Task, folder: Path, parts: int) -> TrainingArguments:
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
-        ddp_timeout=int(world.PATIENCE.total_seconds()),
+        ddp_timeout=int(process_group.PATIENCE.total_seconds()),
         seed=recipe.seed,
         use_cpu=not on_gpu,
         disable_tqdm=True,
@@ -326,8 +326,8 @@ class _Follow(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Every process has written its part when the mark is made.
-        world.wait()
-        if world.is_first_here():
+        process_group.wait()
+        if process_group.is_first_here():
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from training.fit import world
+from training.fit import process_group
 from training.fit.job import Job
 from training.fit.progress import FitError
 from training.fit.recipes import Choice, Recipe
@@ -28,15 +28,15 @@ WARM_UP = 4  # trials that are never stopped early
 def tune(fit: "Fit") -> Recipe:
     """Return the best variation of the job's recipe. Raises FitError when no trial came to an end."""
     job = fit.job
-    study = open_study(job) if world.is_first() else None
+    study = open_study(job) if process_group.is_first() else None
     while True:
         trial = _next(study, job) if study else None
-        number, recipe = world.tell((trial.number, vary(job.recipe, trial)) if trial else (-1, None))
+        number, recipe = process_group.tell((trial.number, vary(job.recipe, trial)) if trial else (-1, None))
         if recipe is None:
             break
         _try(fit, study, trial, number, recipe)
     best = vary(job.recipe, study.best_trial) if study and _finished(study, complete=True) else None
-    best = world.tell(best)
+    best = process_group.tell(best)
     if best is None:
         raise FitError("No tuning trial came to an end.")
     fit.progress.say(f"Best of {job.trials} trials: " + _changes(job.recipe, best))
@@ -98,7 +98,7 @@ def _try(fit: "Fit", study: Study | None, trial: Trial | None, number: int, reci
         if trial is not None:
             trial.report(loss, epoch)
             stops = trial.should_prune()
-        if world.tell(stops):
+        if process_group.tell(stops):
             raise optuna.TrialPruned
 
     state, loss = TrialState.COMPLETE, None
@@ -116,7 +116,7 @@ def _try(fit: "Fit", study: Study | None, trial: Trial | None, number: int, reci
         study.tell(trial, loss, state=state, skip_if_finished=True)
         if state == TrialState.FAIL and _failed(study) > fit.job.trials:
             raise FitError("Most tuning trials failed; the log says why.")
-    if world.is_first_here():
+    if process_group.is_first_here():
         shutil.rmtree(folder, ignore_errors=True)
 
 
