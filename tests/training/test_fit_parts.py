@@ -11,7 +11,7 @@ from torch import nn
 from classifier.ml.encoders import load_fine_tuned
 from classifier.ml.ngrams import Lexical
 from tests.training import fitting
-from training.fit import export, lexical
+from training.fit import export, ngrams
 from training.fit.batches import Order
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.job import Job, Table, contested, read_tables, weigh
@@ -226,8 +226,8 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
     tables = read_tables(Job.read(work))
     stage = Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
-    lexical.fit(tables, 3, recipe, stage, Progress(work))
-    part = Lexical.read(lexical.read(stage, 3), 3, torch.device("cpu"))
+    ngrams.fit(tables, 3, recipe, stage, Progress(work))
+    part = Lexical.read(ngrams.read(stage, 3), 3, torch.device("cpu"))
     assert part is not None
     data = {split: tables[split].data for split in ("train", "test")}
     counts = {
@@ -245,9 +245,9 @@ def test_the_lexical_part_is_cut_to_the_rows_it_may_have(tmp_path: Path) -> None
     work = fitting.write_job(tmp_path / "work", fitting.corpus(tmp_path / "corpus"), recipe)
     tables, stage = read_tables(Job.read(work)), Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
-    facts = lexical.fit(tables, 3, recipe, stage, Progress(work))
+    facts = ngrams.fit(tables, 3, recipe, stage, Progress(work))
     assert facts["rows"] == 100
-    assert lexical.read(stage, 3)["lexical.weights"].shape == (100, 3)
+    assert ngrams.read(stage, 3)["lexical.weights"].shape == (100, 3)
     assert facts["validation_loss"] < np.log(3)
 
 

@@ -16,7 +16,7 @@ from classifier.ml.image_model import ImageModel
 from classifier.ml.ngrams import Lexical
 from classifier.ml.text_model import TextModel
 from training.datasets.corpus import Corpus
-from training.fit import export, lexical, process_group
+from training.fit import export, ngrams, process_group
 from training.fit.batches import EmbeddingRows, Goals
 from training.fit.calibrate import fit_pool, fit_temperature
 from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
@@ -124,8 +124,8 @@ class Fit:
         lexical_tensors: dict[str, Tensor] = {}
         if isinstance(recipe, TextRecipe) and recipe.lexical:
             lexical_stage = self._stage(stages / "lexical", recipe)
-            lexical.fit(self.tables, len(self.job.labels), recipe, lexical_stage, self.progress, self._lexical_start())
-            lexical_tensors = lexical.read(lexical_stage, len(self.job.labels))
+            ngrams.fit(self.tables, len(self.job.labels), recipe, lexical_stage, self.progress, self._lexical_start())
+            lexical_tensors = ngrams.read(lexical_stage, len(self.job.labels))
         network, _facts = self.learn(recipe, stages)
         encoder = getattr(network.body, "encoder", self.side.encoder)
         folder = self.job.workdir / ARTIFACT
@@ -198,7 +198,7 @@ class Fit:
         """Return the lexical part to go on from, its columns in the order of the job's labels."""
         if self.start is None or self.start.lexical is None:
             return None
-        return lexical.relabelled(self.start.lexical, self.start.labels, self.job.labels)
+        return ngrams.relabelled(self.start.lexical, self.start.labels, self.job.labels)
 
     def _goals(self, split: str, recipe: Recipe) -> Goals:
         table = self.tables[split]
