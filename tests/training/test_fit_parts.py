@@ -13,7 +13,7 @@ from classifier.ml.ngrams import Lexical
 from tests.training import fitting
 from training.fit import export, ngrams
 from training.fit.batches import Order
-from training.fit.calibrate import fit_pool, fit_temperature
+from training.fit.calibration import fit_pool, fit_temperature
 from training.fit.job import Job, Table, contested, read_tables, weigh
 from training.fit.networks import Given, Network, Scale, groups, matched_head, new_head
 from training.fit.progress import Progress

@@ -18,7 +18,7 @@ from classifier.ml.text_model import TextModel
 from training.datasets.corpus import Corpus
 from training.fit import export, ngrams, process_group
 from training.fit.batches import EmbeddingRows, Goals
-from training.fit.calibrate import fit_pool, fit_temperature
+from training.fit.calibration import fit_pool, fit_temperature
 from training.fit.job import FEEDBACK, Job, Table, contested, read_tables, weigh
 from training.fit.modalities import Answers, ImageSide, Side, TextSide
 from training.fit.networks import Given, Network, Scale, matched_head, new_head, plain_state, thaw, with_rows
