@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from tests.training import fitting
-from training.fit import tune
+from training.fit import tuning
 from training.fit.job import Job
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import Recipe
@@ -27,7 +27,7 @@ def test_tuning_tries_the_recipe_itself_first_and_fits_the_best(corpus: Path, tm
     best = Recipe.from_json(json.loads((tmp_path / "recipe.json").read_text()))
     assert json.loads((tmp_path / "artifact" / "config.json").read_text())["recipe"] == best.to_json()
     assert not list((tmp_path / "trials").iterdir())
-    study = tune.open_study(Job.read(tmp_path))
+    study = tuning.open_study(Job.read(tmp_path))
     assert len(study.trials) == 3
     assert study.best_value <= study.trials[0].value  # type: ignore[operator]
 
@@ -35,9 +35,9 @@ def test_tuning_tries_the_recipe_itself_first_and_fits_the_best(corpus: Path, tm
 def test_a_second_fit_joins_the_study_and_counts_what_the_first_one_tried(corpus: Path, tmp_path: Path) -> None:
     recipe = fitting.recipe("text", "head", lexical=False)
     work = fitting.write_job(tmp_path, corpus, recipe, trials=2)
-    first = tune.tune(Fit(Job.read(work), Progress(work)))
+    first = tuning.tune(Fit(Job.read(work), Progress(work)))
     (work / "progress.jsonl").unlink()
-    assert tune.tune(Fit(Job.read(work), Progress(work))) == first
+    assert tuning.tune(Fit(Job.read(work), Progress(work))) == first
     told = [line["log"] for line in fitting.lines(work) if "log" in line]
     assert not any(line.startswith("Trial") for line in told)
 
@@ -48,8 +48,8 @@ def test_a_trial_that_falls_behind_is_stopped(corpus: Path, tmp_path: Path, monk
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
     recipe = fitting.recipe("text", "head", lexical=False)
     work = fitting.write_job(tmp_path, corpus, recipe, trials=2)
-    tune.tune(Fit(Job.read(work), Progress(work)))
-    states = [trial.state.name for trial in tune.open_study(Job.read(work)).trials]
+    tuning.tune(Fit(Job.read(work), Progress(work)))
+    states = [trial.state.name for trial in tuning.open_study(Job.read(work)).trials]
     assert states == ["COMPLETE", "PRUNED"]
 
 
@@ -57,7 +57,7 @@ def test_a_study_whose_storage_is_away_is_said_so(corpus: Path, tmp_path: Path) 
     url = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
     work = fitting.write_job(tmp_path, corpus, fitting.recipe("text", "head"), trials=1, storage=url)
     with pytest.raises(FitError, match="study cannot be opened") as refused:
-        tune.open_study(Job.read(work))
+        tuning.open_study(Job.read(work))
     assert not refused.value.permanent
 
 
@@ -74,9 +74,9 @@ def test_a_study_may_lie_in_aisle_s_own_database(corpus: Path, tmp_path: Path) -
         cursor.execute("CREATE SCHEMA IF NOT EXISTS optuna_test")
     try:
         work = fitting.write_job(tmp_path, corpus, fitting.recipe("text", "head"), trials=2, storage=url, study="mine")
-        study = tune.open_study(Job.read(work))
+        study = tuning.open_study(Job.read(work))
         study.tell(study.ask(), 1.0)
-        again = tune.open_study(Job.read(work))
+        again = tuning.open_study(Job.read(work))
         assert [trial.value for trial in again.trials] == [1.0]
         optuna.delete_study(study_name="mine", storage=again._storage)
     finally:

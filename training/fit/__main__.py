@@ -27,7 +27,7 @@ def main(*, lends: bool = False) -> None:
     from training.fit.job import Job
     from training.fit.progress import FitError, Progress
     from training.fit.run import Fit, fit
-    from training.fit.tune import tune
+    from training.fit.tuning import tune
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(max(len(os.sched_getaffinity(0)) // here, 1))

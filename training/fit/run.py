@@ -232,7 +232,7 @@ class Fit:
 
 def fit(job: Job, progress: Progress) -> None:
     """Do the job. Raises FitError, in words, when no model comes of it."""
-    from training.fit.tune import tune
+    from training.fit.tuning import tune
 
     done = Stage(job.workdir / "stages" / "all", job.fingerprint(job.recipe.to_json(), job.trials, job.study))
     if done.done is not None:

@@ -1,7 +1,7 @@
 """Tuning: Optuna varies a recipe within its stated ranges and stops variations that fall behind.
 
 Several fits may share one study: each takes trials until it holds as many finished ones as the job asks for.
-`python -m training.fit.tune WORKDIR` lends a further process: it takes trials and writes no model.
+`python -m training.fit.tuning WORKDIR` lends a further process: it takes trials and writes no model.
 """
 
 import shutil
