@@ -118,7 +118,7 @@ def yardstick(corpus: Any) -> dict[str, float]:
     import numpy as np
     from yardstick import predict
 
-    from training.evaluate import measure
+    from training.acceptance.metrics import measure
 
     labels = {label: number for number, label in enumerate(corpus.labels)}
 

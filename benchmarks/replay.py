@@ -90,9 +90,9 @@ def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     """Return the version's figures on each source's test products."""
     import numpy as np
 
+    from training.acceptance.metrics import measure
     from training.answers import answers
     from training.datasets.corpus import row_key
-    from training.evaluate import measure
 
     rows = corpus.split("test", columns=["source", "id", "label"], with_text=True)
     numbers = {label: number for number, label in enumerate(corpus.labels)}

@@ -114,11 +114,11 @@ def targets(labels: Any, corpus: Any) -> Any:
 
 
 def by_source(said: Any, rows: list[dict[str, str]], corpus: Any) -> dict[str, Any]:
-    from training import evaluate
+    from training.acceptance import metrics
 
     wanted = targets([row["label"] for row in rows], corpus)
-    figures: dict[str, Any] = evaluate.measure_by(said, wanted, [row["source"] for row in rows])
-    return figures | {POOLED: evaluate.measure(said, wanted)}
+    figures: dict[str, Any] = metrics.measure_by(said, wanted, [row["source"] for row in rows])
+    return figures | {POOLED: metrics.measure(said, wanted)}
 
 
 def table(sets: dict[str, Any]) -> str:

@@ -10,8 +10,8 @@ from PIL import Image
 from classifier.ml.ensemble import align
 from classifier.models import Modality, ModelVersion
 from classifier.registry import model_cache
+from training.acceptance.metrics import Probabilities
 from training.datasets.corpus import row_key
-from training.evaluate import Probabilities
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from training.evaluate import BINS, COLUMNS, table
+from training.acceptance.metrics import BINS, COLUMNS, table
 
 THIN = 200  # training products below which a category's figures say little
 

@@ -14,7 +14,7 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
 from training import proof, reference_set
-from training.evaluate import Probabilities, Targets, ranks
+from training.acceptance.metrics import Probabilities, Targets, ranks
 from training.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from classifier.ml.artifact import ArtifactError
 from classifier.ml.encoders import pick_device
 from classifier.models import Modality, ModelVersion
 from training import answers as corpus_answers
-from training.card import model_card
-from training.evaluate import (
+from training.acceptance.metrics import (
     BINS,
     Probabilities,
     Targets,
@@ -27,6 +26,7 @@ from training.evaluate import (
     measure_classes,
     reliability,
 )
+from training.card import model_card
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus

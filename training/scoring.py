@@ -17,8 +17,8 @@ from classifier.models import Category, Prediction
 from classifier.serving.batch import answer_now
 from classifier.serving.inference import Answer, Question
 from common.tables.product_files import ProductFile, RowError, SourceRow
+from training.acceptance.metrics import Metrics, measure
 from training.datasets.importing import Categories, small_copy
-from training.evaluate import Metrics, measure
 
 ROWS_AT_ONCE = 64
 FIGURES = ("accuracy", "top5", "macro_f1", "log_loss", "ece")

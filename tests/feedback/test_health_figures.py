@@ -47,7 +47,7 @@ def test_figures_are_those_of_the_rows() -> None:
 
 
 def test_calibration_is_that_of_training() -> None:
-    from training.evaluate import calibration_error, reliability
+    from training.acceptance.metrics import calibration_error, reliability
 
     probabilities, targets = forecasts(500)
     training = probabilities.astype(np.float32), targets

@@ -21,7 +21,7 @@ from portal.celery import app as celery_app
 from portal.models import User
 from tests.classifier.test_registry import serving, variant_of
 from training import tasks
-from training.evaluate import confusion, measure, measure_classes, reliability
+from training.acceptance.metrics import confusion, measure, measure_classes, reliability
 
 
 @pytest.fixture

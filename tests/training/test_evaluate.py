@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 
 from classifier.evaluation.paired_tests import mcnemar, paired_bootstrap
-from training.evaluate import (
+from training.acceptance.metrics import (
     Probabilities,
     Targets,
     calibration_error,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training import fitting
 from tests.training.processes import start
-from training.evaluate import log_loss
+from training.acceptance.metrics import log_loss
 
 
 @pytest.fixture(scope="module")

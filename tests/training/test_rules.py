@@ -3,8 +3,8 @@ import pytest
 
 from classifier.ml.ensemble import combine
 from classifier.models import EnsembleRule, ModelVersion
+from training.acceptance.metrics import Probabilities, Targets, log_loss
 from training.datasets.corpus import Corpus
-from training.evaluate import Probabilities, Targets, log_loss
 from training.rules import fit_missing, fit_rules
 
 LABELS = [f"category-{column}" for column in range(6)]
