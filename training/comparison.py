@@ -14,8 +14,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
 from training import proof, reference_set
+from training.acceptance.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 from training.acceptance.metrics import Probabilities, Targets, ranks
-from training.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus

@@ -25,9 +25,9 @@ from classifier.models import Category, Decision, Familiar, Modality, ModelVersi
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
 from training import comparison, equivalence, familiarity, proof, reference_set, rules
+from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
-from training.gate import Limits, Verdict, decide
 from training.models import Dataset, TrainingRun
 from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
 from training.services import code_version, work_folder

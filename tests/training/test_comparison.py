@@ -8,7 +8,7 @@ from classifier.models import Category, ModelVersion, ReferenceAnswer, Reference
 from classifier.registry import deployments
 from common.object_storage import StorageDown
 from training import comparison, proof, reference_set
-from training.gate import ReferenceComparison
+from training.acceptance.gate import ReferenceComparison
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ from classifier.evaluation.category_coverage import Coverage
 from classifier.evaluation.paired_tests import Scored, compare
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
-from training.gate import Limits, ReferenceComparison, TestComparison, Verdict, decide
+from training.acceptance.gate import Limits, ReferenceComparison, TestComparison, Verdict, decide
 
 SIZE = 2_000
 ALL = Coverage(offered=18)
