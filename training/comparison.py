@@ -13,7 +13,8 @@ from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
-from training import proof, reference_set
+from training import reference_set
+from training.acceptance import test_evaluation
 from training.acceptance.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 from training.acceptance.metrics import Probabilities, Targets, ranks
 
@@ -32,7 +33,7 @@ def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "proof.Fitted") ->
 
     Raises StorageDown, after which the run is tried again.
     """
-    theirs = proof.answers(champion, corpus, fitted)
+    theirs = test_evaluation.answers(champion, corpus, fitted)
     if theirs is None:
         return None
     targets = fitted.test.targets
@@ -53,7 +54,7 @@ def on_reference(
     `learnt` are the labels that the new data has. The champion answers now, so that both see the same products under
     the same categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
     """
-    candidates = reference_set.answers(proof.load(fitted), champion.modality, products, progress)
+    candidates = reference_set.answers(test_evaluation.load(fitted), champion.modality, products, progress)
     try:
         champions = reference_set.measure(champion, products, progress)
     except ArtifactError as error:

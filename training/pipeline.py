@@ -24,7 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import comparison, equivalence, familiarity, proof, reference_set, rules
+from training import comparison, equivalence, familiarity, reference_set, rules
+from training.acceptance import test_evaluation
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
@@ -105,14 +106,14 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
     write_job(run, watch.folder, corpus, labels)
     fit(watch)
     watch.stage(_("Measuring on the test part"))
-    fitted = proof.read(watch.folder, run.modality)
+    fitted = test_evaluation.read(watch.folder, run.modality)
     champion = deployments.champion(run.modality)
-    metrics, card = proof.prove(fitted, corpus)
+    metrics, card = test_evaluation.prove(fitted, corpus)
     verdict, answers = _judge(watch, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
-    proof.seal(fitted, metrics, card)
+    test_evaluation.seal(fitted, metrics, card)
     version = deployments.register(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
