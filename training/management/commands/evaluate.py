@@ -11,8 +11,8 @@ from tqdm import tqdm
 from classifier.registry import deployments
 from classifier.serving.inference import OUTAGES
 from common.tables.product_files import ProductFile, SourceError
+from training.acceptance.live_evaluation import FIGURES, Scores, score
 from training.datasets.importing import Categories
-from training.scoring import FIGURES, Scores, score
 
 
 class Command(BaseCommand):
