@@ -90,8 +90,8 @@ def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     """Return the version's figures on each source's test products."""
     import numpy as np
 
+    from training.acceptance.batch_inference import answers
     from training.acceptance.metrics import measure
-    from training.answers import answers
     from training.datasets.corpus import row_key
 
     rows = corpus.split("test", columns=["source", "id", "label"], with_text=True)

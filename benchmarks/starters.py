@@ -66,7 +66,7 @@ def starters(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
     from classifier.ml import ensemble
     from classifier.registry import deployments, ensemble_rules
-    from training.answers import answers
+    from training.acceptance.batch_inference import answers
 
     versions = {modality: deployments.champion(modality) for modality in ("text", "image")}
 

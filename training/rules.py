@@ -13,8 +13,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.registry import deployments, ensemble_rules, model_cache
+from training.acceptance.batch_inference import answers, rows_with_both
 from training.acceptance.metrics import Metrics, Probabilities, Targets, losses, measure
-from training.answers import answers, rows_with_both
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus

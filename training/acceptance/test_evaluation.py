@@ -14,7 +14,7 @@ from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.encoders import pick_device
 from classifier.models import Modality, ModelVersion
-from training import answers as corpus_answers
+from training.acceptance import batch_inference as corpus_answers
 from training.acceptance.metrics import (
     BINS,
     Probabilities,
