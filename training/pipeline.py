@@ -24,8 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import comparison, equivalence, familiarity, reference_set, rules
-from training.acceptance import test_evaluation
+from training import equivalence, familiarity, reference_set, rules
+from training.acceptance import comparison, test_evaluation
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus

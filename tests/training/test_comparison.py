@@ -7,8 +7,8 @@ import pytest
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
 from common.object_storage import StorageDown
-from training import comparison, reference_set
-from training.acceptance import test_evaluation
+from training import reference_set
+from training.acceptance import comparison, test_evaluation
 from training.acceptance.gate import ReferenceComparison
 
 pytestmark = pytest.mark.django_db
