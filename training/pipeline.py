@@ -24,8 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import equivalence, familiarity, reference_set, rules
-from training.acceptance import comparison, test_evaluation
+from training import equivalence, familiarity, reference_set
+from training.acceptance import comparison, ensemble_fitting, test_evaluation
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
@@ -168,7 +168,7 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     _compare_engines(watch, version, corpus)
     _learn_unusual(watch, version, corpus)
     watch.stage(_("Fitting the ensemble rule"))
-    rules.fit_missing(version, corpus)
+    ensemble_fitting.fit_missing(version, corpus)
     champion = deployments.champion(run.modality)
     if champion == version:
         if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt

@@ -50,7 +50,7 @@ def answer_reports() -> None:
 @shared_task(acks_late=False)
 def fit_rules() -> None:
     """Fit the ensemble rules that a deployment or a roll-back by hand left open, on the latest dataset."""
-    from training import rules
+    from training.acceptance import ensemble_fitting
     from training.datasets import snapshots
 
     dataset = Dataset.objects.first()
@@ -59,7 +59,7 @@ def fit_rules() -> None:
     for text, image in deployments.pairs_without_rule():
         # Tried once a dataset: what lacks the products for a rule would lack them again in a minute.
         if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
-            rules.fit_missing(text, snapshots.fetch(dataset))
+            ensemble_fitting.fit_missing(text, snapshots.fetch(dataset))
 
 
 @shared_task(acks_late=False)

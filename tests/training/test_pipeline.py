@@ -19,7 +19,8 @@ from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
-from training import equivalence, pipeline, rules, runner, services
+from training import equivalence, pipeline, runner, services
+from training.acceptance import ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
 
@@ -53,7 +54,7 @@ def work(run: TrainingRun) -> TrainingRun:
 def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_a_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "LEAST_ROWS", 5)
+    monkeypatch.setattr(ensemble_fitting, "LEAST_ROWS", 5)
     import_folder(write_products(tmp_path / "shop", count=240, photos=90))
     champion = deployments.champion(Modality.TEXT)
     runs = [work(services.request_training(modality=modality, recipe=quick(modality))) for modality in Modality]
@@ -176,13 +177,13 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
     products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick())
-    fit_missing = rules.fit_missing
-    monkeypatch.setattr(rules, "fit_missing", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
+    fit_missing = ensemble_fitting.fit_missing
+    monkeypatch.setattr(ensemble_fitting, "fit_missing", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
     interrupted = work(run)
     assert interrupted.state == TrainingRun.State.QUEUED
     assert interrupted.version is not None
     assert interrupted.due_at > timezone.now()  # it rests first
-    monkeypatch.setattr(rules, "fit_missing", fit_missing)
+    monkeypatch.setattr(ensemble_fitting, "fit_missing", fit_missing)
     again = work(run)
     assert again.state == TrainingRun.State.DEPLOYED, again.log
     assert again.version == interrupted.version == deployments.champion(Modality.TEXT)
@@ -195,13 +196,13 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
 ) -> None:
     first = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
     assert first.version is not None
-    fit_missing = rules.fit_missing
+    fit_missing = ensemble_fitting.fit_missing
 
     def meanwhile(*arguments: object) -> object:
         deployments.deploy(first.version)  # type: ignore[arg-type]
         return fit_missing(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rules, "fit_missing", meanwhile)
+    monkeypatch.setattr(ensemble_fitting, "fit_missing", meanwhile)
     second = work(services.request_training(modality=Modality.TEXT, recipe=quick(seed=5)))
     assert second.state == TrainingRun.State.REGISTERED, second.log
     assert "deployed meanwhile" in second.message

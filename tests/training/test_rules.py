@@ -3,9 +3,9 @@ import pytest
 
 from classifier.ml.ensemble import combine
 from classifier.models import EnsembleRule, ModelVersion
+from training.acceptance.ensemble_fitting import fit_missing, fit_rules
 from training.acceptance.metrics import Probabilities, Targets, log_loss
 from training.datasets.corpus import Corpus
-from training.rules import fit_missing, fit_rules
 
 LABELS = [f"category-{column}" for column in range(6)]
 
@@ -109,7 +109,7 @@ def test_a_class_that_one_model_does_not_know_stops_nothing() -> None:
 
 
 def test_a_pair_without_a_rule_gets_one_once(db: None, small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.rules.LEAST_ROWS", 6)
+    monkeypatch.setattr("training.acceptance.ensemble_fitting.LEAST_ROWS", 6)
     EnsembleRule.objects.all().delete()
     text = ModelVersion.objects.get(modality="text")
     (rule,) = fit_missing(text, small_corpus)
