@@ -24,8 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import equivalence, familiarity, reference_set
-from training.acceptance import comparison, ensemble_fitting, test_evaluation
+from training import familiarity, reference_set
+from training.acceptance import comparison, engine_agreement, ensemble_fitting, test_evaluation
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
@@ -192,7 +192,7 @@ def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> N
     """Keep with the version how this machine's engines answer its held-back products: workers go by it."""
     if version.engines:  # an earlier attempt
         return
-    least = equivalence.LEAST_ROWS
+    least = engine_agreement.LEAST_ROWS
     if (count := labelled_products.count_in_corpus(corpus, version.modality)) < least:
         watch.say(
             _("Engines are not compared: it takes %(least)d held-back products, and there are %(count)d.")
@@ -201,13 +201,13 @@ def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> N
         return
     watch.stage(_("Comparing engines"), 0, least)
     products = labelled_products.sample(labelled_products.in_corpus(corpus, version.modality), 2 * least)
-    found = equivalence.compare(
+    found = engine_agreement.compare(
         version, products, least=least, progress=lambda rows: watch.count(watch.progress["step"] + rows, least)
     )
     for name, check in found.items():
         watch.say(f"{name}: {check}")
         if check.n >= least:
-            equivalence.record(version, name, check)
+            engine_agreement.record(version, name, check)
     version.refresh_from_db(fields=["engines"])
 
 

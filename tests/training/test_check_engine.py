@@ -8,8 +8,8 @@ from django.core.management import CommandError, call_command
 from classifier.models import ModelVersion, Variant
 from tests.conftest import picture
 from tests.training.products import take_in, write_table
-from training import equivalence
-from training.equivalence import Check
+from training.acceptance import engine_agreement
+from training.acceptance.engine_agreement import Check
 from training.models import Example
 
 ROWS = [
@@ -54,7 +54,7 @@ def test_too_few_products_prove_nothing_and_are_not_kept(
     call_command("check_engine", of("text").name, "--data", str(folder))
     assert "needs 2,000 products" in capsys.readouterr().out
     assert of("text").engines == {}
-    monkeypatch.setattr(equivalence, "LEAST_ROWS", 3)
+    monkeypatch.setattr(engine_agreement, "LEAST_ROWS", 3)
     monkeypatch.setattr("training.management.commands.check_engine.LEAST_ROWS", 3)
     call_command("check_engine", of("text").name, "--data", str(folder))
     assert "passed" in capsys.readouterr().out

@@ -19,8 +19,8 @@ from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
-from training import equivalence, pipeline, runner, services
-from training.acceptance import ensemble_fitting
+from training import pipeline, runner, services
+from training.acceptance import engine_agreement, ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
 
@@ -84,7 +84,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
 def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(equivalence, "LEAST_ROWS", 10)
+    monkeypatch.setattr(engine_agreement, "LEAST_ROWS", 10)
     traffic.start_test(variant_of(tmp_path / "b", "b"), weight=10)
     run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"

@@ -15,11 +15,11 @@ from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments
 from common.object_storage import StorageDown
 from common.tables.product_files import ProductFile, SourceError
-from training import equivalence
+from training.acceptance import engine_agreement
+from training.acceptance.engine_agreement import LEAST_ROWS, Check
 from training.datasets import labelled_products
 from training.datasets.importing import Categories
 from training.datasets.labelled_products import Product
-from training.equivalence import LEAST_ROWS, Check
 
 
 class Command(BaseCommand):
@@ -65,7 +65,7 @@ class Command(BaseCommand):
         for each, found in checks.items():
             for name, check in found.items():
                 if check.n >= LEAST_ROWS:
-                    equivalence.record(each, name, check)
+                    engine_agreement.record(each, name, check)
         content = {str(v): {name: vars(c) | {"passed": c.passed} for name, c in f.items()} for v, f in checks.items()}
         self.stdout.write(json.dumps(content) if options["json"] else _table(checks))
 
@@ -81,7 +81,7 @@ def _products(files: list[ProductFile]) -> Iterator[Product]:
 def _compare(version: ModelVersion, products: list[Product], limit: int) -> dict[str, Check]:
     often = 0.2 if sys.stderr.isatty() else 10
     with tqdm(total=limit, desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
-        return equivalence.compare(version, products, least=limit, progress=bar.update)
+        return engine_agreement.compare(version, products, least=limit, progress=bar.update)
 
 
 def _table(checks: dict[ModelVersion, dict[str, Check]]) -> str:
