@@ -24,8 +24,8 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import familiarity, reference_set
-from training.acceptance import comparison, engine_agreement, ensemble_fitting, test_evaluation
+from training import reference_set
+from training.acceptance import comparison, detector_fitting, engine_agreement, ensemble_fitting, test_evaluation
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
@@ -215,14 +215,18 @@ def _learn_unusual(watch: Watch, version: ModelVersion, corpus: "Corpus") -> Non
     """Keep with the version what tells inputs that are unlike all that it learnt."""
     if Familiar.objects.filter(version=version).exists():  # an earlier attempt
         return
-    watch.stage(_("Learning what is usual"), 0, familiarity.ROWS)
-    known, held_back = familiarity.samples(partial(labelled_products.in_corpus, corpus, version.modality))
-    found = familiarity.learn(
-        version, known, held_back, progress=lambda rows: watch.count(watch.progress["step"] + rows, familiarity.ROWS)
+    watch.stage(_("Learning what is usual"), 0, detector_fitting.ROWS)
+    known, held_back = detector_fitting.samples(partial(labelled_products.in_corpus, corpus, version.modality))
+    found = detector_fitting.learn(
+        version,
+        known,
+        held_back,
+        progress=lambda rows: watch.count(watch.progress["step"] + rows, detector_fitting.ROWS),
     )
     if found is None:
         watch.say(
-            _("Unusual inputs can't be told: that takes %(least)d held-back products.") % {"least": familiarity.LEAST}
+            _("Unusual inputs can't be told: that takes %(least)d held-back products.")
+            % {"least": detector_fitting.LEAST}
         )
 
 

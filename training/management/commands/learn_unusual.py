@@ -12,7 +12,7 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments, detector_store
 from common.object_storage import StorageDown
-from training import familiarity
+from training.acceptance import detector_fitting
 from training.datasets import labelled_products
 
 
@@ -35,13 +35,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _learn(self, version: ModelVersion, out: Path | None) -> None:
-        known, held_back = familiarity.samples(partial(labelled_products.stored, version.modality))
+        known, held_back = detector_fitting.samples(partial(labelled_products.stored, version.modality))
         often = 0.2 if sys.stderr.isatty() else 10
         with tqdm(desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
-            found = familiarity.learn(version, known, held_back, progress=bar.update)
+            found = detector_fitting.learn(version, known, held_back, progress=bar.update)
         if found is None:
             raise CommandError(
-                f"{version}: too few imported examples that it can look at. It takes {familiarity.LEAST} that were "
+                f"{version}: too few imported examples that it can look at. It takes {detector_fitting.LEAST} that were "
                 "trained on and as many that were held back."
             )
         figures = found.figures
