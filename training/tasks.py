@@ -101,9 +101,9 @@ def forget_erased() -> None:
 @shared_task(acks_late=False)
 def write_references() -> None:
     """Write down what the snapshots of live versions look like, so that drift is measured against them."""
-    from training import references
+    from training.acceptance import drift_baseline
 
-    for text, image, dataset in references.missing():
+    for text, image, dataset in drift_baseline.missing():
         # Tried now and then: a snapshot with too few products would have too few in an hour again.
         if cache.add(f"reference:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
-            references.write(text, image, dataset)
+            drift_baseline.write(text, image, dataset)
