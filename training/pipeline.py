@@ -24,8 +24,14 @@ from classifier.ml import artifact
 from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
-from training import reference_set
-from training.acceptance import comparison, detector_fitting, engine_agreement, ensemble_fitting, test_evaluation
+from training.acceptance import (
+    comparison,
+    detector_fitting,
+    engine_agreement,
+    ensemble_fitting,
+    reference_set,
+    test_evaluation,
+)
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus

@@ -65,7 +65,7 @@ def fit_rules() -> None:
 @shared_task(acks_late=False)
 def measure_versions(pks: list[int] | None = None) -> None:
     """Answer the reference set with versions: those named, or those that a person may want to compare soon."""
-    from training import reference_set
+    from training.acceptance import reference_set
 
     chosen = ModelVersion.objects.filter(pk__in=pks) if pks else reference_set.unmeasured()
     for version in chosen:

@@ -7,8 +7,7 @@ import pytest
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
 from common.object_storage import StorageDown
-from training import reference_set
-from training.acceptance import comparison, test_evaluation
+from training.acceptance import comparison, reference_set, test_evaluation
 from training.acceptance.gate import ReferenceComparison
 
 pytestmark = pytest.mark.django_db

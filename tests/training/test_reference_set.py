@@ -18,7 +18,7 @@ from portal.models import Product, User
 from portal.products.services import submit_product
 from tests.training.products import take_in, write_table
 from tests.training.runs import import_folder, write_products
-from training import reference_set
+from training.acceptance import reference_set
 from training.datasets import example_erasure, snapshots, splits
 from training.datasets.corpus import Corpus, write_corpus
 from training.models import Example, Split

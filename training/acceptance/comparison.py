@@ -13,8 +13,7 @@ from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
-from training import reference_set
-from training.acceptance import test_evaluation
+from training.acceptance import reference_set, test_evaluation
 from training.acceptance.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 from training.acceptance.metrics import Probabilities, Targets, ranks
 

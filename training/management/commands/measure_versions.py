@@ -10,7 +10,7 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments
 from common.object_storage import StorageDown
-from training import reference_set
+from training.acceptance import reference_set
 
 
 class Command(BaseCommand):
