@@ -26,7 +26,7 @@ from training.acceptance.metrics import (
     measure_classes,
     reliability,
 )
-from training.card import model_card
+from training.acceptance.model_card import model_card
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus
