@@ -15,9 +15,10 @@ from unfold.widgets import (
 
 from classifier.models import Modality
 from classifier.registry import deployments
-from training import estimates, services
+from training import estimates
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
+from training.runs import services
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser

@@ -41,7 +41,7 @@ def ring() -> None:
 @shared_task
 def answer_reports() -> None:
     """Start the runs that monitoring reports ask for."""
-    from training import services
+    from training.runs import services
 
     for report in MonitoringReport.objects.filter(asks_retraining=True, answered_at=None).order_by("created_at"):
         services.answer_report(report)
@@ -78,7 +78,7 @@ def measure_versions(pks: list[int] | None = None) -> None:
 @shared_task
 def retrain_on_schedule() -> None:
     """Start a run of each modality, as RETRAIN_SCHEDULE says; one that is active already goes on instead."""
-    from training import services
+    from training.runs import services
 
     if not settings.RETRAIN_SCHEDULE:
         return

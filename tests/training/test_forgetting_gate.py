@@ -20,9 +20,10 @@ from feedback.models import MonitoringReport
 from portal.models import User
 from tests.training.runs import import_folder, quick
 from tests.training.test_pipeline import work
-from training import services, tasks
+from training import tasks
 from training.fit import recipes
 from training.models import TrainingRun
+from training.runs import services
 
 pytestmark = pytest.mark.django_db
 

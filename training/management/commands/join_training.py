@@ -15,7 +15,7 @@ from training import pipeline
 from training.datasets import snapshots
 from training.models import Dataset, TrainingRun
 from training.runner import child_environment, command
-from training.services import work_folder
+from training.runs.services import work_folder
 
 LOOK_SECONDS = 1.0
 

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from classifier.models import Modality, ModelVersion
 from classifier.registry import deployments
-from training import services
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
+from training.runs import services
 
 LOOK_SECONDS = 1.0
 BAR = "{desc}: {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt}{postfix}"
