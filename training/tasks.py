@@ -20,7 +20,7 @@ RULE_TRIED_SECONDS = 6 * 3600
 @shared_task(acks_late=False)
 def run_training() -> None:
     """Work on one run that waits, or that lost its worker. The row is the queue; the message is only a bell."""
-    from training import pipeline
+    from training.runs import pipeline
 
     if run := TrainingRun.objects.claim():
         pipeline.train(run)

@@ -19,11 +19,11 @@ from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
-from training import pipeline, runner
+from training import runner
 from training.acceptance import engine_agreement, ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
-from training.runs import services
+from training.runs import pipeline, services
 
 pytestmark = pytest.mark.django_db
 

@@ -19,9 +19,9 @@ from classifier.registry import deployments
 from feedback.models import MonitoringReport
 from portal.models import User
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
-from training import pipeline, tasks
+from training import tasks
 from training.models import TrainingRun
-from training.runs import services
+from training.runs import pipeline, services
 
 pytestmark = pytest.mark.django_db
 

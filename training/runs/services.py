@@ -1,4 +1,4 @@
-"""What starts, stops and follows a training run. The work itself is `training.pipeline`'s."""
+"""What starts, stops and follows a training run. The work itself is `training.runs.pipeline`'s."""
 
 import subprocess
 from importlib.metadata import version as package_version

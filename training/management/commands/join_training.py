@@ -11,10 +11,10 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from training import pipeline
 from training.datasets import snapshots
 from training.models import Dataset, TrainingRun
 from training.runner import child_environment, command
+from training.runs import pipeline
 from training.runs.services import work_folder
 
 LOOK_SECONDS = 1.0

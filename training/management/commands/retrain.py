@@ -173,7 +173,7 @@ class Command(BaseCommand):
 
 
 def _train(run: TrainingRun) -> None:
-    from training import pipeline
+    from training.runs import pipeline
 
     try:
         while TrainingRun.objects.active().filter(pk=run.pk).exists():
