@@ -19,11 +19,10 @@ from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
 from tests.classifier.test_registry import variant_of
 from tests.training.runs import import_folder, offer_only_made_up, quick, write_products
-from training import runner
 from training.acceptance import engine_agreement, ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
-from training.runs import pipeline, services
+from training.runs import pipeline, services, subprocess_runner
 
 pytestmark = pytest.mark.django_db
 
@@ -159,15 +158,15 @@ def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
 def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
     champion = deployments.champion(Modality.TEXT)
     run = services.request_training(modality=Modality.TEXT, recipe=quick(head_epochs=10_000, head_patience=10_000))
-    tell, child = runner.Watch.tell, []
+    tell, child = subprocess_runner.Watch.tell, []
 
-    def cancel_when_a_loss_is_told(watch: runner.Watch) -> None:
+    def cancel_when_a_loss_is_told(watch: subprocess_runner.Watch) -> None:
         if watch.curve and not child:
             child.append(psutil.Process(int((watch.folder / "pid").read_text())))
             services.cancel_training(run)
         tell(watch)
 
-    monkeypatch.setattr(runner.Watch, "tell", cancel_when_a_loss_is_told)
+    monkeypatch.setattr(subprocess_runner.Watch, "tell", cancel_when_a_loss_is_told)
     assert work(run).state == TrainingRun.State.CANCELLED
     assert child
     assert not child[0].is_running()
@@ -294,11 +293,11 @@ class KillsChild:
 
 
 def test_progress_lines_reach_the_curve_and_it_stays_short() -> None:
-    watch = runner.Watch(TrainingRun(), Path())
+    watch = subprocess_runner.Watch(TrainingRun(), Path())
     for step in range(5_000):
         watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "loss": 0.5}}\n')
         if step % 1_000 == 0:
             watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "validation_loss": 0.6}}\n')
     watch.read("not json\n")
-    assert len(watch.curve) <= runner.CURVE_POINTS
+    assert len(watch.curve) <= subprocess_runner.CURVE_POINTS
     assert sum("validation_loss" in point for point in watch.curve) == 5

@@ -36,8 +36,8 @@ from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
 from training.models import Dataset, TrainingRun
-from training.runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
 from training.runs.services import code_version, work_folder
+from training.runs.subprocess_runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus

@@ -13,9 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from training.datasets import snapshots
 from training.models import Dataset, TrainingRun
-from training.runner import child_environment, command
 from training.runs import pipeline
 from training.runs.services import work_folder
+from training.runs.subprocess_runner import child_environment, command
 
 LOOK_SECONDS = 1.0
 
