@@ -42,7 +42,7 @@ EVERY = 7  # of a set's rows one in so many: they are sorted by category
 def main() -> None:
     options = parse()
     django.setup()
-    from training.estimates import machine_speed
+    from training.runs.estimates import machine_speed
 
     load = os.getloadavg()[0]
     data = data_folder(options.data)

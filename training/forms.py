@@ -15,10 +15,9 @@ from unfold.widgets import (
 
 from classifier.models import Modality
 from classifier.registry import deployments
-from training import estimates
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
-from training.runs import services
+from training.runs import estimates, services
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser

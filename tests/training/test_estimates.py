@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from training import estimates
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
+from training.runs import estimates
 
 pytestmark = pytest.mark.django_db
 
