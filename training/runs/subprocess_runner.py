@@ -20,8 +20,8 @@ from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from training import tuning
 from training.models import TrainingRun
+from training.runs import tuning_storage
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def child_environment(run: TrainingRun) -> dict[str, str]:
     """
     own = {"AISLE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
     if run.trials:
-        own[tuning.VARIABLE] = tuning.storage_url()
+        own[tuning_storage.VARIABLE] = tuning_storage.storage_url()
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}
 
 
