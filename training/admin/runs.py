@@ -20,9 +20,9 @@ from classifier.evaluation.version_comparison import at_the_gate
 from classifier.models import Modality
 from classifier.registry import deployments
 from common import charts
-from training.forms import RetrainForm
 from training.models import TrainingRun
 from training.runs import services
+from training.runs.forms import RetrainForm
 
 STATE_COLOURS = {
     "queued": "info",
