@@ -18,10 +18,10 @@ from predicted import UNSEEN, Predicted, load, parser, together
 from progress import say, track
 
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
-from feedback.statistics.drift import columns as inputs
+from feedback.statistics.drift import columns as drift_columns
 from feedback.statistics.drift import input_features
 from feedback.statistics.drift.summaries import Layout, Rows, Summary
-from feedback.statistics.drift.tests import compare, drifted
+from feedback.statistics.drift.two_sample_tests import compare, drifted
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products
@@ -74,7 +74,7 @@ class Source:
         self.blurrable = np.isfinite(data.blurred.energies)
         # Any fixed axes serve a comparison of two random parts.
         embeddings = {"text": data.text.embeddings, "image": data.image.embeddings}
-        fitted = {name: inputs.Projection.fit(some[self.ordinary]) for name, some in embeddings.items()}
+        fitted = {name: drift_columns.Projection.fit(some[self.ordinary]) for name, some in embeddings.items()}
         self.sharp = self._rows(data.image, data.looks, embeddings, fitted)
         blurred = np.where(self.blurrable[:, None], data.blurred.embeddings, data.image.embeddings)
         probabilities = np.where(self.blurrable[:, None], data.blurred.probabilities, data.image.probabilities)
@@ -86,7 +86,7 @@ class Source:
         data = self.data
         answers = together(data.text.probabilities, image.probabilities, data.labels)
         photos = [input_features.Look(int(w), int(h), b, s) if np.isfinite(w) else None for w, h, b, s in seen.tolist()]
-        return inputs.gather(
+        return drift_columns.gather(
             [str(row) for row in range(len(data))],
             texts=[(product.title, product.description) for product in data.products],
             looks=photos,

@@ -18,7 +18,7 @@ from products import data_folder
 from progress import track
 from sellers import CONFUSED, LIAR, Market, Scenario, simulate
 
-from feedback.fraud import Log, Tally, fold, judge
+from feedback.statistics.fraud import Log, Tally, fold, judge
 from feedback.statistics.proportions import Share
 
 STEP = 10  # products of each seller between two looks

@@ -88,18 +88,17 @@ def cost(work: Work, files: Sequence[bytes]) -> float:
 
 
 def ours(file: bytes) -> tuple[bytes, bytes]:
-    from common.photos import copies as pictures
+    from common.photos import copies
 
-    return pictures.make_copies(file)
+    return copies.make_copies(file)
 
 
 def decode_ours(file: bytes) -> Image.Image:
-    from common.photos import copies as pictures
     from common.photos import headers
-
+    from common.photos import copies, headers
     header = headers.read_header(headers.read_from(file), len(file))
-    picture = pictures.open_reduced(file, header)
-    pictures.load_whole(picture, file, header)
+    picture = copies.open_reduced(file, header)
+    copies.load_whole(picture, file, header)
     return picture
 
 

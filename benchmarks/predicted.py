@@ -1,7 +1,7 @@
 """What the starter models say of real products that they were not trained with, computed once and kept in a folder.
 
-The starters were trained with the products that `training.datasets.splits` puts into the training part. Held back are therefore
-products that fall to the test part and are alike to none that doesn't, and those that belong to none of the starters'
+The starters were trained with the products that `training.datasets.splits` puts into the training part. Held back are
+therefore products that fall to the test part and are alike to none that doesn't, and those that belong to none of the starters'
 categories. Without data, made-up products stand in for them.
 """
 
@@ -233,7 +233,8 @@ def _choose(data: Path, labels: Sequence[str], most: int) -> list[Product]:
 def _held_back(products: Sequence[Product]) -> Iterator[Product]:
     """Yield those of no category, and those of the test part whose kin, however far, is all of the test part.
 
-    Kin are the products that `training.datasets.splits` keeps in one part: of the same words, near words or the same picture.
+    Kin are the products that `training.datasets.splits` keeps in one part: of the same words, near words or the same
+    picture.
     A product without words goes with its set and group, which `category` holds then.
     """
     parents = list(range(len(products)))

@@ -109,7 +109,7 @@ class Trouble(threading.Thread):
 
     def _restart(self, server: str) -> None:
         with self._away(server):
-            code = f"from portal import embedded; embedded.stop_{server}(); embedded.start_{server}()"
+            code = f"from portal.operations.embedded_services import *; stop_{server}(); start_{server}()"
             subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
         self._note(f"{server} restarted")
 

@@ -1,4 +1,4 @@
-"""Exit 0 when the worker of this container touched its file in the last minute: see portal/operations/worker_watchdog.py."""
+"""Exit 0 when this container's worker touched its file in the last minute: see portal/operations/worker_watchdog.py."""
 
 import sys
 import tempfile

@@ -53,7 +53,7 @@ class Example(models.Model):
     )
     group = models.CharField(_("group"), max_length=120, blank=True, help_text=_("What must stay in one part."))
     split = models.CharField(_("part"), max_length=10, choices=Split)
-    # What equal and near-equal titles share: see `training.datasets.splits`. The first example of a title holds its bands.
+    # Equal and near-equal titles share these: see `training.datasets.splits`. The first one has the bands.
     title_key = models.BigIntegerField(null=True, editable=False)
     bands = ArrayField(models.BigIntegerField(), default=list, editable=False)
     created_at = models.DateTimeField(_("imported"), default=timezone.now, editable=False)

@@ -81,7 +81,7 @@ class ModelVersion(models.Model):
 
 
 class Familiar(models.Model):
-    """What a version has learnt to know: `arrays` are those of `classifier.ml.out_of_distribution.Unusual`, as safetensors."""
+    """Store a version's out-of-distribution detector: `arrays` are those of `Unusual`, as safetensors."""
 
     version = models.OneToOneField(ModelVersion, models.CASCADE, related_name="familiar", verbose_name=_("version"))
     arrays = models.BinaryField()

@@ -34,8 +34,8 @@ def is_fitted(text: ModelVersion, image: ModelVersion) -> bool:
 def carry_over(version: ModelVersion, *, in_place_of: ModelVersion, partners: Iterable[ModelVersion]) -> None:
     """Copy the rules of the version that is replaced for each partner that `version` has no rule with.
 
-    So sellers keep their percentages when no rule could be fitted beforehand. `training.acceptance.ensemble_fitting` fits one as soon as
-    there are enough products with text and photo.
+    So sellers keep their percentages when no rule could be fitted beforehand. `training.acceptance.ensemble_fitting`
+    fits one as soon as there are enough products with text and photo.
     """
     other = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     mine, theirs = f"{version.modality}_version", f"{other}_version"

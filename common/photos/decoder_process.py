@@ -1,4 +1,4 @@
-"""A process that decodes pictures for another one: `python -m common.photos.decoder_process`, with a socket as its stdin.
+"""Decode photos for another process: `python -m common.photos.decoder_process`, with a socket as its stdin.
 
 It knows Pillow, but no Django, no database and no secrets. The kernel ends it when a picture takes too long and refuses
 it more memory than it was granted. It ends by itself when the process that started it is gone.

@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from feedback.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, SCATTERED
+from feedback.statistics.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, SCATTERED
 from feedback.statistics.proportions import Share
 
 NO_BREAK_SPACE = "\u00a0"

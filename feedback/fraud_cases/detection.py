@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from common.photos.copies import signed
-from feedback.fraud import Finding, Judgement, Log, judge
 from feedback.fraud_cases import answer_log
 from feedback.fraud_cases.answer_log import Said
 from feedback.fraud_cases.seller_totals import Known, fold_new
 from feedback.models.cases import Case, CaseEvent, CaseProduct
 from feedback.statistics.duplicates import text_hash
+from feedback.statistics.fraud import Finding, Judgement, Log, judge
 from feedback.statistics.fraud.evidence import SURPRISING
 
 MOST_READ = 20_000  # answers of one seller, the newest

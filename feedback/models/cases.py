@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class FraudTally(models.Model):
     """What all sellers' answers sum up to: one row, folded on by `feedback.fraud_cases.seller_totals`.
 
-    `arrays`: a `feedback.statistics.fraud.answer_log.Tally` as a compressed .npz. Its numbers of categories and versions are places in
-    the lists `categories` (slugs) and `versions` (pairs of text and image version); `cleared` holds the clearings that
-    were taken out of it: by seller, in seconds since 1970.
+    `arrays`: a `feedback.statistics.fraud.answer_log.Tally` as a compressed .npz. Its numbers of categories and
+    versions are places in the lists `categories` (slugs) and `versions` (pairs of text and image version);
+    `cleared` holds the clearings that were taken out of it: by seller, in seconds since 1970.
     """
 
     THE_ONE = 1
@@ -56,7 +56,7 @@ class Case(models.Model):
     """A seller whose answers look like intent rather than error, and what a person decided.
 
     A case blocks nothing: it keeps the seller's answers out of training until it is cleared, and no more. `figures` are
-    those of `feedback.fraud.Finding`, frozen as found; `favourite` is a category's slug.
+    those of `feedback.statistics.fraud.Finding`, frozen as found; `favourite` is a category's slug.
     """
 
     class State(models.TextChoices):
@@ -124,8 +124,8 @@ class CaseProduct(models.Model):
     """A product that speaks against the seller, with what was said of it when the case was opened.
 
     Probabilities are of the chosen category, empty where a model gave none; `usual` is that which the models give to
-    what other sellers choose in the same place (a geometric mean). `text_hash` is `feedback.statistics.duplicates`' as a signed
-    number, empty for few words; the photograph's hash is the prediction's.
+    what other sellers choose in the same place (a geometric mean). `text_hash` is that of
+    `feedback.statistics.duplicates` as a signed number, empty for few words; the photograph's hash is the prediction's.
     """
 
     case = models.ForeignKey(Case, models.CASCADE, related_name="products")

@@ -17,7 +17,7 @@ from feedback.monitoring import baselines, windows
 from feedback.monitoring.hourly_summaries import DAY, HOUR, add_answers
 from feedback.statistics.counters import Answers
 from feedback.statistics.drift.summaries import Summary
-from feedback.statistics.drift.tests import NOT_ENOUGH, Finding, Thresholds, compare, drifted
+from feedback.statistics.drift.two_sample_tests import NOT_ENOUGH, Finding, Thresholds, compare, drifted
 from feedback.statistics.intervals import Estimate
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from scipy.spatial import distance
 
-from feedback.statistics.drift import tests as drift
+from feedback.statistics.drift import two_sample_tests as drift
 from feedback.statistics.drift.columns import Projection, gather
 from feedback.statistics.drift.input_features import Look, language, look
 from feedback.statistics.drift.summaries import Histogram, Layout, Rows, Summary
-from feedback.statistics.drift.tests import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
+from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
 
 COLOURS = ["red", "green", "blue"]
 

@@ -4,7 +4,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feedback.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, Finding, Judgement, Log, Tally, fold, judge
+from feedback.statistics.fraud import (
+    ABOVE_PEERS,
+    ALONE,
+    GROUP,
+    ONE_CATEGORY,
+    Finding,
+    Judgement,
+    Log,
+    Tally,
+    fold,
+    judge,
+)
 from feedback.statistics.fraud.detection import e_to_q, prior_strength
 
 CATEGORIES = 18

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 USE = """
 import os, sys, psycopg, redis
-from portal import embedded
-embedded.ensure_running()
+from portal.operations import embedded_services
+embedded_services.ensure_running()
 with psycopg.connect(os.environ["DATABASE_URL"]) as c:
     c.execute("CREATE TABLE IF NOT EXISTS seen (n int)"); c.execute("INSERT INTO seen VALUES (1)")
     seen = c.execute("SELECT count(*) FROM seen").fetchone()[0]
@@ -86,7 +86,7 @@ def test_nobody_else_may_enter_the_folders_of_valkey(tmp_path: Path, length: int
     process = use(home)
     assert said(process) == "1 True"
     try:
-        code = "from portal import embedded; print(embedded.redis_url().removeprefix('unix://'))"
+        code = "from portal.operations import embedded_services; print(embedded_services.redis_url().removeprefix('unix://'))"
         environment = {**os.environ, "AISLE_HOME": str(home)}
         socket = Path(
             subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True).strip()
@@ -102,7 +102,9 @@ def test_a_folder_for_the_socket_that_somebody_else_made_is_refused(tmp_path: Pa
     home, temporary = tmp_path / ("long-" * 20), tmp_path / "tmp"
     temporary.mkdir()
     with_trick = {"AISLE_HOME": str(home), "TMPDIR": str(temporary)}
-    code = "from portal import embedded; print(embedded.redis_url().removeprefix('unix://'))"
+    code = (
+        "from portal.operations import embedded_services; print(embedded_services.redis_url().removeprefix('unix://'))"
+    )
     address = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=os.environ | with_trick, text=True)
     folder = Path(address.strip()).parent
     assert folder.parent == temporary
@@ -113,7 +115,7 @@ def test_a_folder_for_the_socket_that_somebody_else_made_is_refused(tmp_path: Pa
     else:
         folder.mkdir()
         os.chown(folder, 12345, 12345)
-    code = "from portal import embedded; embedded.start_valkey()"
+    code = "from portal.operations import embedded_services; embedded_services.start_valkey()"
     command = [sys.executable, "-c", code]
     home.mkdir()
     result = subprocess.run(command, cwd=ROOT, env=os.environ | with_trick, capture_output=True, text=True)

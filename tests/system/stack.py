@@ -56,19 +56,19 @@ class Stack:
     # Servers
 
     def start_postgres(self) -> None:
-        self.environment["DATABASE_URL"] = self._embedded("print(embedded.start_postgres())")
+        self.environment["DATABASE_URL"] = self._embedded("print(embedded_services.start_postgres())")
 
     def start_valkey(self) -> None:
-        self.environment["REDIS_URL"] = self._embedded("print(embedded.start_valkey())")
+        self.environment["REDIS_URL"] = self._embedded("print(embedded_services.start_valkey())")
 
     def stop_postgres(self) -> None:
-        self._embedded("embedded.stop_postgres()")
+        self._embedded("embedded_services.stop_postgres()")
 
     def stop_valkey(self) -> None:
-        self._embedded("embedded.stop_valkey()")
+        self._embedded("embedded_services.stop_valkey()")
 
     def _embedded(self, code: str) -> str:
-        command = [sys.executable, "-c", f"from portal import embedded; {code}"]
+        command = [sys.executable, "-c", f"from portal.operations import embedded_services; {code}"]
         return subprocess.check_output(command, cwd=ROOT, env=self.environment, text=True).strip()
 
     # Processes

@@ -101,7 +101,8 @@ def test_a_damaged_corpus_says_which_part(corpus: Corpus) -> None:
 
 def test_reading_needs_no_django_and_writes_only_beside_the_corpus(corpus: Corpus, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from training.datasets.corpus import Corpus; c = Corpus(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from training.datasets.corpus import Corpus;"
+        "c = Corpus(Path(sys.argv[1]));"
         "print(len(c.split('train')), sum(1 for _ in c.stream('train')), 'django' in sys.modules)"
     )
     home = tmp_path / "home"

@@ -27,7 +27,7 @@ COLLAPSED = 0.5  # a category of which the candidate gets less than this share o
 Pair = tuple[ReferenceAnswer, ReferenceAnswer]
 
 
-def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "proof.Fitted") -> TestComparison | None:
+def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "test_evaluation.Fitted") -> TestComparison | None:
     """Compare on the test part. None when the champion's artifact is damaged: nothing can be asked of it then.
 
     Raises StorageDown, after which the run is tried again.
@@ -42,7 +42,7 @@ def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "proof.Fitted") ->
 
 def on_reference(
     champion: ModelVersion,
-    fitted: "proof.Fitted",
+    fitted: "test_evaluation.Fitted",
     products: Sequence[ReferenceProduct],
     *,
     learnt: Collection[str],

@@ -10,7 +10,7 @@ from PIL import Image
 
 from classifier.models import Category, Modality, ModelVersion, Prediction
 from classifier.registry import deployments
-from classifier.serving import batch as pipeline
+from classifier.serving import batch as serving_batch
 from classifier.serving.inference import Answer, Question, five_likeliest
 from feedback.models import DriftReference
 from feedback.monitoring import baselines
@@ -51,7 +51,7 @@ def _dataset(version: ModelVersion) -> Dataset | None:
 def write(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftReference | None:
     """Store the reference of a pair; None where too few of the snapshot's products are answered by just these two.
 
-    Raises what `snapshots.fetch` and `pipeline.answer_now` raise.
+    Raises what `snapshots.fetch` and `serving_batch.answer_now` raise.
     """
     pair = (text.pk, image.pk)
     corpus = snapshots.fetch(dataset)
@@ -99,7 +99,7 @@ def _answered(corpus: "Corpus") -> Iterator[tuple[Mapping[str, Any], Image.Image
             Question(Prediction(title=row["title"] or "", description=row["description"] or ""), photo)
             for row, photo in zip(batch, photos, strict=True)
         ]
-        answers, categories = pipeline.answer_now(questions)
+        answers, categories = serving_batch.answer_now(questions)
         for row, photo, answer in zip(batch, photos, answers, strict=True):
             yield row, photo, answer, _best(answer, categories)
 

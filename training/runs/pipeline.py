@@ -142,7 +142,7 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
 
 def _judge(
     watch: Watch,
-    fitted: "proof.Fitted",
+    fitted: "test_evaluation.Fitted",
     metrics: dict[str, Any],
     corpus: "Corpus",
     champion: ModelVersion | None,

@@ -3,10 +3,10 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
-from feedback.fraud import Finding
 from feedback.fraud_cases import detection, services, shared_content
 from feedback.fraud_cases.descriptions import percent
 from feedback.models.cases import Case
+from feedback.statistics.fraud import Finding
 
 
 class Command(BaseCommand):

@@ -41,8 +41,8 @@ class Command(BaseCommand):
             found = detector_fitting.learn(version, known, held_back, progress=bar.update)
         if found is None:
             raise CommandError(
-                f"{version}: too few imported examples that it can look at. It takes {detector_fitting.LEAST} that were "
-                "trained on and as many that were held back."
+                f"{version}: too few imported examples that it can look at. It takes {detector_fitting.LEAST} that "
+                "were trained on and as many that were held back."
             )
         figures = found.figures
         self.stdout.write(

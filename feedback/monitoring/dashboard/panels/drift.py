@@ -12,7 +12,7 @@ from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import pair_name
 from feedback.monitoring.queries import Scope
 from feedback.statistics.counters import BETWEEN, Answers
-from feedback.statistics.drift.tests import DRIFTED, NOT_ENOUGH
+from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH
 
 EXAMPLES = 5
 STATES = {DRIFTED: "danger", NOT_ENOUGH: "info"}

@@ -15,7 +15,7 @@ from feedback.monitoring.baselines import Pair
 from feedback.monitoring.dashboard.formatting import address, interval, part_name, percent, seconds, share
 from feedback.monitoring.queries import Only, Scope, Stretch
 from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
-from feedback.statistics.drift.tests import NOT_ENOUGH
+from feedback.statistics.drift.two_sample_tests import NOT_ENOUGH
 from feedback.statistics.intervals import share_of, weights
 from feedback.statistics.performance_estimation import Expected
 
