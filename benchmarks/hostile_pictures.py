@@ -1,9 +1,9 @@
 """What pictures made to do harm cost a web process and its other sellers.
 
 First the attacks that were carried out once, each by `portal.products.photos.clean_photo` in a process of its own:
-its peak memory, its decoders' and the time; with `--baseline FOLDER` also in another checkout. Then all hostile pictures of the
-tests against a real web process, while another seller uploads ordinary photographs: deaths, refusals, proportional set
-size of web and decoders, and how much longer the other seller waits. See benchmarks/README.md.
+its peak memory, its decoders' and the time; with `--baseline FOLDER` also in another checkout. Then all hostile
+pictures of the tests against a real web process, while another seller uploads ordinary photographs: deaths, refusals,
+proportional set size of web and decoders, and how much longer the other seller waits. See benchmarks/README.md.
 """
 
 import argparse

@@ -94,8 +94,8 @@ def ours(file: bytes) -> tuple[bytes, bytes]:
 
 
 def decode_ours(file: bytes) -> Image.Image:
-    from common.photos import headers
     from common.photos import copies, headers
+
     header = headers.read_header(headers.read_from(file), len(file))
     picture = copies.open_reduced(file, header)
     copies.load_whole(picture, file, header)

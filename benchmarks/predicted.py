@@ -1,8 +1,8 @@
 """What the starter models say of real products that they were not trained with, computed once and kept in a folder.
 
 The starters were trained with the products that `training.datasets.splits` puts into the training part. Held back are
-therefore products that fall to the test part and are alike to none that doesn't, and those that belong to none of the starters'
-categories. Without data, made-up products stand in for them.
+therefore products that fall to the test part and are alike to none that doesn't, and those that belong to none of the
+starters' categories. Without data, made-up products stand in for them.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceA
 from classifier.registry import deployments, traffic
 from portal.celery import app as celery_app
 from portal.models import User
-from tests.classifier.test_registry import serving, variant_of
+from tests.classifier.registry.test_deployments import serving, variant_of
 from training import tasks
 from training.acceptance.metrics import confusion, measure, measure_classes, reliability
 

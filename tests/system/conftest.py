@@ -10,7 +10,7 @@ from classifier.ml import engines
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.services import STARTER
-from tests.system.stack import Stack
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.support.hostile_pictures import all_hostile
-from tests.system.stack import Stack, Uploader
+from tests.support.stack import Stack, Uploader
 
 LIMIT_KB = 768_000
 

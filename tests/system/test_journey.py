@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import PASSWORD, picture
-from tests.system.browser import CHROMIUM_FLAGS, chromium
+from tests.support.browser import CHROMIUM_FLAGS, chromium
+from tests.support.stack import Stack, wait_until
 from tests.system.conftest import with_networks
-from tests.system.stack import Stack, wait_until
 
 expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

@@ -26,11 +26,13 @@ from feedback.monitoring import alerts, starter_baselines
 from feedback.tasks import place_feedback
 from portal.models import Product, User
 from portal.products.services import answer
-from tests.classifier.test_registry import serving, variant_of
+from tests.classifier.registry.test_deployments import serving, variant_of
 from tests.conftest import PASSWORD
-from tests.feedback import market, test_experiment_page, test_health
-from tests.feedback.traffic import DAY, HOUR, SPANISH, TODAY
-from tests.system.browser import CHROMIUM_FLAGS, chromium
+from tests.feedback.experiments import test_page
+from tests.feedback.monitoring import test_hourly_summaries
+from tests.support import fraud_answers
+from tests.support.browser import CHROMIUM_FLAGS, chromium
+from tests.support.traffic import DAY, HOUR, SPANISH, TODAY
 from tests.system.test_journey import assert_fits
 
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -59,9 +61,9 @@ def past(queue: list[str], seller: User) -> None:
     start = TODAY - 10 * DAY
     for number in range(10):
         words = SPANISH if number == 9 else "the new mug for you"
-        rows = test_health.predict(seller, start + number * DAY, 60, within=DAY, words=words)
+        rows = test_hourly_summaries.predict(seller, start + number * DAY, 60, within=DAY, words=words)
         for place, row in enumerate(rows[:20]):
-            test_health.answer(row, right=place % 4 > 0)
+            test_hourly_summaries.answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     assert starter_baselines.make_missing(now=TODAY + HOUR)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
@@ -72,8 +74,8 @@ def past(queue: list[str], seller: User) -> None:
 def case(past: None) -> Case:
     """An open case of a seller who puts products of others' kinds into one category."""
     before = timezone.now() - timedelta(hours=1)
-    market.answers(market.sellers(14), until=before, review="accepted")
-    market.answers(market.sellers(1, "liar"), lies=0.3, until=before, seed=2, review="accepted")
+    fraud_answers.answers(fraud_answers.sellers(14), until=before, review="accepted")
+    fraud_answers.answers(fraud_answers.sellers(1, "liar"), lies=0.3, until=before, seed=2, review="accepted")
     [found] = find_fraud().opened
     return Case.objects.select_related("seller").get(pk=found.pk)
 
@@ -84,8 +86,8 @@ def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
     old, candidate = ModelVersion.objects.get(name=serving()), variant_of(tmp_path / "candidate", "A new one.")
     traffic.start_test(candidate, weight=20)
     for version, first, others in ((old, 60, 60), (candidate, 40, 5)):
-        test_experiment_page.answer(seller, version, rank=1, review="accepted", count=first)
-        test_experiment_page.answer(seller, version, rank=None, review="accepted", count=others)
+        test_page.answer(seller, version, rank=1, review="accepted", count=first)
+        test_page.answer(seller, version, rank=None, review="accepted", count=others)
     return candidate
 
 

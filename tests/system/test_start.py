@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from tests.system.stack import PATIENCE, ROOT, answers, free_port, wait_until
+from tests.support.stack import PATIENCE, ROOT, answers, free_port, wait_until
 
 
 def start(home: Path, port: int) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.system.stack import BIN, Stack, Uploader, answers, free_port, wait_until
+from tests.support.stack import BIN, Stack, Uploader, answers, free_port, wait_until
 
 UPLOADS = 200
 KILLS = 10

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system.stack import Stack, wait_until
-from tests.training.runs import write_products
+from tests.support.stack import Stack, wait_until
+from tests.support.training_runs import write_products
 
 RUN = "SELECT state, message, log FROM training_trainingrun"
 

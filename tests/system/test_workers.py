@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system.stack import Stack, Uploader, answers, wait_until
+from tests.support.stack import Stack, Uploader, answers, wait_until
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""Inputs that are like nothing a version has learnt: told, stored, and said to whoever asks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from rest_framework.test import APIClient
+
+from classifier.ml.out_of_distribution import Unusual
+from classifier.models import Familiar, ModelVersion, Variant
+from classifier.registry import detector_store, model_cache
+from portal.models import Product, User
+from tests.classifier.archive.test_writer import finish, read
+
+MakeProduct = Callable[..., Product]
+
+
+def of(modality: str) -> ModelVersion:
+    return Variant.objects.get(version__modality=modality).version
+
+
+def knows(modality: str, *, everything: bool) -> None:
+    """Let the live version find nothing unusual, or all."""
+    dim = {"text": 384, "image": 1280}[modality]
+    limit = np.inf if everything else -1.0
+    steps = np.linspace(0, 1, 5, dtype=np.float32)
+    detector_store.keep(of(modality), Unusual(np.zeros((1, dim), np.float32), steps, steps, limit), {})
+    model_cache.unload_all()
+
+
+@pytest.fixture(autouse=True)
+def fresh_models() -> object:
+    yield
+    model_cache.unload_all()
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "found"),
+    [(True, True, ""), (False, True, "text"), (True, False, "image"), (False, False, "both")],
+)
+def test_what_a_version_knows_nothing_like_is_flagged_on_the_prediction(
+    seller: User, make_product: MakeProduct, text: bool, image: bool, found: str
+) -> None:
+    knows("text", everything=text)
+    knows("image", everything=image)
+    assert make_product(seller, photo=True).prediction.unusual == found
+
+
+def test_the_seller_is_told_in_plain_words_until_they_answer(
+    browser: Client, seller: User, api: APIClient, make_product: MakeProduct
+) -> None:
+    knows("text", everything=False)
+    product = make_product(seller)
+    words = "These words are unlike anything we know"
+    assert words in browser.get(f"/products/{product.pk}/").content.decode()
+    assert api.get(f"/api/v1/predictions/{product.prediction_id}").json()["unusual"] == "text"
+    slug = product.prediction.best["slug"]
+    api.post(f"/api/v1/predictions/{product.prediction_id}/feedback", {"category": slug}, format="json")
+    assert words not in browser.get(f"/products/{product.pk}/").content.decode()
+
+
+def test_the_archive_and_the_command_line_say_it_too(
+    seller: User, make_product: MakeProduct, capsys: pytest.CaptureFixture[str]
+) -> None:
+    knows("text", everything=False)
+    assert read(finish(make_product(seller)), "ensemble.json")["unusual"] == "text"
+    call_command("classify", title="Yamaha guitar")
+    assert "Unlike anything known: text." in capsys.readouterr().out
+    call_command("classify", title="Yamaha guitar", json=True)
+    assert json.loads(capsys.readouterr().out)["unusual"] == "text"
+
+
+def test_a_version_that_learnt_nothing_of_the_kind_flags_nothing(seller: User, make_product: MakeProduct) -> None:
+    Familiar.objects.all().delete()
+    model_cache.unload_all()
+    assert make_product(seller, photo=True).prediction.unusual == ""
+
+
+def test_the_starters_bring_along_what_they_know(seller: User, make_product: MakeProduct) -> None:
+    assert {row.version.modality for row in Familiar.objects.all()} == {"text", "image"}
+    assert make_product(seller, title="Yamaha acoustic guitar with case").prediction.unusual == ""
+
+
+def test_a_file_that_holds_something_else_is_refused(db: None, tmp_path: Path) -> None:
+    (tmp_path / "wrong.safetensors").write_bytes(b"not at all")
+    with pytest.raises(ValueError, match="doesn't hold what a version knows"):
+        detector_store.keep_file(of("text"), tmp_path / "wrong.safetensors")
+
+
+def test_nothing_is_learnt_from_too_few_products(db: None) -> None:
+    with pytest.raises(CommandError, match="too few imported examples"):
+        call_command("learn_unusual", of("text").name)
+
+
+def test_unusual_inputs_are_flagged_and_ordinary_ones_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(5)
+    training, held, fresh = (rng.normal(size=(count, 12)).astype(np.float32) for count in (2_000, 2_000, 4_000))
+    judge = Unusual.fit(training, held, rng.uniform(0.5, 1, 2_000), quantile=0.98, centres=32)
+    flagged = judge.flags(fresh, rng.uniform(0.5, 1, 4_000))
+    assert 0.01 < flagged.mean() < 0.03
+    far = rng.normal(4, 1, size=(50, 12)).astype(np.float32)
+    assert judge.flags(far, np.full(50, 0.51)).all()
+    scores = judge.score(np.vstack([far[:1], np.full((1, 12), np.nan)]), np.array([0.5, 0.5]))
+    assert np.isfinite(scores[0])
+    assert np.isnan(scores[1])
+    assert not judge.flags(np.full((1, 12), np.nan), np.array([0.5])).any()
+    assert not judge.flags(far[:, :8], np.full(50, 0.51)).any()  # another model's embeddings
+    again = Unusual.from_arrays(judge.arrays())
+    kept, known = (each.score(fresh, np.full(4_000, 0.7)) for each in (again, judge))
+    np.testing.assert_allclose(kept, known, rtol=0.03)  # its centres in half precision
+
+
+def test_a_quantile_needs_rows_to_be_taken_from() -> None:
+    some = np.zeros((50, 4), np.float32)
+    with pytest.raises(ValueError, match="too few"):
+        Unusual.fit(some, some, np.full(50, 0.9), quantile=0.99)

@@ -1,0 +1,403 @@
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage, storages
+from django.db import connection
+
+from classifier.evaluation.category_coverage import coverage_of
+from classifier.ml import artifact
+from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
+from classifier.registry import artifact_store, deployments, model_cache, traffic
+from classifier.services import STARTER, fill_labels, load_categories, register_starters
+from classifier.tasks import classify_pending
+from portal.models import User
+from tests.classifier.serving.test_claim import queue
+from tests.conftest import make_user
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A text model that differs from the starter."""
+    copy = tmp_path / "text"
+    shutil.copytree(STARTER / "text", copy)
+    (copy / "card.md").write_text("Another one.")
+    (copy / artifact.MANIFEST).unlink()
+    artifact.seal(copy)
+    return copy
+
+
+def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str, Any] | None = None) -> ModelVersion:
+    """Register a copy of a starter that differs by its card and its config, under the folder's name."""
+    shutil.copytree(STARTER / modality, folder)
+    (folder / "card.md").write_text(card)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
+    artifact.seal(folder)
+    return deployments.register(folder, name=folder.name)
+
+
+def serving(modality: str = "text") -> str:
+    (variant,) = deployments.deployed()[modality]
+    return variant.version.name
+
+
+def test_preparing_twice_changes_nothing(db: None) -> None:
+    before = list(Variant.objects.values_list("pk", "version__checksum", "weight"))
+    register_starters()
+    assert load_categories() == 18
+    assert list(Variant.objects.values_list("pk", "version__checksum", "weight")) == before
+
+
+def test_new_starters_replace_old_ones_and_nothing_else(
+    db: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(STARTER / "image", tmp_path / "image")
+    shutil.copy(STARTER / "ensemble.json", tmp_path)
+    monkeypatch.setattr("classifier.services.STARTER", tmp_path)
+    register_starters()
+    (deployed,) = deployments.deployed()["text"]
+    assert deployed.version.checksum == artifact.verify(folder)
+
+    deployments.deploy(variant_of(tmp_path / "own", "Our own."))
+    register_starters()
+    assert serving() == "own"
+
+
+def test_a_starter_that_was_rolled_back_stays_away(
+    db: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = serving()
+    shutil.copytree(STARTER / "image", tmp_path / "image")
+    shutil.copy(STARTER / "ensemble.json", tmp_path)
+    monkeypatch.setattr("classifier.services.STARTER", tmp_path)
+    register_starters()
+    assert serving() != first
+    deployments.roll_back("text")
+    register_starters()
+    assert serving() == first
+
+
+def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(artifact.ArtifactError, match="config.json"):
+        deployments.register(folder, name="tampered")
+    assert not ModelVersion.objects.filter(name="tampered").exists()
+
+
+def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> None:
+    version = deployments.register(folder, name="candidate")
+    assert deployments.register(folder, name="again") == version
+    deployments.deploy(version)
+    assert [variant.version for variant in deployments.deployed()["text"]] == [version]
+    assert len(deployments.deployed()["image"]) == 1
+
+
+def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
+    version = deployments.register(folder, name="candidate")
+    local = artifact_store.fetch(version.path, version.checksum)
+    (local / "model.safetensors").write_bytes(b"rotten")
+    assert artifact.verify(artifact_store.fetch(version.path, version.checksum)) == version.checksum
+    assert local.is_relative_to(settings.MODEL_CACHE)
+
+
+def test_processes_that_fetch_at_once_share_one_download(
+    db: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = deployments.register(folder, name="candidate")
+    shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
+    downloads: list[str] = []
+    download = artifact_store._download
+
+    def noted(path: str, checksum: str, folder: Path) -> None:
+        downloads.append(path)
+        download(path, checksum, folder)
+
+    monkeypatch.setattr(artifact_store, "_download", noted)
+    with ThreadPoolExecutor(8) as threads:  # a lock of its own each, as processes have
+        copies = list(threads.map(lambda _: artifact_store.fetch(version.path, version.checksum), range(8)))
+    assert downloads == [version.path]
+    assert artifact.verify(copies[0]) == version.checksum
+
+
+def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
+    version = deployments.register(folder, name="candidate")
+    storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
+    shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
+    with pytest.raises(artifact.ArtifactError):
+        model_cache.load_text(version)
+
+
+def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
+    checksum, storage = artifact.verify(folder), storages["models"]
+    for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
+        storage.save(f"text/{checksum}/{name}", ContentFile(content))
+    version = deployments.register(folder, name="candidate")
+    artifact_store.verify_stored(version)
+    assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
+
+
+class ForgetfulStorage(FileSystemStorage):
+    """Says that it saved, and cuts the weights short."""
+
+    def _save(self, name: str, content: Any) -> str:
+        if name.endswith("safetensors"):
+            content = ContentFile(content.read()[:-10])
+        return str(super()._save(name, content))
+
+
+def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
+    db: None, folder: Path, settings: Any, tmp_path: Path
+) -> None:
+    backend = {
+        "BACKEND": "tests.classifier.registry.test_deployments.ForgetfulStorage",
+        "OPTIONS": {"location": str(tmp_path / "forgetful"), "allow_overwrite": True},
+    }
+    settings.STORAGES = {**settings.STORAGES, "models": backend}
+    with pytest.raises(artifact.ArtifactError, match=r"model\.safetensors"):
+        deployments.register(folder, name="candidate")
+    assert not ModelVersion.objects.filter(name="candidate").exists()
+    assert not list((tmp_path / "forgetful").rglob("manifest.json"))
+
+
+def test_an_accuracy_that_is_no_share_is_refused(db: None, folder: Path) -> None:
+    (folder / "metrics.json").write_text('{"accuracy": "good"}')
+    artifact.seal(folder)
+    with pytest.raises(artifact.ArtifactError, match="accuracy"):
+        deployments.register(folder, name="candidate")
+
+
+def test_lineage_is_kept(db: None, folder: Path) -> None:
+    parent = ModelVersion.objects.get(modality="text")
+    version = deployments.register(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
+    version.refresh_from_db()
+    assert (version.parent, version.lineage, version.state) == (parent, {"dataset": "abc"}, "registered")
+
+
+def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
+    before = serving()
+    version = deployments.register(folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3.")
+    with pytest.raises(deployments.NotDeployable, match=r"Accuracy 0\.3"):
+        deployments.deploy(version)
+    assert serving() == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "config.json"])
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_goes_on(
+    db: None, folder: Path, name: str, fault: str
+) -> None:
+    before, count = serving(), Deployment.objects.count()
+    version = deployments.register(folder, name="candidate")
+    storages["models"].delete(f"{version.path}/{name}")
+    if fault == "changed":
+        storages["models"].save(f"{version.path}/{name}", ContentFile(b"rotten"))
+    with pytest.raises(artifact.ArtifactError, match=name):
+        deployments.deploy(version)
+    assert (serving(), Deployment.objects.count()) == (before, count)
+
+
+def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
+    before = Variant.objects.get(version__modality="text").version
+    version = deployments.register(folder, name="candidate")
+    deployments.deploy(version, by=administrator, note="better")
+    deployments.deploy(version)  # serves already: nothing happens
+    latest = Deployment.objects.filter(modality="text").first()
+    assert latest is not None
+    assert (latest.version, latest.replaced, latest.deployed_by, latest.note) == (
+        version, before, administrator, "better",
+    )  # fmt: skip
+    assert Deployment.objects.filter(version=version).count() == 1
+
+
+def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
+    starter = serving()
+    for name in ("a", "b", "c"):
+        deployments.deploy(variant_of(tmp_path / name, name))
+    deployments.roll_back("text")
+    assert serving() == "b"
+    deployments.deploy(ModelVersion.objects.get(name="c"))
+    for expected in ("b", "a", starter):
+        deployments.roll_back("text")
+        assert serving() == expected
+    with pytest.raises(deployments.NothingToRollBack, match="nothing to go back to"):
+        deployments.roll_back("text")
+    assert serving() == starter
+    assert Deployment.objects.filter(kind="rollback").count() == 4
+
+
+def damage(version: ModelVersion) -> None:
+    """Break the version's artifact everywhere, as a fault after its deployment would."""
+    storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
+    shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
+    model_cache.unload_all()
+
+
+def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
+    seller: User, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_cache, "BROKEN_FOR", 3600.0)  # however slow the machine is
+    before = Variant.objects.get(version__modality="text").version
+    version = deployments.register(folder, name="candidate")
+    deployments.deploy(version)
+    damage(version)
+    (first,) = queue(seller)
+    classify_pending()
+    (second,) = queue(seller)
+    classify_pending()
+    for row in Prediction.objects.filter(pk__in=[first.pk, second.pk]):
+        assert (row.state, row.text_version) == (Prediction.State.DONE, before)
+    assert [record.levelname for record in caplog.records if "can't be loaded" in record.message] == ["ERROR"]
+
+
+def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: Path) -> None:
+    version = deployments.register(folder, name="candidate")
+    deployments.deploy(version)
+    damage(version)
+    assert model_cache.standing(version) != version
+    storages["models"].save(
+        f"{version.path}/model.safetensors", ContentFile((folder / "model.safetensors").read_bytes())
+    )
+    model_cache._broken.clear()  # half a minute later
+    assert model_cache.standing(version) == version
+
+
+def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
+    version = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    with pytest.raises(artifact.ArtifactError):
+        model_cache.load_text(version)
+
+
+def test_a_model_is_loaded_once_per_process(db: None) -> None:
+    version = Variant.objects.get(version__modality="text").version
+    assert model_cache.load_text(version) is model_cache.load_text(version)
+
+
+@pytest.fixture
+def worker(committed_db: None) -> Iterator[Callable[[], None]]:
+    """Two threads that classify whatever waits, as two workers do, until the fixture's function is called."""
+    done, errors = threading.Event(), []
+
+    def work() -> None:
+        try:
+            while not done.is_set():
+                classify_pending()
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _number in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def stop() -> None:
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+
+    yield stop
+    done.set()
+
+
+def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[[], None], tmp_path: Path) -> None:
+    """Two versions that differ by their temperature only answer the same title differently: who wrote what shows."""
+    seller = make_user("busy@shop.example")
+    title, versions = "Yamaha guitar amplifier with a cable", {}
+    for name, temperature in (("cool", 0.7), ("warm", 3.0)):
+        versions[name] = variant_of(tmp_path / name, name, config={"temperature": temperature})
+    image = Variant.objects.get(version__modality="image").version
+    for version in versions.values():
+        EnsembleRule.objects.create(text_version=version, image_version=image, parameters={"temperature": 1.0})
+    expected = {}
+    for name, version in versions.items():
+        output = model_cache.load_text(version).predict([title], [""])
+        expected[version.pk] = float(output.probabilities.max())
+        assert name
+    assert abs(expected[versions["cool"].pk] - expected[versions["warm"].pk]) > 0.1
+
+    rows: list[Prediction] = []
+    for turn in range(8):
+        deployments.deploy(versions["cool" if turn % 2 else "warm"])
+        for _batch in range(3):
+            rows += Prediction.objects.bulk_create(Prediction(seller=seller, title=title) for _number in range(4))
+    while Prediction.objects.waiting().exists():
+        pass
+    worker()
+
+    answered = Prediction.objects.filter(pk__in=[row.pk for row in rows])
+    assert {row.state for row in answered} == {Prediction.State.DONE}
+    assert {row.attempts for row in answered} == {1}
+    assert {row.text_version_id for row in answered} == set(expected)
+    for row in answered:
+        assert row.best is not None
+        assert row.best["probability"] == pytest.approx(expected[row.text_version_id], abs=1e-3)
+    assert Deployment.objects.filter(modality="text").count() == 9
+
+
+def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: None, tmp_path: Path) -> None:
+    starter = serving()
+    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
+    narrow.refresh_from_db()
+    for change in (lambda: deployments.deploy(narrow), lambda: traffic.start_test(narrow, weight=10)):
+        with pytest.raises(
+            deployments.LosesCategories, match="16 categories that the live model suggests: Appliances; "
+        ):
+            change()
+    assert serving() == starter
+    deployments.deploy(narrow, accepts_loss=True)
+    wide = ModelVersion.objects.get(name=starter)
+    deployments.deploy(wide)  # it loses nothing
+    deployments.roll_back("text")  # the way out of an emergency is never barred
+    assert serving() == "narrow"
+
+
+def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path) -> None:
+    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
+    narrow.refresh_from_db()
+    Category.objects.exclude(slug__in=["beauty", "electronics"]).update(is_active=False)
+    assert str(coverage_of(narrow.labels)) == "2 of 2 categories"
+    deployments.deploy(narrow)
+
+
+@pytest.mark.parametrize("change", ["deploy", "test"])
+def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
+    db: None, tmp_path: Path, change: str
+) -> None:
+    rule = EnsembleRule.objects.get()
+    candidate = variant_of(tmp_path / "candidate", "A new one.")
+    if change == "deploy":
+        deployments.deploy(candidate)
+    else:
+        traffic.start_test(candidate, weight=10)
+    carried = EnsembleRule.objects.get(text_version=candidate)
+    assert (carried.kind, carried.parameters) == (rule.kind, rule.parameters)
+    assert carried.carried_over_from == str(rule)
+    assert carried.rule().calibrated
+    assert (candidate, rule.image_version) in deployments.pairs_without_rule()
+    other = variant_of(tmp_path / "other", "Another.", "image")
+    deployments.deploy(other)
+    again = EnsembleRule.objects.get(text_version=candidate, image_version=other)
+    assert again.carried_over_from == str(rule)  # where it was fitted, not who had it last
+
+
+def test_a_version_without_recorded_categories_gets_those_of_its_artifact(db: None) -> None:
+    version = ModelVersion.objects.get(modality="text")
+    labels = version.labels
+    ModelVersion.objects.update(labels=[])
+    storages["models"].delete(f"{ModelVersion.objects.get(modality='image').path}/config.json")
+    fill_labels()
+    version.refresh_from_db()
+    assert version.labels == labels
+    assert ModelVersion.objects.get(modality="image").labels == []  # the next time

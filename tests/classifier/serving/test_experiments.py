@@ -1,0 +1,242 @@
+"""What versions under test and shadows do to real predictions: who answers, what is written down, what is stopped."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core import mail
+from django.core.files.storage import storages
+from django.db.models import F
+from django.utils import timezone
+from safetensors.numpy import load_file, save_file
+
+from classifier.archive import retention
+from classifier.ml import artifact
+from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
+from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic
+from classifier.services import STARTER
+from classifier.serving.batch import classify
+from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
+from portal.models import Product, User
+from tests.classifier.registry.test_deployments import variant_of
+from tests.classifier.serving.test_claim import queue
+
+MakeProduct = Callable[..., Product]
+State = Prediction.State
+
+
+def broken(folder: Path, modality: str = "text") -> ModelVersion:
+    """Register a version that loads and then answers with numbers that are none."""
+    shutil.copytree(STARTER / modality, folder)
+    weights = load_file(folder / "model.safetensors")
+    bias = max(name for name in weights if name.startswith("head.") and name.endswith(".bias"))
+    weights[bias] = np.full_like(weights[bias], np.nan)
+    save_file(weights, folder / "model.safetensors")
+    artifact.seal(folder)
+    return deployments.register(folder, name=folder.name)
+
+
+def answered(rows: list[Prediction]) -> set[str]:
+    """Return the text versions that answered the rows, all of which are done."""
+    fresh = Prediction.objects.filter(pk__in=[row.pk for row in rows]).select_related("text_version")
+    assert {row.state for row in fresh} == {State.DONE}
+    return {row.text_version.name for row in fresh if row.text_version}
+
+
+def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Prediction]:
+    """Give the rows keys for which the version is chosen."""
+    live = deployments.deployed()[version.modality]
+    for row in rows:
+        while deployments.choose_variant(live, row.variant_key or row.pk) != version:
+            row.variant_key = uuid.uuid4()
+    Prediction.objects.bulk_update(rows, ["variant_key"])
+    return rows
+
+
+def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path: Path) -> None:
+    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=50)
+    rows = queue(seller, 24)
+    classify_pending()
+    assert len(answered(rows)) == 2
+    how = [row.passes["text"] for row in Prediction.objects.all()]
+    assert sum(1 / each["rows"] for each in how) == pytest.approx(2)  # two passes over all rows
+    assert all(each["engine"] and each["ms"] > 0 for each in how)
+    archive_pending()
+    with storages["archive"].open(f"{str(rows[0].pk)[:2]}/{rows[0].pk}/text.json") as file:
+        assert {"engine", "milliseconds"} <= set(json.load(file))
+
+
+def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
+    bad = broken(tmp_path / "bad")
+    champion = deployments.champion("text")
+    traffic.start_test(bad, weight=50)
+    rows = make_them_alone(queue(seller, 3), bad) + queue(seller, 3)
+    classify_pending()
+    assert answered(rows) == {champion.name}  # type: ignore[union-attr]
+    assert set(Prediction.objects.values_list("attempts", flat=True)) == {1}
+    assert Fault.objects.filter(version=bad).get().rows >= 3
+    assert not Fault.objects.exclude(version=bad).exists()
+
+
+def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
+    misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    champion = deployments.champion("text")
+    traffic.start_test(misfit, weight=50)
+    rows = make_them_alone(queue(seller, 4), misfit)
+    classify_pending()
+    assert answered(rows) == {champion.name}  # type: ignore[union-attr]
+    fault = Fault.objects.get()
+    assert (fault.version, fault.rows) == (misfit, 4)
+    assert "could not be loaded" in fault.error
+
+
+def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: User, tmp_path: Path) -> None:
+    bad = broken(tmp_path / "bad")
+    deployments.deploy(bad)
+    (row,) = queue(seller)
+    classify_pending()
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.QUEUED, 1)
+    assert Fault.objects.get().version == bad
+
+
+def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
+    seller: User, make_product: MakeProduct, tmp_path: Path
+) -> None:
+    live = deployments.champion("text")
+    text = variant_of(tmp_path / "cool", "cool", config={"temperature": 0.7})
+    image = variant_of(tmp_path / "eye", "eye", modality="image")
+    traffic.start_shadow(text)
+    traffic.start_shadow(image)
+    prediction = make_product(seller, photo=True).prediction
+    assert prediction.text_version == live
+    rows = {row.version: row for row in ShadowAnswer.objects.filter(prediction=prediction)}
+    assert set(rows) == {text, image}
+    said = rows[text]
+    assert said.best == "musical-instruments" and said.agrees and said.error == ""
+    assert said.probabilities[said.best] > prediction.text_probabilities[said.best]  # it is cooler, so surer
+    assert said.milliseconds and said.engine
+    by_title = make_product(seller).prediction
+    assert ShadowAnswer.objects.get(prediction=by_title).version == text
+
+
+def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
+    settings.BATCH_SIZE = 2
+    traffic.start_shadow(variant_of(tmp_path / "b", "b"))
+    batch = Prediction.objects.filter(pk__in=[row.pk for row in queue(seller, 4)]).claim(limit=2)
+    classify(batch)
+    assert not ShadowAnswer.objects.exists()
+    rest = Prediction.objects.claim(limit=2)
+    classify(rest)
+    assert {row.prediction_id for row in ShadowAnswer.objects.all()} == {row.pk for row in rest}
+
+
+def test_old_records_of_trials_are_deleted_and_young_ones_stay(
+    seller: User, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    settings.TRIAL_DAYS = 30
+    version, moment = variant_of(tmp_path / "b", "b"), timezone.now()
+    ages = [timedelta(days=days) for days in (40, 35, 31, 29, 0)]
+    for age, row in zip(ages, queue(seller, 5), strict=True):
+        ShadowAnswer.objects.create(prediction=row, version=version, best="toys-games", created_at=moment - age)
+        Fault.objects.create(version=version, rows=1, error="NaN", created_at=moment - age)
+    forget_old_records()
+    for rows in (ShadowAnswer.objects, Fault.objects):
+        assert sorted(moment - row.created_at for row in rows.all()) == sorted(ages[3:])  # type: ignore[attr-defined]
+    assert Prediction.objects.count() == 5
+
+
+@pytest.mark.parametrize("fault", ["raises", "cannot be loaded"])
+def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: str) -> None:
+    bad = (
+        broken(tmp_path / "bad") if fault == "raises" else variant_of(tmp_path / "bad", "Misfit", config={"hidden": 7})
+    )
+    traffic.start_shadow(bad)
+    rows = queue(seller, 2)
+    classify_pending()
+    assert len(answered(rows)) == 1
+    assert [bool(row.error) and not row.best for row in ShadowAnswer.objects.filter(version=bad)] == [True, True]
+    assert not Fault.objects.exists()
+
+
+def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
+    seller: User, scientist: User, administrator: User, tmp_path: Path, settings: Any
+) -> None:
+    settings.CANARY_LEAST_PREDICTIONS = 5
+    bad, champion = broken(tmp_path / "bad"), deployments.champion("text")
+    traffic.start_test(bad, weight=20)
+    make_them_alone(queue(seller, 6), bad)
+    classify_pending()
+    guard_versions()
+    assert [variant.version for variant in deployments.live("text")] == [champion]
+    assert deployments.live("text")[0].weight == 100
+    stopped = Deployment.objects.first()
+    assert stopped is not None
+    assert (stopped.kind, stopped.version, stopped.deployed_by) == ("stop", bad, None)
+    assert "6 of 6 rows failed" in stopped.note
+    assert {address for message in mail.outbox for address in message.to} == {scientist.email, administrator.email}
+    assert "stopped text bad" in mail.outbox[0].subject
+    guard_versions()
+    assert len(mail.outbox) == 2
+
+
+def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, settings: Any) -> None:
+    settings.CANARY_LEAST_PREDICTIONS = 5
+    slow, champion = variant_of(tmp_path / "slow", "slow"), deployments.champion("text")
+    assert champion is not None
+    traffic.start_test(slow, weight=50)
+    for version, milliseconds in ((champion, 20.0), (slow, 90.0)):
+        for row in queue(seller, 6):
+            Prediction.objects.filter(pk=row.pk).update(
+                state=State.DONE,
+                probabilities={},
+                top5=[],
+                text_version=version,
+                finished_at=timezone.now(),
+                passes={"text": {"engine": "torch fp32", "ms": milliseconds, "rows": 1}},
+            )
+    known = rollout_guard.records("text", [champion, slow], timezone.now() - timedelta(minutes=5))
+    assert known[slow.pk] == rollout_statistics.Record(6, 0, {0: (90.0, 6)})
+    assert rollout_guard.check() == [slow]
+    assert "4.5 times as slow" in Deployment.objects.first().note  # type: ignore[union-attr]
+
+
+def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
+    seller: User, tmp_path: Path, settings: Any
+) -> None:
+    settings.CANARY_LEAST_PREDICTIONS = 5
+    champion = deployments.champion("text")
+    assert rollout_guard.check() == []
+    misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    deployments.deploy(misfit)
+    queue(seller, 6)
+    classify_pending()
+    Variant.objects.update(deployed_at=F("deployed_at") - timedelta(hours=2))
+    assert rollout_guard.check() == []  # it is new no more: people decide
+    Variant.objects.update(deployed_at=F("deployed_at") + timedelta(hours=2))
+    assert rollout_guard.check() == [misfit]
+    assert deployments.champion("text") == champion
+
+
+@pytest.mark.parametrize("count", [2, 32])
+def test_a_batch_takes_the_same_few_queries_however_many_rows(
+    seller: User, django_assert_num_queries: Any, tmp_path: Path, count: int
+) -> None:
+    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=50)
+    traffic.start_shadow(variant_of(tmp_path / "c", "c"))
+    queue(seller, 8)
+    classify_pending()  # loads the models
+    queue(seller, count)
+    # Claim: savepoint, select, update, release. Categories, live versions, rules; the shadows, whether anything is due,
+    # and their one INSERT. The claim that finds nothing: savepoint, select, release, and an update of no rows is none.
+    # The one UPDATE goes past Django, with one query that knows the vectors' type.
+    with django_assert_num_queries(13):
+        classify_pending()
+    assert not Prediction.objects.waiting().exists()

@@ -1,0 +1,68 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import redis
+from django.conf import settings
+from django.db import connection
+
+from classifier.models import Prediction
+from classifier.serving import notifications
+from tests.classifier.serving.test_claim import queue
+from tests.conftest import make_user
+
+WAITING = 100
+
+
+def finish(rows: list[Prediction]) -> None:
+    Prediction.objects.filter(pk__in=[row.pk for row in rows]).update(state="failed", error="-")
+
+
+def wait(row: Prediction) -> bool:
+    try:
+        return notifications.wait_for(row.pk, seconds=60)
+    finally:
+        connection.close()
+
+
+def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_db: None) -> None:
+    rows = queue(make_user("waiting@shop.example"), WAITING)
+    before = busy_connections()
+    with ThreadPoolExecutor(WAITING) as threads:
+        waiting = [threads.submit(wait, row) for row in rows]
+        while len(notifications._listener()._waiting) < WAITING or not notifications._listener().is_listening:
+            time.sleep(0.01)
+        while busy_connections() > before:
+            time.sleep(0.01)
+        assert redis.Redis.from_url(settings.REDIS_URL).pubsub_numsub(notifications.CHANNEL) == [
+            (notifications.CHANNEL.encode(), 1)
+        ]
+        assert not any(each.done() for each in waiting)
+        finish(rows)
+        notifications.announce([row.pk for row in rows])  # one message
+        assert all(each.result(timeout=30) for each in waiting)
+    assert notifications._listener()._waiting == {}
+
+
+def busy_connections() -> int:
+    """Return how many connections of this process's pool somebody holds."""
+    stats = connection.pool.get_stats()
+    return int(stats["pool_size"] - stats["pool_available"])
+
+
+def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:
+    (row,) = queue(make_user("waiting@shop.example"))
+    threading.Timer(0.2, lambda: (finish([row]), connection.close())).start()
+    assert notifications.wait_for(row.pk, seconds=1)
+
+
+def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:
+    """What was finished while nobody could be told is found at once, not when time is up."""
+    (row,) = queue(make_user("waiting@shop.example"))
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(wait, row)
+        while row.pk not in notifications._listener()._waiting or not notifications._listener().is_listening:
+            time.sleep(0.01)
+        finish([row])
+        redis.Redis.from_url(settings.REDIS_URL).client_kill_filter(_type="pubsub")
+        assert waiting.result(timeout=30)

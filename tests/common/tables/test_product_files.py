@@ -1,0 +1,196 @@
+import codecs
+import gzip
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from common.tables.product_files import LONGEST_ROW, ProductFile, RowError, SourceError, SourceRow
+from tests.support.product_files import jpeg, write_table, write_zip
+
+LIMIT = 100_000
+
+
+def rows(folder: Path, **columns: str) -> list[SourceRow]:
+    with ProductFile(folder, columns) as products:
+        return [row for row in products if isinstance(row, SourceRow)]
+
+
+def photo(folder: Path, number: int = 0) -> bytes | None:
+    with ProductFile(folder) as products:
+        return products.photo([row for row in products if isinstance(row, SourceRow)][number], limit=LIMIT)
+
+
+def why_no_photo(folder: Path) -> str:
+    with pytest.raises(RowError) as refusal:
+        photo(folder)
+    return refusal.value.reason
+
+
+def test_a_table_of_kaggle_finds_its_columns_and_photos_by_id(tmp_path: Path) -> None:
+    columns = ("ImgId", "title", "description", "categories")
+    write_table(tmp_path, [("B01", "Rake", "steel", "Garden")], columns=columns, name="data.csv")
+    (tmp_path / "train" / "garden").mkdir(parents=True)
+    (tmp_path / "train" / "garden" / "B01.jpg").write_bytes(jpeg())
+    (row,) = rows(tmp_path)
+    assert (row.id, row.title, row.description, row.category) == ("B01", "Rake", "steel", "Garden")
+    assert photo(tmp_path) == jpeg()
+
+
+def test_a_gzipped_table_with_zip_shards_is_read_in_place(tmp_path: Path) -> None:
+    columns = ("id", "title", "description", "category", "image", "shard")
+    row = ("1", "Thé", "two\nlines", "Grocery", "images/1.jpg", "images-000.zip")
+    write_table(tmp_path, [row], columns=columns, name="products.csv.gz")
+    write_zip(tmp_path / "images-000.zip", {"images/1.jpg": jpeg("blue")})
+    assert rows(tmp_path)[0].description == "two\nlines"
+    assert photo(tmp_path) == jpeg("blue")
+
+
+def test_a_shard_that_was_unpacked_is_found_as_a_folder(tmp_path: Path) -> None:
+    columns = ("id", "title", "description", "category", "image", "shard")
+    write_table(tmp_path, [("1", "", "", "x", "images/1.jpg", "images-000.zip")], columns=columns)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.jpg").write_bytes(jpeg())
+    assert photo(tmp_path) == jpeg()
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    write_table(tmp_path, [("7", "A", "B")], columns=("id", "Label", "mapped18"))
+    assert rows(tmp_path)[0].category == "A"
+    assert rows(tmp_path, category="MAPPED18")[0].category == "B"
+    with pytest.raises(SourceError, match="no column 'shelf'"):
+        rows(tmp_path, category="shelf")
+
+
+@pytest.mark.parametrize(
+    ("columns", "word"), [(("title", "category"), "id"), (("id", "title"), "category"), ((), "empty")]
+)
+def test_a_table_that_can_not_be_imported_says_why(tmp_path: Path, columns: tuple[str, ...], word: str) -> None:
+    write_table(tmp_path, [], columns=columns)
+    with pytest.raises(SourceError, match=word):
+        ProductFile(tmp_path)
+
+
+def test_a_folder_without_one_table_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no csv"):
+        ProductFile(tmp_path)
+    write_table(tmp_path / "shop", [])
+    with pytest.raises(SourceError, match="shop"):
+        ProductFile(tmp_path)
+    write_table(tmp_path, [], name="a.csv")
+    write_table(tmp_path, [], name="b.csv")
+    with pytest.raises(SourceError, match=r"a\.csv, b\.csv"):
+        ProductFile(tmp_path)
+    with pytest.raises(SourceError, match="no"):
+        ProductFile(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_texts_survive_their_encoding(tmp_path: Path, encoding: str) -> None:
+    write_table(tmp_path, [("1", "Café Müller", "", "x", "")], encoding=encoding)
+    assert rows(tmp_path)[0].title == "Café Müller"
+    assert (ProductFile(tmp_path).encoding == "latin-1") == (encoding == "latin-1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_a_gzip_that_was_cut_off_is_refused_before_anything_is_read(tmp_path: Path, encoding: str) -> None:
+    products = [(str(i), "é" * 50, "", "c", "") for i in range(500)]
+    write_table(tmp_path, products, name="products.csv.gz", encoding=encoding)
+    table = tmp_path / "products.csv.gz"
+    table.write_bytes(table.read_bytes()[:-20])
+    with pytest.raises(SourceError, match="whole"):
+        ProductFile(tmp_path)
+
+
+def test_a_line_that_is_no_row_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("id,title,category\n1,a,x\n2,b,x,y,z\n3," + "c" * 1_100_000 + ",x\n4,d,x\n")
+    with ProductFile(tmp_path) as products:
+        found = list(products)
+    assert [row.id if isinstance(row, SourceRow) else row[1].reason for row in found] == [
+        "1", "unreadable line", "unreadable line", "4",
+    ]  # fmt: skip
+
+
+def test_semicolons_and_tabs_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("id;title;category\n1;Rake, steel;x\n")
+    assert rows(tmp_path)[0].title == "Rake, steel"
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.jpg", "/etc/passwd.jpg", "images/../../secret.jpg", "..\\secret.jpg", "C:x.jpg"]
+)
+def test_a_name_that_leads_out_of_the_folder_is_no_photo(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    assert why_no_photo(write_table(tmp_path / "shop", [("1", "", "", "x", name)])) == "missing photo"
+
+
+def test_a_link_that_leads_out_of_the_folder_is_no_photo(tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    folder = write_table(tmp_path / "shop", [("1", "", "", "x", "1.jpg")])
+    (folder / "1.jpg").symlink_to(tmp_path / "secret.jpg")
+    assert why_no_photo(folder) == "missing photo"
+
+
+def test_a_member_that_inflates_is_not_read(tmp_path: Path) -> None:
+    write_table(tmp_path, [("1", "", "", "x", "1.jpg")])
+    write_zip(tmp_path / "images.zip", {"1.jpg": b"\0" * (LIMIT + 1)}, zipfile.ZIP_DEFLATED)
+    assert why_no_photo(tmp_path) == "photo too large"
+    # A directory that lies about the size.
+    archive = tmp_path / "images.zip"
+    small = (LIMIT // 2).to_bytes(4, "little")
+    archive.write_bytes(archive.read_bytes().replace((LIMIT + 1).to_bytes(4, "little"), small))
+    assert why_no_photo(tmp_path) in ("photo too large", "broken photo")
+
+
+def test_an_archive_that_is_none_fails_its_rows_only(tmp_path: Path) -> None:
+    write_table(tmp_path, [("1", "", "", "x", "1.jpg")])
+    (tmp_path / "images.zip").write_bytes(b"not a zip")
+    assert why_no_photo(tmp_path) == "unreadable archive"
+
+
+def test_a_row_without_an_image_has_none_and_one_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    write_table(tmp_path, [("1", "a", "", "x", ""), ("2", "b", "", "x", "2.jpg")])
+    assert photo(tmp_path, 0) is None
+    with pytest.raises(RowError, match=r"2\.jpg"):
+        photo(tmp_path, 1)
+
+
+@pytest.mark.parametrize("repeated", ["x", "x,", '","\n'], ids=["a cell", "a line", "a row of short lines"])
+def test_a_table_that_inflates_to_a_row_without_an_end_is_refused(tmp_path: Path, repeated: str) -> None:
+    content = 'id,category,title\n1,x,"' + repeated * (LONGEST_ROW // len(repeated) + 1)
+    (tmp_path / "products.csv.gz").write_bytes(gzip.compress(content.encode()))
+    with pytest.raises(SourceError, match="no table"):
+        ProductFile(tmp_path)
+
+
+def test_long_rows_in_a_row_are_read(tmp_path: Path) -> None:
+    write_table(tmp_path, [(number, "x" * 900_000, "y" * 900_000, "c", "") for number in range(4)])
+    assert [len(row.title) for row in rows(tmp_path)] == [900_000] * 4
+
+
+@pytest.mark.parametrize("body", [b"a", b"\x00\xd8\x00\x00"], ids=["half a letter", "half a pair"])
+def test_a_utf_16_table_that_is_broken_says_so(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "products.csv").write_bytes(codecs.BOM_UTF16_LE + "id,category\n1,".encode("utf-16-le") + body)
+    with pytest.raises(SourceError, match="UTF-16"):
+        ProductFile(tmp_path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_broken_member_fails_its_row_only(tmp_path: Path, compression: int) -> None:
+    write_table(tmp_path, [("1", "", "", "x", "1.jpg")])
+    write_zip(tmp_path / "images.zip", {"1.jpg": jpeg(side=64)}, compression)
+    archive = tmp_path / "images.zip"
+    content = bytearray(archive.read_bytes())
+    start = 30 + len("1.jpg")  # behind the member's header
+    content[start : start + 40] = b"\xff" * 40
+    archive.write_bytes(content)
+    assert why_no_photo(tmp_path) == "broken photo"
+
+
+def test_a_table_without_an_image_column_looks_once_for_photos(tmp_path: Path) -> None:
+    write_table(tmp_path, [("1", "a", "", "x")], columns=("id", "title", "description", "category"))
+    with ProductFile(tmp_path) as products:
+        (row,) = [row for row in products if isinstance(row, SourceRow)]
+        assert products.photo(row, limit=LIMIT) is None
+        (tmp_path / "1.jpg").write_bytes(jpeg())
+        assert products.photo(row, limit=LIMIT) is None

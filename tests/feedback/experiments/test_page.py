@@ -1,0 +1,204 @@
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
+from classifier.registry import deployments, traffic
+from feedback.experiments.counts import Tally, first_over_time, totals, uncounted, work_since
+from feedback.models import Feedback
+from feedback.monitoring import hourly_summaries
+from portal.models import User
+from tests.classifier.registry.test_deployments import serving, variant_of
+from tests.portal.test_model_pages import staff
+
+Review = Feedback.Review
+
+
+@pytest.fixture
+def candidate(db: None, tmp_path: Path) -> ModelVersion:
+    return variant_of(tmp_path / "candidate", "A new one.")
+
+
+def answer(
+    seller: User, version: ModelVersion, *, rank: int | None, review: str = Review.OPEN, count: int = 1
+) -> list[Prediction]:
+    """Store answered predictions: the seller chose the category of this rank, or another one."""
+    mug, guitar = Category.objects.order_by("slug")[:2]
+    rows = [
+        Prediction(
+            seller=seller,
+            title="Mug",
+            state="done",
+            text_version=version,
+            probabilities={},
+            top5=[],
+            text_probabilities={mug.slug: 0.7, guitar.slug: 0.3},
+            passes={"text": {"engine": "torch fp32", "ms": 10.0 + number, "rows": 1}},
+            finished_at=timezone.now(),
+        )
+        for number in range(count)
+    ]
+    Prediction.objects.bulk_create(rows)
+    Feedback.objects.bulk_create(
+        Feedback(
+            prediction=row,
+            seller=seller,
+            rank=rank,
+            verdict="top5" if rank else "other",
+            category=mug if rank == 1 else guitar,
+            review=review,
+        )
+        for row in rows
+    )
+    return rows
+
+
+def live(since: datetime, modality: str = "text") -> dict[int, Tally]:
+    return totals(work_since(modality, since, timezone.now()), is_shadow=False)
+
+
+def lately() -> datetime:
+    return timezone.now() - timedelta(hours=1)
+
+
+def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candidate: ModelVersion) -> None:
+    old = ModelVersion.objects.get(name=serving())
+    answer(seller, old, rank=1, count=5)
+    answer(seller, old, rank=3, count=3)
+    answer(seller, old, rank=None, count=2)
+    answer(seller, candidate, rank=1, review=Review.ACCEPTED, count=4)
+    answer(seller, candidate, rank=2, review=Review.ACCEPTED)
+    answer(seller, candidate, rank=1, review=Review.REJECTED, count=9)  # says nothing
+    answer(seller, candidate, rank=1, review=Review.FLAGGED, count=9)
+    Fault.objects.create(version=candidate, rows=7, error="ValueError")
+    tallies = live(lately())
+    assert set(tallies) == {old.pk, candidate.pk}
+    one, two = tallies[old.pk], tallies[candidate.pk]
+    assert (one.answered, one.first, one.five, one.answers) == (10, 5, 8, 10)
+    assert (two.answered, two.first, two.answers, two.failed) == (23, 4, 5, 7)
+    assert (two.right, two.reviewed) == (4, 5)
+    assert one.times.percentile(0.5) == pytest.approx(11.0, rel=0.05) and one.times.percentile(0.95) > 12
+    assert live(lately(), "image") == {}
+
+
+def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: User, candidate: ModelVersion) -> None:
+    old = ModelVersion.objects.get(name=serving())
+    now = timezone.now().replace(minute=30)
+    since = now - timedelta(hours=5, minutes=20)  # 50 minutes into an hour
+    rows = [
+        *answer(seller, old, rank=1, review=Review.ACCEPTED, count=64),
+        *answer(seller, candidate, rank=None, count=64),
+    ]
+    for place, row in enumerate(rows):
+        row.finished_at = now - timedelta(minutes=6 * (place % 64 + 1))
+    Prediction.objects.bulk_update(rows, ["finished_at"])
+    for row in rows[:32]:
+        shadow = ShadowAnswer.objects.create(prediction=row, version=candidate, best="mug", milliseconds=3.0)
+        ShadowAnswer.objects.filter(pk=shadow.pk).update(created_at=row.finished_at)
+    Fault.objects.create(version=old, rows=3, error="ValueError", created_at=now - timedelta(hours=3))
+
+    def counted() -> tuple[dict[int, Tally], dict[int, Tally]]:
+        work = work_since("text", since, now)
+        return totals(work, is_shadow=False), totals(work, is_shadow=True)
+
+    assert uncounted(since, now) == (since, now - timedelta(hours=2))  # nothing was summarised yet
+    assert counted()[0][old.pk].answered == 20
+    hourly_summaries.summarise(now=now)
+    assert uncounted(since, now) is None
+    live, shadows = counted()
+    of_old, of_new, shadow = live[old.pk], live[candidate.pk], shadows[candidate.pk]
+    assert (of_old.answered, of_old.first, of_old.reviewed, of_old.right, of_old.failed) == (53, 53, 53, 53, 3)
+    assert (of_new.answered, of_new.answers, of_new.first, of_new.times.total()) == (53, 53, 0, 53)
+    assert (shadow.answered, shadow.reviewed, shadow.times.total()) == (32, 32, 32)
+    points = first_over_time(work_since("text", since, now), since, now)[old.pk]
+    assert sum(share.total for _at, share in points) == 53
+    assert [at for at, _share in points] == sorted(at for at, _share in points) and points[-1][0] <= now
+
+    Feedback.objects.filter(prediction__in=rows[30:40]).update(review=Review.REJECTED, reviewed_at=timezone.now())
+    hourly_summaries.summarise(now=now)
+    assert (counted()[0][old.pk].answers, counted()[1][candidate.pk].reviewed) == (43, 30)
+
+
+def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candidate: ModelVersion) -> None:
+    old = ModelVersion.objects.get(name=serving())
+    mug, guitar = Category.objects.order_by("slug")[:2]
+    for number, row in enumerate(answer(seller, old, rank=1, review=Review.ACCEPTED, count=4)):
+        best = mug if number else guitar
+        ShadowAnswer.objects.create(
+            prediction=row, version=candidate, best=best.slug, agrees=best == mug, milliseconds=5.0
+        )
+    for row in answer(seller, old, rank=1, count=2):
+        ShadowAnswer.objects.create(prediction=row, version=candidate, error="ValueError")
+    tally = totals(work_since("text", lately(), timezone.now()), is_shadow=True)[candidate.pk]
+    assert (tally.right, tally.reviewed) == (3, 4) == (tally.agreed, tally.compared)
+    assert (tally.answered, tally.failed) == (4, 2)
+    assert tally.times.percentile(0.5) == pytest.approx(5.0, rel=0.05) and tally.times.total() == 4
+
+
+def test_the_page_compares_and_says_where_data_is_missing(
+    scientist: User, seller: User, candidate: ModelVersion
+) -> None:
+    old = ModelVersion.objects.get(name=serving())
+    traffic.start_test(candidate, weight=20)
+    answer(seller, old, rank=1, count=60)
+    answer(seller, old, rank=None, count=60)
+    answer(seller, candidate, rank=1, count=40)
+    page = staff(scientist).get(reverse("experiment", args=["text"])).content.decode()
+    for words in (
+        "Live, 80 %", "Live, 20 %", "50.0 %", "n\N{NO-BREAK SPACE}120", "over 99 %",
+        "Not enough data to say of candidate", "<svg",
+        "not enough data: 0 of 30", "Test started",
+    ):  # fmt: skip
+        assert words in page, words
+    for verb in ("promote", "stop"):
+        assert reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk]) in page
+    for days in ("1", "30", "nonsense", "9" * 50):
+        assert staff(scientist).get(reverse("experiments"), {"days": days}).status_code == 200
+    assert staff(scientist).get(reverse("experiment", args=["smell"])).status_code == 404
+
+
+def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, candidate: ModelVersion) -> None:
+    client, before = staff(scientist), serving()
+
+    def act(verb: str, **posted: str) -> str:
+        address = reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk])
+        assert "<form" in client.get(address).content.decode()
+        return client.post(address, posted, follow=True).content.decode()
+
+    assert "Nothing was changed." in act("test", share="100")
+    assert "Nothing was changed." in act("test", share="ten")
+    assert "Nothing was changed. What serves was changed meanwhile." in act("test", share="10", seen="something else")
+    assert "is under test" in act("test", share="10", note="first try", seen=traffic.at_work("text"))
+    latest = Deployment.objects.first()
+    assert latest is not None
+    assert (latest.kind, latest.deployed_by, latest.note) == ("test", scientist, "first try")
+    assert "was stopped" in act("stop")
+    assert serving() == before
+    assert "looks on now" in act("shadow")
+    assert "is under test" in act("test", share="10")
+    assert "serves alone now" in act("promote")
+    assert serving() == "candidate"
+    page = client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
+    assert "Shadow started" in page and "candidate 10 %" in page
+    assert client.get(reverse("admin:classifier_fault_changelist")).status_code == 200
+
+
+def test_without_the_permission_nobody_changes_what_serves(
+    scientist: User, browser: Client, candidate: ModelVersion
+) -> None:
+    traffic.start_test(candidate, weight=10)
+    scientist.groups.clear()
+    scientist.user_permissions.add(Permission.objects.get(codename="view_variant"))
+    for client in (staff(scientist), browser):
+        for verb in ("test", "shadow", "stop", "promote"):
+            address = reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk])
+            assert client.post(address).status_code in (302, 403)
+    assert [variant.weight for variant in deployments.live("text")] == [90, 10]
+    page = staff(scientist).get(reverse("experiments")).content.decode()
+    assert "Promote" not in page and "Live, 10 %" in page
+    assert browser.get(reverse("experiments")).status_code == 302

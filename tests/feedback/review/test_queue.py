@@ -1,0 +1,145 @@
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from classifier.models import Category
+from feedback.models import Feedback
+from feedback.review import queue as ordering
+from feedback.review.queue import RANDOM_SHARE, place_new
+from feedback.services import record_feedback
+from feedback.statistics.label_errors import in_random_share
+from feedback.tasks import place_feedback
+from portal.models import User
+from tests.support.reviews import answered
+
+
+@pytest.fixture
+def slugs(db: None) -> list[str]:
+    return list(Category.objects.values_list("slug", flat=True))
+
+
+def crowd(seller: User, slugs: list[str], count: int) -> None:
+    """Answers that nobody would doubt."""
+    for number in range(count):
+        slug = slugs[number % 4]
+        answered(seller, slug, text=(slug, 0.9 + number / 1000), image=(slug, 0.9))
+
+
+def test_a_label_error_comes_first_and_a_clear_answer_late(seller: User, slugs: list[str]) -> None:
+    ids = (uuid.uuid4() for _number in range(1000))
+    aimed = (pk for pk in ids if not in_random_share([str(pk)], RANDOM_SHARE)[0])
+    crowd(seller, slugs, 40)
+    error = answered(seller, slugs[0], text=(slugs[1], 0.97), image=(slugs[1], 0.97), pk=next(aimed))
+    apart = answered(seller, slugs[2], text=(slugs[2], 0.8), image=(slugs[3], 0.8), pk=next(aimed))
+    doubt = answered(seller, slugs[1], text=(slugs[1], 0.3), pk=next(aimed))
+    place_feedback()
+    order = [row for row in Feedback.objects.unreviewed().in_queue_order() if row.inclusion is None]
+    assert [(row.pk, row.reason) for row in order[:3]] == [
+        (error.pk, "label error"), (apart.pk, "disagreement"), (doubt.pk, "doubt"),
+    ]  # fmt: skip
+    error, apart = order[:2]
+    assert error.disagreement == pytest.approx(0, abs=1e-6) and apart.disagreement == pytest.approx(0.72, abs=0.01)
+    assert apart.text_version and apart.confidence == 0.8 and order[-1].worth
+
+
+def test_what_is_unlike_the_others_is_worth_a_look(seller: User, slugs: list[str]) -> None:
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(40):
+        vector = np.zeros(384)
+        vector[40 if number == 39 else 3] = 1
+        vector += random.normal(0, 0.01, 384)
+        pk = next(pk for pk in iter(uuid.uuid4, None) if not in_random_share([str(pk)], RANDOM_SHARE)[0])
+        rows.append(answered(seller, slugs[0], text=(slugs[0], 0.9), embedding=vector.tolist(), pk=pk))
+    place_feedback()
+    first = Feedback.objects.unreviewed().in_queue_order()[:3]
+    assert (rows[39].pk, "unusual") in [(row.pk, row.reason) for row in first]
+
+
+def test_the_random_share_is_the_same_however_answers_rank(seller: User, slugs: list[str]) -> None:
+    crowd(seller, slugs, 60)
+    place_feedback()
+    rows = list(Feedback.objects.all())
+    drawn = in_random_share([str(row.pk) for row in rows], RANDOM_SHARE)
+    assert [row.inclusion for row in rows] == [RANDOM_SHARE if is_drawn else None for is_drawn in drawn]
+    assert all((row.reason == "random") == bool(is_drawn) for row, is_drawn in zip(rows, drawn, strict=True))
+
+
+def test_placing_is_done_once_and_in_batches(seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering, "ROWS", 8)
+    crowd(seller, slugs, 20)
+    assert [place_new() for _round in range(4)] == [8, 8, 4, 0]
+    assert not Feedback.objects.filter(worth=None).exists()
+    before = {row.pk: row.worth for row in Feedback.objects.all()}
+    late = answered(seller, slugs[0], text=(slugs[1], 0.97))
+    place_feedback()
+    assert {row.pk: row.worth for row in Feedback.objects.exclude(pk=late.pk)} == before  # the yardstick stays
+
+
+def test_answers_without_probabilities_or_category_have_a_place_too(seller: User, slugs: list[str]) -> None:
+    bare = answered(seller, slugs[0], text=(slugs[0], 0.9))
+    bare.prediction.text_probabilities, bare.prediction.top5 = None, []  # moved to the archive
+    bare.prediction.save(update_fields=["text_probabilities", "top5"])
+    nowhere = answered(seller, None, text=(slugs[0], 0.9), title="ช้าง สีดำ")
+    place_feedback()
+    bare.refresh_from_db()
+    nowhere.refresh_from_db()
+    assert bare.worth and bare.confidence is None
+    assert nowhere.worth and nowhere.language == "th"
+
+
+def test_the_queue_reads_its_index(seller: User, slugs: list[str]) -> None:
+    crowd(seller, slugs, 30)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+    for filters, index in (({}, "feedback_queue"), ({"seller": seller}, "feedback_queue_seller")):
+        plan = Feedback.objects.unreviewed().filter(**filters).in_queue_order()[:20].explain()
+        assert index in plan and "Sort" not in plan, plan
+
+
+def test_placing_asks_the_database_a_fixed_number_of_times(seller: User, slugs: list[str]) -> None:
+    crowd(seller, slugs, 12)
+    with CaptureQueriesContext(
+        connection,
+    ) as few:
+        place_new()
+    Feedback.objects.update(worth=None)
+    crowd(seller, slugs, 36)
+    with CaptureQueriesContext(connection) as many:
+        place_new()
+    assert len(many) == len(few)
+
+
+def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
+    seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feedback = answered(seller, slugs[0], text=(slugs[1], 0.97))
+    other = answered(seller, slugs[2], text=(slugs[2], 0.97))
+    really = ordering.review_order
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        record_feedback(prediction=feedback.prediction, category=Category.objects.get(slug=slugs[1]))
+        return really(*args, **options)
+
+    monkeypatch.setattr(ordering, "review_order", slowly)
+    place_new()
+    for row in (feedback, other):
+        row.refresh_from_db()
+    assert feedback.worth is None and other.worth is not None
+    monkeypatch.undo()
+    place_new()
+    feedback.refresh_from_db()
+    assert feedback.worth is not None
+
+
+def test_a_reason_is_told_only_where_it_holds(seller: User, slugs: list[str]) -> None:
+    clear = answered(seller, slugs[0], text=(slugs[0], 0.999), image=(slugs[0], 0.999))
+    wrong = answered(seller, slugs[0], text=(slugs[1], 0.999), image=(slugs[1], 0.999))
+    place_new()
+    for row in (clear, wrong):
+        row.refresh_from_db()
+    assert clear.reason in ("", "random") and wrong.reason in ("label error", "random")

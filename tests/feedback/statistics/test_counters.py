@@ -1,0 +1,134 @@
+"""What is counted of predictions and answers: the sums, without a database."""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from feedback.statistics import performance_estimation
+from feedback.statistics.counters import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
+from tests.feedback.statistics.test_accuracy_and_label_errors import forecasts, weighted
+
+
+def test_figures_are_those_of_the_rows() -> None:
+    chance = np.random.default_rng(18)
+    answers, volume = Answers(), Volume()
+    confidence = chance.uniform(0.2, 1, 3_000)
+    right = chance.random(3_000) < confidence**2
+    inclusion = np.where(chance.random(3_000) < 0.5, 1.0, 0.1)
+    for sure, hit, drawn in zip(confidence, right, inclusion, strict=True):
+        volume.sure(sure)
+        answers.note(
+            str(uuid.uuid4()), given="a", confidence=sure, language="en", cohort="year", rank=1, is_none=False,
+            chosen="a" if hit else "b", is_reviewed=True, inclusion=drawn, best={"text": "b", "image": "a"},
+        )  # fmt: skip
+    again = Answers.from_json(json.loads(json.dumps(answers.to_json())))
+    assert again == answers
+    mine = calibration(again.reliability)
+    place, weight = (confidence * 15).astype(int), 1 / inclusion
+    sure, hit, mass = (np.bincount(place, values, 15) for values in (weight * confidence, weight * right, weight))
+    assert mine and mine.error == pytest.approx(np.abs(hit - sure).sum() / mass.sum())
+    assert [b.rows for b in mine.bins] == np.bincount(place, minlength=15).tolist()
+    assert [b.accuracy for b in mine.bins[3:]] == pytest.approx(hit[3:] / mass[3:])
+    drawn, whole = weighted(right, inclusion), again.accuracy()
+    assert drawn and whole and whole.rows == 3_000
+    assert (whole.value, whole.low, whole.high) == pytest.approx((drawn.value, drawn.low, drawn.high))
+    text, wrong = again.by_model()["text"], weighted(~right, inclusion)
+    assert text and wrong and (text.value, text.low, text.high) == pytest.approx((wrong.value, wrong.low, wrong.high))
+    fitted = calibrator(again.reliability)
+    exact = performance_estimation.Calibrator.fit(confidence, right)
+    assert fitted and exact
+    one, two = expected(volume.confidence, fitted), performance_estimation.expected_accuracy(confidence, exact)
+    assert one and two and one.rows == two.rows
+    assert one.accuracy == pytest.approx(two.accuracy, abs=0.02)
+    assert one.high - one.low == pytest.approx(two.high - two.low, rel=0.1)
+
+
+def test_calibration_is_that_of_training() -> None:
+    from training.acceptance.metrics import calibration_error, reliability
+
+    probabilities, targets = forecasts(500)
+    training = probabilities.astype(np.float32), targets
+    sums: dict[int, list[float]] = {}
+    for sure, right in zip(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets, strict=True):
+        step = sums.setdefault(step_of(sure), [0.0] * 4)
+        step[:] = np.add(step, [1, 1, sure, right])
+    found = calibration(sums)
+    assert found and found.error == pytest.approx(
+        calibration_error(probabilities.astype(np.float32), targets), abs=1e-6
+    )
+    for mine, known in zip(found.bins, reliability(*training), strict=True):
+        assert (mine.rows, mine.accuracy) == (known["count"], pytest.approx(known["accuracy"]))
+    certain = calibration({step_of(1.0): [3, 3, 3, 3]})
+    assert certain and certain.error == 0 and certain.bins[0].accuracy is None
+
+
+def test_figures_of_nothing_are_nothing() -> None:
+    empty = Answers.from_json({})
+    assert empty.accuracy() is None and empty.tally.share("first") is None
+    assert calibration(empty.reliability) is None and calibrator(empty.reliability) is None
+    assert Times().percentile(0.5) is None
+    assert all(estimate is None for estimate in [*empty.by_model().values(), *empty.by_itself().values()])
+    assert Volume.from_json({}).unlike() is None
+
+
+def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
+    answers = Answers()
+    for number in range(100):
+        is_drawn = number % 2 == 0
+        answers.note(
+            str(number), given="a", confidence=0.9, language="en", cohort="year", rank=1,
+            is_none=False, chosen="a" if is_drawn else "b", is_reviewed=True, inclusion=0.1 if is_drawn else None,
+            best={"text": "a", "image": "b"} if number % 4 else {"text": "a"},
+        )  # fmt: skip
+    found = answers.accuracy()
+    assert found and (found.value, found.rows) == (1.0, 50)
+    together, apart = answers.by_model(), answers.by_itself()
+    assert {name: each and (each.value, each.rows) for name, each in together.items()} == {
+        "text": (1.0, 25), "image": (0.0, 25), "ensemble": (1.0, 25),
+    }  # fmt: skip
+    assert apart["text"] and (apart["text"].value, apart["text"].rows) == (1.0, 50)
+    assert answers.tally.reviewed == 100 == sum(count for count, _examples in answers.cells.values())
+
+
+def test_a_product_that_stands_for_more_weighs_more_in_each_model() -> None:
+    answers = Answers()
+    for number in range(40):
+        is_rare = number < 20
+        answers.note(
+            str(number), given="a", confidence=0.9, language="en", cohort="month", rank=1, is_none=False,
+            chosen="a", is_reviewed=True, inclusion=0.1 if is_rare else 0.5,
+            best={"text": "a" if is_rare else "b", "image": "b" if is_rare else "a"},
+        )  # fmt: skip
+    found = answers.by_model()
+    assert found["text"] and found["image"]
+    assert (found["text"].value, found["image"].value) == pytest.approx((200 / 240, 40 / 240))
+
+
+@pytest.mark.parametrize(
+    ("days", "cohort"), [(-1, "month"), (0, "month"), (29.9, "month"), (30, "year"), (364.9, "year"), (365, "longer")]
+)
+def test_a_seller_is_in_the_cohort_of_the_days_since_joining(days: float, cohort: str) -> None:
+    joined = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
+    assert cohort_of(joined, joined + timedelta(days=days)) == cohort
+
+
+def test_summaries_from_before_something_was_counted_are_read() -> None:
+    counted = {"done": 7, "failed": 1, "categories": {"a": 7}, "languages": {"en": 5, "es": 2}}
+    volume = Volume.from_json(counted)
+    volume.add(Volume.from_json(counted | {"cohorts": {"month": 7}, "unusual": {"": 6, "text": 1}}))
+    assert volume.by == {"category": {"a": 14}, "language": {"en": 10, "es": 4}, "cohort": {"month": 7}}
+    unlike = volume.unlike()
+    assert unlike and unlike.rows == 7
+    said = {
+        "tally": [3, 2, 2, 1, 2, 1], "categories": {"a": [3, 2, 2, 1, 2, 1]}, "languages": {"en": [3, 2, 2, 1, 2, 1]},
+        "reliability": {}, "both": 2, "models": {"text": 1}, "alone": {"text": [2, 1]}, "weighted": [0.0] * 5,
+        "cells": {}, "labels": {"a": 3},
+    }  # fmt: skip
+    answers = Answers.from_json(said)
+    answers.add(Answers.from_json(said))
+    assert answers.tally.answers == 6 == answers.by["category"]["a"].answers and not answers.by["cohort"]
+    # Those counts held what review was aimed at, too.
+    assert answers.by_model()["text"] is None and answers.by_itself()["text"] is None

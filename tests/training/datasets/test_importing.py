@@ -1,0 +1,303 @@
+import csv
+import io
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from django.core.files.storage import storages
+from django.core.management import CommandError, call_command
+from PIL import Image
+
+from classifier.models import Category
+from common.tables.product_files import RowError, SourceError
+from tests.conftest import picture
+from tests.support.product_files import jpeg, take_in, write_table, write_zip
+from training.datasets.examples import words
+from training.datasets.importing import small_copy
+from training.datasets.splits import are_near
+from training.models import Example, Split
+
+pytestmark = pytest.mark.django_db
+
+
+def shelf(name: str) -> int:
+    return Category.objects.get(name=name).pk
+
+
+def everything() -> list[tuple[object, ...]]:
+    return list(Example.objects.order_by("pk").values_list())
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    folder = write_table(
+        tmp_path / "shop",
+        [
+            ("1", "Garden rake", "steel", "Patio, Lawn & Garden", "1.jpg"),
+            ("2", "Lipstick", "", "all beauty", ""),
+            ("3", "", "", "Pet Supplies", "3.jpg"),
+        ],
+    )
+    write_zip(folder / "images-000.zip", {"1.jpg": picture(), "3.jpg": jpeg("blue")})
+    return folder
+
+
+def test_products_become_examples_with_small_clean_photos(shop: Path) -> None:
+    report = take_in(shop)
+    assert report.kept.added.total() == 3
+    assert not report.skipped
+    rake = Example.objects.get(external_id="1")
+    assert (rake.source, rake.title, rake.category_id) == ("shop", "Garden rake", shelf("Patio, Lawn & Garden"))
+    assert rake.photo == f"photos/{rake.photo_digest}.jpg"
+    assert storages["datasets"].open(rake.photo).read(2) == b"\xff\xd8"
+    assert Example.objects.get(external_id="2").category_id == shelf("Beauty")
+
+
+def test_importing_twice_changes_nothing(shop: Path) -> None:
+    take_in(shop)
+    before = everything()
+    report = take_in(shop)
+    assert (report.kept.unchanged, report.kept.updated, report.kept.added.total()) == (3, 0, 0)
+    assert everything() == before
+
+
+def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.datasets import importing
+
+    monkeypatch.setattr(importing, "ROWS_AT_ONCE", 1)
+    keep, kept = importing.keep, []
+
+    def die(**arguments: object) -> object:
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        kept.append(1)
+        return keep(**arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(importing, "keep", die)
+    with pytest.raises(KeyboardInterrupt):
+        take_in(shop)
+    assert Example.objects.count() == 2
+    monkeypatch.setattr(importing, "keep", keep)
+    report = take_in(shop)
+    assert (report.kept.unchanged, report.kept.added.total()) == (2, 1)
+
+
+def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
+    folder = write_table(
+        tmp_path / "bad",
+        [
+            ("1", "Good", "", "Beauty", ""),
+            ("1", "Twin", "", "Beauty", ""),
+            ("2", "No such shelf", "", "Cutlery", ""),
+            ("3", "Photo is gone", "", "Beauty", "gone.jpg"),
+            ("4", "Photo is broken", "", "Beauty", "broken.jpg"),
+            ("5", " ", "", "Beauty", ""),
+            ("", "No id", "", "Beauty", ""),
+            ("=cmd()", "No category", "", "", ""),
+            ("7", "Half a photo", "", "Beauty", "half.jpg"),
+        ],
+    )
+    write_zip(folder / "i.zip", {"broken.jpg": b"not a photo", "half.jpg": picture()[:3000]})
+    report = take_in(folder)
+    assert report.skipped == {
+        "duplicate id": 1, "unknown category": 1, "missing photo": 1, "broken photo": 2, "no input": 1, "no id": 1,
+        "no category": 1,
+    }  # fmt: skip
+    assert report.unknown == {"Cutlery": 1}
+    assert [e.title for e in Example.objects.all()] == ["Good"]
+    assert report.errors is not None
+    with report.errors.open() as file:
+        listed = list(csv.DictReader(file))
+    assert len(listed) == 8
+    assert ("3", "1", "duplicate id") in {(row["line"], row["id"], row["reason"]) for row in listed}
+    assert "'=cmd()" in {row["id"] for row in listed}
+
+
+def test_names_of_no_category_are_cut_and_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.datasets import importing
+
+    monkeypatch.setattr(importing, "MOST_UNKNOWN", 2)
+    names = ["y" * 500, "cutlery", "cutlery", "china", "glass", "cutlery"]
+    report = take_in(write_table(tmp_path / "shop", [(n, "Mug", "", name, "") for n, name in enumerate(names)]))
+    assert report.unknown == {"y" * 120: 1, "cutlery": 3, "others": 2}
+    assert report.skipped == {"unknown category": 6}
+
+
+@pytest.mark.parametrize(
+    "entry", [b"\x01\x01\x00\x05", b"\x01\x1a\x00\x01", b"\x01\x32\x00\x05"], ids=["height", "resolution", "date"]
+)
+def test_a_photo_whose_metadata_break_the_decoder_is_a_broken_photo(entry: bytes) -> None:
+    exif = Image.Exif()
+    exif.endian = ">"
+    exif[0x112], exif[0x11A] = 6, 72.0  # turned; dots per inch, a ratio
+    metadata = exif.tobytes().replace(b"\x01\x1a\x00\x05", entry)  # another tag, or another type
+    assert entry in metadata
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP", exif=metadata)
+    with pytest.raises(RowError) as refusal:
+        small_copy(file.getvalue())
+    assert refusal.value.reason == "broken photo"
+
+
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, settings: object) -> None:
+    folder = write_table(tmp_path / "huge", [("1", "", "", "Beauty", "1.png")])
+    (folder / "1.png").write_bytes(picture("PNG", (3000, 3000)))
+    settings.UPLOAD_LIMIT_PIXELS = 1_000_000  # type: ignore[attr-defined]
+    assert take_in(folder).skipped == {"photo too large": 1}
+
+
+def test_a_map_translates_and_leaves_out(tmp_path: Path) -> None:
+    folder = write_table(
+        tmp_path / "shop", [("1", "Mug", "", "Tassen", ""), ("2", "Rest", "", "Rest", ""), ("3", "X", "", "x", "")]
+    )
+    table = tmp_path / "map.csv"
+    table.write_text("name,category\nTASSEN,Beauty\nRest,\n", encoding="utf-8")
+    assert take_in(folder, map=table).skipped == {"left out by the map": 1, "unknown category": 1}
+    table.write_text("name,category\nTassen,Crockery\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="line 2.*Crockery"):
+        take_in(folder, map=table)
+
+
+def test_unknown_names_become_categories_when_asked(tmp_path: Path) -> None:
+    folder = write_table(
+        tmp_path / "shop", [("1", "Mug", "", "Küche", ""), ("2", "Cup", "", "küche", ""), ("3", "ก", "", "เสื้อ", "")]
+    )
+    report = take_in(folder, creates=True)
+    assert report.created == ["Küche", "เสื้อ"]
+    assert Category.objects.get(name="Küche").slug == "kuche"
+    assert Example.objects.count() == 3
+
+
+def test_a_changed_row_is_updated_and_keeps_its_part(tmp_path: Path) -> None:
+    folder = write_table(tmp_path / "shop", [("1", "Rake", "", "Beauty", "")])
+    take_in(folder)
+    before = Example.objects.get()
+    write_table(folder, [("1", "Completely other words here", "new", "Pet Supplies", "")])
+    assert take_in(folder).kept.updated == 1
+    after = Example.objects.get()
+    assert (after.split, after.title, after.category_id) == (
+        before.split, "Completely other words here", shelf("Pet Supplies"),
+    )  # fmt: skip
+
+
+def test_a_product_alike_to_both_parts_is_left_out_and_a_changed_one_too(tmp_path: Path) -> None:
+    folder = write_table(
+        tmp_path / "shop",
+        [("1", "oak table", "", "Beauty", "a.jpg"), ("2", "steel rake garden tool red", "", "Beauty", "b.jpg")],
+    )
+    (folder / "a.jpg").write_bytes(jpeg("red"))
+    (folder / "b.jpg").write_bytes(jpeg("blue"))
+    take_in(folder)
+    Example.objects.filter(external_id="1").update(split="train")
+    Example.objects.filter(external_id="2").update(split="test")
+    rows = [("3", "steel rake garden tool blue", "", "Beauty", "a.jpg")]
+    write_table(folder, [("3", "steel rake garden tool red XL", "", "Beauty", "a.jpg")])
+    assert take_in(folder).kept.added == {Split.BRIDGE: 1}
+    # What was in training and takes a test row's photo may not stay.
+    write_table(folder, [("1", "oak table", "", "Beauty", "b.jpg"), *rows])
+    take_in(folder)
+    assert Example.objects.get(external_id="1").split == Split.BRIDGE
+
+
+def test_the_bands_of_a_title_are_handed_on(tmp_path: Path) -> None:
+    folder = write_table(
+        tmp_path / "shop",
+        [("1", "steel garden rake long", "", "Beauty", ""), ("2", "Rake steel garden, long 2", "", "Beauty", "")],
+    )
+    take_in(folder)
+    first, second = Example.objects.order_by("pk")
+    assert len(first.bands) and second.bands == []
+    write_table(folder, [("1", "green tea", "", "Beauty", "")])
+    take_in(folder)
+    second.refresh_from_db()
+    assert second.bands == first.bands
+    write_table(folder, [("3", "steel garden rake long red", "", "Beauty", "")])
+    take_in(folder)
+    assert Example.objects.get(external_id="3").split == second.split
+
+
+def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random titles with near twins, photos that repeat and untitled groups come in over three imports."""
+    from training.datasets import importing
+
+    monkeypatch.setattr(importing, "ROWS_AT_ONCE", 70)
+    choice = random.Random(5)
+    vocabulary = [f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in ("nt", "sk", "rp")]
+    columns = ("id", "title", "description", "category", "image", "group")
+    folder = tmp_path / "grow"
+    folder.mkdir()
+    for shade in range(40):
+        (folder / f"{shade}.jpg").write_bytes(jpeg((6 * shade, 255 - 6 * shade, 90)))
+    rows: list[tuple[str, ...]] = []
+    parts: dict[str, str] = {}
+    for _import in range(3):
+        for _row in range(200):
+            if rows and choice.random() < 0.4:
+                some = choice.choice(rows)[1].split()
+                some.insert(choice.randint(0, len(some)), choice.choice([*vocabulary, "5", "XL"]))
+            else:
+                some = choice.sample(vocabulary, choice.randint(0, 9))
+            image = f"{choice.randrange(40)}.jpg" if not some or choice.random() < 0.05 else ""
+            group = f"kind {choice.randrange(4)}" if not some else ""
+            rows.append((str(len(rows)), " ".join(some), "", "Beauty", image, group))
+        write_table(folder, rows, columns=columns)
+        take_in(folder)
+        found = dict(Example.objects.values_list("external_id", "split"))
+        assert {id: found[id] for id in parts} == parts
+        parts = found
+    examples = [example for example in Example.objects.all() if example.split != Split.BRIDGE]
+    shared = defaultdict(set)
+    for example in examples:
+        shared["photo", example.photo_digest].add(example.split)
+        shared["group", example.group].add(example.split)
+    assert [key for key, splits in shared.items() if key[1] and len(splits) > 1] == []
+    assert {example.split for example in examples} == {"train", "validation", "test"}
+    for number, example in enumerate(examples):
+        for other in examples[:number]:
+            if are_near(words(example), words(other)):
+                assert example.split == other.split, (example.title, other.title)
+
+
+def test_titles_that_everybody_uses_do_not_slow_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.datasets import examples
+
+    monkeypatch.setattr(examples, "MOST_CANDIDATES", 5)
+    rows = [
+        (str(i), f"blue cotton shirt for men {chr(97 + i % 26)}{chr(97 + i // 26)}", "", "Beauty", "")
+        for i in range(120)
+    ]
+    take_in(write_table(tmp_path / "many", rows))
+    assert Example.objects.count() == 120
+
+
+def test_the_command_imports_sets_and_says_what_it_did(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_table(tmp_path / "other", [("1", "Soap", "", "nowhere", "")])
+    call_command("import_products", shop, other)
+    out, err = capsys.readouterr()
+    assert "unknown category" in out and "'nowhere' (1)" in out and "import-errors-other.csv" in out
+    assert "100%" in err
+    with pytest.raises(CommandError, match="--source"):
+        call_command("import_products", shop, other, source="one")
+    with pytest.raises(CommandError, match="no column 'shelf'"):
+        call_command("import_products", shop, category_column="shelf")
+    with pytest.raises(CommandError, match="feedback"):
+        call_command("import_products", shop, source="feedback")
+
+
+def test_real_listings_leave_no_twins_in_two_parts(data_folder: Path) -> None:
+    take_in(data_folder / "amazon_us_sample", category="mapped18")
+    take_in(data_folder / "flipkart_multimodal", category="mapped18")
+    examples = list(Example.objects.placed())
+    assert len(examples) > 1_000
+    digests = defaultdict(set)
+    for number, example in enumerate(examples):
+        digests[example.photo_digest].add(example.split)
+        for other in examples[:number]:
+            if example.split != other.split:
+                assert not are_near(words(example), words(other)), (example.title, other.title)
+    assert not [digest for digest, splits in digests.items() if digest and len(splits) > 1]
