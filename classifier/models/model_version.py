@@ -45,9 +45,7 @@ class ModelVersion(models.Model):
     )
     metrics = models.JSONField(_("metrics"), default=dict)
     labels = models.JSONField(_("categories"), default=list, help_text=_("The slugs that it can suggest."))
-    gate = models.JSONField(
-        _("gate"), default=dict, help_text=_("How it compared with the champion: see training.acceptance.gate.")
-    )
+    gate = models.JSONField(_("gate"), default=dict, help_text=_("How it compared with the champion."))
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.REGISTERED)
     reason = models.TextField(_("reason"), blank=True, help_text=_("What the gate said."))
     parent = models.ForeignKey(

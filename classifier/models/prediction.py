@@ -145,7 +145,7 @@ class Prediction(Archivable):
     milliseconds = models.FloatField(_("compute time (ms)"), null=True, help_text=_("Share of its batch's time."))
     unusual = models.CharField(
         _("unlike anything known"), max_length=5, blank=True, choices=Unusual, default="", db_default="",
-        help_text=_("What the models have not learnt anything like: see `classifier.ml.out_of_distribution`."),
+        help_text=_("Which of the inputs is unlike everything that the models were trained with."),
     )  # fmt: skip
     photo_hash = models.BigIntegerField(
         null=True, editable=False, help_text=_("`pictures.photo_hash` of the model's photo, as a signed number.")

@@ -36,9 +36,9 @@ class HealthSummary(models.Model):
     image_version = models.ForeignKey(
         ModelVersion, models.CASCADE, null=True, related_name="+", verbose_name=_("image model")
     )
-    volume = models.JSONField(_("volume"), default=dict, help_text=_("See feedback.statistics.counters.Volume."))
-    answers = models.JSONField(_("answers"), default=dict, help_text=_("See feedback.statistics.counters.Answers."))
-    drift = models.JSONField(_("drift"), null=True, help_text=_("See feedback.statistics.drift.summaries.Summary."))
+    volume = models.JSONField(_("volume"), default=dict)  # counters.Volume
+    answers = models.JSONField(_("answers"), default=dict)  # counters.Answers
+    drift = models.JSONField(_("drift"), null=True)  # drift.summaries.Summary
     answers_at = models.DateTimeField(_("answers counted"), default=timezone.now)
     is_stale = models.BooleanField(_("to be counted anew"), default=False)
 
@@ -74,7 +74,7 @@ class VersionHour(models.Model):
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))
     start = models.DateTimeField(_("begins"), help_text=_("In UTC."))
     is_shadow = models.BooleanField(_("as a shadow"), default=False)
-    counts = models.JSONField(_("counts"), default=dict, help_text=_("See feedback.experiments.counts.Tally."))
+    counts = models.JSONField(_("counts"), default=dict)  # experiments.counts
 
     class Meta:
         verbose_name = _("hour of a version")
