@@ -2,6 +2,7 @@ from celery import shared_task
 
 from classifier.archive import writer
 from classifier.models.archivable import archive_due
+from common.locks import Lock, try_lock
 from feedback.models import Feedback
 from feedback.review.category_proposals import propose
 from feedback.review.queue import place_new
@@ -46,7 +47,7 @@ def summarise_health() -> None:
     """Summarise the hours that are over, and report what drifted in them."""
     from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 
-    with hourly_summaries.alone() as is_mine:
+    with try_lock(Lock.HEALTH_SUMMARIES) as is_mine:
         if is_mine:
             hourly_summaries.summarise()
             alerts.watch()

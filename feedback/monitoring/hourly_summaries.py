@@ -2,19 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from django.db import Error, connection, transaction
+from django.db import transaction
 from django.db.models import Case, Count, F, JSONField, Q, QuerySet, When
 from django.db.models.functions import Trunc
 from django.utils import timezone
 
 from classifier.models import Familiar, Modality, Prediction
 from classifier.registry import deployments
+from common.locks import Lock, try_lock
 from feedback.experiments import counts
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
@@ -31,7 +31,6 @@ OPEN = timedelta(days=30)  # how long later answers still change an hour
 MOST_HOURS = 48  # that one call summarises
 MOST_STALE = 24  # hours whose answers one call counts anew
 AT_ONCE = 2_000  # rows
-LOCK = 2026_1122
 FAILED: Pair = (None, None)  # whose row an hour always has
 PREDICTION = (
     "pk", "text_version_id", "image_version_id", "state", "created_at", "finished_at", "milliseconds", "title",
@@ -62,7 +61,7 @@ def summarise(*, now: datetime | None = None, since: datetime | None = None) -> 
     worked off bit by bit. While another process is at it nothing is written.
     """
     now = now or timezone.now()
-    with alone() as is_mine:
+    with try_lock(Lock.HEALTH_SUMMARIES) as is_mine:
         if not is_mine:
             return []
         started = timezone.now()
@@ -358,21 +357,3 @@ def _hour(at: datetime) -> datetime:
 
 def _day(at: datetime) -> datetime:
     return _hour(at).replace(hour=0)
-
-
-@contextmanager
-def alone() -> Iterator[bool]:
-    """Say whether no other process summarises. A session's lock: each hour is a transaction of its own.
-
-    Whoever holds it may take it again.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
-        is_mine = cursor.fetchone()[0]
-    try:
-        yield is_mine
-    finally:
-        if is_mine:
-            # Where the connection is lost, its lock went with it.
-            with suppress(Error), connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])

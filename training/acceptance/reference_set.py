@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.core.files.storage import storages
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Case, F, QuerySet, TextField, Value, When, Window
 from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
@@ -25,11 +25,11 @@ from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments, model_cache
+from common.locks import Lock, lock_until_commit
 from common.object_storage import storage_faults
 from common.photos import copies
 from training.datasets import splits
 from training.datasets.corpus import Row, row_key
-from training.datasets.examples import LOCK
 from training.datasets.labelled_products import ask
 from training.models import FEEDBACK, Example, Split
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 PER_CATEGORY = 50
 STORED_PRODUCTS = 300
 STORED = "stored"  # the source of stored products
-ANSWERS_LOCK = 2026_1130  # with a version's id: one process stores its answers at a time
 ROWS_AT_ONCE = 64
 CHANGES_AT_ONCE = 500
 LATEST = 5  # versions of each modality that are measured without being asked for
@@ -63,9 +62,7 @@ def refresh() -> None:
     The sample of a category is the products with the lowest hashes of their ids, so it is random and changes little
     as products come and go.
     """
-    with connection.cursor() as cursor:
-        # That of the examples: none of them may be dropped while it is copied.
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    lock_until_commit(Lock.EXAMPLE_SPLITS)  # no example may be dropped while it is copied
     wanted = {_key(product): product for product in [*_from_examples(), *_from_stored_products()]}
     own = ReferenceProduct.objects.exclude(origin=ReferenceProduct.Origin.STARTER)
     known = {_key(product): product for product in own}
@@ -128,9 +125,8 @@ def measure(
 @transaction.atomic
 def keep_answers(version: ModelVersion, found: Iterable[ReferenceAnswer]) -> None:
     """Store a version's answers in place of earlier ones."""
-    with connection.cursor() as cursor:
-        # A run, the hourly task and a person may measure the same version at the same time.
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [ANSWERS_LOCK, version.pk])
+    # A run, the hourly task and a person may measure the same version at the same time.
+    lock_until_commit(Lock.REFERENCE_ANSWERS, version.pk)
     ReferenceAnswer.objects.filter(version=version).delete()
     for answer in (rows := list(found)):
         answer.version = version

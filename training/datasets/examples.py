@@ -7,10 +7,10 @@ from itertools import chain
 
 from django.db import connection, transaction
 
+from common.locks import Lock, lock_until_commit
 from training.datasets import splits
 from training.models import Example, ExampleQuerySet, Split
 
-LOCK = 2026_1122  # one process decides about parts at a time
 ASKED_AT_ONCE = 16  # titles; the index scan asks every key at every row that it finds
 MOST_CANDIDATES = 500  # a title; among more that share a band with it not all are compared
 START_OF_DESCRIPTION = 300  # characters that stand for the title of a product that has none
@@ -53,7 +53,7 @@ def keep(*, source: str, rows: Sequence[Incoming]) -> Kept:
 
     A part never changes, but a product that changed and is now alike to those of another part is left out.
     """
-    _lock()
+    lock_until_commit(Lock.EXAMPLE_SPLITS)
     kept = Kept()
     known = {example.external_id: example for example in _of(source, [row.external_id for row in rows])}
     moved: list[Example] = []
@@ -83,7 +83,7 @@ def keep(*, source: str, rows: Sequence[Incoming]) -> Kept:
 @transaction.atomic
 def drop(examples: Collection[Example]) -> None:
     """Delete examples that may not be learnt from any more."""
-    _lock()
+    lock_until_commit(Lock.EXAMPLE_SPLITS)
     _release(examples)
     Example.objects.filter(pk__in=[example.pk for example in examples]).delete()
 
@@ -91,11 +91,6 @@ def drop(examples: Collection[Example]) -> None:
 def words(example: Example) -> splits.Words:
     """Return what the example is compared by: the words of its title, else of its description's beginning."""
     return splits.title_words(example.title) or splits.title_words(example.description[:START_OF_DESCRIPTION])
-
-
-def _lock() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
 def _of(source: str, ids: Sequence[str]) -> Iterable[Example]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from django.core.files.storage import storages
 from django.utils import timezone
 
+from common.locks import Lock, hold_lock
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training.datasets import example_erasure, snapshots
@@ -38,7 +39,7 @@ def forget_erased() -> int:
     """
     waiting = ErasureBatch.objects.filter(forgotten_at=None, done_at__isnull=False).order_by("erasure", "number")
     done = 0
-    with snapshots.alone():
+    with hold_lock(Lock.TRAINING_DATA):
         while batches := list(waiting[:BATCHES_AT_ONCE]):
             erased = {str(pk) for batch in batches for pk in batch.predictions}
             example_erasure.drop_examples(erased)

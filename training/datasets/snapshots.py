@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
-from django.db import Error, connection
 from django.db.models import Count, Exists, F, OuterRef, QuerySet, TextField, Value, Window
 from django.db.models.functions import MD5, Cast, Concat, RowNumber
 from django.utils.translation import gettext as _
 
+from common.locks import Lock, hold_lock
 from common.object_storage import StorageDown, storage_faults
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.models.answers import TRUSTED
@@ -39,7 +39,6 @@ from training.datasets.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split
 
 ROWS_AT_ONCE = 500
-LOCK = 2026_1123  # one process works on examples and snapshots at a time
 OLD = 86_400  # seconds after which a half-made folder is nobody's any more
 
 Progress = Callable[[int, int], None]
@@ -56,7 +55,7 @@ def make_dataset(*, sources: Sequence[str] = (), progress: Progress = lambda don
 
 def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, total: None) -> tuple[Dataset, bool]:
     """Do what `make_dataset` says; return the dataset and whether it is new."""
-    with alone():
+    with hold_lock(Lock.TRAINING_DATA):
         return _snapshot(sources, progress)
 
 
@@ -131,21 +130,8 @@ def absorb_feedback() -> Counter[str]:
 
     Return for each reason how many answers that name a category stay out.
     """
-    with alone():
+    with hold_lock(Lock.TRAINING_DATA):
         return _absorb()
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other process absorbs feedback, makes a snapshot or cuts one. A session's lock: it takes long."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-    try:
-        yield
-    finally:
-        # Where the connection is lost, its lock went with it.
-        with suppress(Error), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 def _absorb() -> Counter[str]:

@@ -1,5 +1,4 @@
 import io
-import threading
 
 import pytest
 from django.conf import LazySettings
@@ -7,11 +6,14 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from classifier.models import Category, Familiar, Prediction
+from common.locks import Lock
 from feedback.models import Feedback, HealthSummary, Period, Review, VersionHour
 from feedback.monitoring import hourly_summaries
 from feedback.review.decisions import judge, undo
 from feedback.statistics.counters import Answers, Volume
 from portal.models import User
+from tests.conftest import make_user
+from tests.support.locks import held_elsewhere
 from tests.support.traffic import DAY, HOUR, TODAY, answer, pair, predict, summary
 
 
@@ -161,24 +163,15 @@ def test_old_hours_are_forgotten_and_their_days_stay(seller: User, settings: Laz
 
 
 def test_nothing_is_written_while_another_process_summarises(committed_db: None) -> None:
-    held, done = threading.Event(), threading.Event()
+    with held_elsewhere(Lock.HEALTH_SUMMARIES):
+        assert hourly_summaries.summarise() == []
+        assert not HealthSummary.objects.exists()
 
-    def hold() -> None:
-        from django.db import connection
 
-        with hourly_summaries.alone() as is_mine:
-            assert is_mine
-            held.set()
-            done.wait(10)
-        connection.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(10)
-    with hourly_summaries.alone() as is_mine:
-        assert not is_mine
-    done.set()
-    thread.join()
+def test_hours_are_summarised_while_examples_are_imported(committed_db: None) -> None:
+    with held_elsewhere(Lock.EXAMPLE_SPLITS):
+        predict(make_user("seller@shop.example"), TODAY - DAY, 2)
+        assert hourly_summaries.summarise()
 
 
 def test_what_a_reviewer_takes_back_is_not_counted_any_more(seller: User, scientist: User) -> None:

@@ -1,6 +1,5 @@
 import errno
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from django.db.models import ProtectedError
 from django.test import Client
 
 from classifier.models import Category, Prediction
+from common.locks import Lock, hold_lock, try_lock
 from feedback.models import Feedback
 from feedback.services import record_feedback, review_feedback
 from portal.models import Product, User
+from tests.support.locks import await_waiting_for
 from tests.support.product_files import jpeg, take_in, write_table
 from training.admin.data import _suspect
 from training.datasets import snapshots
@@ -240,27 +241,14 @@ def test_one_process_absorbs_feedback_at_a_time(
         connection.close()
 
     other = threading.Thread(target=absorb)
-    with snapshots.alone():
+    with hold_lock(Lock.TRAINING_DATA):
         other.start()
-        until = time.monotonic() + 20
-        while not waits_for_a_lock():
-            assert time.monotonic() < until and other.is_alive()
-            time.sleep(0.01)
+        await_waiting_for(Lock.TRAINING_DATA)
         assert not Example.objects.exists()
     other.join(20)
     assert Example.objects.get().source == FEEDBACK
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s), pg_advisory_unlock(%s)", [snapshots.LOCK] * 2)
-        assert cursor.fetchone() == (True, True)
-
-
-def waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted)",
-            [snapshots.LOCK],
-        )
-        return bool(cursor.fetchone()[0])
+    with try_lock(Lock.TRAINING_DATA) as is_free:
+        assert is_free
 
 
 def test_the_list_of_datasets_reads_no_description(shop: Path, client: Client, scientist: User) -> None:
