@@ -55,11 +55,11 @@ def background_work() -> dict[str, float]:
     assert opened, "Nobody was flagged: there is no case to look at."
     say("Counting the last month")
     began = time.perf_counter()
-    while hourly_summaries.summarise():
+    while hourly_summaries.update_summaries():
         pass
     counted = time.perf_counter() - began
-    starter_baselines.make_missing()
-    alerts.watch()
+    starter_baselines.create_missing_baselines()
+    alerts.write_reports()
     return {"fraud_seconds": round(fraud, 1), "cases": opened, "summary_seconds": round(counted, 1)}
 
 

@@ -63,23 +63,23 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from feedback.monitoring import alerts, hourly_summaries, starter_baselines
     from portal.models import User
 
-    while hourly_summaries.summarise(now=day + timedelta(minutes=5)):
+    while hourly_summaries.update_summaries(now=day + timedelta(minutes=5)):
         pass
-    assert starter_baselines.make_missing(now=day + timedelta(minutes=5))
+    assert starter_baselines.create_missing_baselines(now=day + timedelta(minutes=5))
     before = memory()
     say("Summarising the day")
     end = day + timedelta(days=1, minutes=5)
     began, used = time.perf_counter(), time.process_time()
-    hours = hourly_summaries.summarise(now=end)
+    hours = hourly_summaries.update_summaries(now=end)
     took, used = time.perf_counter() - began, time.process_time() - used
     assert len(hours) == 24
     began = time.perf_counter()
-    reports = alerts.watch(now=end)
+    reports = alerts.write_reports(now=end)
     watched = time.perf_counter() - began
     assert len(reports) >= 25 and MonitoringReport.objects.exists()
     HealthSummary.objects.filter(period="hour", start__gte=day).update(is_stale=True)
     began = time.perf_counter()
-    hourly_summaries.summarise(now=end)
+    hourly_summaries.update_summaries(now=end)
     anew = time.perf_counter() - began
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.create_superuser("admin@shop.example"))

@@ -66,7 +66,7 @@ class FeedbackAdmin(SellersAdmin):
     fields = [
         "prediction", "large_picture", "title", "five_bars", "verdict", "category", "rank", "wish", "seller",
         "answered_at", "review", "correction", "reviewed_by", "reviewed_at", "decisions", "reason", "worth",
-        "inclusion", "earlier", "archived_at",
+        "inclusion_probability", "earlier", "archived_at",
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Feedback]:

@@ -20,12 +20,12 @@ from feedback.models import MonitoringReport
 
 log = logging.getLogger(__name__)
 
-READ = "feedback.view_monitoringreport"
+VIEW_REPORTS = "feedback.view_monitoringreport"
 STALE = timedelta(days=1)  # what could not be told in a day isn't news any more
 TIMEOUT = 5  # seconds
 
 
-def deliver() -> int:
+def send_report_alerts() -> int:
     """Send what has not been sent; return how many messages went out. What fails is tried again by the next call."""
     channels: dict[str, Callable[[MonitoringReport], bool]] = {"mailed_at": _mail}
     if settings.ALERT_WEBHOOK_URL:
@@ -33,7 +33,7 @@ def deliver() -> int:
     return sum(_send(field, send) for field, send in channels.items())
 
 
-def staff_with(permission: str) -> list[str]:
+def staff_addresses(permission: str) -> list[str]:
     """Return the addresses of active staff who have the permission, "app.codename", themselves or by a group."""
     app, codename = permission.split(".")
     may = Q(is_superuser=True)
@@ -48,7 +48,7 @@ def mail_staff(permission: str, subject: str, body: str) -> bool:
 
     Return whether any mail went out, or there is nobody; where not, a later try helps.
     """
-    addresses = staff_with(permission)
+    addresses = staff_addresses(permission)
     went = 0
     for address in addresses:
         try:
@@ -77,7 +77,7 @@ def _mail(report: MonitoringReport) -> bool:
     body = _("%(summary)s\n\nThe admin's page Health tells more.") % {"summary": report.summary}
     if report.asks_retraining:
         body += "\n" + _("Retraining was asked for.")
-    return mail_staff(READ, _("Aisle: %(kind)s") % {"kind": report.get_kind_display().lower()}, body)
+    return mail_staff(VIEW_REPORTS, _("Aisle: %(kind)s") % {"kind": report.get_kind_display().lower()}, body)
 
 
 def _post(report: MonitoringReport) -> bool:

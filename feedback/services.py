@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category, Prediction
 from feedback.models import Feedback
-from feedback.review.decisions import reopen, review_feedback
+from feedback.review.decisions import reopen_answer, review_feedback
 from feedback.tasks import archive_feedback
 
 __all__ = ["NotAnswerable", "record_feedback", "review_feedback"]
@@ -42,7 +42,7 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
             setattr(feedback, name, value)
         feedback.answered_at = timezone.now()
         # Whoever reviewed it saw another answer.
-        reopened = reopen(feedback)
+        reopened = reopen_answer(feedback)
         feedback.needs_archiving()
         feedback.save(update_fields=[*answer, *reopened, "earlier", "answered_at", "archived_at", "archive_due_at"])
     transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left

@@ -4,8 +4,8 @@ from classifier.archive import writer
 from classifier.models.archivable import archive_due
 from common.locks import Lock, try_lock
 from feedback.models import Feedback
-from feedback.review.category_proposals import propose
-from feedback.review.queue import place_new
+from feedback.review.category_proposals import update_proposals
+from feedback.review.queue import prioritise_new_answers
 
 
 @shared_task(expires=60)
@@ -22,7 +22,7 @@ def _write(feedback: Feedback) -> None:
 def place_feedback() -> None:
     """Give new answers their place in the review queue; beat asks again for what is left."""
     for _batch in range(10):
-        if not place_new():
+        if not prioritise_new_answers():
             return
 
 
@@ -39,7 +39,7 @@ def find_fraud() -> None:
 @shared_task(expires=3600)
 def propose_categories() -> None:
     """Group what fits no category, for reviewers to see whether a category is missing."""
-    propose()
+    update_proposals()
 
 
 @shared_task(expires=300)
@@ -49,9 +49,9 @@ def summarise_health() -> None:
 
     with try_lock(Lock.HEALTH_SUMMARIES) as is_mine:
         if is_mine:
-            hourly_summaries.summarise()
-            alerts.watch()
-            starter_baselines.make_missing()
+            hourly_summaries.update_summaries()
+            alerts.write_reports()
+            starter_baselines.create_missing_baselines()
 
 
 @shared_task(expires=60)
@@ -60,7 +60,7 @@ def tell_findings() -> None:
     from feedback import notifications
     from feedback.fraud_cases import services
 
-    notifications.deliver()
+    notifications.send_report_alerts()
     services.tell_of_appeals()
 
 
@@ -69,5 +69,5 @@ def forget_old_summaries() -> None:
     """Delete hours that are closed, and old reports that found nothing; the days stay."""
     from feedback.monitoring import alerts, hourly_summaries
 
-    hourly_summaries.forget_hours()
-    alerts.forget_quiet_hours()
+    hourly_summaries.delete_old_hours()
+    alerts.delete_quiet_reports()

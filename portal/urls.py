@@ -44,7 +44,7 @@ urlpatterns = [
     path("api/", include("portal.api.urls")),
     path("admin/experiments/", admin.site.admin_view(experiment_views.experiment), name="experiments"),
     path("admin/experiments/<slug:modality>/", admin.site.admin_view(experiment_views.experiment), name="experiment"),
-    path("admin/review/", admin.site.admin_view(review_views.queue), name="review"),
+    path("admin/review/", admin.site.admin_view(review_views.review_queue), name="review"),
     path("admin/review/export/", admin.site.admin_view(review_side_views.export_page), name="review_export"),
     path("admin/review/categories/", admin.site.admin_view(review_side_views.proposals), name="review_proposals"),
     path("admin/health/", admin.site.admin_view(dashboard_views.health), name="model_health"),

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from classifier.models import VECTORS, Category, Prediction
 from classifier.models.archivable import Archivable, ArchivableQuerySet
 from feedback.models.cases import Case as FraudCase
-from feedback.models.reviews import Queued
+from feedback.models.reviews import ReviewQueueEntry
 
 PREDICTIONS_VECTORS = tuple(f"prediction__{name}" for name in VECTORS)  # long and seldom read: defer them
 OPEN = Q(review="open")
@@ -68,7 +68,7 @@ class FeedbackQuerySet(ArchivableQuerySet["Feedback"]):
         return self.order_by(F("worth").desc(nulls_last=True), "pk")
 
 
-class Feedback(Archivable, Queued):
+class Feedback(Archivable, ReviewQueueEntry):
     """A seller's answer to "Did you find the predictions accurate?"."""
 
     class Verdict(models.TextChoices):

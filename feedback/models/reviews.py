@@ -18,7 +18,7 @@ class Reason(models.TextChoices):
     RANDOM = "random", _("Random share")
 
 
-class Queued(models.Model):
+class ReviewQueueEntry(models.Model):
     """An answer's place in the review queue, and what the queue is filtered by. Filled by `feedback.review.queue`.
 
     Empty until an answer was looked at. What is filtered by is kept here, so that the queue reads an index instead of
@@ -29,11 +29,14 @@ class Queued(models.Model):
         _("worth"), null=True, editable=False, help_text=_("How much it is worth a look, 0 to 1.")
     )
     reason = models.CharField(_("why"), max_length=12, choices=Reason, blank=True, editable=False)
-    inclusion = models.FloatField(
-        _("inclusion"),
+    inclusion_probability = models.FloatField(
+        _("inclusion probability"),
         null=True,
         editable=False,
-        help_text=_("With which probability it was drawn for the random share; empty for what review was aimed at."),
+        db_column="inclusion",
+        help_text=_(
+            "The probability of being drawn for the random share; empty for answers that were chosen for a reason."
+        ),
     )
     language = models.CharField(_("language"), max_length=8, blank=True, editable=False)
     confidence = models.FloatField(_("confidence"), null=True, editable=False)

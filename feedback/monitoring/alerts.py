@@ -35,7 +35,7 @@ COLUMNS_OF = {
 LARGEST = 1e6  # JSON has no infinity: a constant that changed
 
 
-def thresholds() -> Thresholds:
+def drift_thresholds() -> Thresholds:
     return Thresholds(
         alpha=settings.DRIFT_ALPHA,
         wasserstein=settings.DRIFT_DISTANCE,
@@ -45,13 +45,13 @@ def thresholds() -> Thresholds:
     )
 
 
-def watch(*, now: datetime | None = None) -> list[MonitoringReport]:
+def write_reports(*, now: datetime | None = None) -> list[MonitoringReport]:
     """Report on each hour and each whole day of the last two days that has no report yet; return the new reports."""
     now = now or timezone.now()
     return [*_drift(now), *_accuracy(now)]
 
 
-def forget_quiet_hours(*, now: datetime | None = None) -> int:
+def delete_quiet_reports(*, now: datetime | None = None) -> int:
     """Delete old reports on hours that found nothing; return how many."""
     quiet = MonitoringReport.objects.filter(kind=Kind.DRIFT, period=Period.HOUR, breached=False)
     return quiet.filter(start__lt=(now or timezone.now()) - KEPT).delete()[0]
@@ -70,14 +70,14 @@ def _drift(now: datetime) -> Iterator[MonitoringReport]:
 
 def _compare(whole: HealthSummary) -> tuple[MonitoringReport, set[str]] | None:
     """Return the report on a summary and the columns that drifted; None where there is nothing to compare it with."""
-    reference = baselines.load((whole.text_version_id, whole.image_version_id))
+    reference = baselines.load_baseline((whole.text_version_id, whole.image_version_id))
     if reference is None or whole.drift is None:
         return None
     window = Summary.from_json(whole.drift)
     if window.layout.edges != reference.layout.edges:  # it was binned for an earlier reference
         return None
     window = windows.with_labels(window, Answers.from_json(whole.answers).labels)
-    findings = compare(reference.summary, window, thresholds())
+    findings = compare(reference.summary, window, drift_thresholds())
     found = drifted(findings)
     report = MonitoringReport(
         kind=Kind.DRIFT,

@@ -14,13 +14,13 @@ from feedback.statistics.drift.columns import Projection
 from feedback.statistics.drift.summaries import Layout, Rows, Summary
 
 KINDS = tuple(Modality.values)
-MOST = 3_000  # rows of a reference
+MAX_BASELINE_ROWS = 3_000  # rows of a reference
 
-Pair = tuple[int | None, int | None]
+VersionPair = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
-class Reference:
+class Baseline:
     summary: Summary
     projections: Mapping[str, Projection]
 
@@ -34,17 +34,17 @@ class Reference:
         return {name: len(projection.axes) for name, projection in self.projections.items()}
 
 
-def load(pair: Pair) -> Reference | None:
+def load_baseline(pair: VersionPair) -> Baseline | None:
     row = DriftReference.objects.filter(text_version=pair[0], image_version=pair[1]).first()
-    return read(row) if row else None
+    return read_baseline(row) if row else None
 
 
-def read(row: DriftReference) -> Reference:
+def read_baseline(row: DriftReference) -> Baseline:
     projections = {name: _projection(content) for name, content in row.projections.items()}
-    return Reference(Summary.from_json(row.summary), projections)
+    return Baseline(Summary.from_json(row.summary), projections)
 
 
-def store(pair: Pair, rows: Rows, embeddings: Mapping[str, Any], *, origin: str) -> DriftReference:
+def store_baseline(pair: VersionPair, rows: Rows, embeddings: Mapping[str, Any], *, origin: str) -> DriftReference:
     """Keep a reference of these rows (up to 3,000) and of the embeddings {"text", "image"} (n, dim) of the same rows.
 
     One that the pair has already is replaced: from then on the new one is compared with.
@@ -55,7 +55,7 @@ def store(pair: Pair, rows: Rows, embeddings: Mapping[str, Any], *, origin: str)
         projections[name] = Projection.fit(some)
         vectors[f"{name} embedding"] = projections[name].apply(some)
     whole = Rows(rows.ids, rows.numbers, rows.categories, vectors)
-    summary = Summary.of(whole, Layout.of(whole, keep=MOST))
+    summary = Summary.of(whole, Layout.of(whole, keep=MAX_BASELINE_ROWS))
     return DriftReference.objects.update_or_create(
         text_version_id=pair[0],
         image_version_id=pair[1],

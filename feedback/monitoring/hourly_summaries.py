@@ -19,7 +19,7 @@ from feedback.experiments import counts
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
 from feedback.monitoring import baselines, windows
-from feedback.monitoring.baselines import Pair, Reference
+from feedback.monitoring.baselines import Baseline, VersionPair
 from feedback.statistics.counters import Answers, Volume, cohort_of
 from feedback.statistics.drift.input_features import language
 from feedback.statistics.drift.summaries import Summary
@@ -31,7 +31,7 @@ OPEN = timedelta(days=30)  # how long later answers still change an hour
 MOST_HOURS = 48  # that one call summarises
 MOST_STALE = 24  # hours whose answers one call counts anew
 AT_ONCE = 2_000  # rows
-FAILED: Pair = (None, None)  # whose row an hour always has
+FAILED: VersionPair = (None, None)  # whose row an hour always has
 PREDICTION = (
     "pk", "text_version_id", "image_version_id", "state", "created_at", "finished_at", "milliseconds", "title",
     "description", "photo_small", "top5__0__slug", "top5__0__probability", "unusual", "seller__date_joined",
@@ -39,22 +39,22 @@ PREDICTION = (
 ANSWER = (
     "prediction_id", "prediction__text_version_id", "prediction__image_version_id", "prediction__title",
     "prediction__description", "prediction__top5__0__slug", "prediction__top5__0__probability",
-    "prediction__created_at", "prediction__seller__date_joined", "rank", "verdict", "final_slug", "review", "inclusion",
-    "text", "image",
+    "prediction__created_at", "prediction__seller__date_joined", "rank", "verdict", "final_slug", "review",
+    "inclusion_probability", "text", "image",
 )  # fmt: skip
 
 
 @dataclass
-class Heap:
+class PairAccumulator:
     """What is known of one pair in one hour."""
 
     volume: Volume = field(default_factory=Volume)
     answers: Answers = field(default_factory=Answers)
-    reference: Reference | None = None
+    reference: Baseline | None = None
     drift: Summary | None = None
 
 
-def summarise(*, now: datetime | None = None, since: datetime | None = None) -> list[datetime]:
+def update_summaries(*, now: datetime | None = None, since: datetime | None = None) -> list[datetime]:
     """Bring the summaries up to date; return the hours that were written for the first time or, with `since`, anew.
 
     A call without `since` writes at most 48 hours and counts the answers of at most 24 anew, so that a backlog is
@@ -79,7 +79,7 @@ def summarise(*, now: datetime | None = None, since: datetime | None = None) -> 
     return hours
 
 
-def forget_hours(*, now: datetime | None = None) -> int:
+def delete_old_hours(*, now: datetime | None = None) -> int:
     """Delete the hours that later answers change no more, and those of old trials; days stay. Return how many rows."""
     now = now or timezone.now()
     old = HealthSummary.objects.of(Period.HOUR).filter(start__lt=_day(now - OPEN))
@@ -104,14 +104,14 @@ def _hours(now: datetime, since: datetime | None) -> Iterator[datetime]:
 
 
 def _write_hour(hour: datetime, started: datetime) -> None:
-    heaps: dict[Pair, Heap] = {FAILED: Heap()}
+    heaps: dict[VersionPair, PairAccumulator] = {FAILED: PairAccumulator()}
     if _finished(hour).exists():
         partners = Partners(hour)
         _count_predictions(hour, heaps, partners)
         _count_answers(hour, heaps, partners)
     for heap in heaps.values():
         if heap.drift and heap.reference:
-            heap.drift = windows.complete(heap.drift, heap.reference)
+            heap.drift = windows.add_sampled_details(heap.drift, heap.reference)
     rows = [
         _row(Period.HOUR, hour, started, pair, heap.volume, heap.answers, heap.drift) for pair, heap in heaps.items()
     ]
@@ -131,7 +131,7 @@ class Partners:
         counted = _finished(hour).filter(text_version__isnull=False, image_version__isnull=False)
         commonest = counted.values_list("text_version", "image_version").annotate(rows=Count("pk")).order_by("rows")
         earlier = HealthSummary.objects.of(Period.HOUR).filter(start=hour)
-        self._live: Pair = (_live(Modality.TEXT), _live(Modality.IMAGE))
+        self._live: VersionPair = (_live(Modality.TEXT), _live(Modality.IMAGE))
         self._known: tuple[dict[int | None, int], dict[int | None, int]] = ({}, {})
         for text, image in [
             *earlier.values_list("text_version", "image_version"),
@@ -140,7 +140,7 @@ class Partners:
             if text and image:
                 self._known[0][text], self._known[1][image] = image, text
 
-    def pair(self, text: int | None, image: int | None) -> Pair:
+    def pair(self, text: int | None, image: int | None) -> VersionPair:
         if text and not image:
             return text, self._known[0].get(text, self._live[1])
         if image and not text:
@@ -158,7 +158,7 @@ def _finished(hour: datetime) -> QuerySet[Prediction]:
     return Prediction.objects.finished().filter(finished_at__gte=hour, finished_at__lt=hour + HOUR).order_by()
 
 
-def _count_predictions(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) -> None:
+def _count_predictions(hour: datetime, heaps: dict[VersionPair, PairAccumulator], partners: Partners) -> None:
     finished = _finished(hour)
     learnt = dict(Familiar.objects.values_list("version_id", "created_at"))
     rows = finished.values_list(*PREDICTION, named=True).iterator(chunk_size=AT_ONCE)
@@ -169,11 +169,11 @@ def _count_predictions(hour: datetime, heaps: dict[Pair, Heap], partners: Partne
             by_pair[partners.pair(row.text_version_id, row.image_version_id) if is_done else FAILED].append(row)
         for pair, some in by_pair.items():
             if pair not in heaps:
-                heaps[pair] = Heap(reference=baselines.load(pair))
+                heaps[pair] = PairAccumulator(reference=baselines.load_baseline(pair))
             _count(some, heaps[pair], learnt)
 
 
-def _count(rows: Sequence[Any], heap: Heap, learnt: Mapping[int, datetime]) -> None:
+def _count(rows: Sequence[Any], heap: PairAccumulator, learnt: Mapping[int, datetime]) -> None:
     volume, languages = heap.volume, []
     for row in rows:
         spoken = language(f"{row.title} {row.description}") if row.title or row.description else ""
@@ -193,7 +193,7 @@ def _count(rows: Sequence[Any], heap: Heap, learnt: Mapping[int, datetime]) -> N
             volume.by["category"][row.top5__0__slug] += 1
             volume.sure(row.top5__0__probability)
     if heap.reference:
-        some = windows.summary(rows, languages, heap.reference)
+        some = windows.summarise_window(rows, languages, heap.reference)
         heap.drift = heap.drift.merge(some) if heap.drift else some
 
 
@@ -203,7 +203,7 @@ def _could_judge(row: Any, learnt: Mapping[int, datetime]) -> bool:
     return any(learnt[version] <= row.finished_at for version in answered if version in learnt)
 
 
-def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) -> None:
+def _count_answers(hour: datetime, heaps: dict[VersionPair, PairAccumulator], partners: Partners) -> None:
     in_hour = Feedback.objects.filter(
         prediction__state=Prediction.State.DONE,
         prediction__finished_at__gte=hour,
@@ -211,7 +211,7 @@ def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) 
     ).exclude(review__in=windows.DOUBTED)
     for row in _answers(in_hour).iterator(chunk_size=AT_ONCE):
         pair = partners.pair(row.prediction__text_version_id, row.prediction__image_version_id)
-        heap = heaps.setdefault(pair, Heap())
+        heap = heaps.setdefault(pair, PairAccumulator())
         text = f"{row.prediction__title} {row.prediction__description}".strip()
         best = {name: max(said, key=said.get) for name, said in (("text", row.text), ("image", row.image)) if said}
         heap.answers.note(
@@ -224,7 +224,7 @@ def _count_answers(hour: datetime, heaps: dict[Pair, Heap], partners: Partners) 
             is_none=row.verdict == Feedback.Verdict.NONE,
             chosen=row.final_slug,
             is_reviewed=row.review in MEASURED,
-            inclusion=row.inclusion,
+            inclusion_probability=row.inclusion_probability,
             best=best,
         )
 
@@ -277,10 +277,10 @@ def _count_stale(started: datetime) -> None:
 
 
 def _count_anew(hour: datetime, started: datetime) -> None:
-    heaps: dict[Pair, Heap] = {}
+    heaps: dict[VersionPair, PairAccumulator] = {}
     _count_answers(hour, heaps, Partners(hour))
     for row in HealthSummary.objects.of(Period.HOUR).filter(start=hour).only("text_version", "image_version"):
-        heap = heaps.get((row.text_version_id, row.image_version_id), Heap())
+        heap = heaps.get((row.text_version_id, row.image_version_id), PairAccumulator())
         HealthSummary.objects.filter(pk=row.pk).update(
             answers=heap.answers.to_json(), answers_at=started, is_stale=False
         )
@@ -317,8 +317,8 @@ def _of_day(day: datetime) -> QuerySet[HealthSummary]:
     return HealthSummary.objects.of(Period.HOUR).filter(start__gte=day, start__lt=day + DAY).order_by("start")
 
 
-def _by_pair(rows: QuerySet[HealthSummary]) -> Mapping[Pair, list[HealthSummary]]:
-    pairs: dict[Pair, list[HealthSummary]] = defaultdict(list)
+def _by_pair(rows: QuerySet[HealthSummary]) -> Mapping[VersionPair, list[HealthSummary]]:
+    pairs: dict[VersionPair, list[HealthSummary]] = defaultdict(list)
     for row in rows:
         pairs[(row.text_version_id, row.image_version_id)].append(row)
     return pairs
@@ -328,7 +328,7 @@ def _row(
     period: Period,
     start: datetime,
     started: datetime,
-    pair: Pair,
+    pair: VersionPair,
     volume: Volume,
     answers: Answers,
     drift: Summary | None,

@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 
 from classifier.models import ModelVersion
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
-from feedback.monitoring.baselines import Pair
-from feedback.statistics.counters import Answers, Tally, Volume, calibrator
+from feedback.monitoring.baselines import VersionPair
+from feedback.statistics.counters import AnswerCounts, Answers, Volume, calibrator
 from feedback.statistics.performance_estimation import Calibrator
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
@@ -26,7 +26,7 @@ class Scope:
 
     since: datetime
     until: datetime
-    pair: Pair | None = None
+    pair: VersionPair | None = None
 
     @property
     def period(self) -> Period:
@@ -34,7 +34,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Only:
+class Breakdown:
     """One value of one breakdown that is looked at by itself, such as the language "es"."""
 
     by: str
@@ -42,36 +42,36 @@ class Only:
 
 
 @dataclass
-class Stretch:
+class PeriodFigures:
     start: datetime
     volume: Volume = field(default_factory=Volume)
     answers: Answers = field(default_factory=Answers)
 
 
-def stretches(scope: Scope) -> list[Stretch]:
+def load_period_figures(scope: Scope) -> list[PeriodFigures]:
     """Return the stretches that were summarised, in order of time."""
-    found: dict[datetime, Stretch] = {}
+    found: dict[datetime, PeriodFigures] = {}
     rows = HealthSummary.objects.of(scope.period).filter(start__gte=scope.since, start__lt=scope.until)
     for row in _of_pair(rows, scope.pair).only("start", "volume", "answers").order_by("start"):
-        stretch = found.setdefault(row.start, Stretch(row.start))
+        stretch = found.setdefault(row.start, PeriodFigures(row.start))
         stretch.volume.add(Volume.from_json(row.volume))
         stretch.answers.add(Answers.from_json(row.answers))
     return list(found.values())
 
 
-def total(parts: Sequence[Stretch], since: datetime) -> Stretch:
-    whole = Stretch(since)
+def sum_figures(parts: Sequence[PeriodFigures], since: datetime) -> PeriodFigures:
+    whole = PeriodFigures(since)
     for part in parts:
         whole.volume.add(part.volume)
         whole.answers.add(part.answers)
     return whole
 
 
-def tally_of(stretch: Stretch, only: Only | None) -> Tally:
-    return stretch.answers.by[only.by].get(only.key, Tally()) if only else stretch.answers.tally
+def answer_counts_in(stretch: PeriodFigures, only: Breakdown | None) -> AnswerCounts:
+    return stretch.answers.by[only.by].get(only.key, AnswerCounts()) if only else stretch.answers.counts
 
 
-def count_of(stretch: Stretch, only: Only | None) -> int:
+def prediction_count_in(stretch: PeriodFigures, only: Breakdown | None) -> int:
     return stretch.volume.by[only.by][only.key] if only else stretch.volume.done
 
 
@@ -85,7 +85,7 @@ def calibrator_before(scope: Scope) -> Calibrator | None:
     return calibrator(known.reliability)
 
 
-def pairs(now: datetime) -> dict[str, Pair]:
+def version_pairs(now: datetime) -> dict[str, VersionPair]:
     """Return the pairs that answered lately, the newest first, by their name in an address."""
     days = HealthSummary.objects.of(Period.DAY).filter(start__gte=now - AT_WORK).exclude(
         text_version=None, image_version=None
@@ -95,13 +95,13 @@ def pairs(now: datetime) -> dict[str, Pair]:
     return {f"{text or 0}-{image or 0}": (text, image) for text, image in ordered}
 
 
-def versions(found: Sequence[Pair]) -> dict[int, ModelVersion]:
+def versions_by_id(found: Sequence[VersionPair]) -> dict[int, ModelVersion]:
     """Return the versions of these pairs by their id."""
     ids = {pk for pair in found for pk in pair if pk}
     return ModelVersion.objects.defer("metrics", "lineage").in_bulk(ids)
 
 
-def latest_drift(scope: Scope) -> list[MonitoringReport]:
+def latest_drift_reports(scope: Scope) -> list[MonitoringReport]:
     """Return each pair's latest report on drift within the scope: on a day, or on an hour where hours are shown."""
     reports = MonitoringReport.objects.filter(
         kind=MonitoringReport.Kind.DRIFT, period=scope.period, start__gte=scope.since, start__lt=scope.until
@@ -110,15 +110,15 @@ def latest_drift(scope: Scope) -> list[MonitoringReport]:
     return list(newest.distinct("text_version_id", "image_version_id").select_related("text_version", "image_version"))
 
 
-def breaches(scope: Scope, most: int) -> list[MonitoringReport]:
+def recent_breaches(scope: Scope, most: int) -> list[MonitoringReport]:
     reports = MonitoringReport.objects.filter(breached=True, start__gte=scope.since, start__lt=scope.until)
     return list(_of_pair(reports, scope.pair).defer("figures").order_by("-start", "-pk")[:most])
 
 
-def reference_origins() -> dict[Pair, DriftReference]:
+def drift_references() -> dict[VersionPair, DriftReference]:
     rows = DriftReference.objects.defer("summary", "projections")
     return {(row.text_version_id, row.image_version_id): row for row in rows}
 
 
-def _of_pair(rows: Rows, pair: Pair | None) -> Rows:
+def _of_pair(rows: Rows, pair: VersionPair | None) -> Rows:
     return rows if pair is None else rows.filter(text_version=pair[0], image_version=pair[1])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from classifier.models import Prediction
 from classifier.serving.photos import read_photos
 from feedback.models import Feedback
-from feedback.monitoring.baselines import KINDS, Reference
+from feedback.monitoring.baselines import KINDS, Baseline
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 from feedback.statistics.drift.summaries import Rows, Summary, histogram
@@ -25,12 +25,12 @@ PHOTO_COLUMNS = ("photo size", "photo brightness", "photo sharpness")
 Values = npt.NDArray[np.float64]
 
 
-def summary(rows: Sequence[Any], languages: Sequence[str], reference: Reference) -> Summary:
-    """Summarise rows of `summarising.PREDICTION`, with empty places for what `complete` fills in."""
-    return Summary.of(columns(rows, languages, reference.dimensions), reference.layout)
+def summarise_window(rows: Sequence[Any], languages: Sequence[str], reference: Baseline) -> Summary:
+    """Summarise rows of `summarising.PREDICTION`, with empty places for what `add_sampled_details` fills in."""
+    return Summary.of(prediction_columns(rows, languages, reference.dimensions), reference.layout)
 
 
-def columns(rows: Sequence[Any], languages: Sequence[str], dimensions: dict[str, int]) -> Rows:
+def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions: dict[str, int]) -> Rows:
     """Return drift's columns of predictions; photographs and embeddings, which cost more to read, are not known yet."""
     texts = [(row.title, row.description) for row in rows]
     confidence = [np.nan if row.top5__0__slug is None else row.top5__0__probability for row in rows]
@@ -49,7 +49,7 @@ def columns(rows: Sequence[Any], languages: Sequence[str], dimensions: dict[str,
     return replace(found, vectors=vectors)
 
 
-def complete(found: Summary, reference: Reference) -> Summary:
+def add_sampled_details(found: Summary, reference: Baseline) -> Summary:
     """Fill in the sample's embeddings, and how its first 300 photographs look."""
     sample = found.sample
     embeddings = embeddings_of(sample.ids)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
-from feedback.review.decisions import Stale
+from feedback.review.decisions import StaleReview
 from feedback.statistics.drift.input_features import STOP_WORDS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ IDLE = {word for words in STOP_WORDS.values() for word in words.split()}
 Vectors = npt.NDArray[np.float32]
 
 
-def propose() -> int:
+def update_proposals() -> int:
     """Group the "none of these fits" answers anew; return how many proposals are open.
 
     Each text model's embeddings are grouped by themselves. An open proposal that shares most answers with a group stays
@@ -65,13 +65,13 @@ def propose() -> int:
 
 
 @transaction.atomic
-def accept(
+def accept_proposal(
     *, proposal: CategoryProposal, name: str, slug: str, reviewer: "AbstractBaseUser", asks_retraining: bool
 ) -> Category:
     """Create the category and move the proposal's answers to it, as reviewed labels; return it.
 
-    With `asks_retraining` the training room is asked to teach it to the models. Raises Stale for a proposal that is
-    decided, ValidationError for a name or a slug that can't be used.
+    With `asks_retraining` a training run with the new category is requested. Raises StaleReview for a proposal that is
+    already decided, ValidationError for a name or a slug that can't be used.
     """
     _decide(proposal, State.ACCEPTED, reviewer)
     category = Category(name=name, slug=slug)
@@ -112,8 +112,8 @@ def accept(
 
 
 @transaction.atomic
-def reject(*, proposal: CategoryProposal, reviewer: "AbstractBaseUser") -> None:
-    """Remember that this is no category. Raises Stale for a proposal that is decided."""
+def reject_proposal(*, proposal: CategoryProposal, reviewer: "AbstractBaseUser") -> None:
+    """Remember that this is no category. Raises StaleReview for a proposal that is decided."""
     _decide(proposal, State.REJECTED, reviewer)
     LogEntry.objects.log_actions(reviewer.pk, [proposal], CHANGE, "Rejected")
 
@@ -121,7 +121,7 @@ def reject(*, proposal: CategoryProposal, reviewer: "AbstractBaseUser") -> None:
 def _decide(proposal: CategoryProposal, state: State, reviewer: "AbstractBaseUser") -> None:
     rows = CategoryProposal.objects.filter(pk=proposal.pk, state=State.OPEN)
     if not rows.update(state=state, decided_by=reviewer, decided_at=timezone.now()):
-        raise Stale
+        raise StaleReview
 
 
 def _groups(vectors: Vectors) -> Iterator[list[int]]:

@@ -30,11 +30,11 @@ VERDICTS = {state: verdict for verdict, state in STATES.items()}
 JUDGED = ["review", "correction", "reviewed_by", "reviewed_at", "second_wanted"]
 
 
-class Stale(Exception):
+class StaleReview(Exception):
     """The answer or its review changed after the reviewer saw it."""
 
 
-def reopen(feedback: Feedback) -> list[str]:
+def reopen_answer(feedback: Feedback) -> list[str]:
     """Take back what was decided and measured about an answer that isn't the seller's any more.
 
     Return the fields that changed; the caller saves them. The decisions' rows stay.
@@ -45,7 +45,7 @@ def reopen(feedback: Feedback) -> list[str]:
 
 
 @transaction.atomic
-def judge(
+def record_review(
     *,
     feedback: Feedback,
     verdict: Review.Verdict,
@@ -55,15 +55,15 @@ def judge(
 ) -> Review:
     """Keep a reviewer's decision about the answer, whose `answered_at` and `review` are those that were shown.
 
-    What agrees with the seller is an acceptance: a correction to the chosen category, or "none" of a "none".
-    What is decided blindly where a second reviewer is wanted is a second opinion. Raises Stale where answer or review
-    changed, ValueError for a correction without a category.
+    A decision that agrees with the seller is stored as an acceptance: a correction to the chosen category, or "none" of
+    a "none". A blind decision on an answer that wants a second reviewer is stored as a second opinion. Raises
+    StaleReview where the answer or its review changed, ValueError for a correction without a category.
     """
     if (verdict == Review.Verdict.CORRECT) != (category is not None):
         raise ValueError("a correction, and nothing else, names a category")
     now = Feedback.objects.select_for_update(of=("self",)).select_related("category").filter(pk=feedback.pk).first()
     if now is None or (now.answered_at, now.review) != (feedback.answered_at, feedback.review):
-        raise Stale
+        raise StaleReview
     if verdict in (Review.Verdict.CORRECT, Review.Verdict.NONE) and (category and category.pk) == now.category_id:
         verdict, category = Review.Verdict.ACCEPT, None
     first = _standing(now).first() if now.second_wanted and is_blind else None
@@ -79,7 +79,7 @@ def judge(
 
 
 @transaction.atomic
-def undo(*, review: Review, reviewer: "AbstractBaseUser") -> bool:
+def undo_review(*, review: Review, reviewer: "AbstractBaseUser") -> bool:
     """Take the reviewer's own decision back; what was in force before it is in force again. Return whether it stood."""
     feedback = Feedback.objects.select_for_update(of=("self",)).get(pk=review.feedback_id)
     own = Review.objects.standing().filter(pk=review.pk, reviewer=reviewer.pk)

@@ -86,7 +86,7 @@ class ParquetTable:
 FORMATS: Mapping[str, type[CsvTable] | type[ParquetTable]] = {"csv": CsvTable, "parquet": ParquetTable}
 
 
-def export(rows: FeedbackQuerySet, format: str) -> Iterator[bytes]:
+def export_answers(rows: FeedbackQuerySet, format: str) -> Iterator[bytes]:
     """Yield a zip archive with `answers.csv` or `answers.parquet` and `photos/`. Raises KeyError for another format.
 
     Memory holds one batch; the table grows in a temporary file. Raises StorageDown, so that the download breaks off.
@@ -153,7 +153,7 @@ def _row(feedback: Feedback, photo: str | None) -> dict[str, Any]:
         "confidence": feedback.confidence,
         "disagreement": feedback.disagreement,
         "reason": feedback.reason or None,
-        "inclusion": feedback.inclusion,
+        "inclusion": feedback.inclusion_probability,
         "text_version": prediction.text_version and prediction.text_version.name,
         "image_version": prediction.image_version and prediction.image_version.name,
         "text_probabilities": _json(prediction.text_probabilities),

@@ -41,7 +41,7 @@ READ = [
 ]
 
 
-def place_new() -> int:
+def prioritise_new_answers() -> int:
     """Place up to `ROWS` open answers that have no place yet; return how many.
 
     How an answer ranks says little among a handful, so they are compared with the newest placed ones too, as far as
@@ -53,11 +53,11 @@ def place_new() -> int:
         return 0
     known = open_.filter(worth__isnull=False).order_by("-answered_at").values_list("pk", flat=True)[: ROWS - len(new)]
     ids = [*new, *known]
-    place(ids, write=set(new) if len(ids) == ROWS else set(ids))
+    prioritise_answers(ids, write=set(new) if len(ids) == ROWS else set(ids))
     return len(new)
 
 
-def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
+def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
     """Compare these answers with each other, and write down where those in `write` stand."""
     found: list[dict[str, Any]] = list(
         Feedback.objects.unreviewed().filter(pk__in=ids).order_by("pk").values("pk", *READ)
@@ -91,7 +91,7 @@ def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
                 pk=row["pk"],
                 worth=1 - number / len(found),
                 reason=spot.reason if holds.get(spot.reason, any_)[spot.row] else "",
-                inclusion=RANDOM_SHARE if drawn[spot.row] else None,
+                inclusion_probability=RANDOM_SHARE if drawn[spot.row] else None,
                 language=_language(row),
                 confidence=_known(confidence[spot.row]),
                 disagreement=_known(differ[spot.row]),
@@ -100,7 +100,8 @@ def place(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
             )
         )
     fields = [
-        "worth", "reason", "inclusion", "language", "confidence", "disagreement", "text_version", "image_version",
+        "worth", "reason", "inclusion_probability", "language", "confidence", "disagreement", "text_version",
+        "image_version",
     ]  # fmt: skip
     answered_at = {row["pk"]: row["answered_at"] for row in found}
     for start in range(0, len(rows), AT_ONCE):

@@ -17,9 +17,9 @@ from django.utils.translation import gettext_lazy as _later
 from classifier.admin import photo_tag
 from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback
-from feedback.review.category_proposals import accept, reject
-from feedback.review.decisions import Stale
-from feedback.review.export import FORMATS, export
+from feedback.review.category_proposals import accept_proposal, reject_proposal
+from feedback.review.decisions import StaleReview
+from feedback.review.export import FORMATS, export_answers
 from feedback.review.filters import ExportFilters
 from feedback.review.views import require_reviewer
 
@@ -87,15 +87,15 @@ def _decide(request: HttpRequest, form: NewCategory) -> bool:
     try:
         if "reject" in request.POST:
             proposal = form.fields["proposal"].clean(request.POST.get("proposal"))
-            reject(proposal=proposal, reviewer=request.user)
+            reject_proposal(proposal=proposal, reviewer=request.user)
             messages.success(request, _("Turned down. It won't be proposed again."))
             return True
         if not form.is_valid():
             if "proposal" in form.errors:
-                raise Stale
+                raise StaleReview
             return False
         data = form.cleaned_data
-        category = accept(
+        category = accept_proposal(
             proposal=data["proposal"],
             name=data["name"],
             slug=data["slug"],
@@ -105,7 +105,7 @@ def _decide(request: HttpRequest, form: NewCategory) -> bool:
         messages.success(
             request, _("%(name)s is a category now. Models suggest it after the next training.") % {"name": category}
         )
-    except (Stale, ValidationError):
+    except (StaleReview, ValidationError):
         messages.warning(request, _("Nothing was changed: the proposal was decided or grouped anew meanwhile."))
     return True
 
@@ -118,7 +118,7 @@ def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     if format in FORMATS and filters.is_valid():
         _note(request)
         return StreamingHttpResponse(
-            export(filters.apply(Feedback.objects.all()), format),
+            export_answers(filters.apply(Feedback.objects.all()), format),
             content_type="application/zip",
             headers={"Content-Disposition": f'attachment; filename="answers-{format}.zip"', "X-Accel-Buffering": "no"},
         )

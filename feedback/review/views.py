@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from classifier.admin import likeliest, photo_tag
 from classifier.models import Category
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
-from feedback.review.decisions import Stale, judge, undo
+from feedback.review.decisions import StaleReview, record_review, undo_review
 from feedback.review.filters import QueueFilters
 from feedback.statistics.intervals import LEAST, Kappa, kappa
 
@@ -96,7 +96,7 @@ class History:
     flagged: int
 
 
-def queue(request: HttpRequest) -> HttpResponse:
+def review_queue(request: HttpRequest) -> HttpResponse:
     """One answer to judge, the one that is most worth it; filters, blind mode and item come from the address."""
     require_reviewer(request)
     if request.method == "POST":
@@ -223,16 +223,16 @@ def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) 
     feedback = Feedback.objects.filter(pk=data["feedback"]).first()
     try:
         if feedback is None:
-            raise Stale
+            raise StaleReview
         feedback.answered_at, feedback.review = data["answered_at"], data["review"]
-        review = judge(
+        review = record_review(
             feedback=feedback,
             verdict=SAID[data["act"]],
             reviewer=request.user,
             category=data.get("chosen"),
             is_blind=data["blind"],
         )
-    except Stale:
+    except StaleReview:
         messages.warning(request, _("Nothing was decided: the answer changed, or somebody else judged it meanwhile."))
         return
     session["acts"] = [*session["acts"], {"act": "review", "review": review.pk, "feedback": str(feedback.pk)}][-KEPT:]
@@ -247,7 +247,7 @@ def _undo(request: HttpRequest, session: dict[str, Any]) -> str | None:
             session["skipped"] = [pk for pk in session["skipped"] if pk != last["feedback"]]
             return str(last["feedback"])
         review = Review.objects.filter(pk=last["review"]).first()
-        if review and undo(review=review, reviewer=request.user):
+        if review and undo_review(review=review, reviewer=request.user):
             return None if review.first_id else str(last["feedback"])
     messages.info(request, _("There is nothing left to undo."))
     return None

@@ -109,7 +109,7 @@ class Volume:
 
 
 @dataclass
-class Tally:
+class AnswerCounts:
     """Answers that count: the seller's choice stood first, among the five, or nowhere; reviewed, and then right."""
 
     answers: int = 0
@@ -119,7 +119,7 @@ class Tally:
     reviewed: int = 0
     right: int = 0
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "AnswerCounts") -> None:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
@@ -139,8 +139,8 @@ class Answers:
     [rows, [[confidence, id], ...]]}, of all that was reviewed. `labels`: the categories that were chosen.
     """
 
-    tally: Tally = field(default_factory=Tally)
-    by: dict[str, dict[str, Tally]] = field(default_factory=lambda: {name: {} for name in BREAKDOWNS})
+    counts: AnswerCounts = field(default_factory=AnswerCounts)
+    by: dict[str, dict[str, AnswerCounts]] = field(default_factory=lambda: {name: {} for name in BREAKDOWNS})
     reliability: dict[int, list[float]] = field(default_factory=dict)
     together: dict[str, list[float]] = field(default_factory=dict)
     apart: dict[str, list[float]] = field(default_factory=dict)
@@ -149,10 +149,10 @@ class Answers:
     labels: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Answers") -> None:
-        self.tally.add(other.tally)
+        self.counts.add(other.counts)
         for name, tallies in other.by.items():
             for key, tally in tallies.items():
-                self.by[name].setdefault(key, Tally()).add(tally)
+                self.by[name].setdefault(key, AnswerCounts()).add(tally)
         _add(self.reliability, other.reliability)
         _add(self.together, other.together)
         _add(self.apart, other.apart)
@@ -174,27 +174,27 @@ class Answers:
         is_none: bool,
         chosen: str | None,
         is_reviewed: bool,
-        inclusion: float | None,
+        inclusion_probability: float | None,
         best: Mapping[str, str],
     ) -> None:
         """Count one answer.
 
-        `inclusion` is the chance with which it came into the random share of the review, None for what review was aimed
-        at: only the share is a sample of all traffic. `best` is what each model that answered held for likeliest alone.
-        `is_none`: the seller said that no category fits. `chosen` is what counts by now; where a reviewer says that no
-        category fits it is None and every model was wrong.
+        `inclusion_probability` is that of the random share, None for an answer that was chosen for review for a reason:
+        only the random share is a sample of all traffic. `best` is the likeliest category of each model by itself.
+        `is_none`: the seller chose "none of these". `chosen` is the final category; None, and every model is wrong,
+        where a reviewer decided that no category fits.
         """
         right = int(is_reviewed and chosen is not None and chosen == given)
-        tally = Tally(1, int(rank == 1), int(rank is not None), int(is_none), int(is_reviewed), right)
-        self.tally.add(tally)
+        tally = AnswerCounts(1, int(rank == 1), int(rank is not None), int(is_none), int(is_reviewed), right)
+        self.counts.add(tally)
         for name, key in (("category", given), ("cohort", cohort), ("language", language)):
-            self.by[name].setdefault(key, Tally()).add(tally)
+            self.by[name].setdefault(key, AnswerCounts()).add(tally)
         if chosen is not None:
             self.labels[chosen] += 1
         if not is_reviewed:
             return
-        if inclusion is not None:
-            weight = 1 / inclusion
+        if inclusion_probability is not None:
+            weight = 1 / inclusion_probability
             _add(self.reliability, {step_of(confidence): [1, weight, weight * confidence, weight * right]})
             self._weigh(weight, chosen, given, best)
         if chosen is None:
@@ -228,7 +228,7 @@ class Answers:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "tally": _list(self.tally),
+            "tally": _list(self.counts),
             **{
                 stored: {key: _list(tally) for key, tally in self.by[name].items()}
                 for name, stored in BREAKDOWNS.items()
@@ -247,9 +247,9 @@ class Answers:
         if not content:
             return cls()
         return cls(
-            Tally(*content["tally"]),
+            AnswerCounts(*content["tally"]),
             {
-                name: {key: Tally(*tally) for key, tally in content.get(stored, {}).items()}
+                name: {key: AnswerCounts(*tally) for key, tally in content.get(stored, {}).items()}
                 for name, stored in BREAKDOWNS.items()
             },
             _numbered(content["reliability"]),
@@ -328,7 +328,7 @@ def _add(mine: dict[Any, list[float]], theirs: Mapping[Any, Sequence[float]]) ->
         mine[name] = [a + b for a, b in zip(had, entry, strict=True)] if had else list(entry)
 
 
-def _list(tally: Tally) -> list[int]:
+def _list(tally: AnswerCounts) -> list[int]:
     return list(vars(tally).values())
 
 

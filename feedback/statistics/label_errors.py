@@ -97,7 +97,7 @@ def entropy(probabilities: Array) -> Values:
 
 
 @dataclass(frozen=True)
-class Place:
+class ReviewPriority:
     """One place in the queue: which row, and what put it there ("random", or the name of a score)."""
 
     row: int
@@ -110,7 +110,7 @@ def in_random_share(ids: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
     return np.array([number < share * 2**64 for number in hashes], bool)
 
 
-def review_order(ids: Sequence[str], scores: Mapping[str, Array], *, random_share: float = 0.1) -> list[Place]:
+def review_order(ids: Sequence[str], scores: Mapping[str, Array], *, random_share: float = 0.1) -> list[ReviewPriority]:
     """Return the order in which a person should look at the rows.
 
     `scores` (n,) are reasons to look, higher first, NaN for none; the earlier of them win a tie. They have no common
@@ -134,9 +134,11 @@ def review_order(ids: Sequence[str], scores: Mapping[str, Array], *, random_shar
             if rank < best[row]:
                 best[row], reasons[row] = rank, name
     turns = {row: hashlib.blake2b(f"{ids[row]} turn".encode()).digest() for row in np.flatnonzero(drawn).tolist()}
-    random = iter([Place(row, RANDOM) for row in sorted(turns, key=lambda row: turns[row])])
-    aimed = iter([Place(row, reasons[row]) for row in np.argsort(best, kind="stable").tolist() if not drawn[row]])
-    order: list[Place] = []
+    random = iter([ReviewPriority(row, RANDOM) for row in sorted(turns, key=lambda row: turns[row])])
+    aimed = iter(
+        [ReviewPriority(row, reasons[row]) for row in np.argsort(best, kind="stable").tolist() if not drawn[row]]
+    )
+    order: list[ReviewPriority] = []
     while len(order) < len(ids):
         owed = math.floor((len(order) + 1) * random_share + 1e-9) > math.floor(len(order) * random_share + 1e-9)
         source, other = (random, aimed) if owed else (aimed, random)

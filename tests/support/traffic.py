@@ -55,7 +55,9 @@ def predict(
     return Prediction.objects.bulk_create(rows)
 
 
-def answer(row: Prediction, *, right: bool = True, review: str = "accepted", inclusion: float | None = 0.1) -> None:
+def answer(
+    row: Prediction, *, right: bool = True, review: str = "accepted", inclusion_probability: float | None = 0.1
+) -> None:
     slug = row.top5[0]["slug"]  # type: ignore[index]
     categories = Category.objects.order_by("slug")
     chosen = categories.get(slug=slug) if right else categories.exclude(slug=slug)[0]
@@ -66,7 +68,7 @@ def answer(row: Prediction, *, right: bool = True, review: str = "accepted", inc
         rank=1 if right else None,
         verdict="top5" if right else "other",
         review=review,
-        inclusion=inclusion,
+        inclusion_probability=inclusion_probability,
         reviewed_at=timezone.now() if review != "open" else None,
     )
 

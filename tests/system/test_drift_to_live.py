@@ -14,7 +14,7 @@ from classifier.registry import deployments
 from classifier.tasks import classify_pending
 from feedback.models import Feedback, Review
 from feedback.monitoring import alerts, hourly_summaries, starter_baselines
-from feedback.review.decisions import judge, review_feedback
+from feedback.review.decisions import record_review, review_feedback
 from portal.models import Product, User
 from portal.products.services import answer, keep_photo, submit_product
 from tests.conftest import upload
@@ -57,7 +57,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     for number in range(QUIET_DAYS):
         on_day(quiet[number * A_DAY : (number + 1) * A_DAY], today - (QUIET_DAYS + 2 - number) * DAY)
     summarise(today - 2 * DAY + HOUR)
-    assert len(starter_baselines.make_missing(now=today - 2 * DAY + HOUR)) == 1
+    assert len(starter_baselines.create_missing_baselines(now=today - 2 * DAY + HOUR)) == 1
     drifted = offer(other_seller, SPANISH, "la {thing} de {brand} para una casa con {code}", NEW)
     on_day(drifted, today - DAY)
 
@@ -67,14 +67,16 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     for product, slug in drifted:
         answer(prediction=product.prediction, category=category("toys-games" if product in slips else slug))
     corrected, rejected = (Feedback.objects.get(prediction=product.prediction) for product in slips)
-    judge(feedback=corrected, verdict=Review.Verdict.CORRECT, reviewer=scientist, category=category(truth[slips[0]]))
-    judge(feedback=rejected, verdict=Review.Verdict.REJECT, reviewer=scientist)
+    record_review(
+        feedback=corrected, verdict=Review.Verdict.CORRECT, reviewer=scientist, category=category(truth[slips[0]])
+    )
+    record_review(feedback=rejected, verdict=Review.Verdict.REJECT, reviewer=scientist)
     accepted = Feedback.objects.unreviewed().values_list("pk", flat=True)
     assert review_feedback(ids=list(accepted), review=Feedback.Review.ACCEPTED, reviewer=scientist) == NEW - 2
 
     # The day is found to differ from the reference, and its report asks for retraining.
     summarise(today + HOUR)
-    reports = alerts.watch(now=today + HOUR)
+    reports = alerts.write_reports(now=today + HOUR)
     [report] = [each for each in reports if each.asks_retraining]
     assert (report.period, report.start, report.breached) == ("day", today - DAY, True)
     assert (report.text_version, report.image_version) == (champion, eye)
@@ -167,7 +169,7 @@ def on_day(products: Sequence[tuple[Product, str]], day: datetime) -> None:
 
 
 def summarise(now: datetime) -> None:
-    while hourly_summaries.summarise(now=now):
+    while hourly_summaries.update_summaries(now=now):
         pass
 
 

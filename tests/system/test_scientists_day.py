@@ -65,9 +65,9 @@ def past(queue: list[str], seller: User) -> None:
         for place, row in enumerate(rows[:20]):
             test_hourly_summaries.answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    assert starter_baselines.make_missing(now=TODAY + HOUR)
+    assert starter_baselines.create_missing_baselines(now=TODAY + HOUR)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
-    assert any(report.breached for report in alerts.watch(now=TODAY + HOUR))
+    assert any(report.breached for report in alerts.write_reports(now=TODAY + HOUR))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from classifier.serving import batch as serving_batch
 from classifier.serving.inference import Answer, Question, five_likeliest
 from feedback.models import DriftReference
 from feedback.monitoring import baselines
-from feedback.monitoring.baselines import Pair
+from feedback.monitoring.baselines import VersionPair
 from feedback.statistics.drift.columns import gather
 from feedback.statistics.drift.input_features import Look, look
 from training.datasets import snapshots
@@ -87,7 +87,7 @@ def write(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftRef
     embeddings = {
         modality: _filled(column) for modality, column in vectors.items() if any(v is not None for v in column)
     }
-    return baselines.store(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
+    return baselines.store_baseline(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
 
 
 def _answered(corpus: "Corpus") -> Iterator[tuple[Mapping[str, Any], Image.Image | None, Answer, dict[str, Any]]]:
@@ -120,7 +120,7 @@ def _best(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:
     return five_likeliest(answer.combined, categories)[0]
 
 
-def _other(answer: Answer, pair: Pair) -> bool:
+def _other(answer: Answer, pair: VersionPair) -> bool:
     """Whether a version that is none of the pair answered, as under a test."""
     return any(
         said is not None and said.version.pk != pk for said, pk in zip((answer.text, answer.image), pair, strict=True)

@@ -19,7 +19,7 @@ class Command(BaseCommand):
             start = datetime.fromisoformat(since).replace(tzinfo=UTC) if since else None
         except ValueError:
             raise CommandError(f"{since!r} is no day: write it as 2026-11-01.") from None
-        hours = hourly_summaries.summarise(since=start)
+        hours = hourly_summaries.update_summaries(since=start)
         if hours:
             self.stdout.write(f"Hours written: {len(hours)}, up to {hours[-1]:%Y-%m-%d %H:%M}.")
         else:

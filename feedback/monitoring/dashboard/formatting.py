@@ -9,9 +9,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from classifier.models import ModelVersion
-from feedback.monitoring.baselines import Pair
+from feedback.monitoring.baselines import VersionPair
 from feedback.monitoring.dashboard.scope import COHORTS
-from feedback.monitoring.queries import Only
+from feedback.monitoring.queries import Breakdown
 from feedback.statistics.intervals import LEAST, ROUNDING, Estimate
 
 
@@ -36,7 +36,7 @@ def seconds(milliseconds: float) -> str:
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
-def pair_name(pair: Pair, versions: Mapping[int, ModelVersion]) -> str:
+def pair_name(pair: VersionPair, versions: Mapping[int, ModelVersion]) -> str:
     return " + ".join(str(versions[pk]) for pk in pair if pk and pk in versions)
 
 
@@ -49,7 +49,7 @@ def part_name(by: str, key: str, names: Mapping[str, str]) -> str:
     return key or _("no text")
 
 
-def narrowed(only: Only | None, names: Mapping[str, str]) -> str:
+def narrowed(only: Breakdown | None, names: Mapping[str, str]) -> str:
     """Return the sentence that says what the page is narrowed to."""
     if only is None:
         return ""

@@ -15,8 +15,8 @@ from classifier.models import Deployment, ModelVersion
 from feedback.models import Case, Feedback
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import percent, seconds, share
-from feedback.monitoring.queries import Scope, Stretch
-from feedback.notifications import READ
+from feedback.monitoring.queries import PeriodFigures, Scope
+from feedback.notifications import VIEW_REPORTS
 from feedback.statistics.intervals import Estimate, share_of
 
 DAYS = 7  # that are compared with as many before
@@ -24,12 +24,12 @@ MOST_COUNTED = 1_000
 MOST_CHANGES = 6
 WIDTH, HEIGHT = 120, 28  # of a sparkline
 
-Measure = Callable[[Stretch], Estimate | None]
+Measure = Callable[[PeriodFigures], Estimate | None]
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add to the first page's context what they should see first who may see the health page."""
-    if request.user.has_perm(READ):
+    if request.user.has_perm(VIEW_REPORTS):
         context["front"] = front(request)
     return context
 
@@ -39,12 +39,12 @@ def front(request: HttpRequest) -> dict[str, Any]:
     midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     tomorrow = midnight + timedelta(days=1)
     turn, start = tomorrow - timedelta(days=DAYS), tomorrow - timedelta(days=2 * DAYS)
-    parts = queries.stretches(Scope(start, tomorrow))
-    now = queries.total([part for part in parts if part.start >= turn], turn)
-    before = queries.total([part for part in parts if part.start < turn], start)
+    parts = queries.load_period_figures(Scope(start, tomorrow))
+    now = queries.sum_figures([part for part in parts if part.start >= turn], turn)
+    before = queries.sum_figures([part for part in parts if part.start < turn], start)
     shares: list[tuple[str, Measure, int]] = [
         (_("Failed"), lambda part: share_of(part.volume.failed, part.volume.done + part.volume.failed), 2),
-        (_("Seller said yes: one of the five"), lambda part: part.answers.tally.share("five"), 1),
+        (_("Seller said yes: one of the five"), lambda part: part.answers.counts.share("five"), 1),
         (_("Accuracy, reviewed"), lambda part: part.answers.accuracy(), 1),
     ]
     waits = [(part.volume.wait.percentile(0.5), part.start) for part in (now, before, *parts)]
@@ -85,7 +85,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def _rate(
-    name: str, measure: Measure, digits: int, now: Stretch, before: Stretch, parts: Sequence[Stretch]
+    name: str, measure: Measure, digits: int, now: PeriodFigures, before: PeriodFigures, parts: Sequence[PeriodFigures]
 ) -> dict[str, Any]:
     earlier = measure(before)
     daily = [measure(part) for part in parts]
@@ -105,7 +105,7 @@ def _changes(scope: Scope) -> list[dict[str, Any]]:
             "url": reverse("admin:feedback_monitoringreport_change", args=[report.pk]),
             "is_breach": True,
         }
-        for report in queries.breaches(scope, MOST_CHANGES)
+        for report in queries.recent_breaches(scope, MOST_CHANGES)
     ]
     deployments = Deployment.objects.filter(created_at__gte=scope.since).select_related("version")[:MOST_CHANGES]
     changes: list[dict[str, Any]] = [

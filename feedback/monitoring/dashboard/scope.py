@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _later
 
 from common.date_fields import DayField
-from feedback.monitoring.baselines import Pair
-from feedback.monitoring.queries import Only, Scope
+from feedback.monitoring.baselines import VersionPair
+from feedback.monitoring.queries import Breakdown, Scope
 from feedback.statistics.counters import BREAKDOWNS
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days"), 90: _later("90 days")}
@@ -56,7 +56,7 @@ class ScopeForm(forms.Form):
             self.add_error("cohort", _("Narrow by a category or by this: figures are kept by one of them at a time."))
         return cleaned
 
-    def scope(self, pairs: Mapping[str, Pair]) -> Scope:
+    def scope(self, pairs: Mapping[str, VersionPair]) -> Scope:
         """Return what to show; a field that is wrong counts as empty."""
         said = getattr(self, "cleaned_data", {})
         pair = pairs.get(said.get("pair", ""))
@@ -70,10 +70,10 @@ class ScopeForm(forms.Form):
             return Scope(hour - timedelta(days=1), hour + timedelta(hours=1), pair)
         return Scope(tomorrow - timedelta(days=days), tomorrow, pair)
 
-    def only(self) -> Only | None:
+    def only(self) -> Breakdown | None:
         """Return the value that the page is narrowed to; what can be seen in the form comes before what can't."""
         said = getattr(self, "cleaned_data", {})
-        return next((Only(by, said[by]) for by in BREAKDOWNS if said.get(by)), None)
+        return next((Breakdown(by, said[by]) for by in BREAKDOWNS if said.get(by)), None)
 
 
 def lasts(scope: Scope, days: int) -> bool:

@@ -13,7 +13,7 @@ from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, narrowed, pair_name
 from feedback.monitoring.dashboard.panels import charts, drift, tables
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
-from feedback.notifications import READ
+from feedback.notifications import VIEW_REPORTS
 from feedback.statistics.counters import BREAKDOWNS, expected
 from feedback.statistics.intervals import LEAST
 
@@ -22,19 +22,19 @@ BREACHES = 8
 
 def health(request: HttpRequest) -> HttpResponse:
     """How the models do: ?days= or ?since=&until=, of one ?pair=, narrowed by ?category=, ?cohort= or ?language=."""
-    if not request.user.has_perm(READ):
+    if not request.user.has_perm(VIEW_REPORTS):
         raise PermissionDenied
     names = dict(Category.objects.order_by("name").values_list("slug", "name"))
-    pairs = queries.pairs(timezone.now())
-    versions = queries.versions(list(pairs.values()))
+    pairs = queries.version_pairs(timezone.now())
+    versions = queries.versions_by_id(list(pairs.values()))
     form = ScopeForm(request.GET, {key: pair_name(pair, versions) for key, pair in pairs.items()}, names)
     form.is_valid()
     scope, only = form.scope(pairs), form.only()
-    parts = queries.stretches(scope)
-    whole = queries.total(parts, scope.since)
+    parts = queries.load_period_figures(scope)
+    whole = queries.sum_figures(parts, scope.since)
     known = queries.calibrator_before(scope)
     estimated = expected(whole.volume.confidence, known) if known else None
-    reports = queries.latest_drift(scope)
+    reports = queries.latest_drift_reports(scope)
     true, given = (request.GET.get(name, "") for name in ("true", "given"))
     examples = drift.cell_examples(whole.answers, true, given)
     findings = [drift.finding_block(report) for report in reports]
@@ -68,7 +68,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "is_strange": tables.is_strange(whole.volume),
         "blocks": [drift.with_examples(block, products) for block in findings],
         "origins": drift.origins(scope, versions),
-        "breaches": queries.breaches(scope, BREACHES),
+        "breaches": queries.recent_breaches(scope, BREACHES),
         "tables": tables.tables(whole, names, request),
         "titles": {
             "models": _("Each model"),

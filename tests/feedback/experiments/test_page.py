@@ -108,7 +108,7 @@ def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: Us
 
     assert uncounted(since, now) == (since, now - timedelta(hours=2))  # nothing was summarised yet
     assert counted()[0][old.pk].answered == 20
-    hourly_summaries.summarise(now=now)
+    hourly_summaries.update_summaries(now=now)
     assert uncounted(since, now) is None
     live, shadows = counted()
     of_old, of_new, shadow = live[old.pk], live[candidate.pk], shadows[candidate.pk]
@@ -120,7 +120,7 @@ def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: Us
     assert [at for at, _share in points] == sorted(at for at, _share in points) and points[-1][0] <= now
 
     Feedback.objects.filter(prediction__in=rows[30:40]).update(review=Review.REJECTED, reviewed_at=timezone.now())
-    hourly_summaries.summarise(now=now)
+    hourly_summaries.update_summaries(now=now)
     assert (counted()[0][old.pk].answers, counted()[1][candidate.pk].reviewed) == (43, 30)
 
 

@@ -30,14 +30,14 @@ def settled(seller: User) -> datetime:
     for number in range(8):
         predict(seller, start + number * DAY, 60, within=DAY)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    made = starter_baselines.make_missing(now=start + 8 * DAY)
+    made = starter_baselines.create_missing_baselines(now=start + 8 * DAY)
     assert [reference.origin for reference in made] == ["first days"]
     return start + 8 * DAY
 
 
 def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(seller: User, settled: datetime) -> None:
-    assert starter_baselines.make_missing(now=settled) == []
-    known = baselines.load(pair())
+    assert starter_baselines.create_missing_baselines(now=settled) == []
+    known = baselines.load_baseline(pair())
     assert known is not None
     assert known.summary.rows == 420 and set(known.projections) == {"text", "image"}
     assert known.summary.categories["language"] == Counter(en=420)
@@ -45,15 +45,15 @@ def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(sell
 
 def test_too_few_predictions_make_no_reference(seller: User) -> None:
     start = TODAY - 9 * DAY
-    predict(seller, start, starter_baselines.LEAST - 1, within=8 * DAY)
+    predict(seller, start, starter_baselines.MIN_PREDICTIONS - 1, within=8 * DAY)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    assert starter_baselines.make_missing(now=start + 8 * DAY) == []
+    assert starter_baselines.create_missing_baselines(now=start + 8 * DAY) == []
 
 
 def follow(now: datetime) -> list[MonitoringReport]:
-    while hourly_summaries.summarise(now=now):
+    while hourly_summaries.update_summaries(now=now):
         pass
-    return alerts.watch(now=now)
+    return alerts.write_reports(now=now)
 
 
 def again(settled: datetime) -> None:
@@ -70,7 +70,7 @@ def test_a_quiet_day_is_reported_and_tells_nobody(seller: User, settled: datetim
     assert {finding["state"] for finding in day.figures["findings"]} == {"stable", "not enough data"}
     assert not any(report.notifies or report.asks_retraining for report in reports)
     assert any("Not enough data" in report.summary for report in reports if report.period == "hour")
-    assert notifications.deliver() == 0
+    assert notifications.send_report_alerts() == 0
     assert follow(settled + DAY + HOUR) == []
 
 
@@ -79,11 +79,11 @@ def test_a_summary_that_can_not_be_read_keeps_none_of_the_others_from_being_watc
 ) -> None:
     again(settled)
     predict(seller, settled, 240, within=DAY)
-    while hourly_summaries.summarise(now=settled + DAY + HOUR):
+    while hourly_summaries.update_summaries(now=settled + DAY + HOUR):
         pass
     broken = HealthSummary.objects.of(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
     HealthSummary.objects.filter(pk=broken.pk).update(drift={"rows": "many"})
-    reports = alerts.watch(now=settled + DAY + HOUR)
+    reports = alerts.write_reports(now=settled + DAY + HOUR)
     assert {report.period for report in reports} == {"hour", "day"}
     assert broken.start not in {report.start for report in reports if report.period == "hour"}
     assert f"Health summary {broken.pk} can't be compared" in caplog.text
@@ -136,10 +136,10 @@ def test_drift_is_told_once_and_asks_for_retraining_which_starts(
     assert [report for report in reports if report.asks_retraining] == [day]
 
     webhook.status = 500
-    assert notifications.deliver() == len(told)  # the mails
+    assert notifications.send_report_alerts() == len(told)  # the mails
     webhook.status = 200
-    assert notifications.deliver() == len(told)  # what the webhook didn't take
-    assert notifications.deliver() == 0
+    assert notifications.send_report_alerts() == len(told)  # what the webhook didn't take
+    assert notifications.send_report_alerts() == 0
     assert [message.to for message in mail.outbox] == [[scientist.email]] * len(told)
     assert "language" in mail.outbox[0].body and "language" in webhook.received[-1]["text"]
 
@@ -162,13 +162,13 @@ def test_a_mail_that_nobody_got_is_sent_again(scientist: User, administrator: Us
     report = MonitoringReport.objects.create(summary="Drift in language.", breached=True, notifies=True)
     reachable = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND, settings.EMAIL_PORT = "django.core.mail.backends.smtp.EmailBackend", 1
-    assert notifications.deliver() == 0
+    assert notifications.send_report_alerts() == 0
     report.refresh_from_db()
     assert report.mailed_at is None
     settings.EMAIL_BACKEND = reachable
-    assert notifications.deliver() == 1
+    assert notifications.send_report_alerts() == 1
     assert [message.to for message in mail.outbox] == [[administrator.email], [scientist.email]]
-    assert notifications.deliver() == 0
+    assert notifications.send_report_alerts() == 0
 
 
 def test_nothing_asks_for_retraining_unless_it_was_switched_on(seller: User, settled: datetime) -> None:
@@ -197,7 +197,7 @@ def test_falling_accuracy_is_a_breach(seller: User) -> None:
         for place, row in enumerate(predict(seller, start + number * DAY, 40, within=DAY)):
             answer(row, right=number < 5 or place % 2 == 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    reports = [report for report in alerts.watch(now=TODAY + HOUR) if report.kind == "accuracy"]
+    reports = [report for report in alerts.write_reports(now=TODAY + HOUR) if report.kind == "accuracy"]
     assert reports and reports[-1].breached and "50.0 %" in reports[-1].summary
     assert [report.notifies for report in reports] == [True, *[False] * (len(reports) - 1)]
 

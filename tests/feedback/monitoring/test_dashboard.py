@@ -82,9 +82,9 @@ def test_a_cell_of_the_heat_map_shows_its_products(scientist: User, seller: User
 
 def test_drift_is_shown_with_the_products_that_moved_most(scientist: User, busy: None) -> None:
     now = TODAY + HOUR
-    assert starter_baselines.make_missing(now=now)
+    assert starter_baselines.create_missing_baselines(now=now)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
-    alerts.watch(now=now)
+    alerts.write_reports(now=now)
     found = page(staff(scientist))
     assert "Moved most in language" in found and SPANISH in found
     assert "its own first days at work" in found

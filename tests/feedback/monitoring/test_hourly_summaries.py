@@ -9,7 +9,7 @@ from classifier.models import Category, Familiar, Prediction
 from common.locks import Lock
 from feedback.models import Feedback, HealthSummary, Period, Review, VersionHour
 from feedback.monitoring import hourly_summaries
-from feedback.review.decisions import judge, undo
+from feedback.review.decisions import record_review, undo_review
 from feedback.statistics.counters import Answers, Volume
 from portal.models import User
 from tests.conftest import make_user
@@ -21,9 +21,9 @@ def test_an_hour_is_summarised_once_it_is_over(seller: User) -> None:
     hour = TODAY - DAY
     predict(seller, hour, 10)
     Prediction.objects.create(seller=seller, title="Broken", state="failed", finished_at=hour + HOUR / 2)
-    assert hourly_summaries.summarise(now=hour + HOUR) == []  # its last answers may still come in
-    assert hourly_summaries.summarise(now=hour + HOUR + hourly_summaries.GRACE) == [hour]
-    assert hourly_summaries.summarise(now=hour + HOUR + hourly_summaries.GRACE) == []
+    assert hourly_summaries.update_summaries(now=hour + HOUR) == []  # its last answers may still come in
+    assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE) == [hour]
+    assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE) == []
     volume = Volume.from_json(summary(hour).volume)
     assert (volume.done, volume.failed, volume.by["language"]) == (10, 0, {"en": 10})
     assert volume.wait.percentile(0.5) == pytest.approx(2000, rel=0.05)
@@ -40,11 +40,11 @@ def test_products_without_a_photo_count_with_the_pair_that_serves(seller: User) 
     Prediction.objects.filter(pk__in=[row.pk for row in quiet]).update(image_version=None)
     for row in [*rows[:2], quiet[0]]:
         answer(row)
-    hourly_summaries.summarise(now=hour + 3 * HOUR)
+    hourly_summaries.update_summaries(now=hour + 3 * HOUR)
     assert (summary(hour).volume["done"], summary(hour + HOUR).volume["done"]) == (10, 3)
     assert summary(hour, "day").answers["tally"][0] == 3
     answer(quiet[1])
-    hourly_summaries.summarise(now=hour + 3 * HOUR)
+    hourly_summaries.update_summaries(now=hour + 3 * HOUR)
     assert summary(hour, "day").answers["tally"][0] == 4
 
 
@@ -53,12 +53,12 @@ def test_hours_add_up_to_what_one_pass_over_the_day_counts(seller: User) -> None
     for number in range(4):
         for place, row in enumerate(predict(seller, day + number * HOUR, 12)):
             answer(row, right=place % 3 > 0, review="accepted" if place % 2 else "open")
-    hourly_summaries.summarise(now=day + DAY + HOUR)
+    hourly_summaries.update_summaries(now=day + DAY + HOUR)
     assert HealthSummary.objects.of(Period.HOUR).filter(text_version=None).count() == 24  # empty hours are known too
     whole = summary(day, "day")
     volume, answers = Volume.from_json(whole.volume), Answers.from_json(whole.answers)
     assert volume.done == 48 and volume.by["category"].total() == 48
-    tally = answers.tally
+    tally = answers.counts
     assert (tally.answers, tally.first, tally.reviewed, tally.right) == (48, 32, 24, 16)
     assert sum(each.answers for each in answers.by["category"].values()) == 48
     assert answers.labels.total() == 48 and sum(count for count, _examples in answers.cells.values()) == 24
@@ -71,11 +71,11 @@ def test_hours_add_up_to_what_one_pass_over_the_day_counts(seller: User) -> None
 def test_later_answers_and_reviews_are_counted_in_the_hour_of_their_product(seller: User) -> None:
     hour = TODAY - 3 * DAY
     rows = predict(seller, hour, 6)
-    hourly_summaries.summarise(now=hour + 2 * HOUR)
+    hourly_summaries.update_summaries(now=hour + 2 * HOUR)
     assert summary(hour).answers["tally"][0] == 0
     for row in rows[:4]:
         answer(row, review="open")
-    hourly_summaries.summarise(now=hour + 3 * HOUR)
+    hourly_summaries.update_summaries(now=hour + 3 * HOUR)
     assert summary(hour).answers["tally"][:2] == [4, 4] == summary(hour, "day").answers["tally"][:2]
     said = Feedback.objects.get(prediction=rows[0])
     assert said.category
@@ -83,8 +83,8 @@ def test_later_answers_and_reviews_are_counted_in_the_hour_of_their_product(sell
     said.review, said.reviewed_at = "corrected", timezone.now()
     said.save()
     Feedback.objects.filter(prediction=rows[1]).update(review="rejected", reviewed_at=timezone.now())
-    hourly_summaries.summarise(now=hour + 3 * HOUR)
-    tally = Answers.from_json(summary(hour, "day").answers).tally
+    hourly_summaries.update_summaries(now=hour + 3 * HOUR)
+    tally = Answers.from_json(summary(hour, "day").answers).counts
     assert (tally.answers, tally.reviewed, tally.right) == (3, 1, 0)
 
 
@@ -95,7 +95,7 @@ def test_sellers_are_told_apart_by_how_long_they_have_been_here(seller: User, ot
     for row in predict(seller, hour, 6)[:2]:
         answer(row)
     answer(predict(other_seller, hour, 4)[3], right=False)  # its seller's 30 days were over by then
-    hourly_summaries.summarise(now=hour + 2 * HOUR)
+    hourly_summaries.update_summaries(now=hour + 2 * HOUR)
     whole = summary(hour, "day")
     volume, answers = Volume.from_json(whole.volume), Answers.from_json(whole.answers)
     assert volume.by["cohort"] == {"longer": 6, "month": 1, "year": 3}
@@ -111,7 +111,7 @@ def test_inputs_unlike_anything_known_are_counted_among_those_that_could_be_judg
     Familiar.objects.filter(version=pair()[0]).update(created_at=hour + HOUR / 2)
     Prediction.objects.filter(pk=rows[0].pk).update(unusual="both")  # what was judged was judged
     Prediction.objects.filter(pk__in=[row.pk for row in rows[-2:]]).update(unusual="text")
-    hourly_summaries.summarise(now=hour + 2 * HOUR)
+    hourly_summaries.update_summaries(now=hour + 2 * HOUR)
     volume = Volume.from_json(summary(hour, "day").volume)
     assert volume.unusual == {"": 3, "text": 2, "both": 1} and volume.done == 10
     unlike = volume.unlike()
@@ -122,8 +122,8 @@ def test_a_backlog_is_worked_off_in_bounded_steps_and_the_command_counts_anew(se
     start = TODAY - 5 * DAY
     rows = predict(seller, start, 5)
     now = start + 60 * HOUR + hourly_summaries.GRACE
-    assert len(hourly_summaries.summarise(now=now)) == 48
-    assert len(hourly_summaries.summarise(now=now)) == 12
+    assert len(hourly_summaries.update_summaries(now=now)) == 48
+    assert len(hourly_summaries.update_summaries(now=now)) == 12
     rows[0].delete()
     out = io.StringIO()
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=out)
@@ -139,39 +139,39 @@ def test_late_answers_are_counted_in_bounded_steps_the_longest_waiting_first(
     monkeypatch.setattr(hourly_summaries, "MOST_STALE", 2)
     start, now = TODAY - 2 * DAY, TODAY
     rows = [predict(seller, start + number * HOUR, 1)[0] for number in range(5)]
-    hourly_summaries.summarise(now=now)
+    hourly_summaries.update_summaries(now=now)
     for row in rows:
         answer(row)
     for counted in (2, 4, 5, 5):
-        hourly_summaries.summarise(now=now)
-        hours = [Answers.from_json(summary(start + number * HOUR).answers).tally.answers for number in range(5)]
+        hourly_summaries.update_summaries(now=now)
+        hours = [Answers.from_json(summary(start + number * HOUR).answers).counts.answers for number in range(5)]
         assert sum(hours) == counted == summary(start, "day").answers["tally"][0]
 
 
 def test_old_hours_are_forgotten_and_their_days_stay(seller: User, settings: LazySettings) -> None:
     start = TODAY - 40 * DAY
     predict(seller, start, 3)
-    hourly_summaries.summarise(now=start + 2 * HOUR, since=start)
-    assert hourly_summaries.forget_hours() > 0
+    hourly_summaries.update_summaries(now=start + 2 * HOUR, since=start)
+    assert hourly_summaries.delete_old_hours() > 0
     assert not HealthSummary.objects.of(Period.HOUR).filter(start__lt=TODAY - 31 * DAY).exists()
     assert summary(start, "day").volume["done"] == 3
     kept = VersionHour.objects.filter(version=pair()[0])
     assert [row.counts["answered"] for row in kept] == [3]
     settings.TRIAL_DAYS = 30
-    hourly_summaries.forget_hours()
+    hourly_summaries.delete_old_hours()
     assert not kept.all().exists()
 
 
 def test_nothing_is_written_while_another_process_summarises(committed_db: None) -> None:
     with held_elsewhere(Lock.HEALTH_SUMMARIES):
-        assert hourly_summaries.summarise() == []
+        assert hourly_summaries.update_summaries() == []
         assert not HealthSummary.objects.exists()
 
 
 def test_hours_are_summarised_while_examples_are_imported(committed_db: None) -> None:
     with held_elsewhere(Lock.EXAMPLE_SPLITS):
         predict(make_user("seller@shop.example"), TODAY - DAY, 2)
-        assert hourly_summaries.summarise()
+        assert hourly_summaries.update_summaries()
 
 
 def test_what_a_reviewer_takes_back_is_not_counted_any_more(seller: User, scientist: User) -> None:
@@ -179,24 +179,29 @@ def test_what_a_reviewer_takes_back_is_not_counted_any_more(seller: User, scient
     (row,) = predict(seller, start, 1)
     answer(row, review="open")
     feedback = Feedback.objects.get()
-    review = judge(feedback=feedback, verdict=Review.Verdict.ACCEPT, reviewer=scientist)
-    hourly_summaries.summarise(now=start + HOUR + hourly_summaries.GRACE)
-    assert Answers.from_json(summary(start).answers).tally.reviewed == 1
-    undo(review=review, reviewer=scientist)
-    hourly_summaries.summarise(now=start + HOUR + 2 * hourly_summaries.GRACE)
-    assert Answers.from_json(summary(start).answers).tally.reviewed == 0
+    review = record_review(feedback=feedback, verdict=Review.Verdict.ACCEPT, reviewer=scientist)
+    hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE)
+    assert Answers.from_json(summary(start).answers).counts.reviewed == 1
+    undo_review(review=review, reviewer=scientist)
+    hourly_summaries.update_summaries(now=start + HOUR + 2 * hourly_summaries.GRACE)
+    assert Answers.from_json(summary(start).answers).counts.reviewed == 0
 
 
 def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: User) -> None:
     start = TODAY - DAY
     (row,) = predict(seller, start, 1)
     Feedback.objects.create(
-        prediction=row, seller=seller, verdict="none", review="accepted", inclusion=0.1, reviewed_at=timezone.now()
+        prediction=row,
+        seller=seller,
+        verdict="none",
+        review="accepted",
+        inclusion_probability=0.1,
+        reviewed_at=timezone.now(),
     )
-    hourly_summaries.summarise(now=start + HOUR + hourly_summaries.GRACE)
+    hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE)
     counted = Answers.from_json(summary(start).answers)
-    assert (counted.tally.reviewed, counted.tally.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells
+    assert (counted.counts.reviewed, counted.counts.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells
     Feedback.objects.update(verdict="top5", rank=1, category=Category.objects.all()[0], review="homeless")
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     again = Answers.from_json(summary(start).answers)
-    assert (again.tally.none, again.tally.first, again.tally.reviewed, again.tally.right) == (0, 1, 1, 0)
+    assert (again.counts.none, again.counts.first, again.counts.reviewed, again.counts.right) == (0, 1, 1, 0)

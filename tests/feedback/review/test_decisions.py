@@ -8,7 +8,7 @@ from django.utils import timezone
 from classifier.models import Category
 from feedback.models import Feedback, Review
 from feedback.review import decisions
-from feedback.review.decisions import Stale, judge, review_feedback, undo
+from feedback.review.decisions import StaleReview, record_review, review_feedback, undo_review
 from feedback.services import record_feedback
 from portal.models import User
 from tests.conftest import make_user
@@ -52,7 +52,7 @@ def category(slug: str) -> Category:
 def test_a_correction_is_what_models_learn_and_leaves_the_sellers_words(
     feedback: Feedback, scientist: User, slugs: list[str]
 ) -> None:
-    review = judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
+    review = record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
     feedback.refresh_from_db()
     assert (feedback.review, feedback.reviewed_by, feedback.reviewed_at) == ("corrected", scientist, review.created_at)
     assert feedback.category == category(slugs[0]) and feedback.correction == category(slugs[2])
@@ -60,24 +60,24 @@ def test_a_correction_is_what_models_learn_and_leaves_the_sellers_words(
     assert review.answer["category"] == slugs[0]
     absorb_feedback()
     assert Example.objects.get(source=FEEDBACK).category == category(slugs[2])
-    undo(review=review, reviewer=scientist)
+    undo_review(review=review, reviewer=scientist)
     absorb_feedback()
     assert not Example.objects.filter(source=FEEDBACK).exists()
 
 
 def test_a_correction_of_none_of_these_is_trusted(seller: User, scientist: User, slugs: list[str]) -> None:
     none = answered(seller, None, text=(slugs[1], 0.4))
-    judge(feedback=none, verdict=Verdict.ACCEPT, reviewer=scientist)
+    record_review(feedback=none, verdict=Verdict.ACCEPT, reviewer=scientist)
     assert not Feedback.objects.trusted().exists()
     none.refresh_from_db()
-    judge(feedback=none, verdict=Verdict.CORRECT, category=category(slugs[3]), reviewer=scientist)
+    record_review(feedback=none, verdict=Verdict.CORRECT, category=category(slugs[3]), reviewer=scientist)
     assert Feedback.objects.trusted().get().correction == category(slugs[3])
 
 
 def test_a_correction_to_the_sellers_own_category_is_an_acceptance(
     feedback: Feedback, scientist: User, slugs: list[str]
 ) -> None:
-    review = judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[0]), reviewer=scientist)
+    review = record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[0]), reviewer=scientist)
     feedback.refresh_from_db()
     assert (review.verdict, review.category, feedback.review) == ("accept", None, "accepted")
 
@@ -85,24 +85,24 @@ def test_a_correction_to_the_sellers_own_category_is_an_acceptance(
 def test_undo_puts_what_was_in_force_before_in_force_again(
     feedback: Feedback, scientist: User, second: User, slugs: list[str]
 ) -> None:
-    first = judge(feedback=feedback, verdict=Verdict.REJECT, reviewer=scientist)
+    first = record_review(feedback=feedback, verdict=Verdict.REJECT, reviewer=scientist)
     feedback.refresh_from_db()
-    later = judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=second)
-    assert not undo(review=later, reviewer=scientist)  # it isn't theirs
-    assert undo(review=later, reviewer=second) and not undo(review=later, reviewer=second)
+    later = record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=second)
+    assert not undo_review(review=later, reviewer=scientist)  # it isn't theirs
+    assert undo_review(review=later, reviewer=second) and not undo_review(review=later, reviewer=second)
     feedback.refresh_from_db()
     assert (feedback.review, feedback.correction, feedback.reviewed_by) == ("rejected", None, scientist)
-    assert undo(review=first, reviewer=scientist)
+    assert undo_review(review=first, reviewer=scientist)
     feedback.refresh_from_db()
     assert (feedback.review, feedback.reviewed_by, feedback.reviewed_at) == ("open", None, None)
     assert Review.objects.count() == 2 and not Review.objects.standing().exists()
 
 
 def test_undoing_an_older_decision_leaves_the_newer_one(feedback: Feedback, scientist: User, second: User) -> None:
-    first = judge(feedback=feedback, verdict=Verdict.REJECT, reviewer=scientist)
+    first = record_review(feedback=feedback, verdict=Verdict.REJECT, reviewer=scientist)
     feedback.refresh_from_db()
-    judge(feedback=feedback, verdict=Verdict.ACCEPT, reviewer=second)
-    undo(review=first, reviewer=scientist)
+    record_review(feedback=feedback, verdict=Verdict.ACCEPT, reviewer=second)
+    undo_review(review=first, reviewer=scientist)
     feedback.refresh_from_db()
     assert (feedback.review, feedback.reviewed_by) == ("accepted", second)
 
@@ -111,13 +111,13 @@ def test_an_answer_that_changes_reopens_and_its_old_decision_cannot_come_back(
     feedback: Feedback, scientist: User, slugs: list[str]
 ) -> None:
     Feedback.objects.filter(pk=feedback.pk).update(worth=0.5, reason="doubt")
-    review = judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
+    review = record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
     record_feedback(prediction=feedback.prediction, category=category(slugs[3]))
     changed = Feedback.objects.get()
     assert (changed.review, changed.correction, changed.worth, changed.reason) == ("open", None, None, "")
-    with pytest.raises(Stale):
-        judge(feedback=feedback, verdict=Verdict.ACCEPT, reviewer=scientist)  # as the old page showed it
-    undo(review=review, reviewer=scientist)
+    with pytest.raises(StaleReview):
+        record_review(feedback=feedback, verdict=Verdict.ACCEPT, reviewer=scientist)  # as the old page showed it
+    undo_review(review=review, reviewer=scientist)
     assert Feedback.objects.get().review == "open"
     kept = Review.objects.get()
     assert kept.answer["category"] == slugs[0] and kept.undone_at
@@ -130,9 +130,9 @@ def test_two_reviewers_at_once_leave_one_decision(
 
     def decide(reviewer: User) -> None:
         try:
-            judge(feedback=Feedback(pk=feedback.pk, answered_at=feedback.answered_at), verdict=Verdict.ACCEPT,
+            record_review(feedback=Feedback(pk=feedback.pk, answered_at=feedback.answered_at), verdict=Verdict.ACCEPT,
                   reviewer=reviewer)  # fmt: skip
-        except Stale:
+        except StaleReview:
             stale.append(reviewer)
         connection.close()
 
@@ -146,7 +146,7 @@ def test_two_reviewers_at_once_leave_one_decision(
 
 def test_bulk_actions_keep_rows_and_a_log(feedback: Feedback, seller: User, scientist: User, slugs: list[str]) -> None:
     other = answered(seller, slugs[1], text=(slugs[1], 0.9))
-    judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
+    record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
     ids = [feedback.pk, other.pk]
     assert review_feedback(ids=ids, review=Feedback.Review.FLAGGED, reviewer=scientist) == 2
     assert review_feedback(ids=ids, review=Feedback.Review.FLAGGED, reviewer=scientist) == 0
@@ -161,16 +161,16 @@ def test_a_second_opinion_is_blind_by_another_and_says_of_what(
     feedback: Feedback, scientist: User, second: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody_twice(monkeypatch)
-    first = judge(feedback=feedback, verdict=Verdict.ACCEPT, reviewer=scientist)
+    first = record_review(feedback=feedback, verdict=Verdict.ACCEPT, reviewer=scientist)
     feedback.refresh_from_db()
     assert feedback.second_wanted
-    opinion = judge(
+    opinion = record_review(
         feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=second, is_blind=True
     )
     feedback.refresh_from_db()
     assert opinion.first == first and not feedback.second_wanted and feedback.correction == category(slugs[2])
     assert [(pair.first.label, pair.label) for pair in Review.objects.pairs() if pair.first] == [(slugs[0], slugs[2])]
-    undo(review=opinion, reviewer=second)
+    undo_review(review=opinion, reviewer=second)
     feedback.refresh_from_db()
     assert feedback.second_wanted and feedback.review == "accepted" and not Review.objects.pairs().exists()
 
@@ -182,7 +182,7 @@ def test_the_database_refuses_a_correction_without_a_category(feedback: Feedback
 
 def test_versions_are_measured_by_the_corrected_category(seller: User, scientist: User, slugs: list[str]) -> None:
     wrong = answered(seller, slugs[0], text=(slugs[1], 0.7))
-    judge(feedback=wrong, verdict=Verdict.CORRECT, category=category(slugs[1]), reviewer=scientist)
+    record_review(feedback=wrong, verdict=Verdict.CORRECT, category=category(slugs[1]), reviewer=scientist)
     (tally,) = live(lately()).values()
     assert (tally.right, tally.reviewed) == (1, 1)
     assert tally.answers == 0  # the seller's own choice was wrong
@@ -192,7 +192,7 @@ def test_a_bulk_action_from_an_old_list_overrules_nobody(
     feedback: Feedback, scientist: User, second: User, slugs: list[str]
 ) -> None:
     seen = timezone.now()
-    judge(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=second)
+    record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=second)
     review = Feedback.Review.ACCEPTED
     assert review_feedback(ids=[feedback.pk], review=review, reviewer=scientist, seen=seen) == 0
     feedback.refresh_from_db()
@@ -204,20 +204,20 @@ def test_a_reviewer_finds_that_nothing_fits_what_the_seller_placed(
     seller: User, scientist: User, slugs: list[str]
 ) -> None:
     misplaced = answered(seller, slugs[1], text=(slugs[1], 0.9))
-    review = judge(feedback=misplaced, verdict=Verdict.NONE, reviewer=scientist)
+    review = record_review(feedback=misplaced, verdict=Verdict.NONE, reviewer=scientist)
     misplaced.refresh_from_db()
     assert (misplaced.review, misplaced.final, review.label) == ("homeless", None, "none")
     assert list(Feedback.objects.homeless()) == [misplaced] and not Feedback.objects.trusted().exists()
     (tally,) = live(lately()).values()
     assert (tally.right, tally.reviewed, tally.answers) == (0, 1, 0)
-    undo(review=review, reviewer=scientist)
+    undo_review(review=review, reviewer=scientist)
     assert not Feedback.objects.homeless().exists()
     nowhere = answered(seller, None, text=(slugs[1], 0.9))
-    assert judge(feedback=nowhere, verdict=Verdict.NONE, reviewer=scientist).verdict == "accept"
+    assert record_review(feedback=nowhere, verdict=Verdict.NONE, reviewer=scientist).verdict == "accept"
 
 
 def test_that_nothing_fits_counts_as_wrong(seller: User, scientist: User, slugs: list[str]) -> None:
     homeless = answered(seller, None, text=(slugs[1], 0.9))
-    judge(feedback=homeless, verdict=Verdict.ACCEPT, reviewer=scientist)
+    record_review(feedback=homeless, verdict=Verdict.ACCEPT, reviewer=scientist)
     (tally,) = live(lately()).values()
     assert (tally.right, tally.reviewed) == (0, 1)

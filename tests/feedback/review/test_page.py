@@ -20,7 +20,7 @@ from classifier.models import Category, ModelVersion
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
 from feedback.review import decisions
 from feedback.review import export as export_module
-from feedback.review.category_proposals import propose
+from feedback.review.category_proposals import update_proposals
 from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.accounts.roles import Role
@@ -250,7 +250,7 @@ def test_the_export_holds_the_filtered_answers_with_their_photos(
     for number in range(4):
         answered(seller, slugs[1], text=(slugs[1], 0.7), title=f'Mug "{number}",\n=1+1')
     answered(seller, slugs[2], text=(slugs[1], 0.7), review="rejected")
-    decisions.judge(
+    decisions.record_review(
         feedback=with_photo, verdict=Review.Verdict.CORRECT, category=Category.objects.get(slug=slugs[5]),
         reviewer=scientist,
     )  # fmt: skip
@@ -300,7 +300,7 @@ def test_alike_products_without_a_category_become_one(
     drones = nowhere(seller, slugs, 6, 3, "Quadcopter drone camera")
     nowhere(seller, slugs, 5, 9, "Bonsai ficus")
     nowhere(seller, slugs, 4, 20, "Too few")
-    assert propose() == 2 and propose() == 2
+    assert update_proposals() == 2 and update_proposals() == 2
     html = client.get(reverse("review_proposals")).content.decode()
     assert "drone" in html and "ficus" in html and "Too few" not in html
     proposal = CategoryProposal.objects.get(size=6)
@@ -328,11 +328,11 @@ def test_alike_products_without_a_category_become_one(
 
 def test_what_was_turned_down_is_not_proposed_again(client: Client, seller: User, slugs: list[str]) -> None:
     nowhere(seller, slugs, 6, 3, "Mystery box")
-    propose()
+    update_proposals()
     proposal = CategoryProposal.objects.get()
     client.post(reverse("review_proposals"), {"proposal": str(proposal.pk), "reject": "1"})
     nowhere(seller, slugs, 6, 3, "Mystery box again")  # others that are like it
-    assert propose() == 0
+    assert update_proposals() == 0
     assert "No proposal." in client.get(reverse("review_proposals")).content.decode()
 
 

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from classifier.models import Category
 from feedback.models import Feedback
 from feedback.review import queue as ordering
-from feedback.review.queue import RANDOM_SHARE, place_new
+from feedback.review.queue import RANDOM_SHARE, prioritise_new_answers
 from feedback.services import record_feedback
 from feedback.statistics.label_errors import in_random_share
 from feedback.tasks import place_feedback
@@ -37,7 +37,7 @@ def test_a_label_error_comes_first_and_a_clear_answer_late(seller: User, slugs: 
     apart = answered(seller, slugs[2], text=(slugs[2], 0.8), image=(slugs[3], 0.8), pk=next(aimed))
     doubt = answered(seller, slugs[1], text=(slugs[1], 0.3), pk=next(aimed))
     place_feedback()
-    order = [row for row in Feedback.objects.unreviewed().in_queue_order() if row.inclusion is None]
+    order = [row for row in Feedback.objects.unreviewed().in_queue_order() if row.inclusion_probability is None]
     assert [(row.pk, row.reason) for row in order[:3]] == [
         (error.pk, "label error"), (apart.pk, "disagreement"), (doubt.pk, "doubt"),
     ]  # fmt: skip
@@ -65,14 +65,14 @@ def test_the_random_share_is_the_same_however_answers_rank(seller: User, slugs: 
     place_feedback()
     rows = list(Feedback.objects.all())
     drawn = in_random_share([str(row.pk) for row in rows], RANDOM_SHARE)
-    assert [row.inclusion for row in rows] == [RANDOM_SHARE if is_drawn else None for is_drawn in drawn]
+    assert [row.inclusion_probability for row in rows] == [RANDOM_SHARE if is_drawn else None for is_drawn in drawn]
     assert all((row.reason == "random") == bool(is_drawn) for row, is_drawn in zip(rows, drawn, strict=True))
 
 
 def test_placing_is_done_once_and_in_batches(seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordering, "ROWS", 8)
     crowd(seller, slugs, 20)
-    assert [place_new() for _round in range(4)] == [8, 8, 4, 0]
+    assert [prioritise_new_answers() for _round in range(4)] == [8, 8, 4, 0]
     assert not Feedback.objects.filter(worth=None).exists()
     before = {row.pk: row.worth for row in Feedback.objects.all()}
     late = answered(seller, slugs[0], text=(slugs[1], 0.97))
@@ -106,11 +106,11 @@ def test_placing_asks_the_database_a_fixed_number_of_times(seller: User, slugs: 
     with CaptureQueriesContext(
         connection,
     ) as few:
-        place_new()
+        prioritise_new_answers()
     Feedback.objects.update(worth=None)
     crowd(seller, slugs, 36)
     with CaptureQueriesContext(connection) as many:
-        place_new()
+        prioritise_new_answers()
     assert len(many) == len(few)
 
 
@@ -126,12 +126,12 @@ def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
         return really(*args, **options)
 
     monkeypatch.setattr(ordering, "review_order", slowly)
-    place_new()
+    prioritise_new_answers()
     for row in (feedback, other):
         row.refresh_from_db()
     assert feedback.worth is None and other.worth is not None
     monkeypatch.undo()
-    place_new()
+    prioritise_new_answers()
     feedback.refresh_from_db()
     assert feedback.worth is not None
 
@@ -139,7 +139,7 @@ def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
 def test_a_reason_is_told_only_where_it_holds(seller: User, slugs: list[str]) -> None:
     clear = answered(seller, slugs[0], text=(slugs[0], 0.999), image=(slugs[0], 0.999))
     wrong = answered(seller, slugs[0], text=(slugs[1], 0.999), image=(slugs[1], 0.999))
-    place_new()
+    prioritise_new_answers()
     for row in (clear, wrong):
         row.refresh_from_db()
     assert clear.reason in ("", "random") and wrong.reason in ("label error", "random")

@@ -17,25 +17,25 @@ def test_figures_are_those_of_the_rows() -> None:
     answers, volume = Answers(), Volume()
     confidence = chance.uniform(0.2, 1, 3_000)
     right = chance.random(3_000) < confidence**2
-    inclusion = np.where(chance.random(3_000) < 0.5, 1.0, 0.1)
-    for sure, hit, drawn in zip(confidence, right, inclusion, strict=True):
+    inclusion_probability = np.where(chance.random(3_000) < 0.5, 1.0, 0.1)
+    for sure, hit, drawn in zip(confidence, right, inclusion_probability, strict=True):
         volume.sure(sure)
         answers.note(
             str(uuid.uuid4()), given="a", confidence=sure, language="en", cohort="year", rank=1, is_none=False,
-            chosen="a" if hit else "b", is_reviewed=True, inclusion=drawn, best={"text": "b", "image": "a"},
+            chosen="a" if hit else "b", is_reviewed=True, inclusion_probability=drawn, best={"text": "b", "image": "a"},
         )  # fmt: skip
     again = Answers.from_json(json.loads(json.dumps(answers.to_json())))
     assert again == answers
     mine = calibration(again.reliability)
-    place, weight = (confidence * 15).astype(int), 1 / inclusion
+    place, weight = (confidence * 15).astype(int), 1 / inclusion_probability
     sure, hit, mass = (np.bincount(place, values, 15) for values in (weight * confidence, weight * right, weight))
     assert mine and mine.error == pytest.approx(np.abs(hit - sure).sum() / mass.sum())
     assert [b.rows for b in mine.bins] == np.bincount(place, minlength=15).tolist()
     assert [b.accuracy for b in mine.bins[3:]] == pytest.approx(hit[3:] / mass[3:])
-    drawn, whole = weighted(right, inclusion), again.accuracy()
+    drawn, whole = weighted(right, inclusion_probability), again.accuracy()
     assert drawn and whole and whole.rows == 3_000
     assert (whole.value, whole.low, whole.high) == pytest.approx((drawn.value, drawn.low, drawn.high))
-    text, wrong = again.by_model()["text"], weighted(~right, inclusion)
+    text, wrong = again.by_model()["text"], weighted(~right, inclusion_probability)
     assert text and wrong and (text.value, text.low, text.high) == pytest.approx((wrong.value, wrong.low, wrong.high))
     fitted = calibrator(again.reliability)
     exact = performance_estimation.Calibrator.fit(confidence, right)
@@ -67,7 +67,7 @@ def test_calibration_is_that_of_training() -> None:
 
 def test_figures_of_nothing_are_nothing() -> None:
     empty = Answers.from_json({})
-    assert empty.accuracy() is None and empty.tally.share("first") is None
+    assert empty.accuracy() is None and empty.counts.share("first") is None
     assert calibration(empty.reliability) is None and calibrator(empty.reliability) is None
     assert Times().percentile(0.5) is None
     assert all(estimate is None for estimate in [*empty.by_model().values(), *empty.by_itself().values()])
@@ -80,7 +80,8 @@ def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
         is_drawn = number % 2 == 0
         answers.note(
             str(number), given="a", confidence=0.9, language="en", cohort="year", rank=1,
-            is_none=False, chosen="a" if is_drawn else "b", is_reviewed=True, inclusion=0.1 if is_drawn else None,
+            is_none=False, chosen="a" if is_drawn else "b", is_reviewed=True,
+            inclusion_probability=0.1 if is_drawn else None,
             best={"text": "a", "image": "b"} if number % 4 else {"text": "a"},
         )  # fmt: skip
     found = answers.accuracy()
@@ -90,7 +91,7 @@ def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
         "text": (1.0, 25), "image": (0.0, 25), "ensemble": (1.0, 25),
     }  # fmt: skip
     assert apart["text"] and (apart["text"].value, apart["text"].rows) == (1.0, 50)
-    assert answers.tally.reviewed == 100 == sum(count for count, _examples in answers.cells.values())
+    assert answers.counts.reviewed == 100 == sum(count for count, _examples in answers.cells.values())
 
 
 def test_a_product_that_stands_for_more_weighs_more_in_each_model() -> None:
@@ -99,7 +100,7 @@ def test_a_product_that_stands_for_more_weighs_more_in_each_model() -> None:
         is_rare = number < 20
         answers.note(
             str(number), given="a", confidence=0.9, language="en", cohort="month", rank=1, is_none=False,
-            chosen="a", is_reviewed=True, inclusion=0.1 if is_rare else 0.5,
+            chosen="a", is_reviewed=True, inclusion_probability=0.1 if is_rare else 0.5,
             best={"text": "a" if is_rare else "b", "image": "b" if is_rare else "a"},
         )  # fmt: skip
     found = answers.by_model()
@@ -129,6 +130,6 @@ def test_summaries_from_before_something_was_counted_are_read() -> None:
     }  # fmt: skip
     answers = Answers.from_json(said)
     answers.add(Answers.from_json(said))
-    assert answers.tally.answers == 6 == answers.by["category"]["a"].answers and not answers.by["cohort"]
+    assert answers.counts.answers == 6 == answers.by["category"]["a"].answers and not answers.by["cohort"]
     # Those counts held what review was aimed at, too.
     assert answers.by_model()["text"] is None and answers.by_itself()["text"] is None

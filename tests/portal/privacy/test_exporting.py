@@ -21,7 +21,7 @@ from classifier.archive import writer
 from classifier.models import Category, Prediction
 from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case, Feedback, Review
-from feedback.review.decisions import judge, undo
+from feedback.review.decisions import record_review, undo_review
 from portal.models import Product, User
 from portal.privacy import exporting, retention
 from portal.privacy.models import Export, PrivacyEvent
@@ -115,10 +115,10 @@ def test_a_copy_tells_what_reviewers_decided_and_not_who(
 
     def decide(product: Product, verdict: Review.Verdict, category: Category | None = None) -> Review:
         feedback = Feedback.objects.get(prediction=product.prediction)
-        return judge(feedback=feedback, verdict=verdict, reviewer=scientist, category=category)
+        return record_review(feedback=feedback, verdict=verdict, reviewer=scientist, category=category)
 
     decide(judged, Review.Verdict.FLAG)
-    undo(review=decide(taken_back, Review.Verdict.REJECT), reviewer=scientist)
+    undo_review(review=decide(taken_back, Review.Verdict.REJECT), reviewer=scientist)
     decide(changed, Review.Verdict.CORRECT, Category.objects.get(slug=SHELVES[1]))
     decide(others[0], Review.Verdict.FLAG)
     services.answer(prediction=changed.prediction, category=Category.objects.get(slug="appliances"))

@@ -37,7 +37,7 @@ def test_versions_with_a_snapshot_are_compared_with_its_held_back_products(
     tasks.write_references()
     row = DriftReference.objects.get()
     assert row.origin == "snapshot" and (row.text_version, row.image_version) == (text, image)
-    known = stored.load((text.pk, image.pk))
+    known = stored.load_baseline((text.pk, image.pk))
     assert known is not None
     splits = dataset.manifest["splits"]
     held_back = splits["test"]["rows"] + splits["validation"]["rows"]

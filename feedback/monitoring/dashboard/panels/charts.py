@@ -13,7 +13,7 @@ from common import charts
 from feedback.models import Period
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, percent
-from feedback.monitoring.queries import Only, Scope, Stretch
+from feedback.monitoring.queries import Breakdown, PeriodFigures, Scope
 from feedback.statistics.counters import BETWEEN, Answers, Volume, calibration, expected
 from feedback.statistics.intervals import LEAST, Estimate
 from feedback.statistics.performance_estimation import Calibrator
@@ -22,19 +22,19 @@ LEAST_AT_A_POINT = 20
 
 
 def over_time(
-    parts: Sequence[Stretch], scope: Scope, only: Only | None, known: Calibrator | None
+    parts: Sequence[PeriodFigures], scope: Scope, only: Breakdown | None, known: Calibrator | None
 ) -> dict[str, SafeString]:
     unit = timedelta(hours=1) if scope.period == Period.HOUR else timedelta(days=1)
     end = min(scope.until, timezone.now())
     x_label = _("hours; 0 is %(end)s UTC") if scope.period == Period.HOUR else _("days; 0 is %(end)s UTC")
     x_label %= {"end": f"{end:%d %b %H:%M}"}
 
-    def at(part: Stretch) -> float:
+    def at(part: PeriodFigures) -> float:
         passed = min(unit, end - part.start)  # of the day that isn't over, what there is
         return (part.start + passed / 2 - end) / unit
 
     each_day = _("a day; the last one isn't over") if end < scope.until else _("a day")
-    counts = [(at(part), queries.count_of(part, only)) for part in parts]
+    counts = [(at(part), queries.prediction_count_in(part, only)) for part in parts]
     found = {
         "volume": charts.line(
             title=_("Predictions"), x_label=x_label,
@@ -46,7 +46,7 @@ def over_time(
             title=_("What sellers said"), x_label=x_label,
             y_label=_("%% of answers; points of at least %(least)d") % {"least": LEAST_AT_A_POINT},
             series=[
-                _rates(name, [(at(part), queries.tally_of(part, only).share(of)) for part in parts])
+                _rates(name, [(at(part), queries.answer_counts_in(part, only).share(of)) for part in parts])
                 for name, of in ((_("one of the five"), "five"), (_("the first"), "first"))
             ],
         ),

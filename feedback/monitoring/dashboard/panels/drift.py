@@ -68,7 +68,7 @@ def origins(scope: Scope, versions: Mapping[int, ModelVersion]) -> list[dict[str
     """Return what each pair is compared with."""
     return [
         {"pair": pair_name(pair, versions), "origin": row.get_origin_display(), "since": row.since}
-        for pair, row in queries.reference_origins().items()
+        for pair, row in queries.drift_references().items()
         if scope.pair in (None, pair) and all(pk in versions for pk in pair if pk)
     ]
 

@@ -11,9 +11,9 @@ from django.utils.translation import gettext as _
 from classifier.models import Modality, ModelVersion, Prediction
 from feedback.models import MonitoringReport
 from feedback.monitoring import queries
-from feedback.monitoring.baselines import Pair
+from feedback.monitoring.baselines import VersionPair
 from feedback.monitoring.dashboard.formatting import address, interval, part_name, percent, seconds, share
-from feedback.monitoring.queries import Only, Scope, Stretch
+from feedback.monitoring.queries import Breakdown, PeriodFigures, Scope
 from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
 from feedback.statistics.drift.two_sample_tests import NOT_ENOUGH
 from feedback.statistics.intervals import share_of, weights
@@ -24,10 +24,14 @@ STRANGE = 0.03  # of the inputs; about 1 in 100 is unusual to each of two models
 
 
 def key_figures(
-    whole: Stretch, scope: Scope, only: Only | None, estimated: Expected | None, reports: Sequence[MonitoringReport]
+    whole: PeriodFigures,
+    scope: Scope,
+    only: Breakdown | None,
+    estimated: Expected | None,
+    reports: Sequence[MonitoringReport],
 ) -> list[dict[str, Any]]:
-    volume, tally = whole.volume, queries.tally_of(whole, only)
-    figures = [{"name": _("Predictions"), "value": f"{queries.count_of(whole, only):,}"}]
+    volume, tally = whole.volume, queries.answer_counts_in(whole, only)
+    figures = [{"name": _("Predictions"), "value": f"{queries.prediction_count_in(whole, only):,}"}]
     if not only:
         if scope.pair is None:  # what failed was answered by no version
             failed = share_of(volume.failed, volume.done + volume.failed)
@@ -55,7 +59,7 @@ def is_strange(volume: Volume) -> bool:
     return unlike is not None and unlike.is_enough and unlike.low > STRANGE
 
 
-def models(answers: Answers, pair: Pair | None, versions: Mapping[int, ModelVersion]) -> dict[str, Any]:
+def models(answers: Answers, pair: VersionPair | None, versions: Mapping[int, ModelVersion]) -> dict[str, Any]:
     """Return each model's accuracy, and the weights that follow for the registry where one pair is looked at."""
     titles = {"text": _("Text model"), "image": _("Image model"), "ensemble": _("Both together")}
     together, apart = answers.by_model(), answers.by_itself()
@@ -74,7 +78,7 @@ def models(answers: Answers, pair: Pair | None, versions: Mapping[int, ModelVers
     return {"rows": rows, "wanted": wanted, "now": now}
 
 
-def tables(whole: Stretch, names: Mapping[str, str], request: HttpRequest) -> list[dict[str, Any]]:
+def tables(whole: PeriodFigures, names: Mapping[str, str], request: HttpRequest) -> list[dict[str, Any]]:
     """Return the categories and languages with the most predictions, and all cohorts, each a way to look closer."""
     titles = {
         "category": _("By predicted category"),
@@ -84,7 +88,7 @@ def tables(whole: Stretch, names: Mapping[str, str], request: HttpRequest) -> li
     return [{"title": title, **_table(by, whole, names, request)} for by, title in titles.items()]
 
 
-def _table(by: str, whole: Stretch, names: Mapping[str, str], request: HttpRequest) -> dict[str, Any]:
+def _table(by: str, whole: PeriodFigures, names: Mapping[str, str], request: HttpRequest) -> dict[str, Any]:
     counts, tallies = whole.volume.by[by], whole.answers.by[by]
     keys = [*COHORTS] if by == "cohort" else [key for key, _count in counts.most_common(ROWS)]
     rows = []
@@ -108,7 +112,7 @@ def _table(by: str, whole: Stretch, names: Mapping[str, str], request: HttpReque
     }
 
 
-def _registered(pair: Pair | None, versions: Mapping[int, ModelVersion]) -> dict[str, float]:
+def _registered(pair: VersionPair | None, versions: Mapping[int, ModelVersion]) -> dict[str, float]:
     """Return the shares that the registered accuracies of a pair give its two models."""
     found = [versions.get(pk) for pk in pair or () if pk]
     if len(found) != 2 or None in found:
