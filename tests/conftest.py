@@ -5,18 +5,14 @@ from typing import Any
 
 import boto3
 import pytest
-from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.cache import cache
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.testcases import LiveServerThread
-from django.urls import reverse
 from knox.models import AuthToken
 from moto.server import ThreadedMotoServer
-from PIL import Image, ImageDraw
 from pytest_django.plugin import blocking_manager_key
 from rest_framework.test import APIClient
 
@@ -26,8 +22,8 @@ from common import object_storage
 from portal.accounts.roles import Role
 from portal.models import Product, User
 from portal.products.services import keep_photo, submit_product
-
-PASSWORD = "a long enough password"
+from tests.support.accounts import make_user
+from tests.support.photos import upload
 
 
 def pytest_configure() -> None:
@@ -74,15 +70,6 @@ def empty_cache() -> Iterator[None]:
     object_storage.breaker.close()
 
 
-def make_user(email: str, role: Role = Role.SELLER) -> User:
-    user = User.objects.create_user(email, PASSWORD, is_staff=role != Role.SELLER)
-    user.is_superuser = role == Role.ADMINISTRATOR
-    user.save()
-    role.give(user)
-    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
-    return user
-
-
 @pytest.fixture
 def seller(db: None) -> User:
     return make_user("seller@shop.example")
@@ -110,32 +97,11 @@ def browser(client: Client, seller: User) -> Client:
     return client
 
 
-def confirm_password(client: Client) -> None:
-    """Prove once more who is logged in, as sensitive pages ask for it."""
-    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
-
-
 @pytest.fixture
 def api(seller: User) -> APIClient:
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {AuthToken.objects.create(user=seller)[1]}")
     return client
-
-
-def picture(format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object) -> bytes:
-    """A drawn product: a red mug on a table."""
-    image = Image.new("RGB", size, (214, 208, 198))
-    draw = ImageDraw.Draw(image)
-    width, height = size
-    draw.rectangle((width * 0.3, height * 0.25, width * 0.6, height * 0.8), fill=(190, 40, 40))
-    draw.arc((width * 0.52, height * 0.35, width * 0.75, height * 0.7), -90, 90, fill=(190, 40, 40), width=width // 24)
-    buffer = io.BytesIO()
-    image.convert(mode).save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def upload(content: bytes | None = None, name: str = "mug.jpg") -> SimpleUploadedFile:
-    return SimpleUploadedFile(name, picture() if content is None else content, content_type="image/jpeg")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploaded
 
 from common.photo_decoding import decode_trusted, open_descriptor, upload_decoders
 from portal.products.photos import clean_photo
-from tests.conftest import picture, upload
+from tests.support.photos import picture, upload
 
 
 def test_an_upload_is_read_from_its_own_temporary_file_or_from_a_copy() -> None:

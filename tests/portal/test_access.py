@@ -1,10 +1,10 @@
 """One walk over every address of the site and the API: a seller's objects don't exist for anybody else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import reverse
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
@@ -15,21 +15,14 @@ from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import ask_export
 from portal.products.services import keep_photo
-from tests.conftest import confirm_password, upload
+from tests.support.accounts import confirm_password
+from tests.support.photos import upload
+from tests.support.url_patterns import patterns
 
 MakeProduct = Callable[..., Product]
 METHODS = ("get", "post", "put", "patch", "delete")
 NOT_FOR_SELLERS = ("admin/",)
 OTHERS_OWN_RULES = ("accounts/", "api/v1/<path:rest>")  # allauth's keys are signed or belong to the session
-
-
-def patterns(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
-    for entry in (resolver or get_resolver()).url_patterns:
-        address = prefix + str(entry.pattern)
-        if isinstance(entry, URLResolver):
-            yield from patterns(entry, address)
-        else:
-            yield address, entry
 
 
 def with_objects() -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 import pytest
 from django.contrib import admin
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -12,6 +11,7 @@ from classifier.models import Category, ModelVersion, Prediction
 from classifier.tasks import archive_pending, classify_pending
 from portal.models import Product, User
 from portal.products.services import answer
+from tests.support.accounts import staff
 
 MakeProduct = Callable[..., Product]
 SEEN_BY_SCIENTISTS = [
@@ -26,12 +26,6 @@ def answered(seller: User, make_product: MakeProduct) -> Product:
     answer(prediction=product.prediction, category=Category.objects.get(slug="beauty"))
     archive_pending()
     return product
-
-
-def staff(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.mark.parametrize("model", [model._meta.label_lower.replace(".", "_") for model in admin.site._registry])

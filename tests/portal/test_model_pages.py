@@ -19,7 +19,8 @@ from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceA
 from classifier.registry import deployments, traffic
 from portal.celery import app as celery_app
 from portal.models import User
-from tests.classifier.registry.test_deployments import serving, variant_of
+from tests.support.accounts import staff
+from tests.support.model_versions import serving, variant_of
 from training import tasks
 from training.acceptance.metrics import confusion, measure, measure_classes, reliability
 
@@ -53,12 +54,6 @@ def candidate(db: None, tmp_path: Path) -> ModelVersion:
     ModelVersion.objects.filter(pk=version.pk).update(metrics=metrics, lineage=lineage, reason="Accuracy 60 %: fine.")
     version.refresh_from_db()
     return version
-
-
-def staff(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def address(verb: str, *args: object) -> str:

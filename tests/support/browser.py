@@ -1,7 +1,10 @@
+"""Start Chromium and check pages in it."""
+
 import os
 import shutil
 
 import pytest
+from playwright.sync_api import Page
 
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -17,3 +20,9 @@ def chromium() -> str:
     if os.environ.get("CI"):
         pytest.fail("CI needs Chromium")
     pytest.skip("no Chromium here: install the package chromium")
+
+
+def assert_fits(page: Page) -> None:
+    """Fail where a page is wider than its window."""
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{page.url} scrolls sideways by {wide} px"

@@ -1,3 +1,5 @@
+"""Occupy the photo decoders."""
+
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from classifier.models import Category, ModelVersion, Prediction
 from feedback.models import Feedback
 from portal.models import User
-from tests.classifier.registry.test_deployments import serving
+from tests.support.model_versions import serving
 
 
 def probabilities(best: str, sure: float) -> dict[str, float]:

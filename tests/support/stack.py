@@ -15,7 +15,7 @@ import psutil
 import psycopg
 import requests
 
-from tests.conftest import picture
+from tests.support.photos import picture
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -165,6 +165,12 @@ class Stack:
 
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text()
+
+
+def with_networks(home: Path, converted: Path) -> Path:
+    """Copy converted networks into a home, so that its workers need not convert their own."""
+    shutil.copytree(converted, home / "models" / "engines")
+    return home
 
 
 class Uploader:

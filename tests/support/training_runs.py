@@ -4,14 +4,18 @@ import csv
 import io
 import random
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from django.core.management import call_command
+from django.utils import timezone
 from PIL import Image, ImageDraw
 
 from classifier.models import Category, Modality, ReferenceProduct
 from training.fit import recipes
 from training.fit.recipes import Recipe
+from training.models import TrainingRun
+from training.runs import pipeline
 
 # Made-up words of three categories that no pretrained model has seen.
 WORDS = {
@@ -67,3 +71,12 @@ def offer_only_made_up() -> None:
     """Offer the categories of the made-up words only, and measure by own products: what the champion knows is moot."""
     Category.objects.exclude(name__in=WORDS).update(is_active=False)
     ReferenceProduct.objects.filter(origin=ReferenceProduct.Origin.STARTER).delete()
+
+
+def work(run: TrainingRun) -> TrainingRun:
+    """Claim a training run and carry it out in this process."""
+    TrainingRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(seconds=1))
+    claimed = TrainingRun.objects.claim(run.pk)
+    assert claimed is not None
+    pipeline.train(claimed)
+    return TrainingRun.objects.select_related("version", "dataset").get(pk=run.pk)

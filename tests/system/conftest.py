@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from classifier.ml import engines
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.services import STARTER
-from tests.support.stack import Stack
+from tests.support.stack import Stack, with_networks
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +25,6 @@ def converted() -> Path:
 @pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Path:
     return with_networks(tmp_path_factory.mktemp("aisle"), converted)
-
-
-def with_networks(home: Path, converted: Path) -> Path:
-    shutil.copytree(converted, home / "models" / "engines")
-    return home
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 from feedback.review.decisions import record_review, review_feedback
 from portal.models import Product, User
 from portal.products.services import answer, keep_photo, submit_product
-from tests.conftest import upload
+from tests.support.photos import upload
 from training import tasks
 from training.datasets import snapshots
 from training.models import FEEDBACK, TrainingRun

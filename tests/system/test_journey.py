@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.conftest import PASSWORD, picture
-from tests.support.browser import CHROMIUM_FLAGS, chromium
-from tests.support.stack import Stack, wait_until
-from tests.system.conftest import with_networks
+from tests.support.accounts import PASSWORD
+from tests.support.browser import CHROMIUM_FLAGS, assert_fits, chromium
+from tests.support.photos import picture
+from tests.support.stack import Stack, wait_until, with_networks
 
 expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -78,11 +78,6 @@ def log_in(page: Page, stack: Stack, who: str = "seller@example.com") -> None:
     page.get_by_label("E-mail").fill(who)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
-
-
-def assert_fits(page: Page) -> None:
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0, f"{page.url} scrolls sideways by {wide} px"
 
 
 def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, stack: Stack, photo: Path) -> None:

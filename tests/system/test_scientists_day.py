@@ -26,14 +26,12 @@ from feedback.monitoring import alerts, starter_baselines
 from feedback.tasks import place_feedback
 from portal.models import Product, User
 from portal.products.services import answer
-from tests.classifier.registry.test_deployments import serving, variant_of
-from tests.conftest import PASSWORD
-from tests.feedback.experiments import test_page
-from tests.feedback.monitoring import test_hourly_summaries
-from tests.support import fraud_answers
-from tests.support.browser import CHROMIUM_FLAGS, chromium
+from tests.support import experiments, fraud_answers
+from tests.support import traffic as recorded_traffic
+from tests.support.accounts import PASSWORD
+from tests.support.browser import CHROMIUM_FLAGS, assert_fits, chromium
+from tests.support.model_versions import serving, variant_of
 from tests.support.traffic import DAY, HOUR, SPANISH, TODAY
-from tests.system.test_journey import assert_fits
 
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 TITLES = (
@@ -61,9 +59,9 @@ def past(queue: list[str], seller: User) -> None:
     start = TODAY - 10 * DAY
     for number in range(10):
         words = SPANISH if number == 9 else "the new mug for you"
-        rows = test_hourly_summaries.predict(seller, start + number * DAY, 60, within=DAY, words=words)
+        rows = recorded_traffic.predict(seller, start + number * DAY, 60, within=DAY, words=words)
         for place, row in enumerate(rows[:20]):
-            test_hourly_summaries.answer(row, right=place % 4 > 0)
+            recorded_traffic.answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     assert starter_baselines.create_missing_baselines(now=TODAY + HOUR)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
@@ -86,8 +84,8 @@ def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
     old, candidate = ModelVersion.objects.get(name=serving()), variant_of(tmp_path / "candidate", "A new one.")
     traffic.start_test(candidate, weight=20)
     for version, first, others in ((old, 60, 60), (candidate, 40, 5)):
-        test_page.answer(seller, version, rank=1, review="accepted", count=first)
-        test_page.answer(seller, version, rank=None, review="accepted", count=others)
+        experiments.answer(seller, version, rank=1, review="accepted", count=first)
+        experiments.answer(seller, version, rank=None, review="accepted", count=others)
     return candidate
 
 

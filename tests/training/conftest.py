@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import picture
+from tests.support.photos import picture
 from training.datasets.corpus import Corpus, Row, write_corpus
 
 THINGS = {

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -14,23 +13,14 @@ from classifier.archive import writer
 from classifier.models import Category, Deployment, ModelVersion, Prediction, Variant
 from classifier.models.archivable import archive_due
 from classifier.services import register_starters
-from classifier.tasks import archive_pending, classify_pending
+from classifier.tasks import classify_pending
 from feedback.services import record_feedback
 from feedback.tasks import archive_feedback
 from portal.models import Product, User
+from tests.support.archive import finish, read
 
 MakeProduct = Callable[..., Product]
 QUICK = Config(connect_timeout=1, retries={"max_attempts": 1})
-
-
-def read(prediction: Prediction, name: str) -> dict[str, object]:
-    content: dict[str, object] = json.loads(storages["archive"].open(writer.path(prediction.pk, name)).read())
-    return content
-
-
-def finish(product: Product) -> Prediction:
-    archive_pending()
-    return Prediction.objects.get(pk=product.prediction_id)
 
 
 def test_every_input_and_both_models_views_are_kept(seller: User, make_product: MakeProduct) -> None:

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from classifier.models import Deployment, ModelVersion
 from classifier.registry import deployments
-from tests.classifier.registry.test_deployments import serving, variant_of
+from tests.support.model_versions import serving, variant_of
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:

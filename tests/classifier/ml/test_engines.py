@@ -22,7 +22,7 @@ from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments, model_cache
 from classifier.services import STARTER
-from tests.classifier.registry.test_deployments import variant_of
+from tests.support.model_versions import variant_of
 
 CPU = torch.device("cpu")
 TITLES = ["Yamaha acoustic guitar", "red shoe", "organic tea " * 60, "", "赤い靴", "dog bowl", "12 V drill"] * 3

@@ -14,7 +14,7 @@ from classifier.ml.out_of_distribution import Unusual
 from classifier.models import Familiar, ModelVersion, Variant
 from classifier.registry import detector_store, model_cache
 from portal.models import Product, User
-from tests.classifier.archive.test_writer import finish, read
+from tests.support.archive import finish, read
 
 MakeProduct = Callable[..., Product]
 

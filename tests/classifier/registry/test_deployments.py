@@ -1,4 +1,3 @@
-import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -19,8 +18,9 @@ from classifier.registry import artifact_store, deployments, model_cache, traffi
 from classifier.services import STARTER, fill_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
-from tests.classifier.serving.test_claim import queue
-from tests.conftest import make_user
+from tests.support.accounts import make_user
+from tests.support.model_versions import serving, variant_of
+from tests.support.predictions import queue
 
 
 @pytest.fixture
@@ -32,21 +32,6 @@ def folder(tmp_path: Path) -> Path:
     (copy / artifact.MANIFEST).unlink()
     artifact.seal(copy)
     return copy
-
-
-def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str, Any] | None = None) -> ModelVersion:
-    """Register a copy of a starter that differs by its card and its config, under the folder's name."""
-    shutil.copytree(STARTER / modality, folder)
-    (folder / "card.md").write_text(card)
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
-    artifact.seal(folder)
-    return deployments.register(folder, name=folder.name)
-
-
-def serving(modality: str = "text") -> str:
-    (variant,) = deployments.deployed()[modality]
-    return variant.version.name
 
 
 def test_preparing_twice_changes_nothing(db: None) -> None:

@@ -17,7 +17,7 @@ from classifier.registry.deployments import NotDeployable
 from classifier.tasks import classify_pending
 from portal.models import Product, User
 from portal.products import services
-from tests.classifier.registry.test_deployments import serving, variant_of
+from tests.support.model_versions import serving, variant_of
 
 MakeProduct = Callable[..., Product]
 

@@ -17,8 +17,8 @@ from classifier.registry import deployments, model_cache
 from classifier.serving.batch import classify
 from classifier.tasks import classify_pending, ring
 from portal.models import Product, User
-from tests.classifier.serving.test_claim import expire, queue
-from tests.conftest import picture
+from tests.support.photos import picture
+from tests.support.predictions import expire, queue
 
 State = Prediction.State
 MakeProduct = Callable[..., Product]

@@ -8,18 +8,9 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from portal.models import User
+from tests.support.predictions import expire, queue
 
 Priority, State = Prediction.Priority, Prediction.State
-
-
-def queue(seller: User, count: int = 1, **fields: object) -> list[Prediction]:
-    rows = [Prediction(seller=seller, title=f"Mug {i}", **fields) for i in range(count)]
-    return Prediction.objects.bulk_create(rows)
-
-
-def expire(*predictions: Prediction) -> None:
-    ids = [prediction.pk for prediction in predictions]
-    Prediction.objects.filter(pk__in=ids).update(due_at=timezone.now() - timedelta(seconds=1))
 
 
 def test_interactive_rows_overtake_bulk_rows(seller: User) -> None:

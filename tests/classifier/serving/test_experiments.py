@@ -24,8 +24,8 @@ from classifier.services import STARTER
 from classifier.serving.batch import classify
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
-from tests.classifier.registry.test_deployments import variant_of
-from tests.classifier.serving.test_claim import queue
+from tests.support.model_versions import variant_of
+from tests.support.predictions import queue
 
 MakeProduct = Callable[..., Product]
 State = Prediction.State

@@ -8,8 +8,9 @@ from django.db import connection
 
 from classifier.models import Prediction
 from classifier.serving import notifications
-from tests.classifier.serving.test_claim import queue
-from tests.conftest import make_user
+from tests.support.accounts import make_user
+from tests.support.database import busy_connections
+from tests.support.predictions import queue
 
 WAITING = 100
 
@@ -42,12 +43,6 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
         notifications.announce([row.pk for row in rows])  # one message
         assert all(each.result(timeout=30) for each in waiting)
     assert notifications._listener()._waiting == {}
-
-
-def busy_connections() -> int:
-    """Return how many connections of this process's pool somebody holds."""
-    stats = connection.pool.get_stats()
-    return int(stats["pool_size"] - stats["pool_available"])
 
 
 def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:

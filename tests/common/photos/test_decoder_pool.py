@@ -15,8 +15,8 @@ import pytest
 from common.fair_turns import NoTurn
 from common.photos.decoder_pool import LARGE, ORDINARY, Copies, DecoderPool
 from common.photos.headers import Fault, PictureError, read_from, read_header
-from tests.conftest import picture
 from tests.support.hostile_pictures import SIDE, plain, png, repeated_scans
+from tests.support.photos import picture
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 60

@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from feedback.experiments.counts import Tally, first_over_time, totals, uncounte
 from feedback.models import Feedback
 from feedback.monitoring import hourly_summaries
 from portal.models import User
-from tests.classifier.registry.test_deployments import serving, variant_of
-from tests.portal.test_model_pages import staff
+from tests.support.accounts import staff
+from tests.support.experiments import answer, lately, live
+from tests.support.model_versions import serving, variant_of
 
 Review = Feedback.Review
 
@@ -22,48 +23,6 @@ Review = Feedback.Review
 @pytest.fixture
 def candidate(db: None, tmp_path: Path) -> ModelVersion:
     return variant_of(tmp_path / "candidate", "A new one.")
-
-
-def answer(
-    seller: User, version: ModelVersion, *, rank: int | None, review: str = Review.OPEN, count: int = 1
-) -> list[Prediction]:
-    """Store answered predictions: the seller chose the category of this rank, or another one."""
-    mug, guitar = Category.objects.order_by("slug")[:2]
-    rows = [
-        Prediction(
-            seller=seller,
-            title="Mug",
-            state="done",
-            text_version=version,
-            probabilities={},
-            top5=[],
-            text_probabilities={mug.slug: 0.7, guitar.slug: 0.3},
-            passes={"text": {"engine": "torch fp32", "ms": 10.0 + number, "rows": 1}},
-            finished_at=timezone.now(),
-        )
-        for number in range(count)
-    ]
-    Prediction.objects.bulk_create(rows)
-    Feedback.objects.bulk_create(
-        Feedback(
-            prediction=row,
-            seller=seller,
-            rank=rank,
-            verdict="top5" if rank else "other",
-            category=mug if rank == 1 else guitar,
-            review=review,
-        )
-        for row in rows
-    )
-    return rows
-
-
-def live(since: datetime, modality: str = "text") -> dict[int, Tally]:
-    return totals(work_since(modality, since, timezone.now()), is_shadow=False)
-
-
-def lately() -> datetime:
-    return timezone.now() - timedelta(hours=1)
 
 
 def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candidate: ModelVersion) -> None:

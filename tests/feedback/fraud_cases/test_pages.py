@@ -12,7 +12,7 @@ from feedback.fraud_cases.detection import find_fraud
 from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case
 from portal.models import User
-from tests.portal.test_admin import staff
+from tests.support.accounts import staff
 from tests.support.fraud_answers import FAVOURITE, answers, sellers
 
 pytestmark = pytest.mark.django_db

@@ -22,9 +22,9 @@ from feedback.models import Case
 from feedback.statistics.duplicates import COMMON
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
-from tests.conftest import picture
-from tests.portal.test_admin import staff
+from tests.support.accounts import staff
 from tests.support.fraud_answers import answers, sellers
+from tests.support.photos import picture
 
 pytestmark = pytest.mark.django_db
 PHOTO = signed(0xF0E1D2C3B4A59687)

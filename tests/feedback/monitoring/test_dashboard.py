@@ -15,7 +15,7 @@ from classifier.models import Category, Familiar, Prediction
 from feedback.models import HealthSummary, MonitoringReport
 from feedback.monitoring import alerts, starter_baselines
 from portal.models import User
-from tests.portal.test_model_pages import staff
+from tests.support.accounts import staff
 from tests.support.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
 
 
@@ -23,19 +23,6 @@ def page(client: Client, **asked: str) -> str:
     response = client.get(reverse("model_health"), asked)
     assert response.status_code == 200
     return response.content.decode()
-
-
-@pytest.fixture
-def busy(seller: User) -> None:
-    """Ten days: reviewed products on each, and Spanish ones on the last."""
-    start = TODAY - 10 * DAY
-    for number in range(10):
-        rows = predict(
-            seller, start + number * DAY, 60, within=DAY, words=SPANISH if number == 9 else "the new mug for you"
-        )
-        for place, row in enumerate(rows[:20]):
-            answer(row, right=place % 4 > 0)
-    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
 
 
 def test_before_anything_was_counted_the_page_says_so(scientist: User) -> None:

@@ -10,9 +10,8 @@ from feedback.fraud_cases.services import appeal_case, confirm_case
 from feedback.models import Case
 from feedback.monitoring.dashboard.overview import sparkline
 from portal.models import User
-from tests.classifier.registry.test_deployments import variant_of
-from tests.feedback.monitoring.test_dashboard import busy as busy
-from tests.portal.test_model_pages import staff
+from tests.support.accounts import staff
+from tests.support.model_versions import variant_of
 
 
 def first_screen(user: User) -> str:

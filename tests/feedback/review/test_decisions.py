@@ -11,8 +11,8 @@ from feedback.review import decisions
 from feedback.review.decisions import StaleReview, record_review, review_feedback, undo_review
 from feedback.services import record_feedback
 from portal.models import User
-from tests.conftest import make_user
-from tests.feedback.experiments.test_page import lately, live
+from tests.support.accounts import make_user
+from tests.support.experiments import lately, live
 from tests.support.reviews import answered
 from training.datasets.snapshots import absorb_feedback
 from training.models import FEEDBACK, Example

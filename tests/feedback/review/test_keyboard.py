@@ -13,7 +13,7 @@ from feedback.models import Feedback, Review
 from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.models import Product, User
-from tests.portal.test_model_pages import staff
+from tests.support.accounts import staff
 from tests.support.browser import CHROMIUM_FLAGS, chromium
 
 TITLES = [

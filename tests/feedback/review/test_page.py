@@ -25,8 +25,7 @@ from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.accounts.roles import Role
 from portal.models import Product, User
-from tests.conftest import make_user
-from tests.portal.test_model_pages import staff
+from tests.support.accounts import make_user, staff
 from tests.support.reviews import answered
 
 

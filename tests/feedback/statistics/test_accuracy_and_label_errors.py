@@ -10,30 +10,15 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score
 from feedback.statistics import intervals, label_errors
 from feedback.statistics.intervals import Estimate
 from feedback.statistics.performance_estimation import Calibrator, expected_accuracy
+from tests.support.forecasts import forecasts, weighted
 
 NAN = np.nan
-
-
-def forecasts(count: int, seed: int = 0, classes: int = 5, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return calibrated probabilities (n, classes) and true categories drawn from them."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0, sharpness, (count, classes))
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return probabilities, (probabilities.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (10, 10), (1, 1), (80, 100), (3, 7)])
 def test_wilsons_interval_is_scipys(right: int, total: int) -> None:
     known = stats.binomtest(right, total).proportion_ci(method="wilson")
     assert intervals.wilson(right, total) == pytest.approx((known.low, known.high))
-
-
-def weighted(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
-    """Return the share of rows (n,) that are right, each looked at with its chance."""
-    weights = 1 / chance
-    return intervals.weighted_share(
-        len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()
-    )
 
 
 def test_a_share_of_nothing_is_none_or_refused() -> None:

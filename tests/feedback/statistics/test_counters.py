@@ -9,7 +9,7 @@ import pytest
 
 from feedback.statistics import performance_estimation
 from feedback.statistics.counters import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
-from tests.feedback.statistics.test_accuracy_and_label_errors import forecasts, weighted
+from tests.support.forecasts import forecasts, weighted
 
 
 def test_figures_are_those_of_the_rows() -> None:

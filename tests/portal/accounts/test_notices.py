@@ -19,7 +19,7 @@ from knox.models import AuthToken
 from portal.accounts import notices
 from portal.models import User
 from portal.privacy.models import Export
-from tests.conftest import PASSWORD, confirm_password
+from tests.support.accounts import PASSWORD, confirm_password
 
 pytestmark = pytest.mark.django_db
 NEW = "new@elsewhere.example"

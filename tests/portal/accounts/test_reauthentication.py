@@ -22,8 +22,8 @@ from portal.models import User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import ask_export
-from tests.conftest import PASSWORD, confirm_password
-from tests.portal.test_access import patterns
+from tests.support.accounts import PASSWORD, confirm_password
+from tests.support.url_patterns import patterns
 
 pytestmark = pytest.mark.django_db
 NEW = "thief@elsewhere.example"

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from portal.accounts.roles import Role
 from portal.models import User
-from tests.conftest import PASSWORD
+from tests.support.accounts import PASSWORD
 
 pytestmark = pytest.mark.django_db
 SIGN_UP = {"email": "New.Seller@Shop.example", "password1": PASSWORD}

@@ -16,7 +16,8 @@ from classifier.tasks import classify_pending
 from feedback.models import Feedback
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
-from tests.conftest import confirm_password, make_user, picture, upload
+from tests.support.accounts import confirm_password, make_user
+from tests.support.photos import picture, upload
 
 MakeProduct = Callable[..., Product]
 PREDICTIONS = "/api/v1/predictions"

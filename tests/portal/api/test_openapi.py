@@ -7,7 +7,7 @@ from knox.models import AuthToken
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from portal.wsgi import application
-from tests.conftest import make_user
+from tests.support.accounts import make_user
 
 schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
 

@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,42 +23,22 @@ from knox.models import AuthToken
 from moto.server import ThreadedMotoServer
 
 from classifier.archive import writer
-from classifier.models import Category, ModelVersion, Prediction, ShadowAnswer
-from classifier.tasks import archive_pending
+from classifier.models import ModelVersion, Prediction, ShadowAnswer
 from feedback.models import CategoryProposal, Erasure, Feedback
-from feedback.tasks import archive_feedback
 from portal.models import PhotoDraft, Product, User
 from portal.privacy import erasing
 from portal.privacy import services as privacy
 from portal.privacy.models import PrivacyEvent
 from portal.products import services
-from tests.conftest import make_user, picture, upload
+from tests.support.accounts import make_user
+from tests.support.private_data import ALIASES, fill
 from training.datasets.snapshot_erasure import forget_erased
 from training.datasets.snapshots import fetch, make_dataset
 from training.models import Example
 
 pytestmark = pytest.mark.django_db
 WORD = "Zanzibarquill"  # in every text of the seller who goes
-ALIASES = ("default", "archive", "datasets", "private")
-SHELVES = ("musical-instruments", "beauty")
 Via = Erasure.Via
-
-
-@pytest.fixture(autouse=True)
-def no_second_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasing, "SECOND_PASS", timedelta())
-
-
-@pytest.fixture(autouse=True)
-def own_storages(settings: Any, tmp_path: Path) -> None:
-    """Storages that hold what the test put there and nothing else."""
-    settings.STORAGES = settings.STORAGES | {
-        alias: {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": str(tmp_path / alias), "allow_overwrite": True},
-        }
-        for alias in ALIASES
-    }
 
 
 @pytest.fixture
@@ -72,28 +51,6 @@ def s3(own_storages: None, bucket: ThreadedMotoServer) -> ThreadedMotoServer:
 @pytest.fixture
 def leaver(db: None) -> User:
     return make_user("leaver@quill.example")
-
-
-def fill(user: User, word: str, count: int = 4) -> list[Product]:
-    """List answered, judged and archived products with photos, and leave a photo that no product took."""
-    for number in range(count):
-        letter = chr(ord("a") + number + len(word))  # no two titles and no two photos are alike
-        content = picture(size=(480 + 8 * number, 480 + len(word)))
-        draft = services.keep_photo(seller=user, upload=upload(content))
-        title = f"{word} {letter * 5} {letter * 7} {letter * 9}"
-        services.submit_product(seller=user, title=title, description=f"By {word}", draft=draft)
-    done = {"state": Prediction.State.DONE, "probabilities": {"beauty": 1.0}, "text_embedding": [0.5, 0.25]}
-    top5 = [{"category": "Beauty", "slug": "beauty", "probability": 1.0}]
-    Prediction.objects.filter(seller=user).update(**done, top5=top5, finished_at=timezone.now())
-    products = list(Product.objects.filter(seller=user).select_related("prediction").order_by("title"))
-    for number, product in enumerate(products):
-        category = Category.objects.get(slug=SHELVES[number % 2])
-        services.answer(prediction=product.prediction, category=category)
-    Feedback.objects.filter(seller=user).update(review=Feedback.Review.ACCEPTED)
-    archive_pending()
-    archive_feedback()
-    services.keep_photo(seller=user, upload=upload())
-    return products
 
 
 def erase(user: User) -> Erasure:

@@ -27,22 +27,11 @@ from portal.privacy import exporting, retention
 from portal.privacy.models import Export, PrivacyEvent
 from portal.privacy.services import Refused, ask_export
 from portal.products import services
-from tests.conftest import confirm_password
-from tests.portal.privacy.test_erasing import SHELVES, fill
+from tests.support.accounts import confirm_password
+from tests.support.private_data import SHELVES, fill
 
 pytestmark = pytest.mark.django_db
 State = Export.State
-
-
-@pytest.fixture(autouse=True)
-def own_storages(settings: Any, tmp_path: Path) -> None:
-    settings.STORAGES = settings.STORAGES | {
-        alias: {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": str(tmp_path / alias), "allow_overwrite": True},
-        }
-        for alias in ("default", "archive", "private")
-    }
 
 
 def built(user: User) -> Export:

@@ -15,9 +15,7 @@ from portal.models import User
 from portal.privacy import erasing
 from portal.privacy import services as privacy
 from portal.privacy.models import Export, PrivacyEvent
-from tests.conftest import PASSWORD, confirm_password
-from tests.portal.privacy.test_erasing import no_second_wait as no_second_wait
-from tests.portal.privacy.test_erasing import own_storages as own_storages
+from tests.support.accounts import PASSWORD, confirm_password
 
 pytestmark = pytest.mark.django_db
 Via = Erasure.Via

@@ -9,8 +9,8 @@ from rest_framework.test import APIClient
 
 from common.tables.product_files import RowError
 from portal.products.photos import PhotoError, clean_photo
-from tests.conftest import picture, upload
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
+from tests.support.photos import picture, upload
 from training.datasets.importing import small_copy
 
 HOSTILE = all_hostile()

@@ -12,7 +12,7 @@ from classifier.models import Category, EnsembleRule, Prediction
 from classifier.tasks import classify_pending
 from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
-from tests.conftest import picture, upload
+from tests.support.photos import picture, upload
 
 MakeProduct = Callable[..., Product]
 HTMX = {"HX-Request": "true"}

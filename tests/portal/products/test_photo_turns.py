@@ -13,9 +13,10 @@ from common.photos.decoder_pool import ORDINARY
 from portal.models import PhotoDraft, User
 from portal.products import photos
 from portal.products.services import keep_photo
-from tests.classifier.serving.test_notifications import busy_connections
-from tests.conftest import make_user, picture, upload
+from tests.support.accounts import make_user
+from tests.support.database import busy_connections
 from tests.support.decoders import all_decoders_at_work
+from tests.support.photos import picture, upload
 
 
 def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_connection(committed_db: None) -> None:

@@ -9,8 +9,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile, UploadedFile
 from PIL import Image
 
 from portal.products.photos import Photo, PhotoError, clean_photo, store_photo
-from tests.conftest import picture, upload
 from tests.support.decoders import all_decoders_at_work
+from tests.support.photos import picture, upload
 
 
 def stored(name: str) -> Image.Image:

@@ -14,7 +14,8 @@ from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
 from portal.products import services
 from portal.products.services import keep_photo
-from tests.conftest import PASSWORD, upload
+from tests.support.accounts import PASSWORD
+from tests.support.photos import upload
 
 MakeProduct = Callable[..., Product]
 

@@ -18,8 +18,7 @@ from classifier.registry import deployments
 from classifier.serving.batch import predict_now
 from feedback.models import MonitoringReport
 from portal.models import User
-from tests.support.training_runs import import_folder, quick
-from tests.training.runs.test_pipeline import work
+from tests.support.training_runs import import_folder, quick, work
 from training import tasks
 from training.fit import recipes
 from training.models import TrainingRun

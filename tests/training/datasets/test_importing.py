@@ -11,7 +11,7 @@ from PIL import Image
 
 from classifier.models import Category
 from common.tables.product_files import RowError, SourceError
-from tests.conftest import picture
+from tests.support.photos import picture
 from tests.support.product_files import jpeg, take_in, write_table, write_zip
 from training.datasets.examples import words
 from training.datasets.importing import small_copy

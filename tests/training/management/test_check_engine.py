@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from classifier.models import ModelVersion, Variant
-from tests.conftest import picture
+from tests.support.photos import picture
 from tests.support.product_files import take_in, write_table
 from training.acceptance import engine_agreement
 from training.acceptance.engine_agreement import Check

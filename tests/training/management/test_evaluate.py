@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from classifier.models import Prediction, Variant
 from classifier.serving.batch import predict_now
-from tests.conftest import picture
+from tests.support.photos import picture
 
 Run = Callable[..., Any]
 FIGURES = {"accuracy", "top5", "macro_f1", "log_loss", "ece"}

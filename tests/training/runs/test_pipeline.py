@@ -2,7 +2,6 @@ import os
 import signal
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import boto3
@@ -17,8 +16,8 @@ from classifier.registry import deployments, traffic
 from classifier.services import register_starters
 from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
-from tests.classifier.registry.test_deployments import variant_of
-from tests.support.training_runs import import_folder, offer_only_made_up, quick, write_products
+from tests.support.model_versions import variant_of
+from tests.support.training_runs import import_folder, offer_only_made_up, quick, work, write_products
 from training.acceptance import engine_agreement, ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
@@ -41,14 +40,6 @@ def few_categories(db: None) -> None:
 @pytest.fixture
 def products(tmp_path: Path) -> None:
     import_folder(write_products(tmp_path / "shop", count=150, photos=60))
-
-
-def work(run: TrainingRun) -> TrainingRun:
-    TrainingRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(seconds=1))
-    claimed = TrainingRun.objects.claim(run.pk)
-    assert claimed is not None
-    pipeline.train(claimed)
-    return TrainingRun.objects.select_related("version", "dataset").get(pk=run.pk)
 
 
 def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_a_rule(

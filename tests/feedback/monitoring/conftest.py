@@ -1,0 +1,22 @@
+"""TODO."""
+
+import io
+
+import pytest
+from django.core.management import call_command
+
+from portal.models import User
+from tests.support.traffic import DAY, SPANISH, TODAY, answer, predict
+
+
+@pytest.fixture
+def busy(seller: User) -> None:
+    """Ten days: reviewed products on each, and Spanish ones on the last."""
+    start = TODAY - 10 * DAY
+    for number in range(10):
+        rows = predict(
+            seller, start + number * DAY, 60, within=DAY, words=SPANISH if number == 9 else "the new mug for you"
+        )
+        for place, row in enumerate(rows[:20]):
+            answer(row, right=place % 4 > 0)
+    call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())

@@ -1,0 +1,22 @@
+"""Draw calibrated forecasts whose true categories are known."""
+
+import numpy as np
+
+from feedback.statistics import intervals
+from feedback.statistics.intervals import Estimate
+
+
+def forecasts(count: int, seed: int = 0, classes: int = 5, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return calibrated probabilities (n, classes) and true categories drawn from them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, sharpness, (count, classes))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probabilities, (probabilities.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
+
+
+def weighted(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
+    """Return the share of rows (n,) that are right, each looked at with its chance."""
+    weights = 1 / chance
+    return intervals.weighted_share(
+        len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()
+    )

@@ -1,0 +1,27 @@
+"""Register model versions that differ from the starters."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from classifier.ml import artifact
+from classifier.models import ModelVersion
+from classifier.registry import deployments
+from classifier.services import STARTER
+
+
+def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str, Any] | None = None) -> ModelVersion:
+    """Register a copy of a starter that differs by its card and its config, under the folder's name."""
+    shutil.copytree(STARTER / modality, folder)
+    (folder / "card.md").write_text(card)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
+    artifact.seal(folder)
+    return deployments.register(folder, name=folder.name)
+
+
+def serving(modality: str = "text") -> str:
+    """Return the name of the only live version."""
+    (variant,) = deployments.deployed()[modality]
+    return variant.version.name
