@@ -23,7 +23,7 @@ from portal.accounts.roles import Role
 from portal.models import Product, User
 from portal.products.services import keep_photo, submit_product
 from tests.support.accounts import make_user
-from tests.support.photos import upload
+from tests.support.photos import photo_upload
 
 
 def pytest_configure() -> None:
@@ -111,7 +111,7 @@ def make_product(db: None) -> Callable[..., Product]:
     def make(
         seller: User, *, title: str = "Yamaha acoustic guitar with case", photo: bool = False, answered: bool = True
     ) -> Product:
-        draft = keep_photo(seller=seller, upload=upload()) if photo else None
+        draft = keep_photo(seller=seller, upload=photo_upload()) if photo else None
         product = submit_product(seller=seller, title=title, draft=draft)
         if answered:
             classify_pending()

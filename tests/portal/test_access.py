@@ -16,8 +16,8 @@ from portal.privacy.models import Export
 from portal.privacy.services import ask_export
 from portal.products.services import keep_photo
 from tests.support.accounts import confirm_password
-from tests.support.photos import upload
-from tests.support.url_patterns import patterns
+from tests.support.photos import photo_upload
+from tests.support.url_patterns import all_url_patterns
 
 MakeProduct = Callable[..., Product]
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -27,7 +27,9 @@ OTHERS_OWN_RULES = ("accounts/", "api/v1/<path:rest>")  # allauth's keys are sig
 
 def with_objects() -> list[str]:
     skipped = (*NOT_FOR_SELLERS, *OTHERS_OWN_RULES)
-    return sorted({address for address, entry in patterns() if "<" in address and not address.startswith(skipped)})
+    return sorted(
+        {address for address, entry in all_url_patterns() if "<" in address and not address.startswith(skipped)}
+    )
 
 
 def test_the_walk_knows_every_address_with_an_object() -> None:
@@ -41,7 +43,7 @@ def test_anothers_objects_are_not_found(
     address: str, method: str, seller: User, other_seller: User, make_product: MakeProduct
 ) -> None:
     product = make_product(seller, photo=True, answered=False)
-    draft = keep_photo(seller=seller, upload=upload())
+    draft = keep_photo(seller=seller, upload=photo_upload())
     token, _secret = AuthToken.objects.create(user=seller)
     path = "/" + fill(address, product, draft, token)
 
@@ -96,7 +98,7 @@ def test_a_token_opens_no_more_than_its_owners_objects(
 
 
 def test_anothers_draft_is_not_taken(seller: User, other_seller: User) -> None:
-    draft = keep_photo(seller=seller, upload=upload())
+    draft = keep_photo(seller=seller, upload=photo_upload())
     stranger = Client()
     stranger.force_login(other_seller)
     response = stranger.post(reverse("product_new"), {"title": "Mug", "kept_photo": str(draft.pk)})
@@ -106,6 +108,6 @@ def test_anothers_draft_is_not_taken(seller: User, other_seller: User) -> None:
 
 def test_sellers_may_not_open_the_admin(browser: Client) -> None:
     assert browser.get("/admin/").status_code in (302, 403)
-    for address, entry in patterns():
+    for address, entry in all_url_patterns():
         if address.startswith("admin/") and "<" not in address and entry.name:
             assert browser.get("/" + address).status_code in (302, 403, 404, 405), address

@@ -11,7 +11,7 @@ from classifier.models import Category, ModelVersion, Prediction
 from classifier.tasks import archive_pending, classify_pending
 from portal.models import Product, User
 from portal.products.services import answer
-from tests.support.accounts import staff
+from tests.support.accounts import logged_in_client
 
 MakeProduct = Callable[..., Product]
 SEEN_BY_SCIENTISTS = [
@@ -31,25 +31,25 @@ def answered(seller: User, make_product: MakeProduct) -> Product:
 @pytest.mark.parametrize("model", [model._meta.label_lower.replace(".", "_") for model in admin.site._registry])
 def test_every_list_opens_for_administrators(administrator: User, answered: Product, model: str) -> None:
     if model != "django_celery_beat_solarschedule":
-        assert staff(administrator).get(reverse(f"admin:{model}_changelist")).status_code == 200
+        assert logged_in_client(administrator).get(reverse(f"admin:{model}_changelist")).status_code == 200
 
 
 @pytest.mark.parametrize("model", SEEN_BY_SCIENTISTS)
 def test_scientists_see_but_do_not_change(scientist: User, answered: Product, model: str) -> None:
-    page = staff(scientist)
+    page = logged_in_client(scientist)
     assert page.get(reverse(f"admin:{model}_changelist")).status_code == 200
     assert page.get(reverse(f"admin:{model}_add")).status_code == 403
 
 
 def test_scientists_do_not_see_people(scientist: User) -> None:
-    assert staff(scientist).get(reverse("admin:portal_user_changelist")).status_code == 403
+    assert logged_in_client(scientist).get(reverse("admin:portal_user_changelist")).status_code == 403
 
 
 def test_a_prediction_page_shows_photo_bars_both_views_and_the_archive(
     administrator: User, answered: Product, django_assert_max_num_queries: Callable[..., object]
 ) -> None:
     prediction = answered.prediction
-    client = staff(administrator)
+    client = logged_in_client(administrator)
     page = client.get(reverse("admin:classifier_prediction_change", args=[prediction.pk])).content.decode()
     for row in prediction.top5:
         assert row["category"].replace("&", "&amp;") in page
@@ -66,7 +66,7 @@ def test_a_prediction_page_shows_photo_bars_both_views_and_the_archive(
 
 
 def test_history_cannot_be_changed_even_by_administrators(administrator: User, answered: Product) -> None:
-    client = staff(administrator)
+    client = logged_in_client(administrator)
     for name, key in (
         ("classifier_prediction", answered.prediction_id),
         ("feedback_feedback", answered.prediction.feedback.pk),
@@ -78,7 +78,7 @@ def test_history_cannot_be_changed_even_by_administrators(administrator: User, a
 
 
 def test_a_category_is_added_without_code_and_its_slug_stays(administrator: User, db: None) -> None:
-    client = staff(administrator)
+    client = logged_in_client(administrator)
     aliases = {
         "aliases-TOTAL_FORMS": "1", "aliases-INITIAL_FORMS": "0", "aliases-0-name": "Livres",
     }  # fmt: skip
@@ -101,7 +101,7 @@ def test_lists_take_few_queries_however_long_they_are(
     for number in range(30):
         make_product(seller, title=f"Guitar {number}", answered=False)
     classify_pending()
-    client = staff(administrator)
+    client = logged_in_client(administrator)
     for name in ("classifier_prediction", "portal_product", "feedback_feedback"):
         with django_assert_max_num_queries(14):  # type: ignore[attr-defined]
             client.get(reverse(f"admin:{name}_changelist"))
@@ -113,7 +113,7 @@ def test_a_search_finds_whole_values_only_and_reads_no_whole_table(
 ) -> None:
     make_product(other_seller, answered=False)
     Product.objects.filter(pk=answered.pk).update(sku="G-1")
-    client, page = staff(administrator), reverse(f"admin:{name}_changelist")
+    client, page = logged_in_client(administrator), reverse(f"admin:{name}_changelist")
 
     def found(words: str) -> int:
         with CaptureQueriesContext(connection) as queries:
@@ -129,7 +129,7 @@ def test_a_search_finds_whole_values_only_and_reads_no_whole_table(
 
 
 def test_search_says_what_it_finds(administrator: User) -> None:
-    client = staff(administrator)
+    client = logged_in_client(administrator)
     for name, word in {
         "classifier_prediction": "address",
         "feedback_feedback": "prediction",

@@ -19,8 +19,8 @@ from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceA
 from classifier.registry import deployments, traffic
 from portal.celery import app as celery_app
 from portal.models import User
-from tests.support.accounts import staff
-from tests.support.model_versions import serving, variant_of
+from tests.support.accounts import logged_in_client
+from tests.support.model_versions import live_version_name, register_variant
 from training import tasks
 from training.acceptance.metrics import confusion, measure, measure_classes, reliability
 
@@ -28,7 +28,7 @@ from training.acceptance.metrics import confusion, measure, measure_classes, rel
 @pytest.fixture
 def candidate(db: None, tmp_path: Path) -> ModelVersion:
     """A version with every figure that training writes down."""
-    version = variant_of(tmp_path / "candidate", "# The card\n\n<b>Read</b> me.")
+    version = register_variant(tmp_path / "candidate", "# The card\n\n<b>Read</b> me.")
     labels = json.loads((tmp_path / "candidate" / "config.json").read_text())["labels"]
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.full(len(labels), 0.3), 400).astype(np.float32)
@@ -61,7 +61,7 @@ def address(verb: str, *args: object) -> str:
 
 
 def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, candidate: ModelVersion) -> None:
-    page = staff(scientist).get(address("change", candidate.pk)).content.decode()
+    page = logged_in_client(scientist).get(address("change", candidate.pk)).content.decode()
     for words in (
         "Accuracy 60 %: fine.", "20.0 %", "12 ms", "7.0 MB", "lora", "8ab370b", "Most frequent confusions",
         "before temperature", "Compare with the champion", "none yet", "&lt;b&gt;Read&lt;/b&gt; me.",
@@ -74,14 +74,14 @@ def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, can
 def test_a_version_without_figures_says_what_was_not_recorded(scientist: User) -> None:
     version = ModelVersion.objects.get(modality="text")
     ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.819})
-    page = staff(scientist).get(address("change", version.pk)).content.decode()
+    page = logged_in_client(scientist).get(address("change", version.pk)).content.decode()
     assert "81.9 %" in page
     assert page.count("Not recorded for this version.") == 3
     assert "not recorded" in page
 
 
 def test_two_versions_are_shown_side_by_side(scientist: User, candidate: ModelVersion) -> None:
-    client, starter = staff(scientist), ModelVersion.objects.get(name=serving())
+    client, starter = logged_in_client(scientist), ModelVersion.objects.get(name=live_version_name())
     page = client.get(address("compare"), {"first": starter.pk, "second": candidate.pk}).content.decode()
     assert "different test products" in page and "not been measured on the same products" in page
     assert "aisle-better" not in page and "aisle-worse" not in page
@@ -108,7 +108,7 @@ def answer_reference(version: ModelVersion, right: int) -> None:
 
 
 def test_only_what_the_interval_calls_clear_is_coloured(scientist: User, candidate: ModelVersion) -> None:
-    client, starter = staff(scientist), ModelVersion.objects.get(name=serving())
+    client, starter = logged_in_client(scientist), ModelVersion.objects.get(name=live_version_name())
     answer_reference(starter, 80)
     answer_reference(candidate, 81)
     addresses = [
@@ -128,10 +128,10 @@ def test_only_what_the_interval_calls_clear_is_coloured(scientist: User, candida
 
 
 def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_path: Path) -> None:
-    starter = ModelVersion.objects.get(name=serving())
-    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    starter = ModelVersion.objects.get(name=live_version_name())
+    narrow = register_variant(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     for target in (address("deploy", narrow.pk), reverse("admin:classifier_variant_test", args=[narrow.pk])):
         page = client.get(target).content.decode()
         assert "2 of 18 categories" in page
@@ -144,17 +144,17 @@ def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_pa
             assert "kept note" in answer.content.decode()
         assert [variant.version for variant in deployments.live("text")] == [starter]
     client.post(address("deploy", narrow.pk), {"typed": " Lose  16 ", "note": "meant so"})
-    assert serving() == "narrow"
+    assert live_version_name() == "narrow"
     assert "2 of 18 categories" in client.get(reverse("admin:classifier_modelversion_changelist")).content.decode()
     client.post(address("rollback", "text"))
-    assert serving() == starter.name
+    assert live_version_name() == starter.name
 
 
 def test_versions_are_measured_on_the_same_products_on_request(
     scientist: User, candidate: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starter = ModelVersion.objects.get(name=serving())
-    client = staff(scientist)
+    starter = ModelVersion.objects.get(name=live_version_name())
+    client = logged_in_client(scientist)
     target = reverse("admin:reference_measure", args=[f"{starter.pk}-{candidate.pk}"])
     assert target in client.get(address("deploy", candidate.pk)).content.decode()
     assert "360" in client.get(target).content.decode()
@@ -171,9 +171,9 @@ def test_versions_are_measured_on_the_same_products_on_request(
 
 
 def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candidate: ModelVersion) -> None:
-    client, before = staff(scientist), serving()
+    client, before = logged_in_client(scientist), live_version_name()
     assert "Serves now" in client.get(address("deploy", candidate.pk)).content.decode()
-    assert serving() == before
+    assert live_version_name() == before
     page = client.post(address("deploy", candidate.pk), {"note": "better"}, follow=True).content.decode()
     assert "serves now" in page and "Roll back to" in page
     latest = Deployment.objects.first()
@@ -182,42 +182,42 @@ def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candi
 
     assert before in client.get(address("rollback", "text")).content.decode()
     client.post(address("rollback", "text"))
-    assert serving() == before
+    assert live_version_name() == before
     assert "nothing to go back to" in client.post(address("rollback", "text"), follow=True).content.decode()
 
 
 def test_without_the_permission_nobody_deploys(scientist: User, browser: Client, candidate: ModelVersion) -> None:
     scientist.groups.clear()
     scientist.user_permissions.add(Permission.objects.get(codename="view_modelversion"))
-    before = serving()
-    for client in (staff(scientist), browser):
+    before = live_version_name()
+    for client in (logged_in_client(scientist), browser):
         for method in ("get", "post"):
             for target in (address("deploy", candidate.pk), address("rollback", "text")):
                 assert getattr(client, method)(target).status_code in (302, 403)
-    assert serving() == before
-    page = staff(scientist).get(address("change", candidate.pk)).content.decode()
+    assert live_version_name() == before
+    page = logged_in_client(scientist).get(address("change", candidate.pk)).content.decode()
     assert address("deploy", candidate.pk) not in page
 
 
 def test_a_damaged_version_is_refused_in_words(scientist: User, candidate: ModelVersion) -> None:
-    before = serving()
+    before = live_version_name()
     storages["models"].delete(f"{candidate.path}/{artifact.WEIGHTS}")
-    page = staff(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
+    page = logged_in_client(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
     assert "Nothing was changed." in page
-    assert serving() == before
+    assert live_version_name() == before
 
 
 def test_a_rejected_version_offers_no_deployment(scientist: User, candidate: ModelVersion) -> None:
     ModelVersion.objects.filter(pk=candidate.pk).update(state="rejected")
-    page = staff(scientist).get(address("change", candidate.pk)).content.decode()
+    page = logged_in_client(scientist).get(address("change", candidate.pk)).content.decode()
     assert "Rejected" in page and address("deploy", candidate.pk) not in page
     assert "Nothing was changed." in (
-        staff(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
+        logged_in_client(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
     )
 
 
 def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersion) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     deployments.deploy(candidate, by=scientist)
     assert "candidate" in client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
     carried = EnsembleRule.objects.get(text_version=candidate)
@@ -235,27 +235,27 @@ def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersi
 
 def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: User, tmp_path: Path) -> None:
     """The page asks for what the guard asks for: else a version could be refused without a way to accept it."""
-    champion, tested, third = (variant_of(tmp_path / name, name) for name in ("champion", "tested", "third"))
+    champion, tested, third = (register_variant(tmp_path / name, name) for name in ("champion", "tested", "third"))
     ModelVersion.objects.filter(pk=champion.pk).update(labels=["beauty", "electronics"])
     ModelVersion.objects.filter(pk=third.pk).update(labels=["beauty", "electronics"])
     champion.refresh_from_db()
     deployments.deploy(champion, accepts_loss=True)
     traffic.start_test(tested, weight=10)
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     page = client.get(address("deploy", third.pk)).content.decode()
     assert "Type <strong>lose 16</strong> to go on" in page
     client.post(address("deploy", third.pk), {"typed": "lose 16"})
-    assert serving() == "third"
+    assert live_version_name() == "third"
 
 
 def test_a_measurement_that_cannot_be_queued_says_so(
     scientist: User, candidate: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starter = ModelVersion.objects.get(name=serving())
+    starter = ModelVersion.objects.get(name=live_version_name())
     with celery_app.connection_for_write("redis://127.0.0.1:1/0") as nowhere:
         monkeypatch.setattr(tasks.measure_versions, "delay", partial(send, nowhere))
         target = reverse("admin:reference_measure", args=[f"{starter.pk}-{candidate.pk}"])
-        page = staff(scientist).post(target, follow=True).content.decode()
+        page = logged_in_client(scientist).post(target, follow=True).content.decode()
     assert "The queue of the workers can&#x27;t be reached" in page
 
 

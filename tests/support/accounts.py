@@ -25,7 +25,7 @@ def confirm_password(client: Client) -> None:
     client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
 
 
-def staff(user: User) -> Client:
+def logged_in_client(user: User) -> Client:
     """Return an HTTP client that is logged in as the user."""
     client = Client()
     client.force_login(user)

@@ -12,7 +12,7 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 
-def chromium() -> str:
+def chromium_path() -> str:
     """The path of the machine's Chromium. Where CI must have one its absence fails; elsewhere it skips."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path:
@@ -22,7 +22,7 @@ def chromium() -> str:
     pytest.skip("no Chromium here: install the package chromium")
 
 
-def assert_fits(page: Page) -> None:
+def assert_no_sideways_scroll(page: Page) -> None:
     """Fail where a page is wider than its window."""
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, f"{page.url} scrolls sideways by {wide} px"

@@ -3,7 +3,7 @@
 from django.db import connection
 
 
-def busy_connections() -> int:
+def held_connections() -> int:
     """Return how many connections of this process's pool are in use."""
     stats = connection.pool.get_stats()
     return int(stats["pool_size"] - stats["pool_available"])

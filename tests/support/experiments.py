@@ -10,16 +10,16 @@ from feedback.models import Feedback
 from portal.models import User
 
 
-def live(since: datetime, modality: str = "text") -> dict[int, Tally]:
+def live_counts(since: datetime, modality: str = "text") -> dict[int, Tally]:
     """Return the counts of each live version since a time."""
     return totals(work_since(modality, since, timezone.now()), is_shadow=False)
 
 
-def lately() -> datetime:
+def an_hour_ago() -> datetime:
     return timezone.now() - timedelta(hours=1)
 
 
-def answer(
+def store_answered_predictions(
     seller: User, version: ModelVersion, *, rank: int | None, review: str = Feedback.Review.OPEN, count: int = 1
 ) -> list[Prediction]:
     """Store answered predictions: the seller chose the category of this rank, or another one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(workdir: Path, *, processes: int = 1) -> "subprocess.Popen[bytes]":
+def start_fit(workdir: Path, *, processes: int = 1) -> "subprocess.Popen[bytes]":
     """Start `python -m training.fit`, by torchrun for several processes."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     with (workdir / "output.txt").open("ab") as output:

@@ -27,13 +27,15 @@ LABELS = tuple(sorted(WORDS))
 SIZES = {"train": 10, "validation": 4, "test": 4}
 
 
-def rows(labels: tuple[str, ...] = LABELS, sizes: dict[str, int] = SIZES, source: str = "shop") -> Iterator[Row]:
+def product_rows(
+    labels: tuple[str, ...] = LABELS, sizes: dict[str, int] = SIZES, source: str = "shop"
+) -> Iterator[Row]:
     """Yield products whose words and colours say what they are."""
     random = np.random.default_rng(4)
     for split, size in sizes.items():
         for label in labels:
             for number in range(size):
-                picture = photo(COLOURS[label], random)
+                picture = coloured_photo(COLOURS[label], random)
                 title = f"{random.choice(WORDS[label])} {random.choice(MORE)}"
                 yield Row(
                     source=source,
@@ -47,7 +49,7 @@ def rows(labels: tuple[str, ...] = LABELS, sizes: dict[str, int] = SIZES, source
                 )
 
 
-def photo(colour: str, random: np.random.Generator) -> bytes:
+def coloured_photo(colour: str, random: np.random.Generator) -> bytes:
     image = Image.fromarray(random.integers(90, 165, (80, 100, 3), dtype=np.uint8))
     left, top = (int(place) for place in random.integers(0, 40, 2))
     ImageDraw.Draw(image).ellipse((left, top, left + 50, top + 40), fill=colour)
@@ -56,13 +58,13 @@ def photo(colour: str, random: np.random.Generator) -> bytes:
     return content.getvalue()
 
 
-def corpus(folder: Path, *more: Row, **settings: Any) -> Path:
+def write_small_corpus(folder: Path, *more: Row, **settings: Any) -> Path:
     """Write a corpus of three categories, and `more` rows, into `folder`."""
-    write_corpus([*rows(**settings), *more], folder, exclusions={}, least_labels=1)
+    write_corpus([*product_rows(**settings), *more], folder, exclusions={}, least_labels=1)
     return folder
 
 
-def recipe(modality: str, name: str, **changes: Any) -> Recipe:
+def short_recipe(modality: str, name: str, **changes: Any) -> Recipe:
     """Return a named recipe cut to a few steps."""
     short: dict[str, Any] = {
         "head_epochs": 3,
@@ -92,22 +94,22 @@ def write_job(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Pa
     return workdir
 
 
-def run(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Path:
+def run_fit(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Path:
     """Fit in this process."""
     write_job(workdir, corpus, recipe, **changes)
     fit(Job.read(workdir), Progress(workdir))
     return workdir
 
 
-def lines(workdir: Path) -> list[dict[str, Any]]:
+def progress_lines(workdir: Path) -> list[dict[str, Any]]:
     """Return what the fit told of its progress."""
     return [json.loads(line) for line in (workdir / "progress.jsonl").read_text().splitlines()]
 
 
-def stages(workdir: Path) -> list[str]:
-    return list(dict.fromkeys(line["stage"] for line in lines(workdir) if "stage" in line))
+def fitted_stages(workdir: Path) -> list[str]:
+    return list(dict.fromkeys(line["stage"] for line in progress_lines(workdir) if "stage" in line))
 
 
-def answers(workdir: Path, split: str = "test") -> dict[str, np.ndarray]:
+def predictions_of(workdir: Path, split: str = "test") -> dict[str, np.ndarray]:
     with np.load(workdir / f"{split}.npz", allow_pickle=False) as content:
         return dict(content)

@@ -6,7 +6,9 @@ from feedback.statistics import intervals
 from feedback.statistics.intervals import Estimate
 
 
-def forecasts(count: int, seed: int = 0, classes: int = 5, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+def draw_forecasts(
+    count: int, seed: int = 0, classes: int = 5, sharpness: float = 3.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return calibrated probabilities (n, classes) and true categories drawn from them."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, sharpness, (count, classes))
@@ -14,7 +16,7 @@ def forecasts(count: int, seed: int = 0, classes: int = 5, sharpness: float = 3.
     return probabilities, (probabilities.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
 
 
-def weighted(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
+def weighted_estimate(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
     """Return the share of rows (n,) that are right, each looked at with its chance."""
     weights = 1 / chance
     return intervals.weighted_share(

@@ -14,12 +14,12 @@ FAVOURITE = "musical-instruments"
 SURE = 0.97
 
 
-def sellers(count: int, name: str = "shop") -> list[User]:
+def create_sellers(count: int, name: str = "shop") -> list[User]:
     people = [User(email=f"{name}{number}@shop.example", password="!") for number in range(count)]
     return User.objects.bulk_create(people)
 
 
-def answers(
+def store_answers(
     people: Sequence[User], *, lies: float = 0.0, until: datetime, days: float = 20.0, products: int = PRODUCTS,
     seed: int = 1, favourite: str = FAVOURITE, review: str = "open", photo: str = "",
 ) -> list[Feedback]:  # fmt: skip

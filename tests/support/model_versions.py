@@ -11,7 +11,9 @@ from classifier.registry import deployments
 from classifier.services import STARTER
 
 
-def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str, Any] | None = None) -> ModelVersion:
+def register_variant(
+    folder: Path, card: str, modality: str = "text", config: dict[str, Any] | None = None
+) -> ModelVersion:
     """Register a copy of a starter that differs by its card and its config, under the folder's name."""
     shutil.copytree(STARTER / modality, folder)
     (folder / "card.md").write_text(card)
@@ -21,7 +23,7 @@ def variant_of(folder: Path, card: str, modality: str = "text", config: dict[str
     return deployments.register(folder, name=folder.name)
 
 
-def serving(modality: str = "text") -> str:
+def live_version_name(modality: str = "text") -> str:
     """Return the name of the only live version."""
     (variant,) = deployments.deployed()[modality]
     return variant.version.name

@@ -6,7 +6,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image, ImageDraw
 
 
-def picture(format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object) -> bytes:
+def product_photo(
+    format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object
+) -> bytes:
     """A drawn product: a red mug on a table."""
     image = Image.new("RGB", size, (214, 208, 198))
     draw = ImageDraw.Draw(image)
@@ -18,6 +20,6 @@ def picture(format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str 
     return buffer.getvalue()
 
 
-def upload(content: bytes | None = None, name: str = "mug.jpg") -> SimpleUploadedFile:
+def photo_upload(content: bytes | None = None, name: str = "mug.jpg") -> SimpleUploadedFile:
     """Return a photo as Django hands on an uploaded file."""
-    return SimpleUploadedFile(name, picture() if content is None else content, content_type="image/jpeg")
+    return SimpleUploadedFile(name, product_photo() if content is None else content, content_type="image/jpeg")

@@ -15,7 +15,7 @@ from training.datasets.importing import Categories, Report, import_products
 COLUMNS = ("id", "title", "description", "category", "image")
 
 
-def jpeg(colour: str | tuple[int, int, int] = "red", side: int = 8) -> bytes:
+def plain_jpeg(colour: str | tuple[int, int, int] = "red", side: int = 8) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), colour).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -44,7 +44,7 @@ def write_zip(path: Path, members: Mapping[str, bytes], compression: int = zipfi
             archive.writestr(name, content)
 
 
-def take_in(
+def import_table(
     folder: Path, *, source: str = "", map: Path | None = None, creates: bool = False, **columns: str
 ) -> Report:
     """Import a folder's products."""

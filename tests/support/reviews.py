@@ -9,16 +9,16 @@ from django.utils import timezone
 from classifier.models import Category, ModelVersion, Prediction
 from feedback.models import Feedback
 from portal.models import User
-from tests.support.model_versions import serving
+from tests.support.model_versions import live_version_name
 
 
-def probabilities(best: str, sure: float) -> dict[str, float]:
+def model_probabilities(best: str, sure: float) -> dict[str, float]:
     """Return a model's probabilities: `sure` of one category, the rest evenly over the others."""
     slugs = list(Category.objects.values_list("slug", flat=True))
     return {slug: sure if slug == best else (1 - sure) / (len(slugs) - 1) for slug in slugs}
 
 
-def answered(
+def store_answer(
     seller: User,
     chosen: str | None,
     *,
@@ -30,16 +30,16 @@ def answered(
 ) -> Feedback:
     """Keep a done prediction and the seller's answer to it; None for "none of these fits"."""
     names = dict(Category.objects.values_list("slug", "name"))
-    said: Mapping[str, float] = probabilities(*text)
+    said: Mapping[str, float] = model_probabilities(*text)
     ranked = sorted(said.items(), key=lambda item: -item[1])[:5]
-    version = ModelVersion.objects.get(modality="text", name=serving())
+    version = ModelVersion.objects.get(modality="text", name=live_version_name())
     prediction = Prediction.objects.create(
         seller=seller,
         title=title,
         state="done",
         text_version=version,
         text_probabilities=said,
-        image_probabilities=probabilities(*image) if image else None,
+        image_probabilities=model_probabilities(*image) if image else None,
         probabilities=said,
         top5=[{"slug": slug, "category": names[slug], "probability": p} for slug, p in ranked],
         text_embedding=None if embedding is None else np.asarray(embedding, np.float32),

@@ -15,7 +15,7 @@ import psutil
 import psycopg
 import requests
 
-from tests.support.photos import picture
+from tests.support.photos import product_photo
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -130,7 +130,7 @@ class Stack:
     # What tests do with it
 
     def is_live(self) -> bool:
-        return answers(f"{self.address}/health/ready/")
+        return responds(f"{self.address}/health/ready/")
 
     def manage(self, *arguments: str) -> str:
         """Return a command's output; one that hangs is broken off, with the stacks of its threads on stderr."""
@@ -180,7 +180,7 @@ class Uploader:
         self.stack = stack
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"Bearer {stack.token()}"
-        self.photo = picture(size=(640, 480))
+        self.photo = product_photo(size=(640, 480))
 
     def upload(self, title: str, wait: int | None = None, photo: bool = True, timeout: int = 60) -> requests.Response:
         headers = {} if wait is None else {"Prefer": f"wait={wait}"}
@@ -192,7 +192,7 @@ class Uploader:
         return self.session.post(address, data=data, files=files, headers=headers, timeout=timeout)
 
 
-def answers(address: str) -> bool:
+def responds(address: str) -> bool:
     try:
         return requests.get(address, timeout=5).ok
     except requests.RequestException:

@@ -16,17 +16,17 @@ ENGLISH = "the new case with a black cover for your phone"
 SPANISH = "la funda negra para el móvil con una correa de color"
 
 
-def pair() -> tuple[int, int]:
+def live_pair() -> tuple[int, int]:
     versions = dict(ModelVersion.objects.values_list("modality", "pk"))
     return versions["text"], versions["image"]
 
 
-def predict(
+def store_predictions(
     seller: User, at: datetime, count: int, *, words: str = ENGLISH, confidence: float = 0.8, within: timedelta = HOUR
 ) -> list[Prediction]:
     """Store predictions that were finished in the hour: mugs mostly, and guitars."""
     mug, guitar = Category.objects.order_by("slug").values_list("slug", flat=True)[:2]
-    text, image = pair()
+    text, image = live_pair()
     chance = random.Random(f"{at} {count}")
     noise = np.random.default_rng(chance.randrange(1 << 30))
     rows = []
@@ -55,7 +55,7 @@ def predict(
     return Prediction.objects.bulk_create(rows)
 
 
-def answer(
+def store_answer(
     row: Prediction, *, right: bool = True, review: str = "accepted", inclusion_probability: float | None = 0.1
 ) -> None:
     slug = row.top5[0]["slug"]  # type: ignore[index]
@@ -73,5 +73,7 @@ def answer(
     )
 
 
-def summary(start: datetime, period: str = "hour") -> HealthSummary:
-    return HealthSummary.objects.get(period=period, start=start, text_version=pair()[0], image_version=pair()[1])
+def stored_summary(start: datetime, period: str = "hour") -> HealthSummary:
+    return HealthSummary.objects.get(
+        period=period, start=start, text_version=live_pair()[0], image_version=live_pair()[1]
+    )

@@ -49,7 +49,7 @@ def import_folder(folder: Path, source: str = "made-up") -> None:
     call_command("import_products", str(folder), source=source, stdout=io.StringIO(), stderr=io.StringIO())
 
 
-def quick(modality: Modality = Modality.TEXT, **changes: object) -> Recipe:
+def quick_recipe(modality: Modality = Modality.TEXT, **changes: object) -> Recipe:
     """Return the `head` recipe, small enough for a test."""
     return replace(recipes.named(modality, "head"), **changes)  # type: ignore[arg-type]
 
@@ -73,7 +73,7 @@ def offer_only_made_up() -> None:
     ReferenceProduct.objects.filter(origin=ReferenceProduct.Origin.STARTER).delete()
 
 
-def work(run: TrainingRun) -> TrainingRun:
+def carry_out(run: TrainingRun) -> TrainingRun:
     """Claim a training run and carry it out in this process."""
     TrainingRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(seconds=1))
     claimed = TrainingRun.objects.claim(run.pk)

@@ -17,7 +17,7 @@ from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 from feedback.review.decisions import record_review, review_feedback
 from portal.models import Product, User
 from portal.products.services import answer, keep_photo, submit_product
-from tests.support.photos import upload
+from tests.support.photos import photo_upload
 from training import tasks
 from training.datasets import snapshots
 from training.models import FEEDBACK, TrainingRun
@@ -148,7 +148,7 @@ def offer(
         title = words.format(
             thing=chance.choice(things[slug]), brand=word(chance), code=f"{word(chance)} {word(chance)}"
         )
-        draft = keep_photo(seller=seller, upload=upload()) if photo else None
+        draft = keep_photo(seller=seller, upload=photo_upload()) if photo else None
         slugs[submit_product(seller=seller, title=title, draft=draft).pk] = slug
     while Prediction.objects.due().exists():
         classify_pending()

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.support.accounts import PASSWORD
-from tests.support.browser import CHROMIUM_FLAGS, assert_fits, chromium
-from tests.support.photos import picture
+from tests.support.browser import CHROMIUM_FLAGS, assert_no_sideways_scroll, chromium_path
+from tests.support.photos import product_photo
 from tests.support.stack import Stack, wait_until, with_networks
 
 expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
@@ -31,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Iterator
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
@@ -59,7 +59,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     path = tmp_path / "mug.jpg"
-    path.write_bytes(picture(size=(1600, 1200)))
+    path.write_bytes(product_photo(size=(1600, 1200)))
     return path
 
 
@@ -86,7 +86,7 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     page.get_by_role("link", name="Sign up").first.click()
     page.get_by_label("E-mail").fill(address)
     page.get_by_label("Password").fill(PASSWORD)
-    assert_fits(page)
+    assert_no_sideways_scroll(page)
     page.get_by_role("button", name="Create an account").click()
     page.get_by_label("Code").fill(code_for(stack, address))
     page.get_by_role("button", name=re.compile("Confirm|Continue|Verify")).click()
@@ -96,14 +96,14 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     page.locator("input[type=file]").set_input_files(photo)
     page.get_by_label("Title").fill("Yamaha acoustic guitar with case")
     page.get_by_label("Description").fill("Spruce top, steel strings, hardly played")
-    assert_fits(page)
+    assert_no_sideways_scroll(page)
     page.get_by_role("button", name="Suggest categories").click()
 
     expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/products/[0-9a-f-]{36}/$"))
     rows = page.locator("button[name=category]:visible")
     expect(rows).to_have_count(5)
-    assert_fits(page)
+    assert_no_sideways_scroll(page)
 
     second = rows.nth(1)
     chosen = stack.query("SELECT top5->1->>'category' FROM classifier_prediction ORDER BY created_at DESC LIMIT 1")[0][
@@ -118,7 +118,7 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     page.get_by_text("My products").first.click()
     expect(page.get_by_text("Yamaha acoustic guitar with case").first).to_be_visible()
     expect(page.locator("tbody:visible").get_by_text(chosen).first).to_be_visible()
-    assert_fits(page)
+    assert_no_sideways_scroll(page)
 
 
 def test_an_answer_is_changed_to_a_category_outside_the_five_and_to_none(page: Page, stack: Stack) -> None:
@@ -131,7 +131,7 @@ def test_an_answer_is_changed_to_a_category_outside_the_five_and_to_none(page: P
     page.get_by_role("combobox").or_(page.get_by_role("searchbox")).first.fill("Pet")
     page.get_by_role("option", name="Pet Supplies").or_(page.get_by_role("button", name="Pet Supplies")).first.click()
     expect(page.get_by_role("paragraph").filter(has_text="Pet Supplies").first).to_be_visible()
-    assert_fits(page)
+    assert_no_sideways_scroll(page)
 
 
 def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, photo: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, ph
     page.get_by_role("button", name="Suggest categories").click()
     expect(page.get_by_text("This title has 400 characters").first).to_be_visible()
     expect(page.get_by_label("Title")).to_have_value("x" * 400)
-    assert_fits(page)
+    assert_no_sideways_scroll(page)
     page.get_by_label("Title").fill("Red mug")
     page.get_by_role("button", name="Suggest categories").click()
     expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()

@@ -29,8 +29,8 @@ from portal.products.services import answer
 from tests.support import experiments, fraud_answers
 from tests.support import traffic as recorded_traffic
 from tests.support.accounts import PASSWORD
-from tests.support.browser import CHROMIUM_FLAGS, assert_fits, chromium
-from tests.support.model_versions import serving, variant_of
+from tests.support.browser import CHROMIUM_FLAGS, assert_no_sideways_scroll, chromium_path
+from tests.support.model_versions import live_version_name, register_variant
 from tests.support.traffic import DAY, HOUR, SPANISH, TODAY
 
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -59,9 +59,9 @@ def past(queue: list[str], seller: User) -> None:
     start = TODAY - 10 * DAY
     for number in range(10):
         words = SPANISH if number == 9 else "the new mug for you"
-        rows = recorded_traffic.predict(seller, start + number * DAY, 60, within=DAY, words=words)
+        rows = recorded_traffic.store_predictions(seller, start + number * DAY, 60, within=DAY, words=words)
         for place, row in enumerate(rows[:20]):
-            recorded_traffic.answer(row, right=place % 4 > 0)
+            recorded_traffic.store_answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     assert starter_baselines.create_missing_baselines(now=TODAY + HOUR)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
@@ -72,8 +72,10 @@ def past(queue: list[str], seller: User) -> None:
 def case(past: None) -> Case:
     """An open case of a seller who puts products of others' kinds into one category."""
     before = timezone.now() - timedelta(hours=1)
-    fraud_answers.answers(fraud_answers.sellers(14), until=before, review="accepted")
-    fraud_answers.answers(fraud_answers.sellers(1, "liar"), lies=0.3, until=before, seed=2, review="accepted")
+    fraud_answers.store_answers(fraud_answers.create_sellers(14), until=before, review="accepted")
+    fraud_answers.store_answers(
+        fraud_answers.create_sellers(1, "liar"), lies=0.3, until=before, seed=2, review="accepted"
+    )
     [found] = find_fraud().opened
     return Case.objects.select_related("seller").get(pk=found.pk)
 
@@ -81,11 +83,14 @@ def case(past: None) -> Case:
 @pytest.fixture
 def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
     """A version under test that sellers and reviewers answered like more than the other one."""
-    old, candidate = ModelVersion.objects.get(name=serving()), variant_of(tmp_path / "candidate", "A new one.")
+    old, candidate = (
+        ModelVersion.objects.get(name=live_version_name()),
+        register_variant(tmp_path / "candidate", "A new one."),
+    )
     traffic.start_test(candidate, weight=20)
     for version, first, others in ((old, 60, 60), (candidate, 40, 5)):
-        experiments.answer(seller, version, rank=1, review="accepted", count=first)
-        experiments.answer(seller, version, rank=None, review="accepted", count=others)
+        experiments.store_answered_predictions(seller, version, rank=1, review="accepted", count=first)
+        experiments.store_answered_predictions(seller, version, rank=None, review="accepted", count=others)
     return candidate
 
 
@@ -97,7 +102,7 @@ def page(address: str, scientist: User, candidate: ModelVersion) -> Iterator[Pag
     """
     problems: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         page = browser.new_context(base_url=address, viewport=DESK).new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -285,7 +290,7 @@ def seen(page: Page, name: str, *, anew: bool = True) -> None:
         page.set_viewport_size(size)  # type: ignore[arg-type]
         if anew:
             page.reload()
-        assert_fits(page)
+        assert_no_sideways_scroll(page)
         if folder := os.environ.get("SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             page.wait_for_load_state("networkidle")  # photos come late

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.stack import Stack, Uploader, answers, wait_until
+from tests.support.stack import Stack, Uploader, responds, wait_until
 
 
 @pytest.fixture
@@ -169,4 +169,4 @@ def test_a_stuck_worker_is_noticed_and_replaced_and_so_is_a_killed_one(machine: 
     wait_until(lambda: worker(machine, "predict") not in (None, frozen), "another predict worker")
     assert uploader.upload("after", photo=False).status_code == 202
     wait_until(lambda: machine.count("state = 'done'") == 5, "the last answer")
-    assert answers(f"{machine.address}/health/ready/"), "the others went on"
+    assert responds(f"{machine.address}/health/ready/"), "the others went on"

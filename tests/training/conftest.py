@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.photos import picture
+from tests.support.photos import product_photo
 from training.datasets.corpus import Corpus, Row, write_corpus
 
 THINGS = {
@@ -19,7 +19,7 @@ PARTS = ["train", "train", "validation", "test", "test"]
 @pytest.fixture
 def small_corpus(tmp_path: Path) -> Corpus:
     """60 products with text and photo: 24 for training, 12 for validation, 24 for test."""
-    photo = picture(size=(256, 256))
+    photo = product_photo(size=(256, 256))
     rows = [
         Row("shop", f"{label}-{number}-{brand}", f"{brand} {thing}", "", label, photo, "0" * 64, part)
         for label, things in THINGS.items()

@@ -17,36 +17,36 @@ from classifier.tasks import classify_pending
 from feedback.services import record_feedback
 from feedback.tasks import archive_feedback
 from portal.models import Product, User
-from tests.support.archive import finish, read
+from tests.support.archive import archive_prediction, read_archived
 
 MakeProduct = Callable[..., Product]
 QUICK = Config(connect_timeout=1, retries={"max_attempts": 1})
 
 
 def test_every_input_and_both_models_views_are_kept(seller: User, make_product: MakeProduct) -> None:
-    prediction = finish(make_product(seller, photo=True))
+    prediction = archive_prediction(make_product(seller, photo=True))
     assert prediction.archived_at
-    assert read(prediction, "input.json")["title"] == prediction.title
+    assert read_archived(prediction, "input.json")["title"] == prediction.title
     assert storages["archive"].open(writer.path(prediction.pk, "image.jpg")).read(3) == b"\xff\xd8\xff"
     for name, probabilities in (
         ("text.json", prediction.text_probabilities),
         ("image.json", prediction.image_probabilities),
     ):
-        view = read(prediction, name)
+        view = read_archived(prediction, name)
         assert str(view["version"]).startswith("starter")
         assert view["probabilities"] == probabilities
         assert len(probabilities) == 18
-    assert read(prediction, "ensemble.json")["top5"] == prediction.top5
+    assert read_archived(prediction, "ensemble.json")["top5"] == prediction.top5
 
 
 def test_the_verdict_joins_the_archive_and_a_change_keeps_the_first(seller: User, make_product: MakeProduct) -> None:
     prediction = make_product(seller).prediction
     record_feedback(prediction=prediction, category=Category.objects.get(slug="musical-instruments"))
     archive_feedback()
-    assert read(prediction, "feedback.json")["category"] == "musical-instruments"
+    assert read_archived(prediction, "feedback.json")["category"] == "musical-instruments"
     record_feedback(prediction=prediction, category=None, wish="Guitars")
     archive_feedback()
-    kept = read(prediction, "feedback.json")
+    kept = read_archived(prediction, "feedback.json")
     assert (kept["verdict"], kept["wish"]) == ("none", "Guitars")
     assert [answer["category"] for answer in kept["earlier"]] == ["musical-instruments"]  # type: ignore[attr-defined]
 
@@ -56,8 +56,8 @@ def test_the_same_works_over_the_s3_protocol(bucket: object, seller: User, make_
     Variant.objects.all().delete()
     ModelVersion.objects.all().delete()
     register_starters()
-    prediction = finish(make_product(seller, photo=True))
-    assert read(prediction, "text.json")["probabilities"] == prediction.text_probabilities
+    prediction = archive_prediction(make_product(seller, photo=True))
+    assert read_archived(prediction, "text.json")["probabilities"] == prediction.text_probabilities
 
 
 def test_a_storage_outage_delays_the_archive_and_nothing_else(
@@ -71,21 +71,21 @@ def test_a_storage_outage_delays_the_archive_and_nothing_else(
     register_starters()
     settings.STORAGES = {**working, "archive": {**working["archive"], "OPTIONS": broken}}  # type: ignore[attr-defined]
     product = make_product(seller, photo=True)
-    assert finish(product).archived_at is None
-    assert finish(product).state == Prediction.State.DONE
+    assert archive_prediction(product).archived_at is None
+    assert archive_prediction(product).state == Prediction.State.DONE
     settings.STORAGES = working  # type: ignore[attr-defined]
     Prediction.objects.update(archive_due_at=timezone.now() - timedelta(seconds=1))
-    assert finish(product).archived_at
+    assert archive_prediction(product).archived_at
 
 
 def test_a_lost_photo_keeps_nothing_else_out_of_the_archive(seller: User, make_product: MakeProduct) -> None:
     bad, *good = [make_product(seller, title=f"Guitar {i}", answered=False) for i in range(4)]
     classify_pending()
     Prediction.objects.filter(pk=bad.prediction_id).update(photo_small="gone.jpg")
-    assert finish(bad).archived_at
-    assert read(bad.prediction, "ensemble.json")
+    assert archive_prediction(bad).archived_at
+    assert read_archived(bad.prediction, "ensemble.json")
     assert not storages["archive"].exists(writer.path(bad.prediction_id, "image.jpg"))
-    assert all(finish(product).archived_at for product in good)
+    assert all(archive_prediction(product).archived_at for product in good)
 
 
 def test_a_row_that_changed_while_its_batch_was_written_is_written_again(

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from classifier.models import Deployment, ModelVersion
 from classifier.registry import deployments
-from tests.support.model_versions import serving, variant_of
+from tests.support.model_versions import live_version_name, register_variant
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -18,56 +18,56 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_the_list_shows_what_serves(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    variant_of(tmp_path / "candidate", "A new one.")
+    register_variant(tmp_path / "candidate", "A new one.")
     table = run(capsys, "list").splitlines()
     assert table[0].split() == ["id", "modality", "name", "suggests", "accuracy", "log-loss", "state", "registered"]
     assert "candidate" in table[2] and "registered" in table[2]
     assert len([line for line in table if "deployed, 100 %" in line]) == 2
     rows = json.loads(run(capsys, "list", "text", "--json"))
-    assert [row["name"] for row in rows] == ["candidate", serving()]
+    assert [row["name"] for row in rows] == ["candidate", live_version_name()]
     assert [row["deployed"] for row in rows] == [0, 100]
 
 
 def test_a_version_is_shown_with_what_is_known_and_what_is_not(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     version = ModelVersion.objects.get(modality="text")
-    text = run(capsys, "show", serving())
+    text = run(capsys, "show", live_version_name())
     for words in (f"{100 * version.accuracy:.1f} %", "Musical Instruments", "checksum"):
         assert words in text
     ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.8})
-    assert "not recorded" in run(capsys, "show", serving())
+    assert "not recorded" in run(capsys, "show", live_version_name())
     for name in (str(version.pk), version.name, f"text {version.name}", version.checksum[:12]):
         assert json.loads(run(capsys, "show", name, "--json"))["id"] == version.pk
 
 
 def test_a_version_is_deployed_and_taken_back(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    before = serving()
-    variant_of(tmp_path / "candidate", "A new one.")
+    before = live_version_name()
+    register_variant(tmp_path / "candidate", "A new one.")
     assert f"Deployed text candidate in place of text {before}" in run(capsys, "deploy", "candidate", "--note", "why")
     assert Deployment.objects.first().note == "why"  # type: ignore[union-attr]
     assert "serves already" in run(capsys, "deploy", "candidate")
     assert f"to text {before}" in run(capsys, "rollback", "text")
-    assert serving() == before
+    assert live_version_name() == before
     with pytest.raises(CommandError, match="nothing to go back to"):
         call_command("models", "rollback", "text")
 
 
 def test_what_must_not_serve_is_refused_in_words(db: None, tmp_path: Path) -> None:
-    before = serving()
-    version = variant_of(tmp_path / "candidate", "A new one.")
+    before = live_version_name()
+    version = register_variant(tmp_path / "candidate", "A new one.")
     storages["models"].delete(f"{version.path}/model.safetensors")
     with pytest.raises(CommandError, match=r"model\.safetensors: missing or changed"):
         call_command("models", "deploy", "candidate")
     ModelVersion.objects.filter(pk=version.pk).update(state="rejected", reason="Too slow.")
     with pytest.raises(CommandError, match=r"rejected.*Too slow\."):
         call_command("models", "deploy", "candidate")
-    assert serving() == before
+    assert live_version_name() == before
 
 
 def test_an_unknown_or_ambiguous_name_is_said(db: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no model version nothing"):
         call_command("models", "show", "nothing")
     for modality in ("text", "image"):
-        variant_of(tmp_path / modality / "twin", "Twin.", modality)
+        register_variant(tmp_path / modality / "twin", "Twin.", modality)
     with pytest.raises(CommandError, match="Several versions"):
         call_command("models", "show", "twin")
     assert deployments.find("image twin").modality == "image"
@@ -75,16 +75,16 @@ def test_an_unknown_or_ambiguous_name_is_said(db: None, tmp_path: Path) -> None:
 
 def test_two_versions_are_compared(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "candidate"
-    version = variant_of(folder, "A new one.")
+    version = register_variant(folder, "A new one.")
     metrics: dict[str, Any] = {**version.metrics, "accuracy": version.accuracy + 0.02}
     ModelVersion.objects.filter(pk=version.pk).update(metrics=metrics)
-    text = run(capsys, "compare", serving(), "candidate")
+    text = run(capsys, "compare", live_version_name(), "candidate")
     assert "different test products" in text and "measure_versions" in text
     assert "suggests 18 of 18 categories" in text
     assert "+2.0" not in text
-    content = json.loads(run(capsys, "compare", serving(), "candidate", "--json"))
+    content = json.loads(run(capsys, "compare", live_version_name(), "candidate", "--json"))
     accuracy = next(row for row in content["figures"] if row["key"] == "accuracy")
     assert accuracy["second"] == pytest.approx(accuracy["first"] + 0.02)
     with pytest.raises(CommandError, match="different questions"):
-        call_command("models", "compare", str(version.pk), serving("image"))
+        call_command("models", "compare", str(version.pk), live_version_name("image"))
     shutil.rmtree(folder)

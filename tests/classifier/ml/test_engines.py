@@ -22,7 +22,7 @@ from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
 from classifier.registry import deployments, model_cache
 from classifier.services import STARTER
-from tests.support.model_versions import variant_of
+from tests.support.model_versions import register_variant
 
 CPU = torch.device("cpu")
 TITLES = ["Yamaha acoustic guitar", "red shoe", "organic tea " * 60, "", "赤い靴", "dog bowl", "12 V drill"] * 3
@@ -227,7 +227,7 @@ def test_versions_that_are_not_deployed_are_unloaded(db: None, tmp_path: Path, s
     model_cache.unload_all()
     deployed = Variant.objects.get(version__modality="image").version
     model = model_cache.load_image(deployed)
-    others = [variant_of(tmp_path / name, name, "image") for name in "abc"]
+    others = [register_variant(tmp_path / name, name, "image") for name in "abc"]
     alive = [weakref.ref(model_cache.load_image(other)) for other in others]
     gc.collect()
     assert [ref() is not None for ref in alive] == [False, False, True]

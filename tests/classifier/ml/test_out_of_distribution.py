@@ -14,7 +14,7 @@ from classifier.ml.out_of_distribution import Unusual
 from classifier.models import Familiar, ModelVersion, Variant
 from classifier.registry import detector_store, model_cache
 from portal.models import Product, User
-from tests.support.archive import finish, read
+from tests.support.archive import archive_prediction, read_archived
 
 MakeProduct = Callable[..., Product]
 
@@ -67,7 +67,7 @@ def test_the_archive_and_the_command_line_say_it_too(
     seller: User, make_product: MakeProduct, capsys: pytest.CaptureFixture[str]
 ) -> None:
     knows("text", everything=False)
-    assert read(finish(make_product(seller)), "ensemble.json")["unusual"] == "text"
+    assert read_archived(archive_prediction(make_product(seller)), "ensemble.json")["unusual"] == "text"
     call_command("classify", title="Yamaha guitar")
     assert "Unlike anything known: text." in capsys.readouterr().out
     call_command("classify", title="Yamaha guitar", json=True)

@@ -19,8 +19,8 @@ from classifier.services import STARTER, fill_labels, load_categories, register_
 from classifier.tasks import classify_pending
 from portal.models import User
 from tests.support.accounts import make_user
-from tests.support.model_versions import serving, variant_of
-from tests.support.predictions import queue
+from tests.support.model_versions import live_version_name, register_variant
+from tests.support.predictions import queue_predictions
 
 
 @pytest.fixture
@@ -51,23 +51,23 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     (deployed,) = deployments.deployed()["text"]
     assert deployed.version.checksum == artifact.verify(folder)
 
-    deployments.deploy(variant_of(tmp_path / "own", "Our own."))
+    deployments.deploy(register_variant(tmp_path / "own", "Our own."))
     register_starters()
-    assert serving() == "own"
+    assert live_version_name() == "own"
 
 
 def test_a_starter_that_was_rolled_back_stays_away(
     db: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = serving()
+    first = live_version_name()
     shutil.copytree(STARTER / "image", tmp_path / "image")
     shutil.copy(STARTER / "ensemble.json", tmp_path)
     monkeypatch.setattr("classifier.services.STARTER", tmp_path)
     register_starters()
-    assert serving() != first
+    assert live_version_name() != first
     deployments.roll_back("text")
     register_starters()
-    assert serving() == first
+    assert live_version_name() == first
 
 
 def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
@@ -167,11 +167,11 @@ def test_lineage_is_kept(db: None, folder: Path) -> None:
 
 
 def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
-    before = serving()
+    before = live_version_name()
     version = deployments.register(folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3.")
     with pytest.raises(deployments.NotDeployable, match=r"Accuracy 0\.3"):
         deployments.deploy(version)
-    assert serving() == before
+    assert live_version_name() == before
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "config.json"])
@@ -179,14 +179,14 @@ def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
 def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_goes_on(
     db: None, folder: Path, name: str, fault: str
 ) -> None:
-    before, count = serving(), Deployment.objects.count()
+    before, count = live_version_name(), Deployment.objects.count()
     version = deployments.register(folder, name="candidate")
     storages["models"].delete(f"{version.path}/{name}")
     if fault == "changed":
         storages["models"].save(f"{version.path}/{name}", ContentFile(b"rotten"))
     with pytest.raises(artifact.ArtifactError, match=name):
         deployments.deploy(version)
-    assert (serving(), Deployment.objects.count()) == (before, count)
+    assert (live_version_name(), Deployment.objects.count()) == (before, count)
 
 
 def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
@@ -203,18 +203,18 @@ def test_every_deployment_is_written_down(db: None, administrator: User, folder:
 
 
 def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
-    starter = serving()
+    starter = live_version_name()
     for name in ("a", "b", "c"):
-        deployments.deploy(variant_of(tmp_path / name, name))
+        deployments.deploy(register_variant(tmp_path / name, name))
     deployments.roll_back("text")
-    assert serving() == "b"
+    assert live_version_name() == "b"
     deployments.deploy(ModelVersion.objects.get(name="c"))
     for expected in ("b", "a", starter):
         deployments.roll_back("text")
-        assert serving() == expected
+        assert live_version_name() == expected
     with pytest.raises(deployments.NothingToRollBack, match="nothing to go back to"):
         deployments.roll_back("text")
-    assert serving() == starter
+    assert live_version_name() == starter
     assert Deployment.objects.filter(kind="rollback").count() == 4
 
 
@@ -233,9 +233,9 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
     version = deployments.register(folder, name="candidate")
     deployments.deploy(version)
     damage(version)
-    (first,) = queue(seller)
+    (first,) = queue_predictions(seller)
     classify_pending()
-    (second,) = queue(seller)
+    (second,) = queue_predictions(seller)
     classify_pending()
     for row in Prediction.objects.filter(pk__in=[first.pk, second.pk]):
         assert (row.state, row.text_version) == (Prediction.State.DONE, before)
@@ -255,7 +255,7 @@ def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: 
 
 
 def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
-    version = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    version = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     with pytest.raises(artifact.ArtifactError):
         model_cache.load_text(version)
 
@@ -299,7 +299,7 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
     seller = make_user("busy@shop.example")
     title, versions = "Yamaha guitar amplifier with a cable", {}
     for name, temperature in (("cool", 0.7), ("warm", 3.0)):
-        versions[name] = variant_of(tmp_path / name, name, config={"temperature": temperature})
+        versions[name] = register_variant(tmp_path / name, name, config={"temperature": temperature})
     image = Variant.objects.get(version__modality="image").version
     for version in versions.values():
         EnsembleRule.objects.create(text_version=version, image_version=image, parameters={"temperature": 1.0})
@@ -330,8 +330,8 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
 
 
 def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: None, tmp_path: Path) -> None:
-    starter = serving()
-    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    starter = live_version_name()
+    narrow = register_variant(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
     narrow.refresh_from_db()
     for change in (lambda: deployments.deploy(narrow), lambda: traffic.start_test(narrow, weight=10)):
@@ -339,16 +339,16 @@ def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: 
             deployments.LosesCategories, match="16 categories that the live model suggests: Appliances; "
         ):
             change()
-    assert serving() == starter
+    assert live_version_name() == starter
     deployments.deploy(narrow, accepts_loss=True)
     wide = ModelVersion.objects.get(name=starter)
     deployments.deploy(wide)  # it loses nothing
     deployments.roll_back("text")  # the way out of an emergency is never barred
-    assert serving() == "narrow"
+    assert live_version_name() == "narrow"
 
 
 def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path) -> None:
-    narrow = variant_of(tmp_path / "narrow", "Narrow.")
+    narrow = register_variant(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
     narrow.refresh_from_db()
     Category.objects.exclude(slug__in=["beauty", "electronics"]).update(is_active=False)
@@ -361,7 +361,7 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     db: None, tmp_path: Path, change: str
 ) -> None:
     rule = EnsembleRule.objects.get()
-    candidate = variant_of(tmp_path / "candidate", "A new one.")
+    candidate = register_variant(tmp_path / "candidate", "A new one.")
     if change == "deploy":
         deployments.deploy(candidate)
     else:
@@ -371,7 +371,7 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     assert carried.carried_over_from == str(rule)
     assert carried.rule().calibrated
     assert (candidate, rule.image_version) in deployments.pairs_without_rule()
-    other = variant_of(tmp_path / "other", "Another.", "image")
+    other = register_variant(tmp_path / "other", "Another.", "image")
     deployments.deploy(other)
     again = EnsembleRule.objects.get(text_version=candidate, image_version=other)
     assert again.carried_over_from == str(rule)  # where it was fitted, not who had it last

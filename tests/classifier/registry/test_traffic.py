@@ -17,7 +17,7 @@ from classifier.registry.deployments import NotDeployable
 from classifier.tasks import classify_pending
 from portal.models import Product, User
 from portal.products import services
-from tests.support.model_versions import serving, variant_of
+from tests.support.model_versions import live_version_name, register_variant
 
 MakeProduct = Callable[..., Product]
 
@@ -28,11 +28,11 @@ def shares(modality: str = "text") -> dict[str, int]:
 
 @pytest.fixture
 def versions(db: None, tmp_path: Path) -> dict[str, ModelVersion]:
-    return {name: variant_of(tmp_path / name, name) for name in ("b", "c")}
+    return {name: register_variant(tmp_path / name, name) for name in ("b", "c")}
 
 
 def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict[str, ModelVersion]) -> None:
-    a = serving()
+    a = live_version_name()
     traffic.start_test(versions["b"], weight=25)
     assert shares() == {a: 75, "b": 25}
     traffic.start_test(versions["c"], weight=20)
@@ -45,7 +45,7 @@ def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict
 
 
 def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelVersion], scientist: User) -> None:
-    a = serving()
+    a = live_version_name()
     traffic.start_test(versions["b"], weight=10, by=scientist, note="first try")
     traffic.start_shadow(versions["c"])
     traffic.promote(versions["b"])
@@ -61,7 +61,7 @@ def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelV
 
 
 def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, ModelVersion]) -> None:
-    a, b, c = ModelVersion.objects.get(name=serving()), versions["b"], versions["c"]
+    a, b, c = ModelVersion.objects.get(name=live_version_name()), versions["b"], versions["c"]
     before = Deployment.objects.count()
     ModelVersion.objects.filter(pk=c.pk).update(state="rejected", reason="Too slow.")
     c.refresh_from_db()
@@ -103,7 +103,7 @@ def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, Mo
 
 
 def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVersion]) -> None:
-    a = serving()
+    a = live_version_name()
     traffic.start_test(versions["b"], weight=10)
     traffic.promote(versions["b"])
     traffic.start_test(versions["c"], weight=10)
@@ -122,7 +122,7 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
 
 
 def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: dict[str, ModelVersion]) -> None:
-    a = ModelVersion.objects.get(name=serving())
+    a = ModelVersion.objects.get(name=live_version_name())
     traffic.start_test(versions["b"], weight=10)
     assert deployments.replaced_by(versions["b"]) == a
     traffic.promote(versions["b"])
@@ -132,13 +132,13 @@ def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: di
 def test_each_live_pair_needs_a_rule(versions: dict[str, ModelVersion], tmp_path: Path) -> None:
     EnsembleRule.objects.all().delete()
     traffic.start_test(versions["b"], weight=10)
-    traffic.start_test(variant_of(tmp_path / "eye", "eye", modality="image"), weight=10)
+    traffic.start_test(register_variant(tmp_path / "eye", "eye", modality="image"), weight=10)
     traffic.start_shadow(versions["c"])
     assert len(deployments.pairs_without_rule()) == 4
 
 
 def test_the_database_refuses_shares_that_do_not_sum_to_100(committed_db: None, tmp_path: Path) -> None:
-    version = variant_of(tmp_path / "b", "b")
+    version = register_variant(tmp_path / "b", "b")
 
     def broken(sql: str, *values: object) -> None:
         with (
@@ -161,7 +161,7 @@ def test_the_database_refuses_shares_that_do_not_sum_to_100(committed_db: None, 
 
 def test_two_changes_at_once_leave_shares_that_sum_to_100(committed_db: None, tmp_path: Path) -> None:
     names = ("b", "c", "d")
-    made = [variant_of(tmp_path / name, name) for name in names]
+    made = [register_variant(tmp_path / name, name) for name in names]
     threads = [threading.Thread(target=start, args=(version,)) for version in made]
     for thread in threads:
         thread.start()
@@ -214,7 +214,7 @@ def test_the_command_line_tests_shadows_stops_and_promotes(
         call_command("models", *words)
         return capsys.readouterr().out
 
-    a = serving()
+    a = live_version_name()
     assert f"Live: {a} 85 %, b 15 %" in models("test", "b", "--share", "15", "--note", "why")
     assert "c looks on" in models("shadow", "c")
     assert "shadow" in models("list", "text")

@@ -17,8 +17,8 @@ from classifier.registry import deployments, model_cache
 from classifier.serving.batch import classify
 from classifier.tasks import classify_pending, ring
 from portal.models import Product, User
-from tests.support.photos import picture
-from tests.support.predictions import expire, queue
+from tests.support.photos import product_photo
+from tests.support.predictions import expire_leases, queue_predictions
 
 State = Prediction.State
 MakeProduct = Callable[..., Product]
@@ -107,9 +107,9 @@ def test_with_one_modality_the_other_stays_silent(seller: User, make_product: Ma
 
 def test_a_poison_row_fails_alone_with_words_for_the_seller(seller: User) -> None:
     default_storage.save("po/poison-small.jpg", ContentFile(b"no picture at all"))
-    default_storage.save("po/fine-small.jpg", ContentFile(picture(size=(256, 256))))
-    (poison,) = queue(seller, 1, photo_small="po/poison-small.jpg")
-    fine = queue(seller, 3, photo_small="po/fine-small.jpg")
+    default_storage.save("po/fine-small.jpg", ContentFile(product_photo(size=(256, 256))))
+    (poison,) = queue_predictions(seller, 1, photo_small="po/poison-small.jpg")
+    fine = queue_predictions(seller, 3, photo_small="po/fine-small.jpg")
     classify_pending()
     poison.refresh_from_db()
     assert poison.state == State.FAILED
@@ -118,30 +118,30 @@ def test_a_poison_row_fails_alone_with_words_for_the_seller(seller: User) -> Non
 
 
 def test_a_passing_fault_is_tried_again_with_growing_pauses_then_given_up(seller: User) -> None:
-    (row,) = queue(seller, 1, photo_small="not/there-yet.jpg")
+    (row,) = queue_predictions(seller, 1, photo_small="not/there-yet.jpg")
     pauses = []
     for _attempt in range(3):
         classify_pending()
         row.refresh_from_db()
         assert row.state == State.QUEUED
         pauses.append(row.due_at)
-        expire(row)
-    default_storage.save("not/there-yet.jpg", ContentFile(picture(size=(256, 256))))
+        expire_leases(row)
+    default_storage.save("not/there-yet.jpg", ContentFile(product_photo(size=(256, 256))))
     classify_pending()
     row.refresh_from_db()
     assert row.state == State.DONE
 
-    (hopeless,) = queue(seller, 1, photo_small="never/there.jpg")
+    (hopeless,) = queue_predictions(seller, 1, photo_small="never/there.jpg")
     for _attempt in range(4):
         classify_pending()
-        expire(hopeless)
+        expire_leases(hopeless)
     hopeless.refresh_from_db()
     assert hopeless.state == State.FAILED
     assert "try again" in hopeless.error
 
 
 def test_a_row_that_killed_all_its_workers_is_given_up(seller: User, settings: object) -> None:
-    (row,) = queue(seller)
+    (row,) = queue_predictions(seller)
     Prediction.objects.filter(pk=row.pk).update(attempts=settings.MAX_ATTEMPTS)  # type: ignore[attr-defined]
     classify_pending()
     row.refresh_from_db()
@@ -150,9 +150,9 @@ def test_a_row_that_killed_all_its_workers_is_given_up(seller: User, settings: o
 
 
 def test_work_that_was_taken_over_is_not_stored_twice(seller: User) -> None:
-    queue(seller)
+    queue_predictions(seller)
     (late,) = Prediction.objects.claim(limit=1)
-    expire(late)
+    expire_leases(late)
     classify_pending()
     done = Prediction.objects.get(pk=late.pk)
     classify([late])
@@ -175,7 +175,7 @@ def test_beat_rings_when_there_is_work_and_only_then(seller: User) -> None:
     before = bells()
     ring()
     assert bells() == before
-    queue(seller)
+    queue_predictions(seller)
     ring()
     assert bells() == before + 1
 
@@ -192,11 +192,11 @@ def storage_is_down(settings: Any) -> Iterator[None]:
 
 
 def test_a_storage_outage_costs_no_row_a_try_and_delays_only_photos(seller: User, storage_is_down: None) -> None:
-    photos = queue(seller, 3, photo_small="a/photo.jpg")
-    (text,) = queue(seller)
+    photos = queue_predictions(seller, 3, photo_small="a/photo.jpg")
+    (text,) = queue_predictions(seller)
     for _round in range(6):
         classify_pending()
-        expire(*photos)
+        expire_leases(*photos)
     text.refresh_from_db()
     assert text.state == State.DONE
     for photo in Prediction.objects.filter(pk__in=[p.pk for p in photos]):
@@ -208,10 +208,10 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
 ) -> None:
     settings.MODEL_CACHE = tmp_path
     model_cache.unload_all()
-    (row,) = queue(seller)
+    (row,) = queue_predictions(seller)
     for _round in range(6):
         classify_pending()
-        expire(row)
+        expire_leases(row)
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.QUEUED, 0)
     model_cache.load_deployed()
@@ -219,7 +219,7 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
 
 def test_nothing_deployed_costs_no_row_a_try(seller: User) -> None:
     Variant.objects.all().delete()
-    (row,) = queue(seller)
+    (row,) = queue_predictions(seller)
     classify_pending()
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.QUEUED, 0)
@@ -248,7 +248,7 @@ def test_the_command_line_gives_the_same_answer_as_the_portal(
 ) -> None:
     prediction = make_product(seller, title="Yamaha acoustic guitar with case", photo=True).prediction
     photo = tmp_path / "mug.jpg"
-    photo.write_bytes(picture())
+    photo.write_bytes(product_photo())
     call_command("classify", "--title", "Yamaha acoustic guitar with case", "--image", str(photo), "--json")
     answer = json.loads(capsys.readouterr().out)
     assert answer["text"]["probabilities"] == pytest.approx(prediction.text_probabilities, abs=1e-4)

@@ -8,42 +8,42 @@ from django.utils import timezone
 
 from classifier.models import Prediction
 from portal.models import User
-from tests.support.predictions import expire, queue
+from tests.support.predictions import expire_leases, queue_predictions
 
 Priority, State = Prediction.Priority, Prediction.State
 
 
 def test_interactive_rows_overtake_bulk_rows(seller: User) -> None:
-    queue(seller, 5, priority=Priority.BULK)
-    (lone,) = queue(seller, 1, priority=Priority.INTERACTIVE)
+    queue_predictions(seller, 5, priority=Priority.BULK)
+    (lone,) = queue_predictions(seller, 1, priority=Priority.INTERACTIVE)
     assert Prediction.objects.claim(limit=3)[0] == lone
 
 
 def test_a_claimed_row_is_not_claimed_again_until_its_lease_runs_out(seller: User) -> None:
-    queue(seller)
+    queue_predictions(seller)
     (claimed,) = Prediction.objects.claim(limit=10)
     assert claimed.attempts == 1
     assert Prediction.objects.claim(limit=10) == []
-    expire(claimed)
+    expire_leases(claimed)
     (again,) = Prediction.objects.claim(limit=10)
     assert again.attempts == 2
     assert again.lease != claimed.lease
 
 
 def test_a_worker_that_lost_its_lease_cannot_write(seller: User) -> None:
-    queue(seller)
+    queue_predictions(seller)
     (late,) = Prediction.objects.claim(limit=1)
-    expire(late)
+    expire_leases(late)
     (current,) = Prediction.objects.claim(limit=1)
     assert Prediction.objects.held(late).update(error="late") == 0
     assert Prediction.objects.held(current).update(error="in time") == 1
 
 
 def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: User) -> None:
-    queue(seller, 3)
+    queue_predictions(seller, 3)
     mine = Prediction.objects.claim(limit=3)
     lost, kept, _ = mine
-    expire(lost)
+    expire_leases(lost)
     (theirs,) = Prediction.objects.claim(limit=1)
     assert theirs == lost
     assert Prediction.objects.give_back(mine) == 2, "the row that another worker claimed stays with it"
@@ -54,7 +54,7 @@ def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: Us
 
 
 def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> None:
-    first, suspect, *others = queue(seller, 5)
+    first, suspect, *others = queue_predictions(seller, 5)
     Prediction.objects.filter(pk=suspect.pk).update(attempts=2)
     Prediction.objects.filter(pk=first.pk).update(priority=0, due_at=timezone.now() - timedelta(hours=1))
     # Whose turn comes before the suspect's is not kept waiting by it, and doesn't share its fate.
@@ -63,13 +63,13 @@ def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> Non
 
 
 def test_a_row_that_backs_off_is_not_due(seller: User) -> None:
-    queue(seller, 1, due_at=timezone.now() + timedelta(minutes=1))
+    queue_predictions(seller, 1, due_at=timezone.now() + timedelta(minutes=1))
     assert not Prediction.objects.due().exists()
     assert Prediction.objects.claim(limit=1) == []
 
 
 def test_many_workers_never_claim_a_row_twice(committed_db: None, seller: User) -> None:
-    queue(seller, 300)
+    queue_predictions(seller, 300)
     claimed: list[uuid.UUID] = []
 
     def work() -> None:
@@ -92,16 +92,16 @@ def test_many_workers_never_claim_a_row_twice(committed_db: None, seller: User) 
 def test_claiming_takes_the_same_few_queries_however_many_rows(
     seller: User, django_assert_num_queries: object, count: int
 ) -> None:
-    queue(seller, count)
+    queue_predictions(seller, count)
     with django_assert_num_queries(4):  # type: ignore[operator]  # select, update; savepoint and its release
         assert len(Prediction.objects.claim(limit=count)) == count
 
 
 def test_an_interactive_row_overtakes_10000_bulk_rows_at_once_and_alone(seller: User) -> None:
     """Who waits is claimed next, without bulk rows in the batch, and found by the index."""
-    queue(seller, 10_000, priority=Priority.BULK, due_at=timezone.now() - timedelta(hours=1))
+    queue_predictions(seller, 10_000, priority=Priority.BULK, due_at=timezone.now() - timedelta(hours=1))
     assert len(Prediction.objects.claim(limit=32)) == 32  # a worker is busy with a batch of them
-    (lone,) = queue(seller, 1, priority=Priority.INTERACTIVE)
+    (lone,) = queue_predictions(seller, 1, priority=Priority.INTERACTIVE)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE classifier_prediction")
     plan = Prediction.objects.due().order_by("priority", "due_at")[:32].explain()

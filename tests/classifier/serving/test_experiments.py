@@ -24,8 +24,8 @@ from classifier.services import STARTER
 from classifier.serving.batch import classify
 from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
 from portal.models import Product, User
-from tests.support.model_versions import variant_of
-from tests.support.predictions import queue
+from tests.support.model_versions import register_variant
+from tests.support.predictions import queue_predictions
 
 MakeProduct = Callable[..., Product]
 State = Prediction.State
@@ -60,8 +60,8 @@ def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Predi
 
 
 def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path: Path) -> None:
-    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=50)
-    rows = queue(seller, 24)
+    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=50)
+    rows = queue_predictions(seller, 24)
     classify_pending()
     assert len(answered(rows)) == 2
     how = [row.passes["text"] for row in Prediction.objects.all()]
@@ -76,7 +76,7 @@ def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, t
     bad = broken(tmp_path / "bad")
     champion = deployments.champion("text")
     traffic.start_test(bad, weight=50)
-    rows = make_them_alone(queue(seller, 3), bad) + queue(seller, 3)
+    rows = make_them_alone(queue_predictions(seller, 3), bad) + queue_predictions(seller, 3)
     classify_pending()
     assert answered(rows) == {champion.name}  # type: ignore[union-attr]
     assert set(Prediction.objects.values_list("attempts", flat=True)) == {1}
@@ -85,10 +85,10 @@ def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, t
 
 
 def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
-    misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    misfit = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     champion = deployments.champion("text")
     traffic.start_test(misfit, weight=50)
-    rows = make_them_alone(queue(seller, 4), misfit)
+    rows = make_them_alone(queue_predictions(seller, 4), misfit)
     classify_pending()
     assert answered(rows) == {champion.name}  # type: ignore[union-attr]
     fault = Fault.objects.get()
@@ -99,7 +99,7 @@ def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(selle
 def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
     deployments.deploy(bad)
-    (row,) = queue(seller)
+    (row,) = queue_predictions(seller)
     classify_pending()
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.QUEUED, 1)
@@ -110,8 +110,8 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
     seller: User, make_product: MakeProduct, tmp_path: Path
 ) -> None:
     live = deployments.champion("text")
-    text = variant_of(tmp_path / "cool", "cool", config={"temperature": 0.7})
-    image = variant_of(tmp_path / "eye", "eye", modality="image")
+    text = register_variant(tmp_path / "cool", "cool", config={"temperature": 0.7})
+    image = register_variant(tmp_path / "eye", "eye", modality="image")
     traffic.start_shadow(text)
     traffic.start_shadow(image)
     prediction = make_product(seller, photo=True).prediction
@@ -128,8 +128,8 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
 
 def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.BATCH_SIZE = 2
-    traffic.start_shadow(variant_of(tmp_path / "b", "b"))
-    batch = Prediction.objects.filter(pk__in=[row.pk for row in queue(seller, 4)]).claim(limit=2)
+    traffic.start_shadow(register_variant(tmp_path / "b", "b"))
+    batch = Prediction.objects.filter(pk__in=[row.pk for row in queue_predictions(seller, 4)]).claim(limit=2)
     classify(batch)
     assert not ShadowAnswer.objects.exists()
     rest = Prediction.objects.claim(limit=2)
@@ -142,9 +142,9 @@ def test_old_records_of_trials_are_deleted_and_young_ones_stay(
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
     settings.TRIAL_DAYS = 30
-    version, moment = variant_of(tmp_path / "b", "b"), timezone.now()
+    version, moment = register_variant(tmp_path / "b", "b"), timezone.now()
     ages = [timedelta(days=days) for days in (40, 35, 31, 29, 0)]
-    for age, row in zip(ages, queue(seller, 5), strict=True):
+    for age, row in zip(ages, queue_predictions(seller, 5), strict=True):
         ShadowAnswer.objects.create(prediction=row, version=version, best="toys-games", created_at=moment - age)
         Fault.objects.create(version=version, rows=1, error="NaN", created_at=moment - age)
     forget_old_records()
@@ -156,10 +156,12 @@ def test_old_records_of_trials_are_deleted_and_young_ones_stay(
 @pytest.mark.parametrize("fault", ["raises", "cannot be loaded"])
 def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: str) -> None:
     bad = (
-        broken(tmp_path / "bad") if fault == "raises" else variant_of(tmp_path / "bad", "Misfit", config={"hidden": 7})
+        broken(tmp_path / "bad")
+        if fault == "raises"
+        else register_variant(tmp_path / "bad", "Misfit", config={"hidden": 7})
     )
     traffic.start_shadow(bad)
-    rows = queue(seller, 2)
+    rows = queue_predictions(seller, 2)
     classify_pending()
     assert len(answered(rows)) == 1
     assert [bool(row.error) and not row.best for row in ShadowAnswer.objects.filter(version=bad)] == [True, True]
@@ -172,7 +174,7 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
     settings.CANARY_LEAST_PREDICTIONS = 5
     bad, champion = broken(tmp_path / "bad"), deployments.champion("text")
     traffic.start_test(bad, weight=20)
-    make_them_alone(queue(seller, 6), bad)
+    make_them_alone(queue_predictions(seller, 6), bad)
     classify_pending()
     guard_versions()
     assert [variant.version for variant in deployments.live("text")] == [champion]
@@ -189,11 +191,11 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
 
 def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    slow, champion = variant_of(tmp_path / "slow", "slow"), deployments.champion("text")
+    slow, champion = register_variant(tmp_path / "slow", "slow"), deployments.champion("text")
     assert champion is not None
     traffic.start_test(slow, weight=50)
     for version, milliseconds in ((champion, 20.0), (slow, 90.0)):
-        for row in queue(seller, 6):
+        for row in queue_predictions(seller, 6):
             Prediction.objects.filter(pk=row.pk).update(
                 state=State.DONE,
                 probabilities={},
@@ -214,9 +216,9 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
     settings.CANARY_LEAST_PREDICTIONS = 5
     champion = deployments.champion("text")
     assert rollout_guard.check() == []
-    misfit = variant_of(tmp_path / "misfit", "Misfit", config={"hidden": 7})
+    misfit = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     deployments.deploy(misfit)
-    queue(seller, 6)
+    queue_predictions(seller, 6)
     classify_pending()
     Variant.objects.update(deployed_at=F("deployed_at") - timedelta(hours=2))
     assert rollout_guard.check() == []  # it is new no more: people decide
@@ -229,11 +231,11 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
 def test_a_batch_takes_the_same_few_queries_however_many_rows(
     seller: User, django_assert_num_queries: Any, tmp_path: Path, count: int
 ) -> None:
-    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=50)
-    traffic.start_shadow(variant_of(tmp_path / "c", "c"))
-    queue(seller, 8)
+    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=50)
+    traffic.start_shadow(register_variant(tmp_path / "c", "c"))
+    queue_predictions(seller, 8)
     classify_pending()  # loads the models
-    queue(seller, count)
+    queue_predictions(seller, count)
     # Claim: savepoint, select, update, release. Categories, live versions, rules; the shadows, whether anything is due,
     # and their one INSERT. The claim that finds nothing: savepoint, select, release, and an update of no rows is none.
     # The one UPDATE goes past Django, with one query that knows the vectors' type.

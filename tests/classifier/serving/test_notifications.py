@@ -9,8 +9,8 @@ from django.db import connection
 from classifier.models import Prediction
 from classifier.serving import notifications
 from tests.support.accounts import make_user
-from tests.support.database import busy_connections
-from tests.support.predictions import queue
+from tests.support.database import held_connections
+from tests.support.predictions import queue_predictions
 
 WAITING = 100
 
@@ -27,13 +27,13 @@ def wait(row: Prediction) -> bool:
 
 
 def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_db: None) -> None:
-    rows = queue(make_user("waiting@shop.example"), WAITING)
-    before = busy_connections()
+    rows = queue_predictions(make_user("waiting@shop.example"), WAITING)
+    before = held_connections()
     with ThreadPoolExecutor(WAITING) as threads:
         waiting = [threads.submit(wait, row) for row in rows]
         while len(notifications._listener()._waiting) < WAITING or not notifications._listener().is_listening:
             time.sleep(0.01)
-        while busy_connections() > before:
+        while held_connections() > before:
             time.sleep(0.01)
         assert redis.Redis.from_url(settings.REDIS_URL).pubsub_numsub(notifications.CHANNEL) == [
             (notifications.CHANNEL.encode(), 1)
@@ -46,14 +46,14 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
 
 
 def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:
-    (row,) = queue(make_user("waiting@shop.example"))
+    (row,) = queue_predictions(make_user("waiting@shop.example"))
     threading.Timer(0.2, lambda: (finish([row]), connection.close())).start()
     assert notifications.wait_for(row.pk, seconds=1)
 
 
 def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:
     """What was finished while nobody could be told is found at once, not when time is up."""
-    (row,) = queue(make_user("waiting@shop.example"))
+    (row,) = queue_predictions(make_user("waiting@shop.example"))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(wait, row)
         while row.pk not in notifications._listener()._waiting or not notifications._listener().is_listening:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.tables.product_files import LONGEST_ROW, ProductFile, RowError, SourceError, SourceRow
-from tests.support.product_files import jpeg, write_table, write_zip
+from tests.support.product_files import plain_jpeg, write_table, write_zip
 
 LIMIT = 100_000
 
@@ -31,27 +31,27 @@ def test_a_table_of_kaggle_finds_its_columns_and_photos_by_id(tmp_path: Path) ->
     columns = ("ImgId", "title", "description", "categories")
     write_table(tmp_path, [("B01", "Rake", "steel", "Garden")], columns=columns, name="data.csv")
     (tmp_path / "train" / "garden").mkdir(parents=True)
-    (tmp_path / "train" / "garden" / "B01.jpg").write_bytes(jpeg())
+    (tmp_path / "train" / "garden" / "B01.jpg").write_bytes(plain_jpeg())
     (row,) = rows(tmp_path)
     assert (row.id, row.title, row.description, row.category) == ("B01", "Rake", "steel", "Garden")
-    assert photo(tmp_path) == jpeg()
+    assert photo(tmp_path) == plain_jpeg()
 
 
 def test_a_gzipped_table_with_zip_shards_is_read_in_place(tmp_path: Path) -> None:
     columns = ("id", "title", "description", "category", "image", "shard")
     row = ("1", "Thé", "two\nlines", "Grocery", "images/1.jpg", "images-000.zip")
     write_table(tmp_path, [row], columns=columns, name="products.csv.gz")
-    write_zip(tmp_path / "images-000.zip", {"images/1.jpg": jpeg("blue")})
+    write_zip(tmp_path / "images-000.zip", {"images/1.jpg": plain_jpeg("blue")})
     assert rows(tmp_path)[0].description == "two\nlines"
-    assert photo(tmp_path) == jpeg("blue")
+    assert photo(tmp_path) == plain_jpeg("blue")
 
 
 def test_a_shard_that_was_unpacked_is_found_as_a_folder(tmp_path: Path) -> None:
     columns = ("id", "title", "description", "category", "image", "shard")
     write_table(tmp_path, [("1", "", "", "x", "images/1.jpg", "images-000.zip")], columns=columns)
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "1.jpg").write_bytes(jpeg())
-    assert photo(tmp_path) == jpeg()
+    (tmp_path / "images" / "1.jpg").write_bytes(plain_jpeg())
+    assert photo(tmp_path) == plain_jpeg()
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_semicolons_and_tabs_are_seen(tmp_path: Path) -> None:
     "name", ["../secret.jpg", "/etc/passwd.jpg", "images/../../secret.jpg", "..\\secret.jpg", "C:x.jpg"]
 )
 def test_a_name_that_leads_out_of_the_folder_is_no_photo(tmp_path: Path, name: str) -> None:
-    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    (tmp_path / "secret.jpg").write_bytes(plain_jpeg())
     assert why_no_photo(write_table(tmp_path / "shop", [("1", "", "", "x", name)])) == "missing photo"
 
 
 def test_a_link_that_leads_out_of_the_folder_is_no_photo(tmp_path: Path) -> None:
-    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    (tmp_path / "secret.jpg").write_bytes(plain_jpeg())
     folder = write_table(tmp_path / "shop", [("1", "", "", "x", "1.jpg")])
     (folder / "1.jpg").symlink_to(tmp_path / "secret.jpg")
     assert why_no_photo(folder) == "missing photo"
@@ -178,7 +178,7 @@ def test_a_utf_16_table_that_is_broken_says_so(tmp_path: Path, body: bytes) -> N
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_broken_member_fails_its_row_only(tmp_path: Path, compression: int) -> None:
     write_table(tmp_path, [("1", "", "", "x", "1.jpg")])
-    write_zip(tmp_path / "images.zip", {"1.jpg": jpeg(side=64)}, compression)
+    write_zip(tmp_path / "images.zip", {"1.jpg": plain_jpeg(side=64)}, compression)
     archive = tmp_path / "images.zip"
     content = bytearray(archive.read_bytes())
     start = 30 + len("1.jpg")  # behind the member's header
@@ -192,5 +192,5 @@ def test_a_table_without_an_image_column_looks_once_for_photos(tmp_path: Path) -
     with ProductFile(tmp_path) as products:
         (row,) = [row for row in products if isinstance(row, SourceRow)]
         assert products.photo(row, limit=LIMIT) is None
-        (tmp_path / "1.jpg").write_bytes(jpeg())
+        (tmp_path / "1.jpg").write_bytes(plain_jpeg())
         assert products.photo(row, limit=LIMIT) is None

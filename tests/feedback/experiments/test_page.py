@@ -13,45 +13,45 @@ from feedback.experiments.counts import Tally, first_over_time, totals, uncounte
 from feedback.models import Feedback
 from feedback.monitoring import hourly_summaries
 from portal.models import User
-from tests.support.accounts import staff
-from tests.support.experiments import answer, lately, live
-from tests.support.model_versions import serving, variant_of
+from tests.support.accounts import logged_in_client
+from tests.support.experiments import an_hour_ago, live_counts, store_answered_predictions
+from tests.support.model_versions import live_version_name, register_variant
 
 Review = Feedback.Review
 
 
 @pytest.fixture
 def candidate(db: None, tmp_path: Path) -> ModelVersion:
-    return variant_of(tmp_path / "candidate", "A new one.")
+    return register_variant(tmp_path / "candidate", "A new one.")
 
 
 def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candidate: ModelVersion) -> None:
-    old = ModelVersion.objects.get(name=serving())
-    answer(seller, old, rank=1, count=5)
-    answer(seller, old, rank=3, count=3)
-    answer(seller, old, rank=None, count=2)
-    answer(seller, candidate, rank=1, review=Review.ACCEPTED, count=4)
-    answer(seller, candidate, rank=2, review=Review.ACCEPTED)
-    answer(seller, candidate, rank=1, review=Review.REJECTED, count=9)  # says nothing
-    answer(seller, candidate, rank=1, review=Review.FLAGGED, count=9)
+    old = ModelVersion.objects.get(name=live_version_name())
+    store_answered_predictions(seller, old, rank=1, count=5)
+    store_answered_predictions(seller, old, rank=3, count=3)
+    store_answered_predictions(seller, old, rank=None, count=2)
+    store_answered_predictions(seller, candidate, rank=1, review=Review.ACCEPTED, count=4)
+    store_answered_predictions(seller, candidate, rank=2, review=Review.ACCEPTED)
+    store_answered_predictions(seller, candidate, rank=1, review=Review.REJECTED, count=9)  # says nothing
+    store_answered_predictions(seller, candidate, rank=1, review=Review.FLAGGED, count=9)
     Fault.objects.create(version=candidate, rows=7, error="ValueError")
-    tallies = live(lately())
+    tallies = live_counts(an_hour_ago())
     assert set(tallies) == {old.pk, candidate.pk}
     one, two = tallies[old.pk], tallies[candidate.pk]
     assert (one.answered, one.first, one.five, one.answers) == (10, 5, 8, 10)
     assert (two.answered, two.first, two.answers, two.failed) == (23, 4, 5, 7)
     assert (two.right, two.reviewed) == (4, 5)
     assert one.times.percentile(0.5) == pytest.approx(11.0, rel=0.05) and one.times.percentile(0.95) > 12
-    assert live(lately(), "image") == {}
+    assert live_counts(an_hour_ago(), "image") == {}
 
 
 def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: User, candidate: ModelVersion) -> None:
-    old = ModelVersion.objects.get(name=serving())
+    old = ModelVersion.objects.get(name=live_version_name())
     now = timezone.now().replace(minute=30)
     since = now - timedelta(hours=5, minutes=20)  # 50 minutes into an hour
     rows = [
-        *answer(seller, old, rank=1, review=Review.ACCEPTED, count=64),
-        *answer(seller, candidate, rank=None, count=64),
+        *store_answered_predictions(seller, old, rank=1, review=Review.ACCEPTED, count=64),
+        *store_answered_predictions(seller, candidate, rank=None, count=64),
     ]
     for place, row in enumerate(rows):
         row.finished_at = now - timedelta(minutes=6 * (place % 64 + 1))
@@ -84,16 +84,16 @@ def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: Us
 
 
 def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candidate: ModelVersion) -> None:
-    old = ModelVersion.objects.get(name=serving())
+    old = ModelVersion.objects.get(name=live_version_name())
     mug, guitar = Category.objects.order_by("slug")[:2]
-    for number, row in enumerate(answer(seller, old, rank=1, review=Review.ACCEPTED, count=4)):
+    for number, row in enumerate(store_answered_predictions(seller, old, rank=1, review=Review.ACCEPTED, count=4)):
         best = mug if number else guitar
         ShadowAnswer.objects.create(
             prediction=row, version=candidate, best=best.slug, agrees=best == mug, milliseconds=5.0
         )
-    for row in answer(seller, old, rank=1, count=2):
+    for row in store_answered_predictions(seller, old, rank=1, count=2):
         ShadowAnswer.objects.create(prediction=row, version=candidate, error="ValueError")
-    tally = totals(work_since("text", lately(), timezone.now()), is_shadow=True)[candidate.pk]
+    tally = totals(work_since("text", an_hour_ago(), timezone.now()), is_shadow=True)[candidate.pk]
     assert (tally.right, tally.reviewed) == (3, 4) == (tally.agreed, tally.compared)
     assert (tally.answered, tally.failed) == (4, 2)
     assert tally.times.percentile(0.5) == pytest.approx(5.0, rel=0.05) and tally.times.total() == 4
@@ -102,12 +102,12 @@ def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candida
 def test_the_page_compares_and_says_where_data_is_missing(
     scientist: User, seller: User, candidate: ModelVersion
 ) -> None:
-    old = ModelVersion.objects.get(name=serving())
+    old = ModelVersion.objects.get(name=live_version_name())
     traffic.start_test(candidate, weight=20)
-    answer(seller, old, rank=1, count=60)
-    answer(seller, old, rank=None, count=60)
-    answer(seller, candidate, rank=1, count=40)
-    page = staff(scientist).get(reverse("experiment", args=["text"])).content.decode()
+    store_answered_predictions(seller, old, rank=1, count=60)
+    store_answered_predictions(seller, old, rank=None, count=60)
+    store_answered_predictions(seller, candidate, rank=1, count=40)
+    page = logged_in_client(scientist).get(reverse("experiment", args=["text"])).content.decode()
     for words in (
         "Live, 80 %", "Live, 20 %", "50.0 %", "n\N{NO-BREAK SPACE}120", "over 99 %",
         "Not enough data to say of candidate", "<svg",
@@ -117,12 +117,12 @@ def test_the_page_compares_and_says_where_data_is_missing(
     for verb in ("promote", "stop"):
         assert reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk]) in page
     for days in ("1", "30", "nonsense", "9" * 50):
-        assert staff(scientist).get(reverse("experiments"), {"days": days}).status_code == 200
-    assert staff(scientist).get(reverse("experiment", args=["smell"])).status_code == 404
+        assert logged_in_client(scientist).get(reverse("experiments"), {"days": days}).status_code == 200
+    assert logged_in_client(scientist).get(reverse("experiment", args=["smell"])).status_code == 404
 
 
 def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, candidate: ModelVersion) -> None:
-    client, before = staff(scientist), serving()
+    client, before = logged_in_client(scientist), live_version_name()
 
     def act(verb: str, **posted: str) -> str:
         address = reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk])
@@ -137,11 +137,11 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
     assert latest is not None
     assert (latest.kind, latest.deployed_by, latest.note) == ("test", scientist, "first try")
     assert "was stopped" in act("stop")
-    assert serving() == before
+    assert live_version_name() == before
     assert "looks on now" in act("shadow")
     assert "is under test" in act("test", share="10")
     assert "serves alone now" in act("promote")
-    assert serving() == "candidate"
+    assert live_version_name() == "candidate"
     page = client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
     assert "Shadow started" in page and "candidate 10 %" in page
     assert client.get(reverse("admin:classifier_fault_changelist")).status_code == 200
@@ -153,11 +153,11 @@ def test_without_the_permission_nobody_changes_what_serves(
     traffic.start_test(candidate, weight=10)
     scientist.groups.clear()
     scientist.user_permissions.add(Permission.objects.get(codename="view_variant"))
-    for client in (staff(scientist), browser):
+    for client in (logged_in_client(scientist), browser):
         for verb in ("test", "shadow", "stop", "promote"):
             address = reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk])
             assert client.post(address).status_code in (302, 403)
     assert [variant.weight for variant in deployments.live("text")] == [90, 10]
-    page = staff(scientist).get(reverse("experiments")).content.decode()
+    page = logged_in_client(scientist).get(reverse("experiments")).content.decode()
     assert "Promote" not in page and "Live, 10 %" in page
     assert browser.get(reverse("experiments")).status_code == 302

@@ -30,7 +30,7 @@ from feedback.services import record_feedback
 from feedback.statistics.fraud.answer_log import SELLER
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
-from tests.support.fraud_answers import FAVOURITE, PRODUCTS, answers, sellers
+from tests.support.fraud_answers import FAVOURITE, PRODUCTS, create_sellers, store_answers
 from training.datasets.snapshots import absorb_feedback
 from training.models import FEEDBACK, Example
 
@@ -46,9 +46,9 @@ def now() -> datetime:
 def market(now: datetime) -> User:
     """Fourteen honest sellers and one who puts three of ten products into the favourite; returned."""
     before = now - timedelta(hours=1)
-    answers(sellers(14), until=before)
-    [liar] = sellers(1, "liar")
-    answers([liar], lies=0.3, until=before, seed=2, review="accepted")
+    store_answers(create_sellers(14), until=before)
+    [liar] = create_sellers(1, "liar")
+    store_answers([liar], lies=0.3, until=before, seed=2, review="accepted")
     return liar
 
 
@@ -137,7 +137,7 @@ def test_clearing_silences_the_same_evidence_and_new_evidence_opens_another_case
     found = find_fraud(later)
     assert found.opened == [] and market.pk not in {finding.seller for finding in found.judgement.findings}
     assert sums(Known.stored()) == sums(folded_at_once(later))
-    answers([market], lies=0.3, until=later + timedelta(days=10), days=9, seed=5)
+    store_answers([market], lies=0.3, until=later + timedelta(days=10), days=9, seed=5)
     [again] = find_fraud(later + timedelta(days=11)).opened
     assert again.seller == market and again.pk != case.pk
     assert {product.answered_at > case.opened_at for product in again.products.all()} == {True}

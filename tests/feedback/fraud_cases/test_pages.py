@@ -12,8 +12,8 @@ from feedback.fraud_cases.detection import find_fraud
 from feedback.fraud_cases.services import appeal_case, clear_case, confirm_case
 from feedback.models import Case
 from portal.models import User
-from tests.support.accounts import staff
-from tests.support.fraud_answers import FAVOURITE, answers, sellers
+from tests.support.accounts import logged_in_client
+from tests.support.fraud_answers import FAVOURITE, create_sellers, store_answers
 
 pytestmark = pytest.mark.django_db
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def case() -> Case:
     before = timezone.now() - timedelta(hours=1)
-    answers(sellers(14), until=before)
-    answers(sellers(1, "liar"), lies=0.3, until=before, seed=2)
+    store_answers(create_sellers(14), until=before)
+    store_answers(create_sellers(1, "liar"), lies=0.3, until=before, seed=2)
     return find_fraud().opened[0]
 
 
@@ -33,7 +33,7 @@ def address(case: Case) -> str:
 def test_the_page_lays_out_the_evidence(
     scientist: User, case: Case, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     client.get(address(case))
     with django_assert_max_num_queries(20):
         page = client.get(address(case)).content.decode().replace("\u00a0", " ")
@@ -49,7 +49,7 @@ def test_the_page_lays_out_the_evidence(
 
 
 def test_a_scientist_confirms_then_clears_with_reasons(scientist: User, case: Case) -> None:
-    client, judge = staff(scientist), reverse("admin:feedback_case_judge", args=[case.pk])
+    client, judge = logged_in_client(scientist), reverse("admin:feedback_case_judge", args=[case.pk])
     for posted in ({"verdict": "confirm"}, {"verdict": "confirm", "reason": "  "}, {"reason": "Why not"}):
         answer = client.post(judge, posted)
         assert answer.status_code == 422 and b'role="alert"' in answer.content
@@ -77,10 +77,10 @@ def test_without_the_permission_nobody_judges(scientist: User, browser: Client, 
     scientist.groups.clear()
     judge = reverse("admin:feedback_case_judge", args=[case.pk])
     posted = {"verdict": "confirm", "reason": "On purpose."}
-    assert staff(scientist).get(address(case)).status_code == 403
+    assert logged_in_client(scientist).get(address(case)).status_code == 403
     scientist.user_permissions.add(Permission.objects.get(codename="view_case"))
-    assert "Your verdict" not in staff(scientist).get(address(case)).content.decode()
-    assert staff(scientist).post(judge, posted).status_code == 403
+    assert "Your verdict" not in logged_in_client(scientist).get(address(case)).content.decode()
+    assert logged_in_client(scientist).post(judge, posted).status_code == 403
     for where in (judge, address(case)):
         assert browser.post(where, posted).status_code == 302
     case.refresh_from_db()
@@ -92,9 +92,9 @@ def test_the_list_shows_the_newest_first_and_filters(
 ) -> None:
     figures = case.figures
     Case.objects.bulk_create(
-        Case(seller=person, favourite=FAVOURITE, figures=figures) for person in sellers(120, "another")
+        Case(seller=person, favourite=FAVOURITE, figures=figures) for person in create_sellers(120, "another")
     )
-    client, address = staff(scientist), reverse("admin:feedback_case_changelist")
+    client, address = logged_in_client(scientist), reverse("admin:feedback_case_changelist")
     client.get(address)
     with django_assert_max_num_queries(10):
         page = client.get(address).content.decode()
@@ -112,14 +112,14 @@ def test_the_list_shows_the_newest_first_and_filters(
 def test_earlier_cases_are_told_of(scientist: User, case: Case) -> None:
     clear_case(case=case, by=scientist, reason="A new kind of guitar.")
     later = timezone.now() + timedelta(days=10)
-    answers([case.seller], lies=0.3, until=later, days=9, seed=5)
+    store_answers([case.seller], lies=0.3, until=later, days=9, seed=5)
     [again] = find_fraud(later + timedelta(hours=1)).opened
-    page = staff(scientist).get(address(again)).content.decode()
+    page = logged_in_client(scientist).get(address(again)).content.decode()
     assert "Other cases of this seller" in page and "A new kind of guitar." in page
 
 
 def test_a_case_that_is_not_there_leads_back(scientist: User) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     assert client.get(reverse("admin:feedback_case_change", args=[999])).status_code == 302
     assert client.post(reverse("admin:feedback_case_judge", args=[999])).status_code == 404
     page = client.get(reverse("admin:feedback_case_changelist"))

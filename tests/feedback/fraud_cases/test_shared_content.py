@@ -22,9 +22,9 @@ from feedback.models import Case
 from feedback.statistics.duplicates import COMMON
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
-from tests.support.accounts import staff
-from tests.support.fraud_answers import answers, sellers
-from tests.support.photos import picture
+from tests.support.accounts import logged_in_client
+from tests.support.fraud_answers import create_sellers, store_answers
+from tests.support.photos import product_photo
 
 pytestmark = pytest.mark.django_db
 PHOTO = signed(0xF0E1D2C3B4A59687)
@@ -34,8 +34,8 @@ PHOTO = signed(0xF0E1D2C3B4A59687)
 def case() -> Case:
     """A liar's case whose first product has a photograph."""
     before = timezone.now() - timedelta(hours=1)
-    answers(sellers(14), until=before)
-    answers(sellers(1, "liar"), lies=0.3, until=before, seed=2)
+    store_answers(create_sellers(14), until=before)
+    store_answers(create_sellers(1, "liar"), lies=0.3, until=before, seed=2)
     [case] = find_fraud().opened
     hashed(case, PHOTO)
     return case
@@ -61,7 +61,7 @@ def twins(case: Case) -> set[tuple[str, ...]]:
 
 
 def test_a_photo_of_any_seller_is_found_if_at_most_a_bit_differs(case: Case) -> None:
-    people = sellers(6, "other")
+    people = create_sellers(6, "other")
     for person, flipped in zip(people, (0, 1, 1 << 40, 1 << 63, 0b11, 0xFF << 20), strict=True):
         listed([person], signed((PHOTO % 2**64) ^ flipped))
     listed([case.seller], PHOTO)
@@ -71,7 +71,7 @@ def test_a_photo_of_any_seller_is_found_if_at_most_a_bit_differs(case: Case) -> 
 
 
 def test_of_a_seller_the_oldest_product_is_shown(case: Case) -> None:
-    [other] = sellers(1, "other")
+    [other] = create_sellers(1, "other")
     _newer, older = listed([other, other], PHOTO)
     Prediction.objects.filter(pk=older.pk).update(created_at=timezone.now() - timedelta(days=9))
     [match] = found(case)
@@ -81,12 +81,12 @@ def test_of_a_seller_the_oldest_product_is_shown(case: Case) -> None:
 @pytest.mark.parametrize("number", [0, -1, 0b111, signed(2**64 - 1 - 0b111)])
 def test_a_plain_surface_is_like_nothing(case: Case, number: int) -> None:
     hashed(case, number)
-    listed(sellers(1, "other"), number)
+    listed(create_sellers(1, "other"), number)
     assert found(case) == []
 
 
 def test_what_many_sellers_use_says_nothing_also_among_cases(case: Case) -> None:
-    people = sellers(COMMON, "other")
+    people = create_sellers(COMMON, "other")
     fewer = listed(people[:-1], PHOTO)
     assert len(twins(case)) == COMMON - 1
     Case.objects.create(seller=people[0], favourite="beauty", figures={}).products.create(
@@ -99,7 +99,7 @@ def test_what_many_sellers_use_says_nothing_also_among_cases(case: Case) -> None
 
 def test_a_photo_with_very_many_uses_says_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_content, "MOST_USES", 3)
-    [other] = sellers(1, "other")
+    [other] = create_sellers(1, "other")
     listed([other] * 2, PHOTO)
     assert len(found(case)) == 1
     listed([other] * 2, PHOTO)
@@ -110,7 +110,7 @@ def test_the_look_at_all_sellers_is_one_query_that_reads_the_index(
     case: Case, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
     rng = random.Random(1)
-    people = sellers(50, "other")
+    people = create_sellers(50, "other")
     for _batch in range(40):
         Prediction.objects.bulk_create(
             Prediction(
@@ -135,12 +135,12 @@ def test_the_look_at_all_sellers_is_one_query_that_reads_the_index(
 
 def test_photographs_from_before_there_were_hashes_are_hashed_for_cases_alone() -> None:
     before = timezone.now() - timedelta(hours=1)
-    one, copy = (default_storage.save(name, ContentFile(picture(size=size))) for name, size in
+    one, copy = (default_storage.save(name, ContentFile(product_photo(size=size))) for name, size in
                  (("one.jpg", (640, 480)), ("copy.jpg", (320, 240))))  # fmt: skip
-    answers(sellers(14), until=before)
-    first, second = sellers(2, "liar")
-    answers([first], lies=0.3, until=before, seed=2, photo=one)
-    answers([second], lies=0.3, until=before, seed=3, photo=copy)
+    store_answers(create_sellers(14), until=before)
+    first, second = create_sellers(2, "liar")
+    store_answers([first], lies=0.3, until=before, seed=2, photo=one)
+    store_answers([second], lies=0.3, until=before, seed=3, photo=copy)
     find_fraud_task()
     cases = {case.seller_id: case for case in Case.objects.all()}
     assert set(cases) == {first.pk, second.pk}
@@ -158,10 +158,10 @@ def test_a_photo_that_is_lost_is_looked_for_once(case: Case) -> None:
 
 
 def test_the_page_shows_whose_photographs_are_the_same(scientist: User, case: Case) -> None:
-    people = sellers(5, "other")
+    people = create_sellers(5, "other")
     rows = listed(people, PHOTO, title="A <b>guitar</b>")
     known = Case.objects.create(seller=people[4], favourite="beauty", figures={})
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     page = client.get(reverse("admin:feedback_case_change", args=[case.pk])).content.decode()
     section = re.sub(r"\s+", " ", page[page.index("The same photographs and words at other sellers") :])
     assert "The same photograph: " in section and "A &lt;b&gt;guitar&lt;/b&gt;" in section and "and 2 more" in section

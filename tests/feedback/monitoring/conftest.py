@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 
 from portal.models import User
-from tests.support.traffic import DAY, SPANISH, TODAY, answer, predict
+from tests.support.traffic import DAY, SPANISH, TODAY, store_answer, store_predictions
 
 
 @pytest.fixture
@@ -14,9 +14,9 @@ def busy(seller: User) -> None:
     """Ten days: reviewed products on each, and Spanish ones on the last."""
     start = TODAY - 10 * DAY
     for number in range(10):
-        rows = predict(
+        rows = store_predictions(
             seller, start + number * DAY, 60, within=DAY, words=SPANISH if number == 9 else "the new mug for you"
         )
         for place, row in enumerate(rows[:20]):
-            answer(row, right=place % 4 > 0)
+            store_answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())

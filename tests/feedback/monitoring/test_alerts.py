@@ -18,7 +18,7 @@ from feedback.models import DriftReference, HealthSummary, MonitoringReport, Per
 from feedback.monitoring import alerts, baselines, hourly_summaries, starter_baselines
 from feedback.tasks import summarise_health
 from portal.models import User
-from tests.support.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
+from tests.support.traffic import DAY, HOUR, SPANISH, TODAY, live_pair, store_answer, store_predictions
 from training import tasks as training
 from training.models import TrainingRun
 
@@ -28,7 +28,7 @@ def settled(seller: User) -> datetime:
     """A shop with eight quiet days behind it, so that there is a reference; return the day after them."""
     start = TODAY - 10 * DAY
     for number in range(8):
-        predict(seller, start + number * DAY, 60, within=DAY)
+        store_predictions(seller, start + number * DAY, 60, within=DAY)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     made = starter_baselines.create_missing_baselines(now=start + 8 * DAY)
     assert [reference.origin for reference in made] == ["first days"]
@@ -37,7 +37,7 @@ def settled(seller: User) -> datetime:
 
 def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(seller: User, settled: datetime) -> None:
     assert starter_baselines.create_missing_baselines(now=settled) == []
-    known = baselines.load_baseline(pair())
+    known = baselines.load_baseline(live_pair())
     assert known is not None
     assert known.summary.rows == 420 and set(known.projections) == {"text", "image"}
     assert known.summary.categories["language"] == Counter(en=420)
@@ -45,7 +45,7 @@ def test_the_first_days_become_the_reference_of_versions_without_a_snapshot(sell
 
 def test_too_few_predictions_make_no_reference(seller: User) -> None:
     start = TODAY - 9 * DAY
-    predict(seller, start, starter_baselines.MIN_PREDICTIONS - 1, within=8 * DAY)
+    store_predictions(seller, start, starter_baselines.MIN_PREDICTIONS - 1, within=8 * DAY)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     assert starter_baselines.create_missing_baselines(now=start + 8 * DAY) == []
 
@@ -63,7 +63,7 @@ def again(settled: datetime) -> None:
 
 def test_a_quiet_day_is_reported_and_tells_nobody(seller: User, settled: datetime) -> None:
     again(settled)
-    predict(seller, settled, 240, within=DAY)
+    store_predictions(seller, settled, 240, within=DAY)
     reports = follow(settled + DAY + HOUR)
     day = next(report for report in reports if report.period == "day")
     assert not day.breached and "No drift" in day.summary
@@ -78,7 +78,7 @@ def test_a_summary_that_can_not_be_read_keeps_none_of_the_others_from_being_watc
     seller: User, settled: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     again(settled)
-    predict(seller, settled, 240, within=DAY)
+    store_predictions(seller, settled, 240, within=DAY)
     while hourly_summaries.update_summaries(now=settled + DAY + HOUR):
         pass
     broken = HealthSummary.objects.of(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
@@ -120,9 +120,9 @@ def test_drift_is_told_once_and_asks_for_retraining_which_starts(
     settings.RETRAIN_ON_DRIFT = True
     again(settled)
     for number in range(24):
-        predict(seller, settled + number * HOUR, 70, words=SPANISH)
+        store_predictions(seller, settled + number * HOUR, 70, words=SPANISH)
     for row in Prediction.objects.filter(finished_at__gte=settled)[:50]:
-        answer(row, right=False, review="open")
+        store_answer(row, right=False, review="open")
     reports = follow(settled + DAY + HOUR)
     breached = [report for report in reports if report.breached]
     assert len(breached) == 25
@@ -150,7 +150,7 @@ def test_drift_is_told_once_and_asks_for_retraining_which_starts(
 
     # The next day is as Spanish: nobody is told again, nor is another run asked for.
     for number in range(24):
-        predict(seller, settled + DAY + number * HOUR, 70, words=SPANISH)
+        store_predictions(seller, settled + DAY + number * HOUR, 70, words=SPANISH)
     later = follow(settled + 2 * DAY + HOUR)
     assert later[-1].breached and later[-1].period == "day"
     assert not any({"language"} == set(report.figures["breaches"]) and report.notifies for report in later)
@@ -173,7 +173,7 @@ def test_a_mail_that_nobody_got_is_sent_again(scientist: User, administrator: Us
 
 def test_nothing_asks_for_retraining_unless_it_was_switched_on(seller: User, settled: datetime) -> None:
     again(settled)
-    predict(seller, settled, 300, words=SPANISH, within=DAY)
+    store_predictions(seller, settled, 300, words=SPANISH, within=DAY)
     reports = follow(settled + DAY + HOUR)
     assert any(report.breached for report in reports)
     assert not any(report.asks_retraining for report in reports)
@@ -194,8 +194,8 @@ def test_retrainings_have_a_cool_down_and_a_cap(db: None, settings: Any) -> None
 def test_falling_accuracy_is_a_breach(seller: User) -> None:
     start = TODAY - 12 * DAY
     for number in range(12):
-        for place, row in enumerate(predict(seller, start + number * DAY, 40, within=DAY)):
-            answer(row, right=number < 5 or place % 2 == 0)
+        for place, row in enumerate(store_predictions(seller, start + number * DAY, 40, within=DAY)):
+            store_answer(row, right=number < 5 or place % 2 == 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     reports = [report for report in alerts.write_reports(now=TODAY + HOUR) if report.kind == "accuracy"]
     assert reports and reports[-1].breached and "50.0 %" in reports[-1].summary
@@ -203,7 +203,7 @@ def test_falling_accuracy_is_a_breach(seller: User) -> None:
 
 
 def test_the_task_does_all_of_it_twice_without_harm(seller: User) -> None:
-    predict(seller, timezone.now() - 3 * HOUR, 5, within=timedelta(minutes=1))
+    store_predictions(seller, timezone.now() - 3 * HOUR, 5, within=timedelta(minutes=1))
     for _time in range(2):
         summarise_health()
     assert sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY)) == 5

@@ -15,8 +15,8 @@ from classifier.models import Category, Familiar, Prediction
 from feedback.models import HealthSummary, MonitoringReport
 from feedback.monitoring import alerts, starter_baselines
 from portal.models import User
-from tests.support.accounts import staff
-from tests.support.traffic import DAY, HOUR, SPANISH, TODAY, answer, pair, predict
+from tests.support.accounts import logged_in_client
+from tests.support.traffic import DAY, HOUR, SPANISH, TODAY, live_pair, store_answer, store_predictions
 
 
 def page(client: Client, **asked: str) -> str:
@@ -26,36 +26,36 @@ def page(client: Client, **asked: str) -> str:
 
 
 def test_before_anything_was_counted_the_page_says_so(scientist: User) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     assert "Nothing has been counted yet" in page(client)
     assert reverse("model_health") in client.get(reverse("admin:index")).content.decode()
 
 
 def test_the_page_shows_figures_with_intervals_and_where_they_are_missing(scientist: User, busy: None) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     week = page(client)
     for words in ("Seller chose the first", "75.0 %", "n 120", "Weight that follows", "Expected calibration error"):
         assert words in week, words
     assert "Accuracy, estimated" in week and "not enough data" not in week.split("Each model")[0].split("Time")[0]
     hours = page(client, days="1")
     assert "The last hour counted" in hours
-    text, image = pair()
+    text, image = live_pair()
     one = page(client, days="30", pair=f"{text}-{image}")
     assert "Weight registered" in one and "No estimate" in one
 
 
 def test_a_day_of_few_predictions_claims_nothing(scientist: User, seller: User) -> None:
-    for row in predict(seller, TODAY - DAY, 3):
-        answer(row)
+    for row in store_predictions(seller, TODAY - DAY, 3):
+        store_answer(row)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
-    found = page(staff(scientist))
+    found = page(logged_in_client(scientist))
     assert "not enough data: 3 of 30" in found and "100.0 %" not in found
     assert "Not enough data: 3 of 30 reviewed products of the random share." in found
     assert "There is nothing to compare with yet" in found
 
 
 def test_a_cell_of_the_heat_map_shows_its_products(scientist: User, seller: User, busy: None) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     mug, guitar = Category.objects.order_by("slug")[:2]
     week = page(client)
     assert f"true={guitar.slug}&amp;given={mug.slug}#examples" in week
@@ -72,17 +72,17 @@ def test_drift_is_shown_with_the_products_that_moved_most(scientist: User, busy:
     assert starter_baselines.create_missing_baselines(now=now)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
     alerts.write_reports(now=now)
-    found = page(staff(scientist))
+    found = page(logged_in_client(scientist))
     assert "Moved most in language" in found and SPANISH in found
     assert "its own first days at work" in found
     report = MonitoringReport.objects.filter(breached=True).latest("start")
-    shown = staff(scientist).get(reverse("admin:feedback_monitoringreport_change", args=[report.pk]))
+    shown = logged_in_client(scientist).get(reverse("admin:feedback_monitoringreport_change", args=[report.pk]))
     assert "language" in shown.content.decode()
-    assert staff(scientist).get(reverse("admin:feedback_monitoringreport_changelist")).status_code == 200
+    assert logged_in_client(scientist).get(reverse("admin:feedback_monitoringreport_changelist")).status_code == 200
 
 
 def test_the_page_narrows_to_a_category_and_a_language(scientist: User, busy: None) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     mug = Category.objects.order_by("slug")[0]
     narrowed = page(client, category=mug.slug)
     assert narrowed.count("Of all products in this time, not only these.") == 1  # the confusions are those of mugs
@@ -98,11 +98,11 @@ def test_the_page_narrows_to_sellers_by_how_long_they_have_been_here(
     hour = TODAY - DAY
     User.objects.filter(pk=seller.pk).update(date_joined=hour - 400 * DAY)
     User.objects.filter(pk=other_seller.pk).update(date_joined=hour - 3 * DAY)
-    for place, row in enumerate(predict(seller, hour, 60)[:40]):
-        answer(row, right=place % 4 > 0)
-    predict(other_seller, hour, 7)
+    for place, row in enumerate(store_predictions(seller, hour, 60)[:40]):
+        store_answer(row, right=place % 4 > 0)
+    store_predictions(other_seller, hour, 7)
     call_command("summarise", since=f"{hour:%Y-%m-%d}", stdout=io.StringIO())
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     table = page(client, days="7").split('aria-label="By how long sellers have been here"')[1].split("</table>")[0]
     assert '<a class="aisle-link" href="?days=7&amp;cohort=longer">A year or more</a></th><td>60</td>' in table
     assert "75.0 %" in table and "<td>7</td>" in table and "<td>0</td>" in table
@@ -118,17 +118,17 @@ def test_what_was_counted_before_sellers_were_told_apart_is_said_to_be(scientist
     for row in HealthSummary.objects.filter(volume__has_key="cohorts"):
         del row.volume["cohorts"], row.answers["cohorts"]
         row.save(update_fields=["volume", "answers"])
-    assert "360 predictions were counted before sellers were told apart by it" in page(staff(scientist))
+    assert "360 predictions were counted before sellers were told apart by it" in page(logged_in_client(scientist))
     start = TODAY - 10 * DAY
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    assert "were told apart by it" not in page(staff(scientist))
+    assert "were told apart by it" not in page(logged_in_client(scientist))
 
 
 def test_inputs_unlike_anything_known_are_shown_and_lead_to_the_predictions(scientist: User, busy: None) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
     assert "not learnt yet by these versions" in page(client)
     start = TODAY - 10 * DAY
-    Familiar.objects.update_or_create(version_id=pair()[0], defaults={"arrays": b""})
+    Familiar.objects.update_or_create(version_id=live_pair()[0], defaults={"arrays": b""})
     Familiar.objects.update(created_at=start)
     strange = [pk for number, pk in enumerate(Prediction.objects.order_by("finished_at").values_list("pk", flat=True))
                if number % 6 == 0]  # fmt: skip
@@ -151,7 +151,7 @@ def test_inputs_unlike_anything_known_are_shown_and_lead_to_the_predictions(scie
 
 
 def test_the_confusions_say_what_they_count(scientist: User, busy: None) -> None:
-    found = page(staff(scientist))
+    found = page(logged_in_client(scientist))
     assert "All reviewed products are counted here" in found.split("Confusions on reviewed products")[1]
     assert (
         "count the random share of the review alone"
@@ -177,19 +177,19 @@ def test_the_confusions_say_what_they_count(scientist: User, busy: None) -> None
     ],
 )
 def test_a_wrong_wish_is_answered_with_words(scientist: User, seller: User, asked: dict[str, str], words: str) -> None:
-    predict(seller, TODAY - DAY, 3)
+    store_predictions(seller, TODAY - DAY, 3)
     call_command("summarise", since=f"{TODAY - DAY:%Y-%m-%d}", stdout=io.StringIO())
-    assert words in page(staff(scientist), **asked)
+    assert words in page(logged_in_client(scientist), **asked)
 
 
 def test_only_those_who_may_read_reports_see_the_page(scientist: User, browser: Client) -> None:
     assert browser.get(reverse("model_health")).status_code == 302
     scientist.groups.clear()
-    assert staff(scientist).get(reverse("model_health")).status_code == 403
+    assert logged_in_client(scientist).get(reverse("model_health")).status_code == 403
 
 
 def test_more_days_and_products_take_no_more_queries(scientist: User, seller: User, busy: None) -> None:
-    client = staff(scientist)
+    client = logged_in_client(scientist)
 
     def queries(days: str) -> int:
         with CaptureQueriesContext(connection) as asked:
@@ -202,8 +202,10 @@ def test_more_days_and_products_take_no_more_queries(scientist: User, seller: Us
 
 def test_a_clock_zone_of_the_server_changes_no_day(scientist: User, seller: User, settings: object) -> None:
     settings.TIME_ZONE = "Asia/Tokyo"  # type: ignore[attr-defined]
-    predict(seller, datetime(2026, 11, 1, 23, tzinfo=UTC), 5)
+    store_predictions(seller, datetime(2026, 11, 1, 23, tzinfo=UTC), 5)
     call_command("summarise", since="2026-11-01", stdout=io.StringIO())
-    assert "The last day counted" in page(staff(scientist), since="2026-11-01", until="2026-11-10")
-    whole = HealthSummary.objects.get(period="day", start=datetime(2026, 11, 1, tzinfo=UTC), text_version=pair()[0])
+    assert "The last day counted" in page(logged_in_client(scientist), since="2026-11-01", until="2026-11-10")
+    whole = HealthSummary.objects.get(
+        period="day", start=datetime(2026, 11, 1, tzinfo=UTC), text_version=live_pair()[0]
+    )
     assert whole.volume["done"] == 5 and timedelta(0) == whole.start.utcoffset()

@@ -10,12 +10,12 @@ from feedback.fraud_cases.services import appeal_case, confirm_case
 from feedback.models import Case
 from feedback.monitoring.dashboard.overview import sparkline
 from portal.models import User
-from tests.support.accounts import staff
-from tests.support.model_versions import variant_of
+from tests.support.accounts import logged_in_client
+from tests.support.model_versions import register_variant
 
 
 def first_screen(user: User) -> str:
-    response = staff(user).get(reverse("admin:index"))
+    response = logged_in_client(user).get(reverse("admin:index"))
     assert response.status_code == 200
     return response.content.decode()
 
@@ -30,7 +30,7 @@ def test_it_says_whether_it_is_healthy_in_five_figures_beside_the_week_before(sc
 
 
 def test_it_says_what_changed(scientist: User, busy: None, tmp_path: object) -> None:
-    version = variant_of(tmp_path / "b", "b")  # type: ignore[operator]
+    version = register_variant(tmp_path / "b", "b")  # type: ignore[operator]
     deployments.deploy(version)
     assert f"Deployment: {deployments.champion(Modality.TEXT)}" in first_screen(scientist)
 
@@ -45,7 +45,7 @@ def test_a_sellers_answer_to_a_case_waits_for_who_judges(scientist: User, seller
 
 def test_a_version_that_was_held_back_waits_for_who_may_deploy(scientist: User, tmp_path: object) -> None:
     assert "held back" not in first_screen(scientist)
-    version = variant_of(tmp_path / "b", "b")  # type: ignore[operator]
+    version = register_variant(tmp_path / "b", "b")  # type: ignore[operator]
     ModelVersion.objects.filter(pk=version.pk).update(gate={"decision": "held"})
     assert "1 model version held back" in first_screen(scientist)
     deployments.deploy(version)

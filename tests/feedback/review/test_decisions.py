@@ -12,8 +12,8 @@ from feedback.review.decisions import StaleReview, record_review, review_feedbac
 from feedback.services import record_feedback
 from portal.models import User
 from tests.support.accounts import make_user
-from tests.support.experiments import lately, live
-from tests.support.reviews import answered
+from tests.support.experiments import an_hour_ago, live_counts
+from tests.support.reviews import store_answer
 from training.datasets.snapshots import absorb_feedback
 from training.models import FEEDBACK, Example
 
@@ -27,7 +27,7 @@ def slugs(db: None) -> list[str]:
 
 @pytest.fixture
 def feedback(seller: User, slugs: list[str]) -> Feedback:
-    return answered(seller, slugs[0], text=(slugs[1], 0.7))
+    return store_answer(seller, slugs[0], text=(slugs[1], 0.7))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_correction_is_what_models_learn_and_leaves_the_sellers_words(
 
 
 def test_a_correction_of_none_of_these_is_trusted(seller: User, scientist: User, slugs: list[str]) -> None:
-    none = answered(seller, None, text=(slugs[1], 0.4))
+    none = store_answer(seller, None, text=(slugs[1], 0.4))
     record_review(feedback=none, verdict=Verdict.ACCEPT, reviewer=scientist)
     assert not Feedback.objects.trusted().exists()
     none.refresh_from_db()
@@ -145,7 +145,7 @@ def test_two_reviewers_at_once_leave_one_decision(
 
 
 def test_bulk_actions_keep_rows_and_a_log(feedback: Feedback, seller: User, scientist: User, slugs: list[str]) -> None:
-    other = answered(seller, slugs[1], text=(slugs[1], 0.9))
+    other = store_answer(seller, slugs[1], text=(slugs[1], 0.9))
     record_review(feedback=feedback, verdict=Verdict.CORRECT, category=category(slugs[2]), reviewer=scientist)
     ids = [feedback.pk, other.pk]
     assert review_feedback(ids=ids, review=Feedback.Review.FLAGGED, reviewer=scientist) == 2
@@ -181,9 +181,9 @@ def test_the_database_refuses_a_correction_without_a_category(feedback: Feedback
 
 
 def test_versions_are_measured_by_the_corrected_category(seller: User, scientist: User, slugs: list[str]) -> None:
-    wrong = answered(seller, slugs[0], text=(slugs[1], 0.7))
+    wrong = store_answer(seller, slugs[0], text=(slugs[1], 0.7))
     record_review(feedback=wrong, verdict=Verdict.CORRECT, category=category(slugs[1]), reviewer=scientist)
-    (tally,) = live(lately()).values()
+    (tally,) = live_counts(an_hour_ago()).values()
     assert (tally.right, tally.reviewed) == (1, 1)
     assert tally.answers == 0  # the seller's own choice was wrong
 
@@ -203,21 +203,21 @@ def test_a_bulk_action_from_an_old_list_overrules_nobody(
 def test_a_reviewer_finds_that_nothing_fits_what_the_seller_placed(
     seller: User, scientist: User, slugs: list[str]
 ) -> None:
-    misplaced = answered(seller, slugs[1], text=(slugs[1], 0.9))
+    misplaced = store_answer(seller, slugs[1], text=(slugs[1], 0.9))
     review = record_review(feedback=misplaced, verdict=Verdict.NONE, reviewer=scientist)
     misplaced.refresh_from_db()
     assert (misplaced.review, misplaced.final, review.label) == ("homeless", None, "none")
     assert list(Feedback.objects.homeless()) == [misplaced] and not Feedback.objects.trusted().exists()
-    (tally,) = live(lately()).values()
+    (tally,) = live_counts(an_hour_ago()).values()
     assert (tally.right, tally.reviewed, tally.answers) == (0, 1, 0)
     undo_review(review=review, reviewer=scientist)
     assert not Feedback.objects.homeless().exists()
-    nowhere = answered(seller, None, text=(slugs[1], 0.9))
+    nowhere = store_answer(seller, None, text=(slugs[1], 0.9))
     assert record_review(feedback=nowhere, verdict=Verdict.NONE, reviewer=scientist).verdict == "accept"
 
 
 def test_that_nothing_fits_counts_as_wrong(seller: User, scientist: User, slugs: list[str]) -> None:
-    homeless = answered(seller, None, text=(slugs[1], 0.9))
+    homeless = store_answer(seller, None, text=(slugs[1], 0.9))
     record_review(feedback=homeless, verdict=Verdict.ACCEPT, reviewer=scientist)
-    (tally,) = live(lately()).values()
+    (tally,) = live_counts(an_hour_ago()).values()
     assert (tally.right, tally.reviewed) == (0, 1)

@@ -13,8 +13,8 @@ from feedback.models import Feedback, Review
 from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.models import Product, User
-from tests.support.accounts import staff
-from tests.support.browser import CHROMIUM_FLAGS, chromium
+from tests.support.accounts import logged_in_client
+from tests.support.browser import CHROMIUM_FLAGS, chromium_path
 
 TITLES = [
     "Yamaha acoustic guitar with case",
@@ -45,7 +45,9 @@ def test_a_reviewer_works_through_the_queue_without_a_mouse(
         if place > 1 and row["slug"] != second.category.slug
     )
     guess = categories[9]
-    browse(staff(scientist), address, lambda page: work(page, order, str(number), guess.name, shots(tmp_path)))
+    browse(
+        logged_in_client(scientist), address, lambda page: work(page, order, str(number), guess.name, shots(tmp_path))
+    )
     found = {row.prediction.title: row for row in Feedback.objects.all()}
     assert [found[title].review for title in order] == ["accepted", "corrected", "corrected", "open"]
     assert found[order[1]].correction == Category.objects.get(slug=suggested)
@@ -92,7 +94,7 @@ def browse(client: Client, address: str, steps: Callable[[Page], None]) -> None:
     session = client.cookies["sessionid"].value
     problems: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         page = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900}).new_page()
         page.context.add_cookies([{"name": "sessionid", "value": session, "url": address}])
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -25,8 +25,8 @@ from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.accounts.roles import Role
 from portal.models import Product, User
-from tests.support.accounts import make_user, staff
-from tests.support.reviews import answered
+from tests.support.accounts import logged_in_client, make_user
+from tests.support.reviews import store_answer
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def slugs(db: None) -> list[str]:
 
 @pytest.fixture
 def client(scientist: User) -> Client:
-    return staff(scientist)
+    return logged_in_client(scientist)
 
 
 def page(client: Client, **query: str) -> str:
@@ -62,7 +62,7 @@ def test_a_reviewer_works_through_the_queue_and_takes_it_back(
     client: Client, scientist: User, seller: User, slugs: list[str]
 ) -> None:
     for number in range(5):
-        answered(seller, slugs[number], text=(slugs[1], 0.7), image=(slugs[2], 0.6), title=f"Mug {number}")
+        store_answer(seller, slugs[number], text=(slugs[1], 0.7), image=(slugs[2], 0.6), title=f"Mug {number}")
     place_feedback()
     order = [row.prediction.title for row in Feedback.objects.unreviewed().in_queue_order()]
     name = Category.objects.get(slug=slugs[7]).name
@@ -97,10 +97,12 @@ def test_a_reviewer_works_through_the_queue_and_takes_it_back(
 def test_filters_choose_and_wrong_ones_say_so(
     client: Client, seller: User, other_seller: User, slugs: list[str]
 ) -> None:
-    clear = answered(
+    clear = store_answer(
         seller, slugs[0], text=(slugs[0], 0.9), image=(slugs[0], 0.9), title="the clear mug with it for you"
     )
-    answered(other_seller, slugs[1], text=(slugs[1], 0.3), image=(slugs[2], 0.9), title="der Becher und die Tasse mit")
+    store_answer(
+        other_seller, slugs[1], text=(slugs[1], 0.3), image=(slugs[2], 0.9), title="der Becher und die Tasse mit"
+    )
     place_feedback()
     clear.refresh_from_db()
     version = ModelVersion.objects.get(pk=clear.prediction.text_version_id)
@@ -130,7 +132,7 @@ def test_filters_choose_and_wrong_ones_say_so(
 def test_a_part_of_a_name_corrects_where_only_one_category_has_it(
     client: Client, seller: User, slugs: list[str]
 ) -> None:
-    feedback = answered(seller, slugs[0], text=(slugs[1], 0.7))
+    feedback = store_answer(seller, slugs[0], text=(slugs[1], 0.7))
     html = page(client)
     assert "There is no such category" in act(client, "correct", html, category="a")
     act(client, "correct", html, category="musical")
@@ -139,7 +141,7 @@ def test_a_part_of_a_name_corrects_where_only_one_category_has_it(
 
 
 def test_what_cannot_be_decided_says_why_and_changes_nothing(client: Client, seller: User, slugs: list[str]) -> None:
-    feedback = answered(seller, slugs[0], text=(slugs[1], 0.7))
+    feedback = store_answer(seller, slugs[0], text=(slugs[1], 0.7))
     html = page(client)
     assert "There is no such category" in act(client, "correct", html, category="Flying carpets")
     assert "There is no such category" in act(client, "correct", html)
@@ -155,16 +157,16 @@ def test_what_cannot_be_decided_says_why_and_changes_nothing(client: Client, sel
 
 
 def test_blind_mode_hides_what_others_said(client: Client, seller: User, slugs: list[str]) -> None:
-    answered(seller, slugs[0], text=(slugs[1], 0.7), wish="")
+    store_answer(seller, slugs[0], text=(slugs[1], 0.7), wish="")
     html = page(client, blind="1")
     assert "70.0 %" not in html and "The seller chose" not in html and seller.email not in html
     act(client, "correct", html, query="?blind=1", category=Category.objects.get(slug=slugs[0]).name)
     review = Review.objects.get()
     assert review.is_blind and review.verdict == "accept"
-    none = answered(seller, None, text=(slugs[1], 0.7))
+    none = store_answer(seller, None, text=(slugs[1], 0.7))
     act(client, "none", page(client, blind="1"), query="?blind=1")
     assert Feedback.objects.get(pk=none.pk).review == "accepted"
-    answered(seller, slugs[4], text=(slugs[1], 0.7))
+    store_answer(seller, slugs[4], text=(slugs[1], 0.7))
     act(client, "none", page(client, blind="1"), query="?blind=1")
     review = Review.objects.latest("pk")
     assert (review.verdict, review.label, review.feedback.review) == ("none", "none", "homeless")
@@ -175,8 +177,8 @@ def test_two_reviewers_judge_the_same_answers_and_their_agreement_is_shown(
 ) -> None:
     monkeypatch.setattr(decisions, "SECOND_SHARE", 1.0)
     for number in range(30):
-        answered(seller, slugs[number % 3], text=(slugs[number % 3], 0.7))
-    other = staff(make_user("second@shop.example", Role.DATA_SCIENTIST))
+        store_answer(seller, slugs[number % 3], text=(slugs[number % 3], 0.7))
+    other = logged_in_client(make_user("second@shop.example", Role.DATA_SCIENTIST))
     assert "not enough data, 0 of 30 pairs" in page(client)
     html = page(client)
     for _number in range(30):
@@ -199,9 +201,11 @@ def test_a_second_opinion_is_asked_of_one_reviewer_at_a_time(
     client: Client, seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decisions, "SECOND_SHARE", 1.0)
-    answered(seller, slugs[0], text=(slugs[0], 0.7))
+    store_answer(seller, slugs[0], text=(slugs[0], 0.7))
     act(client, "accept")
-    second, third = (staff(make_user(f"{name}@shop.example", Role.DATA_SCIENTIST)) for name in ("second", "third"))
+    second, third = (
+        logged_in_client(make_user(f"{name}@shop.example", Role.DATA_SCIENTIST)) for name in ("second", "third")
+    )
     assert "Second opinion" in page(second) and "Nothing waits" in page(third)
     act(second, "skip")
     assert "Second opinion" in page(third)
@@ -209,8 +213,8 @@ def test_a_second_opinion_is_asked_of_one_reviewer_at_a_time(
 
 def test_two_reviewers_are_not_shown_the_same_item_at_once(client: Client, seller: User, slugs: list[str]) -> None:
     for _number in range(2):
-        answered(seller, slugs[0], text=(slugs[1], 0.7))
-    other = staff(make_user("second@shop.example", Role.DATA_SCIENTIST))
+        store_answer(seller, slugs[0], text=(slugs[1], 0.7))
+    other = logged_in_client(make_user("second@shop.example", Role.DATA_SCIENTIST))
     mine, theirs = hidden(page(client))["feedback"], hidden(page(other))["feedback"]
     assert mine != theirs and hidden(page(client))["feedback"] == mine
 
@@ -220,7 +224,7 @@ def test_only_reviewers_see_the_queue_the_proposals_and_the_export(browser: Clie
     scientist.user_permissions.add(Permission.objects.get(codename="view_feedback"))
     for name in ("review", "review_proposals", "review_export"):
         for method in ("get", "post"):
-            assert getattr(staff(scientist), method)(reverse(name)).status_code == 403
+            assert getattr(logged_in_client(scientist), method)(reverse(name)).status_code == 403
             assert getattr(browser, method)(reverse(name)).status_code == 302
 
 
@@ -230,7 +234,7 @@ def test_the_page_asks_the_database_no_more_often_when_there_is_more(
     counts = []
     for many in (1, 40):
         for _number in range(many):
-            answered(seller, slugs[0], text=(slugs[1], 0.7), image=(slugs[1], 0.7))
+            store_answer(seller, slugs[0], text=(slugs[1], 0.7), image=(slugs[1], 0.7))
         page(client)
         with CaptureQueriesContext(connection) as queries:
             page(client)
@@ -247,8 +251,8 @@ def test_the_export_holds_the_filtered_answers_with_their_photos(
     product = make_product(seller, photo=True)
     with_photo = record_feedback(prediction=product.prediction, category=Category.objects.get(slug=slugs[0]))
     for number in range(4):
-        answered(seller, slugs[1], text=(slugs[1], 0.7), title=f'Mug "{number}",\n=1+1')
-    answered(seller, slugs[2], text=(slugs[1], 0.7), review="rejected")
+        store_answer(seller, slugs[1], text=(slugs[1], 0.7), title=f'Mug "{number}",\n=1+1')
+    store_answer(seller, slugs[2], text=(slugs[1], 0.7), review="rejected")
     decisions.record_review(
         feedback=with_photo, verdict=Review.Verdict.CORRECT, category=Category.objects.get(slug=slugs[5]),
         reviewer=scientist,
@@ -289,7 +293,9 @@ def nowhere(seller: User, slugs: list[str], count: int, direction: int, title: s
         vector = np.zeros(384)
         vector[direction] = 1
         vector += random.normal(0, 0.01, 384)
-        rows.append(answered(seller, None, text=(slugs[0], 0.3), title=f"{title} {number}", embedding=vector.tolist()))
+        rows.append(
+            store_answer(seller, None, text=(slugs[0], 0.3), title=f"{title} {number}", embedding=vector.tolist())
+        )
     return rows
 
 
@@ -336,7 +342,7 @@ def test_what_was_turned_down_is_not_proposed_again(client: Client, seller: User
 
 
 def test_the_log_shows_who_did_what(client: Client, scientist: User, seller: User, slugs: list[str]) -> None:
-    answered(seller, slugs[0], text=(slugs[1], 0.7))
+    store_answer(seller, slugs[0], text=(slugs[1], 0.7))
     act(client, "reject")
     html = client.get("/admin/admin/logentry/").content.decode()
     assert "Rejected" in html and scientist.email in html

@@ -14,7 +14,7 @@ from feedback.services import record_feedback
 from feedback.statistics.label_errors import in_random_share
 from feedback.tasks import place_feedback
 from portal.models import User
-from tests.support.reviews import answered
+from tests.support.reviews import store_answer
 
 
 @pytest.fixture
@@ -26,16 +26,16 @@ def crowd(seller: User, slugs: list[str], count: int) -> None:
     """Answers that nobody would doubt."""
     for number in range(count):
         slug = slugs[number % 4]
-        answered(seller, slug, text=(slug, 0.9 + number / 1000), image=(slug, 0.9))
+        store_answer(seller, slug, text=(slug, 0.9 + number / 1000), image=(slug, 0.9))
 
 
 def test_a_label_error_comes_first_and_a_clear_answer_late(seller: User, slugs: list[str]) -> None:
     ids = (uuid.uuid4() for _number in range(1000))
     aimed = (pk for pk in ids if not in_random_share([str(pk)], RANDOM_SHARE)[0])
     crowd(seller, slugs, 40)
-    error = answered(seller, slugs[0], text=(slugs[1], 0.97), image=(slugs[1], 0.97), pk=next(aimed))
-    apart = answered(seller, slugs[2], text=(slugs[2], 0.8), image=(slugs[3], 0.8), pk=next(aimed))
-    doubt = answered(seller, slugs[1], text=(slugs[1], 0.3), pk=next(aimed))
+    error = store_answer(seller, slugs[0], text=(slugs[1], 0.97), image=(slugs[1], 0.97), pk=next(aimed))
+    apart = store_answer(seller, slugs[2], text=(slugs[2], 0.8), image=(slugs[3], 0.8), pk=next(aimed))
+    doubt = store_answer(seller, slugs[1], text=(slugs[1], 0.3), pk=next(aimed))
     place_feedback()
     order = [row for row in Feedback.objects.unreviewed().in_queue_order() if row.inclusion_probability is None]
     assert [(row.pk, row.reason) for row in order[:3]] == [
@@ -54,7 +54,7 @@ def test_what_is_unlike_the_others_is_worth_a_look(seller: User, slugs: list[str
         vector[40 if number == 39 else 3] = 1
         vector += random.normal(0, 0.01, 384)
         pk = next(pk for pk in iter(uuid.uuid4, None) if not in_random_share([str(pk)], RANDOM_SHARE)[0])
-        rows.append(answered(seller, slugs[0], text=(slugs[0], 0.9), embedding=vector.tolist(), pk=pk))
+        rows.append(store_answer(seller, slugs[0], text=(slugs[0], 0.9), embedding=vector.tolist(), pk=pk))
     place_feedback()
     first = Feedback.objects.unreviewed().in_queue_order()[:3]
     assert (rows[39].pk, "unusual") in [(row.pk, row.reason) for row in first]
@@ -75,16 +75,16 @@ def test_placing_is_done_once_and_in_batches(seller: User, slugs: list[str], mon
     assert [prioritise_new_answers() for _round in range(4)] == [8, 8, 4, 0]
     assert not Feedback.objects.filter(worth=None).exists()
     before = {row.pk: row.worth for row in Feedback.objects.all()}
-    late = answered(seller, slugs[0], text=(slugs[1], 0.97))
+    late = store_answer(seller, slugs[0], text=(slugs[1], 0.97))
     place_feedback()
     assert {row.pk: row.worth for row in Feedback.objects.exclude(pk=late.pk)} == before  # the yardstick stays
 
 
 def test_answers_without_probabilities_or_category_have_a_place_too(seller: User, slugs: list[str]) -> None:
-    bare = answered(seller, slugs[0], text=(slugs[0], 0.9))
+    bare = store_answer(seller, slugs[0], text=(slugs[0], 0.9))
     bare.prediction.text_probabilities, bare.prediction.top5 = None, []  # moved to the archive
     bare.prediction.save(update_fields=["text_probabilities", "top5"])
-    nowhere = answered(seller, None, text=(slugs[0], 0.9), title="ช้าง สีดำ")
+    nowhere = store_answer(seller, None, text=(slugs[0], 0.9), title="ช้าง สีดำ")
     place_feedback()
     bare.refresh_from_db()
     nowhere.refresh_from_db()
@@ -117,8 +117,8 @@ def test_placing_asks_the_database_a_fixed_number_of_times(seller: User, slugs: 
 def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
     seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feedback = answered(seller, slugs[0], text=(slugs[1], 0.97))
-    other = answered(seller, slugs[2], text=(slugs[2], 0.97))
+    feedback = store_answer(seller, slugs[0], text=(slugs[1], 0.97))
+    other = store_answer(seller, slugs[2], text=(slugs[2], 0.97))
     really = ordering.review_order
 
     def slowly(*args: Any, **options: Any) -> Any:
@@ -137,8 +137,8 @@ def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
 
 
 def test_a_reason_is_told_only_where_it_holds(seller: User, slugs: list[str]) -> None:
-    clear = answered(seller, slugs[0], text=(slugs[0], 0.999), image=(slugs[0], 0.999))
-    wrong = answered(seller, slugs[0], text=(slugs[1], 0.999), image=(slugs[1], 0.999))
+    clear = store_answer(seller, slugs[0], text=(slugs[0], 0.999), image=(slugs[0], 0.999))
+    wrong = store_answer(seller, slugs[0], text=(slugs[1], 0.999), image=(slugs[1], 0.999))
     prioritise_new_answers()
     for row in (clear, wrong):
         row.refresh_from_db()

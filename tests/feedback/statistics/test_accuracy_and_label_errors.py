@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score
 from feedback.statistics import intervals, label_errors
 from feedback.statistics.intervals import Estimate
 from feedback.statistics.performance_estimation import Calibrator, expected_accuracy
-from tests.support.forecasts import forecasts, weighted
+from tests.support.forecasts import draw_forecasts, weighted_estimate
 
 NAN = np.nan
 
@@ -23,7 +23,7 @@ def test_wilsons_interval_is_scipys(right: int, total: int) -> None:
 
 def test_a_share_of_nothing_is_none_or_refused() -> None:
     assert intervals.share_of(0, 0) is None
-    assert weighted(np.zeros(0, bool), np.zeros(0)) is None
+    assert weighted_estimate(np.zeros(0, bool), np.zeros(0)) is None
     with pytest.raises(ValueError, match="no share"):
         intervals.wilson(0, 0)
     with pytest.raises(ValueError, match="no share"):
@@ -40,7 +40,7 @@ def test_one_row_is_a_figure_but_not_enough() -> None:
 
 @pytest.mark.parametrize("right", [np.arange(90) % 3 > 0, np.ones(90, bool), np.zeros(90, bool)])
 def test_equal_chances_change_nothing(right: np.ndarray) -> None:
-    plain, found = intervals.share_of(int(right.sum()), 90), weighted(right, np.full(90, 0.2))
+    plain, found = intervals.share_of(int(right.sum()), 90), weighted_estimate(right, np.full(90, 0.2))
     assert plain is not None
     assert found is not None
     assert (found.value, found.low, found.high, found.effective) == pytest.approx(
@@ -51,7 +51,7 @@ def test_equal_chances_change_nothing(right: np.ndarray) -> None:
 def test_the_effective_rows_are_those_of_the_linearised_variance() -> None:
     rng = np.random.default_rng(11)
     right, chance = rng.random(400) < 0.8, rng.uniform(0.1, 1, 400)
-    found, weights = weighted(right, chance), 1 / chance
+    found, weights = weighted_estimate(right, chance), 1 / chance
     value = np.average(right, weights=weights)
     variance = np.sum((weights * (right - value)) ** 2) / weights.sum() ** 2
     assert found is not None
@@ -66,7 +66,7 @@ def test_aimed_review_is_unbiased_when_weighted_and_misleads_when_not() -> None:
         right = np.where(doubtful, rng.random(4_000) < 0.4, rng.random(4_000) < 0.95)
         chance = np.where(doubtful, 1.0, 0.1)
         seen = rng.random(4_000) < chance
-        estimate = weighted(right[seen], chance[seen])
+        estimate = weighted_estimate(right[seen], chance[seen])
         assert estimate is not None
         hits += estimate.low <= 0.84 <= estimate.high
         values.append(estimate.value)
@@ -119,11 +119,11 @@ def test_kappa_is_silent_where_it_means_nothing() -> None:
 def test_expected_accuracy_is_near_the_true_one_and_its_interval_covers() -> None:
     hits, errors = 0, []
     for turn in range(200):
-        known, targets = forecasts(2_000, turn)
+        known, targets = draw_forecasts(2_000, turn)
         # What the models say is too sure: the calibrator has to mend that.
         said = known.max(axis=1) ** 0.5
         calibrator = Calibrator.fit(said, known.argmax(axis=1) == targets)
-        window, truth = forecasts(500, 10_000 + turn)
+        window, truth = draw_forecasts(500, 10_000 + turn)
         assert calibrator is not None
         expected = expected_accuracy(window.max(axis=1) ** 0.5, calibrator)
         assert expected is not None
@@ -135,9 +135,9 @@ def test_expected_accuracy_is_near_the_true_one_and_its_interval_covers() -> Non
 
 
 def test_a_harder_window_is_expected_to_go_worse() -> None:
-    known, targets = forecasts(3_000, 1)
+    known, targets = draw_forecasts(3_000, 1)
     calibrator = Calibrator.fit(known.max(axis=1), known.argmax(axis=1) == targets)
-    hard, truth = forecasts(1_000, 2, sharpness=0.8)
+    hard, truth = draw_forecasts(1_000, 2, sharpness=0.8)
     assert calibrator is not None
     expected = expected_accuracy(hard.max(axis=1), calibrator)
     assert expected is not None
@@ -157,7 +157,7 @@ def test_too_few_rows_estimate_nothing() -> None:
 
 
 def test_a_calibrator_rises_and_survives_json() -> None:
-    known, targets = forecasts(1_000, 4)
+    known, targets = draw_forecasts(1_000, 4)
     calibrator = Calibrator.fit(known.max(axis=1), known.argmax(axis=1) == targets)
     assert calibrator is not None
     assert Calibrator.from_json(json.loads(json.dumps(calibrator.to_json()))) == calibrator
@@ -168,7 +168,7 @@ def test_a_calibrator_rises_and_survives_json() -> None:
 
 
 def flipped(count: int = 3_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    probabilities, true = forecasts(count, seed, sharpness=4.0)
+    probabilities, true = draw_forecasts(count, seed, sharpness=4.0)
     rng = np.random.default_rng(seed)
     wrong = rng.random(count) < 0.1
     return probabilities, np.where(wrong, (true + rng.integers(1, 5, count)) % 5, true), wrong

@@ -9,7 +9,7 @@ import pytest
 
 from feedback.statistics import performance_estimation
 from feedback.statistics.counters import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
-from tests.support.forecasts import forecasts, weighted
+from tests.support.forecasts import draw_forecasts, weighted_estimate
 
 
 def test_figures_are_those_of_the_rows() -> None:
@@ -32,10 +32,10 @@ def test_figures_are_those_of_the_rows() -> None:
     assert mine and mine.error == pytest.approx(np.abs(hit - sure).sum() / mass.sum())
     assert [b.rows for b in mine.bins] == np.bincount(place, minlength=15).tolist()
     assert [b.accuracy for b in mine.bins[3:]] == pytest.approx(hit[3:] / mass[3:])
-    drawn, whole = weighted(right, inclusion_probability), again.accuracy()
+    drawn, whole = weighted_estimate(right, inclusion_probability), again.accuracy()
     assert drawn and whole and whole.rows == 3_000
     assert (whole.value, whole.low, whole.high) == pytest.approx((drawn.value, drawn.low, drawn.high))
-    text, wrong = again.by_model()["text"], weighted(~right, inclusion_probability)
+    text, wrong = again.by_model()["text"], weighted_estimate(~right, inclusion_probability)
     assert text and wrong and (text.value, text.low, text.high) == pytest.approx((wrong.value, wrong.low, wrong.high))
     fitted = calibrator(again.reliability)
     exact = performance_estimation.Calibrator.fit(confidence, right)
@@ -49,7 +49,7 @@ def test_figures_are_those_of_the_rows() -> None:
 def test_calibration_is_that_of_training() -> None:
     from training.acceptance.metrics import calibration_error, reliability
 
-    probabilities, targets = forecasts(500)
+    probabilities, targets = draw_forecasts(500)
     training = probabilities.astype(np.float32), targets
     sums: dict[int, list[float]] = {}
     for sure, right in zip(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets, strict=True):

@@ -23,7 +23,7 @@ from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import ask_export
 from tests.support.accounts import PASSWORD, confirm_password
-from tests.support.url_patterns import patterns
+from tests.support.url_patterns import all_url_patterns
 
 pytestmark = pytest.mark.django_db
 NEW = "thief@elsewhere.example"
@@ -43,7 +43,7 @@ SENSITIVE = {
 
 
 def account_routes() -> list[URLPattern]:
-    return [entry for address, entry in patterns() if address.startswith(("account/", "accounts/"))]
+    return [entry for address, entry in all_url_patterns() if address.startswith(("account/", "accounts/"))]
 
 
 def is_asking(response: Any) -> bool:
@@ -295,7 +295,7 @@ def test_every_model_of_accounts_in_the_admin_asks() -> None:
 
 def test_the_api_offers_nothing_of_the_account() -> None:
     """What a token, or a session without the password, may do by the API: products, predictions, categories."""
-    routes = {address.removeprefix("api/") for address, _ in patterns() if address.startswith("api/v1/")}
+    routes = {address.removeprefix("api/") for address, _ in all_url_patterns() if address.startswith("api/v1/")}
     words = ("product", "prediction", "categories", "v1/<path:rest>", "v1/")
     assert all(route == "v1/" or any(word in route for word in words[:4]) for route in routes), routes
     assert not [route for route in routes if re.search("token|account|user|email|password|export|2fa|mfa", route)]

@@ -17,7 +17,7 @@ from feedback.models import Feedback
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
 from tests.support.accounts import confirm_password, make_user
-from tests.support.photos import picture, upload
+from tests.support.photos import photo_upload, product_photo
 
 MakeProduct = Callable[..., Product]
 PREDICTIONS = "/api/v1/predictions"
@@ -32,7 +32,7 @@ def problem(response: object) -> dict[str, str]:
 
 
 def test_a_prediction_is_taken_and_fetched_from_its_location(api: APIClient, seller: User) -> None:
-    taken = api.post(PREDICTIONS, {"title": "Acoustic guitar", "image": upload(), "sku": "G-1"})
+    taken = api.post(PREDICTIONS, {"title": "Acoustic guitar", "image": photo_upload(), "sku": "G-1"})
     assert taken.status_code == 202
     assert taken.json()["state"] == "queued"
     classify_pending()
@@ -78,7 +78,7 @@ def test_who_waits_in_vain_gets_202(api: APIClient) -> None:
         ({"title": "x" * 10_000}, 400, "max_length"),
         ({"image": ("mug.gif", b"GIF89a" + b"\0" * 99)}, 415, "unsupported_photo"),
         ({"image": ("mug.jpg", b"")}, 400, "empty_photo"),
-        ({"image": ("mug.jpg", picture()[:900])}, 400, "broken_photo"),
+        ({"image": ("mug.jpg", product_photo()[:900])}, 400, "broken_photo"),
         ({"image": ("mug.jpg", b"\xff\xd8\xff" + b"x" * 13_000_000)}, 413, "photo_too_large"),
         ({"image": "not a file"}, 400, "invalid"),
     ],
@@ -86,7 +86,7 @@ def test_who_waits_in_vain_gets_202(api: APIClient) -> None:
 def test_bad_input_is_refused_in_the_one_shape(
     api: APIClient, fields: dict[str, object], status: int, code: str
 ) -> None:
-    data = {k: upload(v[1], v[0]) if isinstance(v, tuple) else v for k, v in fields.items()}
+    data = {k: photo_upload(v[1], v[0]) if isinstance(v, tuple) else v for k, v in fields.items()}
     refused = api.post(PREDICTIONS, data)
     assert refused.status_code == status
     assert problem(refused)["code"] == code
@@ -166,7 +166,7 @@ def test_feedback_that_no_database_or_parser_takes_is_refused(
     [
         ({"title": "x" * 1_000_001}, 413, "request_too_large"),
         ({f"field{number}": "x" for number in range(1001)}, 400, "too_many_fields"),
-        ({"image": ("mug.jpg", picture()), "second": ("mug.jpg", picture())}, 400, "too_many_files"),
+        ({"image": ("mug.jpg", product_photo()), "second": ("mug.jpg", product_photo())}, 400, "too_many_files"),
     ],
     ids=["too long", "too many fields", "too many files"],
 )
@@ -178,7 +178,7 @@ def test_a_form_beyond_the_limits_is_refused_in_the_one_shape(
         api = APIClient(enforce_csrf_checks=True)
         api.force_login(seller)
         api.cookies["csrftoken"] = "c" * 32
-    data = {k: upload(v[1], v[0]) if isinstance(v, tuple) else v for k, v in fields.items()}
+    data = {k: photo_upload(v[1], v[0]) if isinstance(v, tuple) else v for k, v in fields.items()}
     refused = api.post(PREDICTIONS, data)
     assert (refused.status_code, problem(refused)["code"]) == (status, code)
     assert not Product.objects.exists()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from portal.privacy import erasing
-from tests.support.private_data import ALIASES
+from tests.support.private_data import STORAGE_ALIASES
 
 
 @pytest.fixture(autouse=True)
@@ -23,5 +23,5 @@ def own_storages(settings: Any, tmp_path: Path) -> None:
             "BACKEND": "django.core.files.storage.FileSystemStorage",
             "OPTIONS": {"location": str(tmp_path / alias), "allow_overwrite": True},
         }
-        for alias in ALIASES
+        for alias in STORAGE_ALIASES
     }

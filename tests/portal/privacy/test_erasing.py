@@ -31,7 +31,7 @@ from portal.privacy import services as privacy
 from portal.privacy.models import PrivacyEvent
 from portal.products import services
 from tests.support.accounts import make_user
-from tests.support.private_data import ALIASES, fill
+from tests.support.private_data import STORAGE_ALIASES, fill_account
 from training.datasets.snapshot_erasure import forget_erased
 from training.datasets.snapshots import fetch, make_dataset
 from training.models import Example
@@ -94,7 +94,7 @@ def objects(alias: str, folder: str = "") -> Iterator[str]:
 
 def contents() -> Iterator[tuple[str, bytes]]:
     """Yield all files of all storages but the models', Parquet written out."""
-    for alias in ALIASES:
+    for alias in STORAGE_ALIASES:
         for name in objects(alias):
             content = storages[alias].open(name).read()
             if name.endswith(".parquet"):
@@ -105,7 +105,7 @@ def contents() -> Iterator[tuple[str, bytes]]:
 def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     s3: ThreadedMotoServer, leaver: User, other_seller: User, administrator: User
 ) -> None:
-    mine, theirs = fill(leaver, WORD), fill(other_seller, "Ordinary", count=12)
+    mine, theirs = fill_account(leaver, WORD), fill_account(other_seller, "Ordinary", count=12)
     dataset = make_dataset()
     before = dataset.checksum
     version = ModelVersion.objects.first()
@@ -173,8 +173,8 @@ def test_an_erasure_that_was_cut_short_goes_on_to_the_end(
     leaver: User, other_seller: User, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     monkeypatch.setattr(erasing, "BATCH", 1)
-    ids = [product.prediction_id for product in fill(leaver, WORD)]
-    fill(other_seller, "Ordinary")
+    ids = [product.prediction_id for product in fill_account(leaver, WORD)]
+    fill_account(other_seller, "Ordinary")
     real, calls = getattr(erasing.traces, call), []
 
     def dies(*arguments: Any) -> Any:
@@ -199,7 +199,7 @@ def test_an_erasure_that_was_cut_short_goes_on_to_the_end(
 
 
 def test_an_erasure_waits_for_a_storage_that_is_away(s3: ThreadedMotoServer, leaver: User, settings: Any) -> None:
-    fill(leaver, WORD)
+    fill_account(leaver, WORD)
     working = settings.STORAGES
     broken = {**working["archive"]["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
     settings.STORAGES = {**working, "archive": {**working["archive"], "OPTIONS": broken}}
@@ -218,7 +218,7 @@ def test_what_a_worker_wrote_meanwhile_is_found_by_the_second_pass(
     leaver: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasing, "SECOND_PASS", timedelta(minutes=2))
-    ids = [product.prediction_id for product in fill(leaver, WORD)]
+    ids = [product.prediction_id for product in fill_account(leaver, WORD)]
     erasure = erase(leaver)
     assert erasure.state == Erasure.State.RUNNING and User.objects.filter(pk=leaver.pk).exists()
     writer.write(ids[0], "text.json", {"late": WORD})
@@ -234,7 +234,7 @@ def test_what_a_worker_wrote_meanwhile_is_found_by_the_second_pass(
 
 def test_erasures_are_replayed_after_a_backup_was_restored(s3: ThreadedMotoServer, leaver: User) -> None:
     """The backup knows the seller and nothing of the erasure; the number of another one was given anew."""
-    ids = [product.prediction_id for product in fill(leaver, WORD)]
+    ids = [product.prediction_id for product in fill_account(leaver, WORD)]
     pk, joined, email = leaver.pk, leaver.date_joined, leaver.email
     saved = {name: content for name, content in contents() if not name.startswith("private")}
     gone = make_user("gone@quill.example")
@@ -266,7 +266,7 @@ def test_erasures_are_replayed_after_a_backup_was_restored(s3: ThreadedMotoServe
 
 
 def test_the_ledger_tells_of_nobody(leaver: User) -> None:
-    fill(leaver, WORD)
+    fill_account(leaver, WORD)
     erasure = erase(leaver)
     files = {name: storages["private"].open(name).read().decode() for name in objects("private")}
     assert f"erasures/{erasure.pk}/request.json" in files and f"erasures/{erasure.pk}/000001.json" in files

@@ -28,7 +28,7 @@ from portal.privacy.models import Export, PrivacyEvent
 from portal.privacy.services import Refused, ask_export
 from portal.products import services
 from tests.support.accounts import confirm_password
-from tests.support.private_data import SHELVES, fill
+from tests.support.private_data import CATEGORY_SLUGS, fill_account
 
 pytestmark = pytest.mark.django_db
 State = Export.State
@@ -51,7 +51,7 @@ def test_a_copy_holds_all_that_is_known_of_its_owner_and_nothing_of_others(
     browser: Client, seller: User, other_seller: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "ROWS_AT_ONCE", 2)
-    fill(seller, "Mine"), fill(other_seller, "Theirs")
+    fill_account(seller, "Mine"), fill_account(other_seller, "Theirs")
     Product.objects.filter(seller=seller).first().delete()  # type: ignore[union-attr]  # its prediction stays
     spreadsheet = services.submit_product(seller=seller, title="=cmd|' /C calc'!A0", description='Ein "Stück",\nzwei')
     AuthToken.objects.create(user=seller)
@@ -99,7 +99,10 @@ def table(zip: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
 def test_a_copy_tells_what_reviewers_decided_and_not_who(
     browser: Client, seller: User, other_seller: User, scientist: User, administrator: User
 ) -> None:
-    (judged, taken_back, changed, _unjudged), others = fill(seller, "Mine"), fill(other_seller, "Theirs", count=1)
+    (judged, taken_back, changed, _unjudged), others = (
+        fill_account(seller, "Mine"),
+        fill_account(other_seller, "Theirs", count=1),
+    )
     Feedback.objects.update(review=Feedback.Review.OPEN)
 
     def decide(product: Product, verdict: Review.Verdict, category: Category | None = None) -> Review:
@@ -108,7 +111,7 @@ def test_a_copy_tells_what_reviewers_decided_and_not_who(
 
     decide(judged, Review.Verdict.FLAG)
     undo_review(review=decide(taken_back, Review.Verdict.REJECT), reviewer=scientist)
-    decide(changed, Review.Verdict.CORRECT, Category.objects.get(slug=SHELVES[1]))
+    decide(changed, Review.Verdict.CORRECT, Category.objects.get(slug=CATEGORY_SLUGS[1]))
     decide(others[0], Review.Verdict.FLAG)
     services.answer(prediction=changed.prediction, category=Category.objects.get(slug="appliances"))
     zip = fetched(browser, built(seller))
@@ -116,9 +119,9 @@ def test_a_copy_tells_what_reviewers_decided_and_not_who(
     found = {row["prediction"]: row for row in rows}
     assert len(rows) == 3 and set(found) == {str(product.prediction_id) for product in (judged, taken_back, changed)}
     told = [(row["decision"], row["corrected_to"]) for row in rows]
-    assert told == [("correct", SHELVES[1]), ("reject", None), ("flag", None)], "the newest first"
+    assert told == [("correct", CATEGORY_SLUGS[1]), ("reject", None), ("flag", None)], "the newest first"
     assert [row["taken_back"] is not None for row in rows] == [False, True, False]
-    assert [row["answer_then"]["category"] for row in rows] == [SHELVES[0], SHELVES[1], SHELVES[0]]
+    assert [row["answer_then"]["category"] for row in rows] == [CATEGORY_SLUGS[0], CATEGORY_SLUGS[1], CATEGORY_SLUGS[0]]
     assert all(row["decided"] for row in rows)
     for reviewer in (scientist, administrator):
         assert not any(reviewer.email.encode() in zip.read(name) for name in zip.namelist())
@@ -222,7 +225,7 @@ def test_a_copy_whose_maker_died_is_made_by_another(seller: User) -> None:
 
 
 def test_a_lost_photo_is_named_in_the_copy(browser: Client, seller: User) -> None:
-    product = fill(seller, "Mine")[0]
+    product = fill_account(seller, "Mine")[0]
     default_storage.delete(product.photo_large)
     assert "1 pictures were not in our storage" in fetched(browser, built(seller)).read("README.txt").decode()
 
@@ -232,7 +235,7 @@ def test_a_lost_photo_is_named_in_the_copy(browser: Client, seller: User) -> Non
 
 def leave_behind(seller: User, word: str = "Old") -> tuple[Prediction, Product]:
     """Delete one of two old products, and edit the text of the other; return both's first rows."""
-    gone, kept = fill(seller, word, count=2)
+    gone, kept = fill_account(seller, word, count=2)
     services.delete_products(products=[gone])
     edited = services.edit_product(product=kept, title="Now better", description="", sku="")
     Prediction.objects.filter(seller=seller).update(created_at=timezone.now() - timedelta(days=40))
@@ -265,7 +268,7 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
 def test_details_move_and_the_admins_log_is_cut_as_the_settings_say(
     seller: User, administrator: User, settings: Any
 ) -> None:
-    fill(seller, "Old", count=2)
+    fill_account(seller, "Old", count=2)
     Prediction.objects.update(created_at=timezone.now() - timedelta(days=400))
     LogEntry.objects.log_actions(administrator.pk, User.objects.filter(pk=seller.pk), CHANGE)
     LogEntry.objects.update(action_time=timezone.now() - timedelta(days=40))

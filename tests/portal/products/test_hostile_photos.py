@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from common.tables.product_files import RowError
 from portal.products.photos import PhotoError, clean_photo
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
-from tests.support.photos import picture, upload
+from tests.support.photos import photo_upload, product_photo
 from training.datasets.importing import small_copy
 
 HOSTILE = all_hostile()
@@ -33,7 +33,7 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_by_the_api_in_words(api: APIClient, name: str) -> None:
     status, code, words = ATTACKS[name]
-    response = api.post("/api/v1/predictions", {"image": upload(BY_NAME[name].make())}, format="multipart")
+    response = api.post("/api/v1/predictions", {"image": photo_upload(BY_NAME[name].make())}, format="multipart")
     error = response.json()["errors"][0]
     assert (response.status_code, error["code"]) == (status, code)
     assert words in error["detail"]
@@ -41,7 +41,7 @@ def test_an_attack_is_refused_by_the_api_in_words(api: APIClient, name: str) -> 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_by_the_form_and_the_words_are_kept(browser: Client, name: str) -> None:
-    photo = upload(BY_NAME[name].make())
+    photo = photo_upload(BY_NAME[name].make())
     response = browser.post(reverse("product_new"), {"title": "My precious mug", "photo": photo})
     assert ATTACKS[name][2] in response.content.decode()
     assert "My precious mug" in response.content.decode()
@@ -58,7 +58,7 @@ def test_an_attack_is_a_row_without_its_photo_in_an_import(name: str) -> None:
 def test_every_hostile_picture_is_read_or_refused(hostile: Hostile) -> None:
     content = hostile.make()
     try:
-        copies = clean_photo(upload(content))
+        copies = clean_photo(photo_upload(content))
     except PhotoError as error:
         assert hostile.refused is not False
         assert str(error)
@@ -73,15 +73,15 @@ def test_a_photo_that_takes_too_long_is_refused_and_the_next_one_is_taken(monkey
     monkeypatch.setattr(upload_decoders(), "seconds", 0.1)
     slow = repeated_scans(90, plain(size=(2000, 1500), progressive=True))
     with pytest.raises(PhotoError) as refused:
-        clean_photo(upload(slow))
+        clean_photo(photo_upload(slow))
     assert (refused.value.code, refused.value.status) == ("slow_photo", 400)
     assert "takes too long" in str(refused.value)
-    assert clean_photo(upload(picture()))
+    assert clean_photo(photo_upload(product_photo()))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_an_honest_photo_of_50_megapixels_is_taken(mode: str) -> None:
-    assert clean_photo(upload(huge_jpeg(mode)))
+    assert clean_photo(photo_upload(huge_jpeg(mode)))
 
 
 def test_the_inputs_that_failed_once_are_refused() -> None:
@@ -93,5 +93,5 @@ def test_the_inputs_that_failed_once_are_refused() -> None:
         (file,) = folder.glob(name)
         assert file.stat().st_size < FILE_LIMIT
         with pytest.raises(PhotoError) as refused:
-            clean_photo(upload(file.read_bytes()))
+            clean_photo(photo_upload(file.read_bytes()))
         assert refused.value.code == code

@@ -12,7 +12,7 @@ from classifier.models import Category, EnsembleRule, Prediction
 from classifier.tasks import classify_pending
 from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
-from tests.support.photos import picture, upload
+from tests.support.photos import photo_upload, product_photo
 
 MakeProduct = Callable[..., Product]
 HTMX = {"HX-Request": "true"}
@@ -42,7 +42,7 @@ def test_a_title_alone_is_enough(browser: Client, seller: User) -> None:
 
 
 def test_a_photo_alone_is_enough(browser: Client, seller: User) -> None:
-    submit(browser, photo=upload())
+    submit(browser, photo=photo_upload())
     product = Product.objects.get(seller=seller)
     assert product.prediction.photo_small == product.photo_small != ""
     assert not PhotoDraft.objects.exists()
@@ -56,7 +56,7 @@ def test_nothing_at_all_is_refused_with_what_to_do(browser: Client) -> None:
 
 
 def test_a_wrong_field_loses_neither_the_text_nor_the_photo(browser: Client, seller: User) -> None:
-    response = submit(browser, title="x" * 10_000, description="Kept words", sku="K-1", photo=upload())
+    response = submit(browser, title="x" * 10_000, description="Kept words", sku="K-1", photo=photo_upload())
     page = response.content.decode()  # type: ignore[attr-defined]
     assert "This title has 10,000 characters" in page
     assert "Kept words" in page and "K-1" in page and "x" * 10_000 in page
@@ -68,13 +68,13 @@ def test_a_wrong_field_loses_neither_the_text_nor_the_photo(browser: Client, sel
 
 
 def test_a_refused_photo_keeps_the_text(browser: Client) -> None:
-    response = submit(browser, title="My precious mug", photo=upload(b"GIF89a" + b"\0" * 200, "mug.gif"))
+    response = submit(browser, title="My precious mug", photo=photo_upload(b"GIF89a" + b"\0" * 200, "mug.gif"))
     assert "JPEG, PNG or WebP" in text_of(response)
     assert "My precious mug" in response.content.decode()  # type: ignore[attr-defined]
 
 
 def test_a_photo_over_the_limit_keeps_the_text(browser: Client) -> None:
-    response = submit(browser, title="My precious mug", photo=upload(b"\xff\xd8\xff" + b"x" * 30_500_000))
+    response = submit(browser, title="My precious mug", photo=photo_upload(b"\xff\xd8\xff" + b"x" * 30_500_000))
     assert "This photo is 31 MB; the limit is 12 MB." in text_of(response)
     assert "My precious mug" in response.content.decode()  # type: ignore[attr-defined]
 
@@ -253,7 +253,7 @@ def test_a_photo_is_served_to_its_owner_only(
 
 
 def test_a_form_with_more_than_one_file_is_refused(browser: Client) -> None:
-    assert submit(browser, title="Mug", photo=upload(), second=upload()).status_code == 400  # type: ignore[attr-defined]
+    assert submit(browser, title="Mug", photo=photo_upload(), second=photo_upload()).status_code == 400  # type: ignore[attr-defined]
     assert not Product.objects.exists()
     assert not PhotoDraft.objects.exists()
 
@@ -303,7 +303,7 @@ def test_stale_drafts_are_deleted_with_their_files(browser: Client, seller: User
 
     from portal.products.services import delete_stale_drafts
 
-    submit(browser, title="x" * 1000, photo=upload(picture()))
+    submit(browser, title="x" * 1000, photo=photo_upload(product_photo()))
     draft = PhotoDraft.objects.get()
     assert delete_stale_drafts() == 0
     PhotoDraft.objects.update(created_at=draft.created_at - timedelta(days=2))
@@ -329,13 +329,13 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
         monkeypatch.setattr(default_storage, method, failing)
 
     fail_for("-small", "save")
-    page = submit(browser, title="Mug", photo=upload(picture())).content.decode()  # type: ignore[attr-defined]
+    page = submit(browser, title="Mug", photo=photo_upload(product_photo())).content.decode()  # type: ignore[attr-defined]
     assert "store photos at the moment" in page and "Mug" in page
     left = PhotoDraft.objects.get()
     assert default_storage.exists(left.large) and not default_storage.exists(left.small)
 
     monkeypatch.undo()
-    keep_photo(seller=seller, upload=upload())
+    keep_photo(seller=seller, upload=photo_upload())
     PhotoDraft.objects.update(created_at=left.created_at - timedelta(days=2))
     fail_for(left.large, "delete")
     assert delete_stale_drafts() == 1, "one that is refused keeps none of the others"

@@ -14,22 +14,22 @@ from portal.models import PhotoDraft, User
 from portal.products import photos
 from portal.products.services import keep_photo
 from tests.support.accounts import make_user
-from tests.support.database import busy_connections
+from tests.support.database import held_connections
 from tests.support.decoders import all_decoders_at_work
-from tests.support.photos import picture, upload
+from tests.support.photos import photo_upload, product_photo
 
 
 def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_connection(committed_db: None) -> None:
     """Else slow photographs, or a slow storage, would keep the whole site from its database."""
     seller = make_user("seller@shop.example")
     connection.close()
-    before = busy_connections()
+    before = held_connections()
     has_asked = threading.Event()
 
     def keep() -> None:
         User.objects.get(pk=seller.pk)  # as the request's token is looked up
         has_asked.set()
-        keep_photo(seller=seller, upload=upload())
+        keep_photo(seller=seller, upload=photo_upload())
         connection.close()
 
     with all_decoders_at_work():
@@ -37,9 +37,9 @@ def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_conne
         thread.start()
         assert has_asked.wait(20)
         deadline = time.monotonic() + 20
-        while busy_connections() > before and time.monotonic() < deadline:
+        while held_connections() > before and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert busy_connections() == before
+        assert held_connections() == before
         assert thread.is_alive()
     thread.join()
     assert PhotoDraft.objects.filter(seller=seller).count() == 1
@@ -50,18 +50,18 @@ def test_while_the_storage_is_known_to_be_down_nothing_is_decoded(db: None) -> N
     for _fault in range(breaker.faults):
         breaker.count_fault()
     with pytest.raises(photos.PhotoError) as refused:
-        photos.clean_photo(upload(b"no picture at all"))
+        photos.clean_photo(photo_upload(b"no picture at all"))
     assert (refused.value.code, refused.value.status) == ("storage_down", 503)
     breaker.close()
     with pytest.raises(photos.PhotoError) as refused:
-        photos.clean_photo(upload(b"no picture at all"))
+        photos.clean_photo(photo_upload(b"no picture at all"))
     assert refused.value.code == "unsupported_photo"
 
 
 def test_the_api_says_when_to_send_the_photo_again(api: APIClient) -> None:
     for _fault in range(breaker.faults):
         breaker.count_fault()
-    response = api.post("/api/v1/predictions", {"title": "Guitar", "image": upload()}, format="multipart")
+    response = api.post("/api/v1/predictions", {"title": "Guitar", "image": photo_upload()}, format="multipart")
     assert response.status_code == 503, response.content
     assert response["Retry-After"] == "60"
 
@@ -72,14 +72,14 @@ def test_a_seller_whose_photo_is_being_decoded_delays_only_own_photos(
     monkeypatch.setattr("common.photo_decoding.LONGEST_TURN", 0.01)
     with upload_decoders().turns.turn(seller.pk, ORDINARY, patience=1):
         with pytest.raises(photos.PhotoError) as refused:
-            keep_photo(seller=seller, upload=upload())
+            keep_photo(seller=seller, upload=photo_upload())
         assert (refused.value.code, refused.value.status) == ("busy", 503)
-        assert keep_photo(seller=other_seller, upload=upload())
+        assert keep_photo(seller=other_seller, upload=photo_upload())
 
 
 def test_a_decoder_that_is_killed_is_replaced_and_no_upload_fails(seller: User) -> None:
-    keep_photo(seller=seller, upload=upload())
+    keep_photo(seller=seller, upload=photo_upload())
     for process in upload_decoders().processes:
         os.kill(process, signal.SIGKILL)
     for _number in range(4):
-        assert keep_photo(seller=seller, upload=upload(picture()))
+        assert keep_photo(seller=seller, upload=photo_upload(product_photo()))

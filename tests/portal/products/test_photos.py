@@ -10,7 +10,7 @@ from PIL import Image
 
 from portal.products.photos import Photo, PhotoError, clean_photo, store_photo
 from tests.support.decoders import all_decoders_at_work
-from tests.support.photos import picture, upload
+from tests.support.photos import photo_upload, product_photo
 
 
 def stored(name: str) -> Image.Image:
@@ -25,14 +25,14 @@ def kept(file: UploadedFile) -> Photo:
 
 def refused(content: bytes) -> PhotoError:
     with pytest.raises(PhotoError) as caught:
-        clean_photo(upload(content))
+        clean_photo(photo_upload(content))
     return caught.value
 
 
 @pytest.mark.parametrize(("format", "mode"), [("JPEG", "RGB"), ("JPEG", "CMYK"), ("JPEG", "L"), ("PNG", "RGBA")])
 @pytest.mark.parametrize("size", [(3000, 2000), (64, 48), (1, 1)])
 def test_a_photo_becomes_two_plain_jpegs(format: str, mode: str, size: tuple[int, int]) -> None:
-    photo = kept(upload(picture(format, size, mode)))
+    photo = kept(photo_upload(product_photo(format, size, mode)))
     large, small = stored(photo.large), stored(photo.small)
     assert (large.format, large.mode, small.format, small.mode) == ("JPEG", "RGB", "JPEG", "RGB")
     assert max(large.size) == min(max(size), 1600)
@@ -44,7 +44,7 @@ def test_unusual_png_modes_keep_their_look(mode: str) -> None:
     source = Image.new("I;16", (300, 300), 40_000) if mode == "I;16" else Image.new("L", (300, 300), 156).convert(mode)
     buffer = io.BytesIO()
     source.save(buffer, "PNG")
-    red, green, blue = stored(kept(upload(buffer.getvalue())).large).getpixel((150, 150))  # type: ignore[misc]
+    red, green, blue = stored(kept(photo_upload(buffer.getvalue())).large).getpixel((150, 150))  # type: ignore[misc]
     assert red == green == blue
     assert mode == "1" or abs(red - 156) < 4
 
@@ -52,7 +52,7 @@ def test_unusual_png_modes_keep_their_look(mode: str) -> None:
 def test_transparent_parts_become_white() -> None:
     buffer = io.BytesIO()
     Image.new("RGBA", (300, 300), (10, 10, 10, 0)).save(buffer, "PNG")
-    assert stored(kept(upload(buffer.getvalue())).large).getpixel((5, 5)) == (255, 255, 255)
+    assert stored(kept(photo_upload(buffer.getvalue())).large).getpixel((5, 5)) == (255, 255, 255)
 
 
 def test_gps_and_other_metadata_are_gone_and_the_picture_is_upright() -> None:
@@ -60,7 +60,7 @@ def test_gps_and_other_metadata_are_gone_and_the_picture_is_upright() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees
     exif[0x010F] = "SECRETCAMERA"
     exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
-    photo = kept(upload(picture(exif=exif, comment=b"SECRETCOMMENT")))
+    photo = kept(photo_upload(product_photo(exif=exif, comment=b"SECRETCOMMENT")))
     for name in (photo.large, photo.small):
         content = default_storage.open(name).read()
         assert b"SECRET" not in content
@@ -69,18 +69,18 @@ def test_gps_and_other_metadata_are_gone_and_the_picture_is_upright() -> None:
 
 
 def test_names_are_random_and_say_nothing_of_the_upload() -> None:
-    names = {kept(SimpleUploadedFile("../../etc/passwd.jpg", picture())).large for _ in range(3)}
+    names = {kept(SimpleUploadedFile("../../etc/passwd.jpg", product_photo())).large for _ in range(3)}
     assert len(names) == 3
     assert not any("passwd" in name for name in names)
 
 
 def test_a_webp_still_is_taken() -> None:
-    assert clean_photo(upload(picture("WEBP")))
+    assert clean_photo(photo_upload(product_photo("WEBP")))
 
 
 @pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "PPM", "ICO"])
 def test_other_formats_are_refused_whatever_they_are_called(format: str) -> None:
-    error = refused(picture(format, (64, 64)))
+    error = refused(product_photo(format, (64, 64)))
     assert error.status == 415
     assert "JPEG, PNG or WebP" in str(error)
 
@@ -96,19 +96,19 @@ def test_an_empty_file_is_refused() -> None:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_truncated_file_is_refused(format: str) -> None:
-    whole = picture(format, (800, 800))
+    whole = product_photo(format, (800, 800))
     assert refused(whole[: len(whole) // 2]).code in ("broken_photo", "unsupported_photo")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_garbage_inside_a_file_never_escapes_as_another_error(format: str) -> None:
-    whole, dice = bytearray(picture(format, (200, 200))), random.Random(7)
+    whole, dice = bytearray(product_photo(format, (200, 200))), random.Random(7)
     for _ in range(150):
         broken = bytearray(whole)
         for _ in range(8):
             broken[dice.randrange(len(broken))] = dice.randrange(256)
         with contextlib.suppress(PhotoError):
-            clean_photo(upload(bytes(broken)))
+            clean_photo(photo_upload(bytes(broken)))
 
 
 @pytest.mark.parametrize("entry", [b"\x01\x01\x00\x05", b"\x01\x1a\x00\x01", b"\x01\x32\x00\x05"])
@@ -134,22 +134,22 @@ def test_a_phones_jpeg_with_several_views_is_taken() -> None:
     buffer = io.BytesIO()
     first, second = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
     first.save(buffer, "MPO", save_all=True, append_images=[second])
-    red, _green, blue = stored(kept(upload(buffer.getvalue())).large).getpixel((30, 30))  # type: ignore[misc]
+    red, _green, blue = stored(kept(photo_upload(buffer.getvalue())).large).getpixel((30, 30))  # type: ignore[misc]
     assert red > 200 > blue
 
 
 def test_a_jpeg_with_hundreds_of_scans_is_refused_before_it_is_decoded() -> None:
-    whole = picture(size=(200, 200), progressive=True)
+    whole = product_photo(size=(200, 200), progressive=True)
     last = whole.rindex(b"\xff\xda")
-    assert clean_photo(upload(whole))
+    assert clean_photo(photo_upload(whole))
     assert refused(whole[:-2] + whole[last:-2] * 200 + whole[-2:]).code == "broken_photo"
 
 
 def test_when_too_many_photos_come_in_at_once_some_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.photo_decoding.LONGEST_TURN", 0.01)
     with all_decoders_at_work():
-        assert refused(picture()).status == 503
-    assert clean_photo(upload())
+        assert refused(product_photo()).status == 503
+    assert clean_photo(photo_upload())
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -173,4 +173,4 @@ def test_a_file_over_the_limit_is_refused_with_both_figures() -> None:
 
 
 def test_a_splinter_is_refused() -> None:
-    assert refused(picture(size=(2000, 20))).code == "narrow_photo"
+    assert refused(product_photo(size=(2000, 20))).code == "narrow_photo"

@@ -15,7 +15,7 @@ from portal.models import PhotoDraft, Product, User
 from portal.products import services
 from portal.products.services import keep_photo
 from tests.support.accounts import PASSWORD
-from tests.support.photos import upload
+from tests.support.photos import photo_upload
 
 MakeProduct = Callable[..., Product]
 
@@ -23,7 +23,7 @@ MakeProduct = Callable[..., Product]
 def test_a_photo_that_another_tab_took_is_asked_for_again(
     browser: Client, seller: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = keep_photo(seller=seller, upload=upload())
+    draft = keep_photo(seller=seller, upload=photo_upload())
     submit = services.submit_product
 
     def other_tab_first(**values: object) -> Product:
@@ -81,7 +81,7 @@ def test_a_suggested_category_can_be_chosen_after_it_was_switched_off(
 def test_a_new_photo_has_a_new_address(browser: Client, seller: User, make_product: MakeProduct) -> None:
     product = make_product(seller, photo=True, answered=False)
     before = product.small_photo_url
-    browser.post(reverse("product_edit", args=[product.pk]), {"title": product.title, "photo": upload()})
+    browser.post(reverse("product_edit", args=[product.pk]), {"title": product.title, "photo": photo_upload()})
     after = Product.objects.get(pk=product.pk).small_photo_url
     assert before != after
     assert browser.get(after).status_code == 200

@@ -18,7 +18,7 @@ from classifier.registry import deployments
 from classifier.serving.batch import predict_now
 from feedback.models import MonitoringReport
 from portal.models import User
-from tests.support.training_runs import import_folder, quick, work
+from tests.support.training_runs import carry_out, import_folder, quick_recipe
 from training import tasks
 from training.fit import recipes
 from training.models import TrainingRun
@@ -100,7 +100,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
     champion = deployments.champion(Modality.TEXT)
     assert champion
     start(client)
-    run = work(TrainingRun.objects.get(modality="text"))
+    run = carry_out(TrainingRun.objects.get(modality="text"))
     assert run.deploys
     assert_held(run, champion)
 
@@ -131,7 +131,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
 def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_import: None) -> None:
     champion = deployments.champion(Modality.TEXT)
     assert champion
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), parent=champion))
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), parent=champion))
     assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
     version = run.version
     assert version

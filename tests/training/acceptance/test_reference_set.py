@@ -16,7 +16,7 @@ from classifier.services import load_reference
 from classifier.tasks import classify_pending
 from portal.models import Product, User
 from portal.products.services import submit_product
-from tests.support.product_files import take_in, write_table
+from tests.support.product_files import import_table, write_table
 from tests.support.training_runs import import_folder, write_products
 from training.acceptance import reference_set
 from training.datasets import example_erasure, snapshots, splits
@@ -97,7 +97,7 @@ def test_own_products_take_the_place_of_the_starters_where_there_are_enough(tmp_
 def test_a_starter_product_that_training_knows_by_heart_measures_nothing(tmp_path: Path) -> None:
     products = ReferenceProduct.objects.counted(Modality.TEXT).filter(category__slug="beauty")
     repeated = [(str(n), product.title, "", "Beauty", "") for n, product in enumerate(products)]
-    take_in(write_table(tmp_path / "shop", repeated))
+    import_table(write_table(tmp_path / "shop", repeated))
     learnt = Example.objects.filter(split__in=[Split.TRAIN, Split.VALIDATION]).count()
     assert learnt
     left = [product for product in reference_set.measuring(Modality.TEXT) if product.category == products[0].category]

@@ -6,7 +6,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from portal.models import User
-from tests.support.product_files import jpeg, take_in, write_table
+from tests.support.product_files import import_table, plain_jpeg, write_table
 from training.datasets import description as describing
 from training.datasets.snapshots import make_dataset
 from training.models import Dataset, Example
@@ -29,8 +29,8 @@ def dataset(tmp_path: Path) -> Dataset:
         image = "1.jpg" if number == 1 else ""
         rows.append((number, f"{words[number % 5]} {words[number % 3]} {letters} {letters[::-1]}q", "", name, image))
     write_table(folder, rows)
-    (folder / "1.jpg").write_bytes(jpeg())
-    take_in(folder)
+    (folder / "1.jpg").write_bytes(plain_jpeg())
+    import_table(folder)
     return make_dataset()
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from classifier.models import Category, Modality
 from feedback.models import Erasure, ErasureBatch
-from tests.support.product_files import jpeg
+from tests.support.product_files import plain_jpeg
 from training.datasets.corpus import CorpusError
 from training.datasets.examples import Incoming, keep
 from training.datasets.importing import store_photo
@@ -44,7 +44,7 @@ def answers(settings: Any, tmp_path: Any) -> list[uuid.UUID]:
     ids = [uuid.uuid4() for _word in WORDS]
     rows = []
     for number, (pk, word) in enumerate(zip(ids, WORDS, strict=True)):
-        photo, digest = store_photo(jpeg((9 * number, 40, 90)))
+        photo, digest = store_photo(plain_jpeg((9 * number, 40, 90)))
         category = Category.objects.get(slug=slugs[number // 6]).pk
         rows.append(Incoming(str(pk), f"{word} {word * 2} {word * 3}", "", category, photo, digest, digest))
     keep(source=FEEDBACK, rows=rows)

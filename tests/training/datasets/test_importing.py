@@ -11,8 +11,8 @@ from PIL import Image
 
 from classifier.models import Category
 from common.tables.product_files import RowError, SourceError
-from tests.support.photos import picture
-from tests.support.product_files import jpeg, take_in, write_table, write_zip
+from tests.support.photos import product_photo
+from tests.support.product_files import import_table, plain_jpeg, write_table, write_zip
 from training.datasets.examples import words
 from training.datasets.importing import small_copy
 from training.datasets.splits import are_near
@@ -39,12 +39,12 @@ def shop(tmp_path: Path) -> Path:
             ("3", "", "", "Pet Supplies", "3.jpg"),
         ],
     )
-    write_zip(folder / "images-000.zip", {"1.jpg": picture(), "3.jpg": jpeg("blue")})
+    write_zip(folder / "images-000.zip", {"1.jpg": product_photo(), "3.jpg": plain_jpeg("blue")})
     return folder
 
 
 def test_products_become_examples_with_small_clean_photos(shop: Path) -> None:
-    report = take_in(shop)
+    report = import_table(shop)
     assert report.kept.added.total() == 3
     assert not report.skipped
     rake = Example.objects.get(external_id="1")
@@ -55,9 +55,9 @@ def test_products_become_examples_with_small_clean_photos(shop: Path) -> None:
 
 
 def test_importing_twice_changes_nothing(shop: Path) -> None:
-    take_in(shop)
+    import_table(shop)
     before = everything()
-    report = take_in(shop)
+    report = import_table(shop)
     assert (report.kept.unchanged, report.kept.updated, report.kept.added.total()) == (3, 0, 0)
     assert everything() == before
 
@@ -76,10 +76,10 @@ def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch:
 
     monkeypatch.setattr(importing, "keep", die)
     with pytest.raises(KeyboardInterrupt):
-        take_in(shop)
+        import_table(shop)
     assert Example.objects.count() == 2
     monkeypatch.setattr(importing, "keep", keep)
-    report = take_in(shop)
+    report = import_table(shop)
     assert (report.kept.unchanged, report.kept.added.total()) == (2, 1)
 
 
@@ -98,8 +98,8 @@ def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
             ("7", "Half a photo", "", "Beauty", "half.jpg"),
         ],
     )
-    write_zip(folder / "i.zip", {"broken.jpg": b"not a photo", "half.jpg": picture()[:3000]})
-    report = take_in(folder)
+    write_zip(folder / "i.zip", {"broken.jpg": b"not a photo", "half.jpg": product_photo()[:3000]})
+    report = import_table(folder)
     assert report.skipped == {
         "duplicate id": 1, "unknown category": 1, "missing photo": 1, "broken photo": 2, "no input": 1, "no id": 1,
         "no category": 1,
@@ -119,7 +119,7 @@ def test_names_of_no_category_are_cut_and_not_all_kept(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(importing, "MOST_UNKNOWN", 2)
     names = ["y" * 500, "cutlery", "cutlery", "china", "glass", "cutlery"]
-    report = take_in(write_table(tmp_path / "shop", [(n, "Mug", "", name, "") for n, name in enumerate(names)]))
+    report = import_table(write_table(tmp_path / "shop", [(n, "Mug", "", name, "") for n, name in enumerate(names)]))
     assert report.unknown == {"y" * 120: 1, "cutlery": 3, "others": 2}
     assert report.skipped == {"unknown category": 6}
 
@@ -142,9 +142,9 @@ def test_a_photo_whose_metadata_break_the_decoder_is_a_broken_photo(entry: bytes
 
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, settings: object) -> None:
     folder = write_table(tmp_path / "huge", [("1", "", "", "Beauty", "1.png")])
-    (folder / "1.png").write_bytes(picture("PNG", (3000, 3000)))
+    (folder / "1.png").write_bytes(product_photo("PNG", (3000, 3000)))
     settings.UPLOAD_LIMIT_PIXELS = 1_000_000  # type: ignore[attr-defined]
-    assert take_in(folder).skipped == {"photo too large": 1}
+    assert import_table(folder).skipped == {"photo too large": 1}
 
 
 def test_a_map_translates_and_leaves_out(tmp_path: Path) -> None:
@@ -153,17 +153,17 @@ def test_a_map_translates_and_leaves_out(tmp_path: Path) -> None:
     )
     table = tmp_path / "map.csv"
     table.write_text("name,category\nTASSEN,Beauty\nRest,\n", encoding="utf-8")
-    assert take_in(folder, map=table).skipped == {"left out by the map": 1, "unknown category": 1}
+    assert import_table(folder, map=table).skipped == {"left out by the map": 1, "unknown category": 1}
     table.write_text("name,category\nTassen,Crockery\n", encoding="utf-8")
     with pytest.raises(SourceError, match="line 2.*Crockery"):
-        take_in(folder, map=table)
+        import_table(folder, map=table)
 
 
 def test_unknown_names_become_categories_when_asked(tmp_path: Path) -> None:
     folder = write_table(
         tmp_path / "shop", [("1", "Mug", "", "Küche", ""), ("2", "Cup", "", "küche", ""), ("3", "ก", "", "เสื้อ", "")]
     )
-    report = take_in(folder, creates=True)
+    report = import_table(folder, creates=True)
     assert report.created == ["Küche", "เสื้อ"]
     assert Category.objects.get(name="Küche").slug == "kuche"
     assert Example.objects.count() == 3
@@ -171,10 +171,10 @@ def test_unknown_names_become_categories_when_asked(tmp_path: Path) -> None:
 
 def test_a_changed_row_is_updated_and_keeps_its_part(tmp_path: Path) -> None:
     folder = write_table(tmp_path / "shop", [("1", "Rake", "", "Beauty", "")])
-    take_in(folder)
+    import_table(folder)
     before = Example.objects.get()
     write_table(folder, [("1", "Completely other words here", "new", "Pet Supplies", "")])
-    assert take_in(folder).kept.updated == 1
+    assert import_table(folder).kept.updated == 1
     after = Example.objects.get()
     assert (after.split, after.title, after.category_id) == (
         before.split, "Completely other words here", shelf("Pet Supplies"),
@@ -186,17 +186,17 @@ def test_a_product_alike_to_both_parts_is_left_out_and_a_changed_one_too(tmp_pat
         tmp_path / "shop",
         [("1", "oak table", "", "Beauty", "a.jpg"), ("2", "steel rake garden tool red", "", "Beauty", "b.jpg")],
     )
-    (folder / "a.jpg").write_bytes(jpeg("red"))
-    (folder / "b.jpg").write_bytes(jpeg("blue"))
-    take_in(folder)
+    (folder / "a.jpg").write_bytes(plain_jpeg("red"))
+    (folder / "b.jpg").write_bytes(plain_jpeg("blue"))
+    import_table(folder)
     Example.objects.filter(external_id="1").update(split="train")
     Example.objects.filter(external_id="2").update(split="test")
     rows = [("3", "steel rake garden tool blue", "", "Beauty", "a.jpg")]
     write_table(folder, [("3", "steel rake garden tool red XL", "", "Beauty", "a.jpg")])
-    assert take_in(folder).kept.added == {Split.BRIDGE: 1}
+    assert import_table(folder).kept.added == {Split.BRIDGE: 1}
     # What was in training and takes a test row's photo may not stay.
     write_table(folder, [("1", "oak table", "", "Beauty", "b.jpg"), *rows])
-    take_in(folder)
+    import_table(folder)
     assert Example.objects.get(external_id="1").split == Split.BRIDGE
 
 
@@ -205,15 +205,15 @@ def test_the_bands_of_a_title_are_handed_on(tmp_path: Path) -> None:
         tmp_path / "shop",
         [("1", "steel garden rake long", "", "Beauty", ""), ("2", "Rake steel garden, long 2", "", "Beauty", "")],
     )
-    take_in(folder)
+    import_table(folder)
     first, second = Example.objects.order_by("pk")
     assert len(first.bands) and second.bands == []
     write_table(folder, [("1", "green tea", "", "Beauty", "")])
-    take_in(folder)
+    import_table(folder)
     second.refresh_from_db()
     assert second.bands == first.bands
     write_table(folder, [("3", "steel garden rake long red", "", "Beauty", "")])
-    take_in(folder)
+    import_table(folder)
     assert Example.objects.get(external_id="3").split == second.split
 
 
@@ -230,7 +230,7 @@ def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
     folder = tmp_path / "grow"
     folder.mkdir()
     for shade in range(40):
-        (folder / f"{shade}.jpg").write_bytes(jpeg((6 * shade, 255 - 6 * shade, 90)))
+        (folder / f"{shade}.jpg").write_bytes(plain_jpeg((6 * shade, 255 - 6 * shade, 90)))
     rows: list[tuple[str, ...]] = []
     parts: dict[str, str] = {}
     for _import in range(3):
@@ -244,7 +244,7 @@ def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
             group = f"kind {choice.randrange(4)}" if not some else ""
             rows.append((str(len(rows)), " ".join(some), "", "Beauty", image, group))
         write_table(folder, rows, columns=columns)
-        take_in(folder)
+        import_table(folder)
         found = dict(Example.objects.values_list("external_id", "split"))
         assert {id: found[id] for id in parts} == parts
         parts = found
@@ -269,7 +269,7 @@ def test_titles_that_everybody_uses_do_not_slow_the_others(tmp_path: Path, monke
         (str(i), f"blue cotton shirt for men {chr(97 + i % 26)}{chr(97 + i // 26)}", "", "Beauty", "")
         for i in range(120)
     ]
-    take_in(write_table(tmp_path / "many", rows))
+    import_table(write_table(tmp_path / "many", rows))
     assert Example.objects.count() == 120
 
 
@@ -290,8 +290,8 @@ def test_the_command_imports_sets_and_says_what_it_did(
 
 
 def test_real_listings_leave_no_twins_in_two_parts(data_folder: Path) -> None:
-    take_in(data_folder / "amazon_us_sample", category="mapped18")
-    take_in(data_folder / "flipkart_multimodal", category="mapped18")
+    import_table(data_folder / "amazon_us_sample", category="mapped18")
+    import_table(data_folder / "flipkart_multimodal", category="mapped18")
     examples = list(Example.objects.placed())
     assert len(examples) > 1_000
     digests = defaultdict(set)

@@ -18,7 +18,7 @@ from feedback.models import Feedback
 from feedback.services import record_feedback, review_feedback
 from portal.models import Product, User
 from tests.support.locks import await_waiting_for
-from tests.support.product_files import jpeg, take_in, write_table
+from tests.support.product_files import import_table, plain_jpeg, write_table
 from training.admin.data import _suspect
 from training.datasets import snapshots
 from training.datasets.corpus import MANIFEST, CorpusError
@@ -40,10 +40,10 @@ def shop(tmp_path: Path) -> Path:
         letters = "".join(chr(97 + int(digit)) * 2 for digit in f"{number:02}")
         image = f"{number}.jpg" if number % 5 == 0 else ""
         if image:
-            (folder / image).write_bytes(jpeg((4 * number, 100, 50)))
+            (folder / image).write_bytes(plain_jpeg((4 * number, 100, 50)))
         rows.append((number, f"thing {letters}", "", ("Beauty", "Pet Supplies")[number % 2], image))
     write_table(folder, rows)
-    take_in(folder)
+    import_table(folder)
     return folder
 
 
@@ -69,14 +69,14 @@ def test_nothing_changed_is_the_same_dataset(shop: Path) -> None:
 def test_a_new_dataset_leaves_the_old_as_it_was(shop: Path) -> None:
     old = make_dataset()
     write_table(shop, [("100", "one more thing entirely", "", "Beauty", "")])
-    take_in(shop)
+    import_table(shop)
     assert make_dataset() != old
     assert sum(fetch(old).count(split) for split in ("train", "validation", "test")) == 60
 
 
 def test_a_source_can_be_chosen_and_an_unknown_one_is_named(shop: Path) -> None:
     write_table(shop, [("100", "one more thing entirely", "", "Beauty", "")])
-    take_in(shop, source="second")
+    import_table(shop, source="second")
     assert make_dataset(sources=["shop"]).manifest["sources"] == {"shop": 60}
     with pytest.raises(CorpusError, match="third.*second, shop"):
         make_dataset(sources=["third"])
@@ -85,14 +85,14 @@ def test_a_source_can_be_chosen_and_an_unknown_one_is_named(shop: Path) -> None:
 def test_twins_and_categories_that_are_switched_off_are_left_out_and_counted(shop: Path) -> None:
     Category.objects.filter(name="Toys & Games").update(is_active=False)
     write_table(shop, [("x", "thing aabb", "", "Pet Supplies", ""), ("y", "old toy", "", "Toys & Games", "")])
-    take_in(shop, source="second")
+    import_table(shop, source="second")
     exclusions = make_dataset().manifest["exclusions"]
     assert exclusions == {"the same as another example": 1, "category switched off": 1}
 
 
 def test_a_category_without_a_training_row_is_left_out(shop: Path) -> None:
     write_table(shop, [("y", "old toy", "", "Toys & Games", "")])
-    take_in(shop, source="second")
+    import_table(shop, source="second")
     Example.objects.filter(source="second").update(split="test")
     manifest = make_dataset().manifest
     assert manifest["exclusions"] == {"no training row in its category": 1}
@@ -107,7 +107,7 @@ def test_a_category_with_examples_can_not_be_deleted(shop: Path) -> None:
 def test_an_empty_and_a_one_sided_dataset_are_refused(db: None, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="empty"):
         make_dataset()
-    take_in(write_table(tmp_path / "one", [(i, f"thing {chr(97 + i) * 3}", "", "Beauty", "") for i in range(20)]))
+    import_table(write_table(tmp_path / "one", [(i, f"thing {chr(97 + i) * 3}", "", "Beauty", "") for i in range(20)]))
     with pytest.raises(CommandError, match="one category"):
         call_command("make_dataset")
     assert not Dataset.objects.exists()
@@ -218,7 +218,7 @@ def test_feedback_comes_and_goes_in_batches_and_other_sources_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(snapshots, "ROWS_AT_ONCE", 2)
-    take_in(write_table(tmp_path / "shop", [("1", "Garden rake", "", "Beauty", "")]))
+    import_table(write_table(tmp_path / "shop", [("1", "Garden rake", "", "Beauty", "")]))
     answers = [accepted(make_product(seller, photo=number == 0).prediction, scientist) for number in range(5)]
     absorb_feedback()
     assert Example.objects.filter(source=FEEDBACK).count() == 5
@@ -265,7 +265,7 @@ def test_the_list_of_datasets_reads_no_description(shop: Path, client: Client, s
 def test_a_suspect_with_a_strange_id_is_linked(shop: Path, client: Client, scientist: User) -> None:
     id = "a&source=x#1 +%"
     write_table(shop, [(id, "strange thing", "", "Beauty", "")])
-    take_in(shop, source="odd")
+    import_table(shop, source="odd")
     suspect = {"key": f"odd/{id}", "digest": "", "given": "beauty", "suggested": "beauty"}
     link = _suspect(suspect, {})["link"]
     client.force_login(scientist)

@@ -16,11 +16,11 @@ from training.fit.progress import FitError
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitting.corpus(tmp_path_factory.mktemp("corpus"))
+    return fitting.write_small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def small(**changes: Any) -> Any:
-    return fitting.recipe("text", "head", lexical=False, **changes)
+    return fitting.short_recipe("text", "head", lexical=False, **changes)
 
 
 @pytest.mark.parametrize(
@@ -37,21 +37,21 @@ def test_data_that_no_model_can_come_of_is_refused_in_words(
     labels: list[str], message: str, corpus: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FitError, match=f"(?i){message}") as refused:
-        fitting.run(tmp_path, corpus, small(), labels=labels)
+        fitting.run_fit(tmp_path, corpus, small(), labels=labels)
     assert refused.value.permanent
 
 
 def test_a_category_with_two_rows_is_refused(tmp_path: Path) -> None:
-    few = [row for row in fitting.rows(("music",)) if row.split == "train"][:2]
-    rest = list(fitting.rows(("garden", "kitchen")))
+    few = [row for row in fitting.product_rows(("music",)) if row.split == "train"][:2]
+    rest = list(fitting.product_rows(("garden", "kitchen")))
     fitting.write_corpus([*rest, *few], tmp_path / "corpus", exclusions={})
     with pytest.raises(FitError, match="Category music has 2 products"):
-        fitting.run(tmp_path / "work", tmp_path / "corpus", small())
+        fitting.run_fit(tmp_path / "work", tmp_path / "corpus", small())
 
 
 def test_a_corpus_that_is_away_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(FitError, match="corpus"):
-        fitting.run(tmp_path, tmp_path / "nowhere", small())
+        fitting.run_fit(tmp_path, tmp_path / "nowhere", small())
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"modality": "text", "recipe": {"modality": "text", "speed": 3}}'])
@@ -63,13 +63,13 @@ def test_an_unusable_job_is_said_so(content: str, tmp_path: Path) -> None:
 
 def test_a_damaged_model_to_go_on_from_is_said_so(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="go on from"):
-        fitting.run(tmp_path, corpus, small(), start=str(tmp_path))
+        fitting.run_fit(tmp_path, corpus, small(), start=str(tmp_path))
 
 
 def test_a_loss_that_is_no_number_ends_the_fit(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "_loss", lambda logits, *rest: logits.sum() * torch.nan)
     with pytest.raises(FitError, match="loss became nan in stage text head at step 0: the learning rate head_rate"):
-        fitting.run(tmp_path, corpus, small())
+        fitting.run_fit(tmp_path, corpus, small())
     assert not (tmp_path / "artifact").exists()
 
 
@@ -86,12 +86,14 @@ def test_too_little_gpu_memory_halves_the_batch_and_goes_on(
         return step(self, model, inputs, *rest, **more)
 
     monkeypatch.setattr(trainer._Trainer, "compute_loss", scarce)
-    fitting.run(tmp_path / "scarce", corpus, small(head_batch_size=10, dropout=0.0))
+    fitting.run_fit(tmp_path / "scarce", corpus, small(head_batch_size=10, dropout=0.0))
     monkeypatch.undo()
     assert sizes[:3] == [10, 5, 5]
-    assert {"log": "Too little GPU memory: going on with each batch in 2 parts."} in fitting.lines(tmp_path / "scarce")
-    fitting.run(tmp_path / "enough", corpus, small(head_batch_size=10, dropout=0.0))
-    one, other = (fitting.answers(tmp_path / name)["probabilities"] for name in ("scarce", "enough"))
+    assert {"log": "Too little GPU memory: going on with each batch in 2 parts."} in fitting.progress_lines(
+        tmp_path / "scarce"
+    )
+    fitting.run_fit(tmp_path / "enough", corpus, small(head_batch_size=10, dropout=0.0))
+    one, other = (fitting.predictions_of(tmp_path / name)["probabilities"] for name in ("scarce", "enough"))
     assert one == pytest.approx(other, abs=0.1)
     assert not np.isnan(one).any()
 
@@ -104,11 +106,11 @@ def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_failed_fit_exits_with_one_and_says_why_on_its_last_line(tmp_path: Path) -> None:
-    from tests.support.fit_processes import start
+    from tests.support.fit_processes import start_fit
 
     fitting.write_job(tmp_path, tmp_path / "nowhere", small())
-    assert start(tmp_path).wait(120) == 1
-    last = fitting.lines(tmp_path)[-1]
+    assert start_fit(tmp_path).wait(120) == 1
+    last = fitting.progress_lines(tmp_path)[-1]
     assert "corpus" in last["error"]
     assert last["permanent"] is True
     assert json.dumps(last)

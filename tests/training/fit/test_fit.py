@@ -18,13 +18,15 @@ from training.fit.run import fit
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitting.corpus(tmp_path_factory.mktemp("corpus"))
+    return fitting.write_small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
 def head(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text model with a frozen encoder, as others go on from."""
-    return fitting.run(tmp_path_factory.mktemp("head"), corpus, fitting.recipe("text", "head", head_epochs=12))
+    return fitting.run_fit(
+        tmp_path_factory.mktemp("head"), corpus, fitting.short_recipe("text", "head", head_epochs=12)
+    )
 
 
 def serve(workdir: Path, corpus: Path, modality: str) -> np.ndarray:
@@ -44,14 +46,14 @@ def check(workdir: Path, corpus: Path, modality: str) -> None:
     config = read_config(workdir / "artifact")
     assert config["labels"] == list(fitting.LABELS)
     for split in ("validation", "test"):
-        found = fitting.answers(workdir, split)
+        found = fitting.predictions_of(workdir, split)
         rows = fitting.SIZES[split] * len(fitting.LABELS)
         assert found["probabilities"].shape == found["logits_before"].shape == (rows, 3)
         assert found["probabilities"].dtype == found["logits_before"].dtype == np.float32
         assert found["keys"][0].startswith("shop/")
         tempered = np.exp(found["logits_before"].astype(np.float64) / config["temperature"])
         assert found["probabilities"] == pytest.approx(tempered / tempered.sum(axis=1, keepdims=True), abs=1e-5)
-    test = fitting.answers(workdir)
+    test = fitting.predictions_of(workdir)
     data = Corpus(corpus).split("test")
     assert test["keys"].tolist() == [f"shop/{key}" for key in data["id"]]
     assert [fitting.LABELS[target] for target in test["targets"]] == list(data["label"])
@@ -60,7 +62,7 @@ def check(workdir: Path, corpus: Path, modality: str) -> None:
 
 def test_a_head_learns_and_its_files_say_what_serving_says(head: Path, corpus: Path) -> None:
     check(head, corpus, "text")
-    test = fitting.answers(head)
+    test = fitting.predictions_of(head)
     assert (test["probabilities"].argmax(axis=1) == test["targets"]).mean() > 0.8
     assert not any(
         name.startswith(("lora", "delta", "encoder")) for name in load_file(head / "artifact/model.safetensors")
@@ -69,7 +71,7 @@ def test_a_head_learns_and_its_files_say_what_serving_says(head: Path, corpus: P
 
 @pytest.mark.parametrize("name", ["lora", "partial"])
 def test_a_fine_tuned_text_model_serves_what_was_measured(name: str, corpus: Path, tmp_path: Path) -> None:
-    fitting.run(tmp_path, corpus, fitting.recipe("text", name, layers=1, lora_rank=4))
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", name, layers=1, lora_rank=4))
     check(tmp_path, corpus, "text")
     tensors = load_file(tmp_path / "artifact" / "model.safetensors")
     prefix = "lora_a." if name == "lora" else "delta."
@@ -80,26 +82,26 @@ def test_a_fine_tuned_text_model_serves_what_was_measured(name: str, corpus: Pat
 @pytest.mark.parametrize("storage", ["half", "delta"])
 def test_a_fine_tuned_image_model_serves_what_was_measured(storage: str, corpus: Path, tmp_path: Path) -> None:
     changes = {"storage": storage, "layers": 1, "augmentation": "strong", "mixup": 0.2, "epochs": 1, "batch_size": 30}
-    fitting.run(tmp_path, corpus, fitting.recipe("image", "partial", **changes))
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("image", "partial", **changes))
     check(tmp_path, corpus, "image")
 
 
 def test_a_text_model_can_do_without_a_lexical_part(corpus: Path, tmp_path: Path) -> None:
-    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", lexical=False, hidden=8))
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head", lexical=False, hidden=8))
     check(tmp_path, corpus, "text")
     assert "pool" not in read_config(tmp_path / "artifact")
 
 
 def test_the_same_job_gives_the_same_model(head: Path, corpus: Path, tmp_path: Path) -> None:
-    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", head_epochs=12))
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head", head_epochs=12))
     first, second = (load_file(folder / "artifact" / "model.safetensors") for folder in (head, tmp_path))
     assert first.keys() == second.keys()
     assert all(np.allclose(first[name].float(), second[name].float(), atol=1e-3) for name in first)
 
 
 def test_progress_tells_every_stage_and_each_epoch_s_validation_loss(head: Path) -> None:
-    told = fitting.lines(head)
-    assert fitting.stages(head)[:2] == ["counting n-grams", "lexical part"]
+    told = fitting.progress_lines(head)
+    assert fitting.fitted_stages(head)[:2] == ["counting n-grams", "lexical part"]
     epochs = [line for line in told if "validation_loss" in line]
     assert {line["stage"] for line in epochs} == {"text head"}
     assert all(line["step"] <= line["total"] for line in told if "stage" in line)
@@ -108,22 +110,22 @@ def test_progress_tells_every_stage_and_each_epoch_s_validation_loss(head: Path)
 
 
 def test_a_finished_stage_is_not_done_again(corpus: Path, tmp_path: Path) -> None:
-    recipe = fitting.recipe("text", "head")
-    fitting.run(tmp_path, corpus, recipe)
-    before = fitting.answers(tmp_path)
+    recipe = fitting.short_recipe("text", "head")
+    fitting.run_fit(tmp_path, corpus, recipe)
+    before = fitting.predictions_of(tmp_path)
     (tmp_path / "progress.jsonl").unlink()
     (tmp_path / "stages" / "all" / "done.json").unlink()
-    fitting.run(tmp_path, corpus, recipe)
-    assert fitting.stages(tmp_path) == ["answers for the validation part", "answers for the test part"]
-    assert fitting.answers(tmp_path)["probabilities"] == pytest.approx(before["probabilities"])
+    fitting.run_fit(tmp_path, corpus, recipe)
+    assert fitting.fitted_stages(tmp_path) == ["answers for the validation part", "answers for the test part"]
+    assert fitting.predictions_of(tmp_path)["probabilities"] == pytest.approx(before["probabilities"])
 
 
 def test_another_recipe_takes_over_the_embeddings_but_not_the_head(corpus: Path, tmp_path: Path) -> None:
-    fitting.run(tmp_path, corpus, fitting.recipe("text", "head"))
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head"))
     (tmp_path / "progress.jsonl").unlink()
-    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", head_epochs=2))
-    assert "text head" in fitting.stages(tmp_path)
-    assert not any(stage.startswith("embeddings") for stage in fitting.stages(tmp_path))
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head", head_epochs=2))
+    assert "text head" in fitting.fitted_stages(tmp_path)
+    assert not any(stage.startswith("embeddings") for stage in fitting.fitted_stages(tmp_path))
 
 
 def test_a_fit_goes_on_from_a_live_model_and_learns_a_new_category(head: Path, tmp_path: Path) -> None:
@@ -132,19 +134,19 @@ def test_a_fit_goes_on_from_a_live_model_and_learns_a_new_category(head: Path, t
         for split, size in (("train", 8), ("validation", 2), ("test", 2))
         for number in range(size)
     ]
-    data = fitting.corpus(tmp_path / "corpus", *new)
+    data = fitting.write_small_corpus(tmp_path / "corpus", *new)
     labels = ["garden", "kitchen", "music", "pets"]
-    recipe = fitting.recipe("text", "lora", lora_rank=2, epochs=1, replay_share=0.5)
-    work = fitting.run(tmp_path / "work", data, recipe, labels=labels, start=str(head / "artifact"))
-    assert {"log": "New to the model that is gone on from: pets"} in fitting.lines(work)
-    found = fitting.answers(work)
+    recipe = fitting.short_recipe("text", "lora", lora_rank=2, epochs=1, replay_share=0.5)
+    work = fitting.run_fit(tmp_path / "work", data, recipe, labels=labels, start=str(head / "artifact"))
+    assert {"log": "New to the model that is gone on from: pets"} in fitting.progress_lines(work)
+    found = fitting.predictions_of(work)
     assert (found["probabilities"].argmax(axis=1) == found["targets"]).mean() > 0.8
 
 
 def test_products_of_other_categories_are_left_out(corpus: Path, tmp_path: Path) -> None:
-    fitting.run(tmp_path, corpus, fitting.recipe("text", "head", lexical=False), labels=["garden", "music"])
-    assert {"log": "18 products of other categories are left out."} in fitting.lines(tmp_path)
-    assert fitting.answers(tmp_path)["probabilities"].shape == (8, 2)
+    fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head", lexical=False), labels=["garden", "music"])
+    assert {"log": "18 products of other categories are left out."} in fitting.progress_lines(tmp_path)
+    assert fitting.predictions_of(tmp_path)["probabilities"].shape == (8, 2)
 
 
 def test_a_finished_job_does_nothing(head: Path) -> None:
@@ -156,13 +158,13 @@ def test_a_finished_job_does_nothing(head: Path) -> None:
 
 def narrow_corpus(folder: Path) -> Path:
     """A corpus of two of the three categories."""
-    return fitting.corpus(folder, labels=("garden", "kitchen"))
+    return fitting.write_small_corpus(folder, labels=("garden", "kitchen"))
 
 
 def test_labels_without_a_product_keep_the_live_models_rows(head: Path, tmp_path: Path) -> None:
-    recipe = fitting.recipe("text", "head")
+    recipe = fitting.short_recipe("text", "head")
     start = head / "artifact"
-    fitting.run(tmp_path / "fit", narrow_corpus(tmp_path / "narrow"), recipe, start=str(start), kept=["music"])
+    fitting.run_fit(tmp_path / "fit", narrow_corpus(tmp_path / "narrow"), recipe, start=str(start), kept=["music"])
     before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "fit" / "artifact"))
     music = fitting.LABELS.index("music")
     assert np.array_equal(before["head.0.weight"][music], after["head.0.weight"][music])
@@ -175,12 +177,14 @@ def test_labels_without_a_product_keep_the_live_models_rows(head: Path, tmp_path
 
 def test_replayed_products_are_learnt_and_validated_but_never_tested(head: Path, tmp_path: Path) -> None:
     narrow = narrow_corpus(tmp_path / "narrow")
-    replay = fitting.corpus(tmp_path / "replay", labels=("music",), sizes={"train": 6, "validation": 3, "test": 0})
-    fitting.run(
-        tmp_path / "fit", narrow, fitting.recipe("text", "head"),
+    replay = fitting.write_small_corpus(
+        tmp_path / "replay", labels=("music",), sizes={"train": 6, "validation": 3, "test": 0}
+    )
+    fitting.run_fit(
+        tmp_path / "fit", narrow, fitting.short_recipe("text", "head"),
         start=str(head / "artifact"), replay=str(replay), kept=["music"],
     )  # fmt: skip
-    validation, test = (fitting.answers(tmp_path / "fit", split) for split in ("validation", "test"))
+    validation, test = (fitting.predictions_of(tmp_path / "fit", split) for split in ("validation", "test"))
     music = fitting.LABELS.index("music")
     assert (validation["targets"] == music).sum() == 3
     assert not (test["targets"] == music).any()
@@ -189,12 +193,12 @@ def test_replayed_products_are_learnt_and_validated_but_never_tested(head: Path,
 
 def test_rows_are_kept_only_between_heads_without_a_hidden_layer(head: Path, tmp_path: Path) -> None:
     narrow = narrow_corpus(tmp_path / "narrow")
-    hidden = fitting.recipe("text", "head", hidden=8)
+    hidden = fitting.short_recipe("text", "head", hidden=8)
     with pytest.raises(FitError, match="No product teaches music"):
-        fitting.run(tmp_path / "fit", narrow, hidden, start=str(head / "artifact"), kept=["music"])
-    fitting.run(tmp_path / "other", fitting.corpus(tmp_path / "whole"), hidden)
+        fitting.run_fit(tmp_path / "fit", narrow, hidden, start=str(head / "artifact"), kept=["music"])
+    fitting.run_fit(tmp_path / "other", fitting.write_small_corpus(tmp_path / "whole"), hidden)
     with pytest.raises(FitError, match="hidden layer"):
-        fitting.run(
-            tmp_path / "again", narrow, fitting.recipe("text", "head"),
+        fitting.run_fit(
+            tmp_path / "again", narrow, fitting.short_recipe("text", "head"),
             start=str(tmp_path / "other" / "artifact"), kept=["music"],
         )  # fmt: skip

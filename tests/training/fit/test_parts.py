@@ -220,8 +220,8 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
 
     from classifier.ml.ngrams import count, lexical_text
 
-    recipe = fitting.recipe("text", "head", lexical_strengths=(10.0,), class_power=0.0, source_power=0.0)
-    corpus = fitting.corpus(tmp_path / "corpus")
+    recipe = fitting.short_recipe("text", "head", lexical_strengths=(10.0,), class_power=0.0, source_power=0.0)
+    corpus = fitting.write_small_corpus(tmp_path / "corpus")
     work = fitting.write_job(tmp_path / "work", corpus, recipe)
     tables = read_tables(Job.read(work))
     stage = Stage(work / "lexical", "test")
@@ -241,8 +241,8 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
 
 
 def test_the_lexical_part_is_cut_to_the_rows_it_may_have(tmp_path: Path) -> None:
-    recipe = fitting.recipe("text", "head", lexical_rows=100)
-    work = fitting.write_job(tmp_path / "work", fitting.corpus(tmp_path / "corpus"), recipe)
+    recipe = fitting.short_recipe("text", "head", lexical_rows=100)
+    work = fitting.write_job(tmp_path / "work", fitting.write_small_corpus(tmp_path / "corpus"), recipe)
     tables, stage = read_tables(Job.read(work)), Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
     facts = ngrams.fit(tables, 3, recipe, stage, Progress(work))

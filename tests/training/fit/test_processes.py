@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 from tests.support import fitting
-from tests.support.fit_processes import start
+from tests.support.fit_processes import start_fit
 from training.acceptance.metrics import log_loss
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitting.corpus(tmp_path_factory.mktemp("corpus"))
+    return fitting.write_small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def test_a_killed_fit_goes_on_from_its_last_checkpoint(corpus: Path, tmp_path: Path) -> None:
-    recipe = fitting.recipe(
+    recipe = fitting.short_recipe(
         "text", "partial", layers=1, lexical=False, epochs=4, patience=4, batch_size=3, checkpoint_steps=2
     )
     fitting.write_job(tmp_path, corpus, recipe)
     encoder = tmp_path / "stages" / "encoder"
-    child = start(tmp_path)
+    child = start_fit(tmp_path)
     for _ in range(1_200):
         if list(encoder.glob("checkpoint-*/complete")):
             break
@@ -37,24 +37,24 @@ def test_a_killed_fit_goes_on_from_its_last_checkpoint(corpus: Path, tmp_path: P
 
     kept = max(int(path.parent.name.rpartition("-")[2]) for path in encoder.glob("checkpoint-*/complete"))
     (tmp_path / "progress.jsonl").unlink()
-    assert start(tmp_path).wait(240) == 0, (tmp_path / "output.txt").read_text()
-    assert fitting.stages(tmp_path)[0] == "text encoder"  # the stages before are not repeated
-    first = next(line for line in fitting.lines(tmp_path) if line.get("stage") == "text encoder")
+    assert start_fit(tmp_path).wait(240) == 0, (tmp_path / "output.txt").read_text()
+    assert fitting.fitted_stages(tmp_path)[0] == "text encoder"  # the stages before are not repeated
+    first = next(line for line in fitting.progress_lines(tmp_path) if line.get("stage") == "text encoder")
     assert first["step"] == kept
-    assert fitting.answers(tmp_path)["probabilities"].shape == (12, 3)
+    assert fitting.predictions_of(tmp_path)["probabilities"].shape == (12, 3)
     assert not list(encoder.glob("checkpoint-*"))
 
 
 def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path) -> None:
-    recipe = fitting.recipe("text", "partial", layers=1, dropout=0.0, batch_size=10)
+    recipe = fitting.short_recipe("text", "partial", layers=1, dropout=0.0, batch_size=10)
     losses = []
     for processes in (1, 2):
         work = fitting.write_job(tmp_path / str(processes), corpus, recipe)
-        assert start(work, processes=processes).wait(240) == 0, (work / "output.txt").read_text()
-        found = fitting.answers(work)
-        assert found["keys"].tolist() == fitting.answers(tmp_path / "1")["keys"].tolist()
+        assert start_fit(work, processes=processes).wait(240) == 0, (work / "output.txt").read_text()
+        found = fitting.predictions_of(work)
+        assert found["keys"].tolist() == fitting.predictions_of(tmp_path / "1")["keys"].tolist()
         losses.append(log_loss(found["probabilities"], found["targets"]))
-        told = [line["stage"] for line in fitting.lines(work) if line.get("step") == 0]
+        told = [line["stage"] for line in fitting.progress_lines(work) if line.get("step") == 0]
         assert len(told) == len(set(told)), "only the first process tells its progress"
     assert losses[0] == pytest.approx(losses[1], abs=0.15)
 
@@ -62,10 +62,10 @@ def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path) -> No
 def test_a_fit_ends_with_the_process_that_watches_it(corpus: Path, tmp_path: Path) -> None:
     watcher = subprocess.Popen(["true"])
     watcher.wait()
-    fitting.write_job(tmp_path, corpus, fitting.recipe("text", "full", epochs=200, patience=200))
+    fitting.write_job(tmp_path, corpus, fitting.short_recipe("text", "full", epochs=200, patience=200))
     os.environ["AISLE_RUNNER_PID"] = str(watcher.pid)
     try:
-        assert start(tmp_path).wait(120) == -signal.SIGKILL
+        assert start_fit(tmp_path).wait(120) == -signal.SIGKILL
     finally:
         del os.environ["AISLE_RUNNER_PID"]
     assert json.loads((tmp_path / "job.json").read_text())

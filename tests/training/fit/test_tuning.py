@@ -15,13 +15,13 @@ from training.fit.run import Fit
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitting.corpus(tmp_path_factory.mktemp("corpus"))
+    return fitting.write_small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def test_tuning_tries_the_recipe_itself_first_and_fits_the_best(corpus: Path, tmp_path: Path) -> None:
-    recipe = fitting.recipe("text", "head", lexical=False)
-    fitting.run(tmp_path, corpus, recipe, trials=3)
-    told = [line["log"] for line in fitting.lines(tmp_path) if "log" in line]
+    recipe = fitting.short_recipe("text", "head", lexical=False)
+    fitting.run_fit(tmp_path, corpus, recipe, trials=3)
+    told = [line["log"] for line in fitting.progress_lines(tmp_path) if "log" in line]
     assert told[0] == "Trial 1 of 3: the recipe as it stands"
     assert any(line.startswith("Best of 3 trials") for line in told)
     best = Recipe.from_json(json.loads((tmp_path / "recipe.json").read_text()))
@@ -33,12 +33,12 @@ def test_tuning_tries_the_recipe_itself_first_and_fits_the_best(corpus: Path, tm
 
 
 def test_a_second_fit_joins_the_study_and_counts_what_the_first_one_tried(corpus: Path, tmp_path: Path) -> None:
-    recipe = fitting.recipe("text", "head", lexical=False)
+    recipe = fitting.short_recipe("text", "head", lexical=False)
     work = fitting.write_job(tmp_path, corpus, recipe, trials=2)
     first = tuning.tune(Fit(Job.read(work), Progress(work)))
     (work / "progress.jsonl").unlink()
     assert tuning.tune(Fit(Job.read(work), Progress(work))) == first
-    told = [line["log"] for line in fitting.lines(work) if "log" in line]
+    told = [line["log"] for line in fitting.progress_lines(work) if "log" in line]
     assert not any(line.startswith("Trial") for line in told)
 
 
@@ -46,7 +46,7 @@ def test_a_trial_that_falls_behind_is_stopped(corpus: Path, tmp_path: Path, monk
     import optuna
 
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
-    recipe = fitting.recipe("text", "head", lexical=False)
+    recipe = fitting.short_recipe("text", "head", lexical=False)
     work = fitting.write_job(tmp_path, corpus, recipe, trials=2)
     tuning.tune(Fit(Job.read(work), Progress(work)))
     states = [trial.state.name for trial in tuning.open_study(Job.read(work)).trials]
@@ -55,7 +55,7 @@ def test_a_trial_that_falls_behind_is_stopped(corpus: Path, tmp_path: Path, monk
 
 def test_a_study_whose_storage_is_away_is_said_so(corpus: Path, tmp_path: Path) -> None:
     url = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
-    work = fitting.write_job(tmp_path, corpus, fitting.recipe("text", "head"), trials=1, storage=url)
+    work = fitting.write_job(tmp_path, corpus, fitting.short_recipe("text", "head"), trials=1, storage=url)
     with pytest.raises(FitError, match="study cannot be opened") as refused:
         tuning.open_study(Job.read(work))
     assert not refused.value.permanent
@@ -73,7 +73,9 @@ def test_a_study_may_lie_in_aisle_s_own_database(corpus: Path, tmp_path: Path) -
     with connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS optuna_test")
     try:
-        work = fitting.write_job(tmp_path, corpus, fitting.recipe("text", "head"), trials=2, storage=url, study="mine")
+        work = fitting.write_job(
+            tmp_path, corpus, fitting.short_recipe("text", "head"), trials=2, storage=url, study="mine"
+        )
         study = tuning.open_study(Job.read(work))
         study.tell(study.ask(), 1.0)
         again = tuning.open_study(Job.read(work))

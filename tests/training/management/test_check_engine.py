@@ -6,8 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from classifier.models import ModelVersion, Variant
-from tests.support.photos import picture
-from tests.support.product_files import take_in, write_table
+from tests.support.photos import product_photo
+from tests.support.product_files import import_table, write_table
 from training.acceptance import engine_agreement
 from training.acceptance.engine_agreement import Check
 from training.models import Example
@@ -24,7 +24,7 @@ ROWS = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_table(tmp_path / "shop", ROWS)
-    (tmp_path / "shop" / "mug.jpg").write_bytes(picture())
+    (tmp_path / "shop" / "mug.jpg").write_bytes(product_photo())
     return tmp_path / "shop"
 
 
@@ -65,7 +65,7 @@ def test_too_few_products_prove_nothing_and_are_not_kept(
 def test_imported_examples_are_used_without_a_folder(
     db: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    take_in(folder)
+    import_table(folder)
     Example.objects.update(split="test")
     assert check(capsys, of("image").name)[str(of("image"))]["openvino f32 cpu"]["n"] == 2
 

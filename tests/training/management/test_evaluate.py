@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from classifier.models import Prediction, Variant
 from classifier.serving.batch import predict_now
-from tests.support.photos import picture
+from tests.support.photos import product_photo
 
 Run = Callable[..., Any]
 FIGURES = {"accuracy", "top5", "macro_f1", "log_loss", "ece"}
@@ -28,7 +28,7 @@ ROWS = [
 def folder(tmp_path: Path) -> Path:
     with (tmp_path / "products.csv").open("w", newline="") as file:
         csv.writer(file).writerows([HEADER, *ROWS])
-    (tmp_path / "mug.jpg").write_bytes(picture())
+    (tmp_path / "mug.jpg").write_bytes(product_photo())
     return tmp_path
 
 

@@ -16,8 +16,8 @@ from classifier.registry import deployments, traffic
 from classifier.services import register_starters
 from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
-from tests.support.model_versions import variant_of
-from tests.support.training_runs import import_folder, offer_only_made_up, quick, work, write_products
+from tests.support.model_versions import register_variant
+from tests.support.training_runs import carry_out, import_folder, offer_only_made_up, quick_recipe, write_products
 from training.acceptance import engine_agreement, ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
@@ -48,7 +48,9 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     monkeypatch.setattr(ensemble_fitting, "LEAST_ROWS", 5)
     import_folder(write_products(tmp_path / "shop", count=240, photos=90))
     champion = deployments.champion(Modality.TEXT)
-    runs = [work(services.request_training(modality=modality, recipe=quick(modality))) for modality in Modality]
+    runs = [
+        carry_out(services.request_training(modality=modality, recipe=quick_recipe(modality))) for modality in Modality
+    ]
     for run in runs:
         assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
         version = run.version
@@ -76,8 +78,8 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_agreement, "LEAST_ROWS", 10)
-    traffic.start_test(variant_of(tmp_path / "b", "b"), weight=10)
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=10)
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
     assert "A test is running" in run.message
     assert len(deployments.live(Modality.TEXT)) == 2
@@ -86,7 +88,7 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     assert (engine["n"], engine["passed"]) == (10, True)
     assert "openvino f32 cpu: passed: agrees on" in run.log
     TrainingRun.objects.filter(pk=run.pk).update(state=TrainingRun.State.QUEUED, ends_test=True)
-    assert work(run).state == TrainingRun.State.DEPLOYED
+    assert carry_out(run).state == TrainingRun.State.DEPLOYED
     assert [variant.version for variant in deployments.live(Modality.TEXT)] == [run.version]
 
 
@@ -95,7 +97,7 @@ def test_data_and_models_may_live_in_s3(bucket: ThreadedMotoServer, tmp_path: Pa
     settings.DATASET_CACHE, settings.MODEL_CACHE = tmp_path / "datasets", tmp_path / "models"
     register_starters()
     import_folder(write_products(tmp_path / "shop", count=150, photos=12))
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
     keys = boto3.resource("s3", endpoint_url="http://{}:{}".format(*bucket.get_host_and_port())).Bucket("aisle").objects
     names = [item.key for item in keys.all()]
@@ -110,7 +112,7 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
     settings.MIN_ACCURACY = {"text": 0.75, "image": 0.2}
     import_folder(write_products(tmp_path / "noise", shuffled=True))
     champion = deployments.champion(Modality.TEXT)
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REJECTED, f"{run.message}\n{run.log}"
     assert run.version is not None
     assert run.version.state == ModelVersion.State.REJECTED
@@ -121,16 +123,16 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
 @pytest.mark.slow
 def test_no_deploy_registers_only(products: None) -> None:
     champion = deployments.champion(Modality.TEXT)
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), deploys=False))
     assert run.state == TrainingRun.State.REGISTERED, run.log
     assert deployments.champion(Modality.TEXT) == champion
 
 
 def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -> None:
-    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     for attempt in range(1, pipeline.MOST_ATTEMPTS + 1):
         with KillsChild(services.work_folder(run)):
-            after = work(run)
+            after = carry_out(run)
         if attempt < pipeline.MOST_ATTEMPTS:
             assert after.state == TrainingRun.State.QUEUED, after.log
     assert after.state == TrainingRun.State.FAILED
@@ -140,15 +142,17 @@ def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
-    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     with KillsChild(services.work_folder(run)):
-        assert work(run).state == TrainingRun.State.QUEUED
-    assert work(run).state == TrainingRun.State.DEPLOYED
+        assert carry_out(run).state == TrainingRun.State.QUEUED
+    assert carry_out(run).state == TrainingRun.State.DEPLOYED
 
 
 def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
     champion = deployments.champion(Modality.TEXT)
-    run = services.request_training(modality=Modality.TEXT, recipe=quick(head_epochs=10_000, head_patience=10_000))
+    run = services.request_training(
+        modality=Modality.TEXT, recipe=quick_recipe(head_epochs=10_000, head_patience=10_000)
+    )
     tell, child = subprocess_runner.Watch.tell, []
 
     def cancel_when_a_loss_is_told(watch: subprocess_runner.Watch) -> None:
@@ -158,7 +162,7 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
         tell(watch)
 
     monkeypatch.setattr(subprocess_runner.Watch, "tell", cancel_when_a_loss_is_told)
-    assert work(run).state == TrainingRun.State.CANCELLED
+    assert carry_out(run).state == TrainingRun.State.CANCELLED
     assert child
     assert not child[0].is_running()
     assert deployments.champion(Modality.TEXT) == champion
@@ -167,15 +171,15 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
 def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
     products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     fit_missing = ensemble_fitting.fit_missing
     monkeypatch.setattr(ensemble_fitting, "fit_missing", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
-    interrupted = work(run)
+    interrupted = carry_out(run)
     assert interrupted.state == TrainingRun.State.QUEUED
     assert interrupted.version is not None
     assert interrupted.due_at > timezone.now()  # it rests first
     monkeypatch.setattr(ensemble_fitting, "fit_missing", fit_missing)
-    again = work(run)
+    again = carry_out(run)
     assert again.state == TrainingRun.State.DEPLOYED, again.log
     assert again.version == interrupted.version == deployments.champion(Modality.TEXT)
     assert ModelVersion.objects.filter(modality="text").count() == 2
@@ -185,7 +189,7 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
 def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
     products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = work(services.request_training(modality=Modality.TEXT, recipe=quick(), deploys=False))
+    first = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), deploys=False))
     assert first.version is not None
     fit_missing = ensemble_fitting.fit_missing
 
@@ -194,22 +198,22 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
         return fit_missing(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ensemble_fitting, "fit_missing", meanwhile)
-    second = work(services.request_training(modality=Modality.TEXT, recipe=quick(seed=5)))
+    second = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(seed=5)))
     assert second.state == TrainingRun.State.REGISTERED, second.log
     assert "deployed meanwhile" in second.message
     assert deployments.champion(Modality.TEXT) == first.version
 
 
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None) -> None:
-    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     TrainingRun.objects.filter(pk=run.pk).update(attempts=pipeline.MOST_ATTEMPTS)
-    ended = work(run)
+    ended = carry_out(run)
     assert ended.state == TrainingRun.State.FAILED
     assert "killed again and again" in ended.message
 
 
 def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:
-    run = services.request_training(modality=Modality.TEXT, recipe=quick())
+    run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     claimed = TrainingRun.objects.claim(run.pk)
     assert claimed is not None
     claimed.lease = run.pk  # another's
@@ -231,7 +235,7 @@ def test_a_dataset_with_too_little_fails_with_a_sentence(
     (folder / "products.csv").write_text("\n".join(lines) + "\n")
     if rows:
         import_folder(folder)
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick()))
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.FAILED
     assert words in run.message
     assert run.message.endswith("The live model is untouched.")
@@ -248,7 +252,7 @@ def test_a_category_that_was_deleted_meanwhile_is_left_out(products: None) -> No
     dataset = snapshots.make_dataset()
     Example.objects.filter(category__slug="beauty").delete()
     Category.objects.get(slug="beauty").delete()
-    run = work(services.request_training(modality=Modality.TEXT, recipe=quick(), dataset=dataset))
+    run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), dataset=dataset))
     assert run.state == TrainingRun.State.DEPLOYED, run.log
     assert "beauty" in run.log
     assert "beauty" not in run.version.metrics["classes"]  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from classifier.models import Modality
 from classifier.registry import deployments
 from feedback.models import MonitoringReport
 from portal.models import User
-from tests.support.training_runs import import_folder, offer_only_made_up, quick, write_products
+from tests.support.training_runs import import_folder, offer_only_made_up, quick_recipe, write_products
 from training import tasks
 from training.models import TrainingRun
 from training.runs import pipeline, services
@@ -29,7 +29,7 @@ RUNS = "admin:training_trainingrun_changelist"
 
 
 def queue(modality: Modality = Modality.TEXT) -> TrainingRun:
-    return services.request_training(modality=modality, recipe=quick(modality))
+    return services.request_training(modality=modality, recipe=quick_recipe(modality))
 
 
 def test_one_run_of_a_modality_at_a_time() -> None:
@@ -42,9 +42,11 @@ def test_one_run_of_a_modality_at_a_time() -> None:
 
 def test_a_recipe_or_a_parent_of_the_other_modality_is_refused() -> None:
     with pytest.raises(services.Refused):
-        services.request_training(modality=Modality.TEXT, recipe=quick(Modality.IMAGE))
+        services.request_training(modality=Modality.TEXT, recipe=quick_recipe(Modality.IMAGE))
     with pytest.raises(services.Refused):
-        services.request_training(modality=Modality.TEXT, recipe=quick(), parent=deployments.champion(Modality.IMAGE))
+        services.request_training(
+            modality=Modality.TEXT, recipe=quick_recipe(), parent=deployments.champion(Modality.IMAGE)
+        )
 
 
 def test_a_queued_run_is_cancelled_at_once_and_an_ended_one_is_left() -> None:
@@ -165,7 +167,7 @@ def test_two_machines_make_one_model(committed_db: None, tmp_path: Path, setting
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         master = f"127.0.0.1:{probe.getsockname()[1]}"
-    run = services.request_training(modality=Modality.TEXT, recipe=quick(), machines=2, master=master)
+    run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), machines=2, master=master)
     joined = threading.Thread(target=_join, args=(run,))
     joined.start()
     claimed = TrainingRun.objects.claim(run.pk)
