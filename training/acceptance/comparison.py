@@ -13,7 +13,8 @@ from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
-from training.acceptance import reference_set, test_evaluation
+from training.acceptance import reference_set
+from training.acceptance import candidate_evaluation
 from training.acceptance.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
 from training.acceptance.metrics import Probabilities, Targets, ranks
 
@@ -27,12 +28,12 @@ COLLAPSED = 0.5  # a category of which the candidate gets less than this share o
 Pair = tuple[ReferenceAnswer, ReferenceAnswer]
 
 
-def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "test_evaluation.Fitted") -> TestComparison | None:
+def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "candidate_evaluation.Fitted") -> TestComparison | None:
     """Compare on the test part. None when the champion's artifact is damaged: nothing can be asked of it then.
 
     Raises StorageDown, after which the run is tried again.
     """
-    theirs = test_evaluation.answers(champion, corpus, fitted)
+    theirs = candidate_evaluation.answers(champion, corpus, fitted)
     if theirs is None:
         return None
     targets = fitted.test.targets
@@ -42,7 +43,7 @@ def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "test_evaluation.F
 
 def on_reference(
     champion: ModelVersion,
-    fitted: "test_evaluation.Fitted",
+    fitted: "candidate_evaluation.Fitted",
     products: Sequence[ReferenceProduct],
     *,
     learnt: Collection[str],
@@ -53,7 +54,7 @@ def on_reference(
     `learnt` are the labels that the new data has. The champion answers now, so that both see the same products under
     the same categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
     """
-    candidates = reference_set.answers(test_evaluation.load(fitted), champion.modality, products, progress)
+    candidates = reference_set.answers(candidate_evaluation.load(fitted), champion.modality, products, progress)
     try:
         champions = reference_set.measure(champion, products, progress)
     except ArtifactError as error:

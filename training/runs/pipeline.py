@@ -25,13 +25,8 @@ from classifier.models import Category, Decision, Familiar, Modality, ModelVersi
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
 from training.acceptance import (
-    comparison,
-    detector_fitting,
-    engine_agreement,
-    ensemble_fitting,
-    reference_set,
-    test_evaluation,
-)
+    comparison, detector_fitting, engine_agreement, ensemble_fitting, reference_set)
+from training.acceptance import candidate_evaluation
 from training.acceptance.gate import Limits, Verdict, decide
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
@@ -112,14 +107,14 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
     write_job(run, watch.folder, corpus, labels)
     fit(watch)
     watch.stage(_("Measuring on the test part"))
-    fitted = test_evaluation.read(watch.folder, run.modality)
+    fitted = candidate_evaluation.read(watch.folder, run.modality)
     champion = deployments.champion(run.modality)
-    metrics, card = test_evaluation.prove(fitted, corpus)
+    metrics, card = candidate_evaluation.prove(fitted, corpus)
     verdict, answers = _judge(watch, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
-    test_evaluation.seal(fitted, metrics, card)
+    candidate_evaluation.seal(fitted, metrics, card)
     version = deployments.register(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
@@ -142,7 +137,7 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
 
 def _judge(
     watch: Watch,
-    fitted: "test_evaluation.Fitted",
+    fitted: "candidate_evaluation.Fitted",
     metrics: dict[str, Any],
     corpus: "Corpus",
     champion: ModelVersion | None,

@@ -7,7 +7,8 @@ import pytest
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
 from common.object_storage import StorageDown
-from training.acceptance import comparison, reference_set, test_evaluation
+from training.acceptance import comparison, reference_set
+from training.acceptance import candidate_evaluation
 from training.acceptance.gate import ReferenceComparison
 
 pytestmark = pytest.mark.django_db
@@ -80,7 +81,7 @@ def test_a_storage_that_is_away_is_no_reason_to_pass(monkeypatch: pytest.MonkeyP
     champion = ModelVersion.objects.get(modality="text")
     monkeypatch.setattr(reference_set, "answers", lambda *_: [])
     monkeypatch.setattr(reference_set, "measure", away)
-    monkeypatch.setattr(test_evaluation, "load", lambda fitted: None)
+    monkeypatch.setattr(candidate_evaluation, "load", lambda fitted: None)
     with pytest.raises(StorageDown):
         comparison.on_reference(champion, None, [], learnt=[])  # type: ignore[arg-type]
 
