@@ -98,12 +98,12 @@ def read(data: Path) -> Iterator[tuple[Path, Row]]:
 def held_back(products: Sequence[tuple[Path, Row]]) -> list[tuple[Path, Row]]:
     from training.datasets import splits
 
-    near, kept = splits.Near(), []
+    near, kept = splits.NearTitles(), []
     for table, row in products:
         words = splits.title_words(row["title"])
-        key = splits.part_key(words, source=table.parent.name, group="", photo_digest="", external_id=row["id"])
-        part = splits.part(key)
-        bands = splits.bands(words)
+        key = splits.split_key(words, source=table.parent.name, group="", photo_digest="", external_id=row["id"])
+        part = splits.split_of_key(key)
+        bands = splits.minhash_bands(words)
         near.add(words, bands, part)
         if part != splits.TRAIN and row["image"] and row.get("shard"):
             kept.append((table, row, words, bands))

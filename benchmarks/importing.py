@@ -37,7 +37,7 @@ def main() -> None:
     from django.core.management import call_command
 
     from common.tables.product_files import ProductFile
-    from training.datasets.importing import Categories, import_products
+    from training.datasets.importing import CategoryLookup, import_products
     from training.models import Example
 
     call_command("migrate", verbosity=0)
@@ -45,8 +45,8 @@ def main() -> None:
     try:
         write_products(folder, rows=options.rows, photos=options.photos)
         curve = Memory(options.rows)
-        first = timed(lambda: run(import_products, ProductFile, Categories, folder, curve))
-        again = timed(lambda: run(import_products, ProductFile, Categories, folder, Memory(options.rows)))
+        first = timed(lambda: run(import_products, ProductFile, CategoryLookup, folder, curve))
+        again = timed(lambda: run(import_products, ProductFile, CategoryLookup, folder, Memory(options.rows)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     figures = {

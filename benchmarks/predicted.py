@@ -253,19 +253,19 @@ def _held_back(products: Sequence[Product]) -> Iterator[Product]:
         for key in filter(None, (splits.title_key(words[row]), product.photo and (product.source, *product.photo))):
             parents[find(row)] = find(first.setdefault(key, row))
         kin = set()
-        for key in splits.bands(words[row]):
+        for key in splits.minhash_bands(words[row]):
             kin.update(buckets[key])
             buckets[key].append(row)
         for other in kin:
-            if find(other) != find(row) and splits.are_near(words[row], words[other]):
+            if find(other) != find(row) and splits.are_near_duplicates(words[row], words[other]):
                 parents[find(other)] = find(row)
     tainted = set()
     for row, product in enumerate(products):
         if product.slug:
-            key = splits.part_key(
+            key = splits.split_key(
                 words[row], source=product.source, group=product.category, photo_digest="", external_id=""
             )
-            if splits.part(key) != splits.TEST:
+            if splits.split_of_key(key) != splits.TEST:
                 tainted.add(find(row))
     for row, product in enumerate(products):
         if not product.slug or find(row) not in tainted:

@@ -85,7 +85,7 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
         source=name, stdout=io.StringIO(),
     )  # fmt: skip
     dataset = snapshots.make_dataset()
-    corpus = snapshots.fetch(dataset)
+    corpus = snapshots.fetch_corpus(dataset)
     # The set's own categories are all that this shop offers: without the starters' nothing is lost.
     Category.objects.exclude(slug__in=corpus.manifest["classes"]).update(is_active=False)
     has = corpus.manifest["splits"]["train"]
@@ -118,7 +118,7 @@ def yardstick(corpus: Any) -> dict[str, float]:
     import numpy as np
     from yardstick import predict
 
-    from training.acceptance.metrics import measure
+    from training.acceptance.metrics import compute_metrics
 
     labels = {label: number for number, label in enumerate(corpus.labels)}
 
@@ -128,7 +128,7 @@ def yardstick(corpus: Any) -> dict[str, float]:
         return texts, np.array([labels[label] for label in rows["label"]], np.int64)
 
     test, targets = part("test")
-    return measure(predict(part("train"), part("validation"), test, len(labels)), targets)
+    return compute_metrics(predict(part("train"), part("validation"), test, len(labels)), targets)
 
 
 def some_rows(folder: Path, count: int) -> Path:

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.photos import copies
 from training.datasets import splits
-from training.datasets.corpus import Row, write_corpus
+from training.datasets.corpus import CorpusRow, write_corpus
 from training.fit import recipes
 from training.fit.job import Job
 from training.fit.progress import Progress
-from training.fit.run import fit
+from training.fit.run import fit_model
 
 BASELINE = "head"
 QUICK = {"text": 300, "image": 100}
@@ -67,7 +67,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def learnable(products: Iterable[Row]) -> Iterator[Row]:
+def learnable(products: Iterable[CorpusRow]) -> Iterator[CorpusRow]:
     """Yield the products, the first of each category in the training part."""
     seen: set[str] = set()
     for product in products:
@@ -75,27 +75,27 @@ def learnable(products: Iterable[Row]) -> Iterator[Row]:
         seen.add(product.label)
 
 
-def in_turn(sets: Sequence[Iterator[Row]]) -> Iterator[Row]:
+def in_turn(sets: Sequence[Iterator[CorpusRow]]) -> Iterator[CorpusRow]:
     """Yield one product of each set after the other, until all are at their end."""
     for products in zip_longest(*sets):
         yield from (product for product in products if product)
 
 
-def texts(table: Path, _files: Photos) -> Iterator[Row]:
+def texts(table: Path, _files: Photos) -> Iterator[CorpusRow]:
     """Yield titles of a set."""
     for slug, row in labelled(table):
         if row.get("title"):
             key = f"{table.parent.name}-{row['id']}"
-            yield Row(table.parent.name, key, row["title"], "", slug, None, "", splits.part(key))
+            yield CorpusRow(table.parent.name, key, row["title"], "", slug, None, "", splits.split_of_key(key))
 
 
-def photos(table: Path, files: Photos) -> Iterator[Row]:
+def photos(table: Path, files: Photos) -> Iterator[CorpusRow]:
     """Yield photographs of a set, as they are stored for the models."""
     for slug, row in labelled(table):
         if row.get("shard") and row.get("image"):
             small = copies.make_copies(files.read(shard_of(table, row), row["image"]))[1]
             key = f"{table.parent.name}-{row['id']}"
-            yield Row(table.parent.name, key, "", "", slug, small, key, splits.part(key))
+            yield CorpusRow(table.parent.name, key, "", "", slug, small, key, splits.split_of_key(key))
 
 
 def labelled(table: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -113,13 +113,13 @@ def measure(modality: str, folder: Path, count: int) -> dict[str, dict[str, floa
     seconds: dict[str, float] = {}
     for name in (known for kind, known in recipes.NAMED if kind == modality):
         say(f"{modality}: {name}")
-        recipe = recipes.named(modality, name)
+        recipe = recipes.named_recipe(modality, name)
         workdir = Path(tempfile.mkdtemp(dir=folder))
         labels = [label for label, parts in classes.items() if parts["train"] >= recipe.least_rows]
         job = {"modality": modality, "recipe": recipe.to_json(), "corpus": str(corpus), "labels": labels}
         (workdir / "job.json").write_text(json.dumps(job))
         start = time.monotonic()
-        fit(Job.read(workdir), Progress(workdir))
+        fit_model(Job.read(workdir), Progress(workdir))
         seconds[name] = (time.monotonic() - start) / count
     return {
         name: {"products": count, "seconds_per_product": value, "ratio": value / seconds[BASELINE]}

@@ -82,7 +82,9 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         # Only the base goes live, so that both others go on from it.
         call_command("retrain", "text", dataset=str(dataset.pk), recipe=options.recipe, start=start,
                      no_deploy=start is not None, stdout=io.StringIO())  # fmt: skip
-        results[title] = by_source(ModelVersion.objects.latest("created_at"), snapshots.fetch(both), options.sets)
+        results[title] = by_source(
+            ModelVersion.objects.latest("created_at"), snapshots.fetch_corpus(both), options.sets
+        )
     return results
 
 
@@ -90,8 +92,8 @@ def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     """Return the version's figures on each source's test products."""
     import numpy as np
 
-    from training.acceptance.batch_inference import answers
-    from training.acceptance.metrics import measure
+    from training.acceptance.batch_inference import predict_rows
+    from training.acceptance.metrics import compute_metrics
     from training.datasets.corpus import row_key
 
     rows = corpus.split("test", columns=["source", "id", "label"], with_text=True)
@@ -100,8 +102,8 @@ def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     for source in sources:
         mine = [row for row in rows if row["source"] == source]
         keys = [row_key(row["source"], row["id"]) for row in mine]
-        said = answers(version, corpus, "test", keys, corpus.labels)
-        figures = measure(said, np.array([numbers[row["label"]] for row in mine], np.int64))
+        said = predict_rows(version, corpus, "test", keys, corpus.labels)
+        figures = compute_metrics(said, np.array([numbers[row["label"]] for row in mine], np.int64))
         found[source] = {name: figures[name] for name in FIGURES}
     return found
 

@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     for folder in sorted(path.parent for path in options.data.glob("*/products.csv*")):
         rows = some_rows(folder, QUICK_ROWS) if options.quick else folder
         call_command("import_products", str(rows), category_column="mapped18", source=folder.name, stdout=io.StringIO())
-    corpus = snapshots.fetch(snapshots.make_dataset())
+    corpus = snapshots.fetch_corpus(snapshots.make_dataset())
     say("The yardstick")
     results = {"Yardstick: TF-IDF + logistic regression": yardstick(corpus)}
     say("The starters")
@@ -66,12 +66,12 @@ def starters(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
     from classifier.ml import ensemble
     from classifier.registry import deployments, ensemble_rules
-    from training.acceptance.batch_inference import answers
+    from training.acceptance.batch_inference import predict_rows
 
     versions = {modality: deployments.champion(modality) for modality in ("text", "image")}
 
     def ask(modality: str, rows: list[dict[str, str]]) -> Any:
-        return answers(versions[modality], corpus, "test", [row["key"] for row in rows], corpus.labels)
+        return predict_rows(versions[modality], corpus, "test", [row["key"] for row in rows], corpus.labels)
 
     texts, photos = (test_rows(corpus, **{f"with_{kind}": True}) for kind in ("text", "photo"))
     both = test_rows(corpus, with_text=True, with_photo=True)
@@ -117,8 +117,8 @@ def by_source(said: Any, rows: list[dict[str, str]], corpus: Any) -> dict[str, A
     from training.acceptance import metrics
 
     wanted = targets([row["label"] for row in rows], corpus)
-    figures: dict[str, Any] = metrics.measure_by(said, wanted, [row["source"] for row in rows])
-    return figures | {POOLED: metrics.measure(said, wanted)}
+    figures: dict[str, Any] = metrics.metrics_by_group(said, wanted, [row["source"] for row in rows])
+    return figures | {POOLED: metrics.compute_metrics(said, wanted)}
 
 
 def table(sets: dict[str, Any]) -> str:

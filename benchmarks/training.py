@@ -32,13 +32,13 @@ from torch.nn.functional import cross_entropy
 
 from classifier.ml.encoders import load_text_backbone, pick_device
 from classifier.ml.text_model import join_text
-from training.fit.batches import Goals, Order, TokenRows
+from training.fit.batches import EpochOrder, RowTargets, TokenRows
 from training.fit.features import Tokens
-from training.fit.networks import Network, Scale, TextBody, groups, new_head, thaw
+from training.fit.networks import Network, Scale, TextBody, new_head, parameter_groups, unfreeze_layers
 from training.fit.progress import Progress
-from training.fit.recipes import Recipe, TextRecipe, named
+from training.fit.recipes import Recipe, TextRecipe, named_recipe
 from training.fit.stages import Stage
-from training.fit.trainer import BETAS, Task, train, uses_bf16
+from training.fit.trainer import BETAS, TrainerTask, train_stage, uses_bf16
 
 CLASSES = 18
 VALIDATION_ROWS = 32
@@ -48,7 +48,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     options = parse()
     load = os.getloadavg()[0]
-    recipe = named("text", options.recipe).but(epochs=1, batch_size=options.batch_size)
+    recipe = named_recipe("text", options.recipe).but(epochs=1, batch_size=options.batch_size)
     texts, source = gather(options.data, options.rows + VALIDATION_ROWS)
     figures = measure(recipe, texts, rounds=options.rounds)
     figures |= machine() | {"load_at_start": round(load, 2), "items": source, "rows": options.rows}
@@ -128,7 +128,7 @@ def rows_of(recipe: Recipe, texts: Sequence[str]) -> tuple[TokenRows, TokenRows]
     for part in (ids[:-VALIDATION_ROWS], ids[-VALIDATION_ROWS:]):
         starts = np.concatenate([[0], np.cumsum([len(row) for row in part])])
         tokens = Tokens(np.concatenate([np.array(row, np.int32) for row in part]), starts)
-        goals = Goals(np.arange(len(part)) % CLASSES, np.ones(len(part), np.float32))
+        goals = RowTargets(np.arange(len(part)) % CLASSES, np.ones(len(part), np.float32))
         parts.append(TokenRows(tokens, goals, padding=tokenizer.pad_token_id))
     return parts[0], parts[1]
 
@@ -136,7 +136,7 @@ def rows_of(recipe: Recipe, texts: Sequence[str]) -> tuple[TokenRows, TokenRows]
 def network_of(recipe: Recipe) -> Network:
     torch.manual_seed(recipe.seed)
     _, encoder = load_text_backbone(recipe.backbone)
-    thaw(encoder, recipe)
+    unfreeze_layers(encoder, recipe)
     dim = int(encoder.config.hidden_size)  # type: ignore[union-attr]
     scale = Scale(torch.zeros(dim), torch.ones(dim))
     return Network(TextBody(encoder), new_head(dim, CLASSES, recipe), scale, recipe.dropout)
@@ -146,10 +146,10 @@ def through_trainer(recipe: Recipe, rows: TokenRows, validation: TokenRows) -> f
     """Return the seconds of one epoch as `python -m training.fit` trains it."""
     network = network_of(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        task = Task("benchmark", network, rows, validation, recipe, joint=True)
+        task = TrainerTask("benchmark", network, rows, validation, recipe, joint=True)
         stage, progress = Stage(Path(folder) / "stage", "benchmark"), Progress(Path(folder))
         start = time.perf_counter()
-        train(task, stage, progress)
+        train_stage(task, stage, progress)
         return time.perf_counter() - start
 
 
@@ -157,9 +157,9 @@ def plain_loop(recipe: Recipe, rows: TokenRows) -> float:
     """Return the seconds of one epoch over the same batches with nothing round it."""
     device = pick_device(None)
     network = network_of(recipe).to(device).train()
-    optimizer = torch.optim.AdamW(groups(network, recipe, joint=True), betas=BETAS)
+    optimizer = torch.optim.AdamW(parameter_groups(network, recipe, joint=True), betas=BETAS)
     learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    order = list(Order(len(rows), batch_size=recipe.batch_size, seed=recipe.seed, lengths=rows.lengths))
+    order = list(EpochOrder(len(rows), batch_size=recipe.batch_size, seed=recipe.seed, lengths=rows.lengths))
     start = time.perf_counter()
     for at in range(0, len(order), recipe.batch_size):
         batch = rows.__getitems__(order[at : at + recipe.batch_size])

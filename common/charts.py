@@ -64,7 +64,7 @@ def reliability(
 ) -> SafeString:
     """Return a reliability diagram: how often right over how sure, with 95 % intervals and the counts underneath.
 
-    `bins` as `training.acceptance.metrics.reliability` gives them; `before`: the same before temperature scaling.
+    `bins` as `training.acceptance.metrics.reliability_bins` gives them; `before`: the same before temperature scaling.
     """
     x, y = _Axis([0, 1], LEFT, WIDTH - RIGHT), _Axis([0, 1], HEIGHT - BOTTOM, TOP)
     most = max((row["count"] for row in bins), default=0) or 1

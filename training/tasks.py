@@ -23,7 +23,7 @@ def run_training() -> None:
     from training.runs import pipeline
 
     if run := TrainingRun.objects.claim():
-        pipeline.train(run)
+        pipeline.execute_run(run)
 
 
 def ring_on_commit() -> None:
@@ -59,7 +59,7 @@ def fit_rules() -> None:
     for text, image in deployments.pairs_without_rule():
         # Tried once a dataset: what lacks the products for a rule would lack them again in a minute.
         if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
-            ensemble_fitting.fit_missing(text, snapshots.fetch(dataset))
+            ensemble_fitting.fit_missing_rules(text, snapshots.fetch_corpus(dataset))
 
 
 @shared_task(acks_late=False)
@@ -67,10 +67,10 @@ def measure_versions(pks: list[int] | None = None) -> None:
     """Answer the reference set with versions: those named, or those that a person may want to compare soon."""
     from training.acceptance import reference_set
 
-    chosen = ModelVersion.objects.filter(pk__in=pks) if pks else reference_set.unmeasured()
+    chosen = ModelVersion.objects.filter(pk__in=pks) if pks else reference_set.unmeasured_versions()
     for version in chosen:
         try:
-            reference_set.measure(version, reference_set.measuring(version.modality))
+            reference_set.measure_version(version, reference_set.measuring_products(version.modality))
         except (ArtifactError, StorageDown) as error:
             log.warning("%s can't be measured on the reference set: %s", version, error)
 
@@ -85,7 +85,7 @@ def retrain_on_schedule() -> None:
     for modality in Modality:
         try:
             services.request_automatic_training(modality, trigger=TrainingRun.Trigger.SCHEDULE)
-        except services.Refused:
+        except services.TrainingRefused:
             continue
 
 
@@ -95,7 +95,7 @@ def forget_erased() -> None:
     from training.datasets import snapshot_erasure
 
     if ErasureBatch.objects.filter(forgotten_at=None, done_at__isnull=False).exists():
-        snapshot_erasure.forget_erased()
+        snapshot_erasure.remove_erased_rows()
 
 
 @shared_task(acks_late=False)
@@ -103,7 +103,7 @@ def write_references() -> None:
     """Write down what the snapshots of live versions look like, so that drift is measured against them."""
     from training.acceptance import drift_baseline
 
-    for text, image, dataset in drift_baseline.missing():
+    for text, image, dataset in drift_baseline.pairs_without_baseline():
         # Tried now and then: a snapshot with too few products would have too few in an hour again.
         if cache.add(f"reference:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
-            drift_baseline.write(text, image, dataset)
+            drift_baseline.write_baseline(text, image, dataset)

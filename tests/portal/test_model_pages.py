@@ -22,7 +22,7 @@ from portal.models import User
 from tests.support.accounts import logged_in_client
 from tests.support.model_versions import live_version_name, register_variant
 from training import tasks
-from training.acceptance.metrics import confusion, measure, measure_classes, reliability
+from training.acceptance.metrics import compute_metrics, count_confusions, metrics_by_category, reliability_bins
 
 
 @pytest.fixture
@@ -34,15 +34,15 @@ def candidate(db: None, tmp_path: Path) -> ModelVersion:
     probabilities = random.dirichlet(np.full(len(labels), 0.3), 400).astype(np.float32)
     targets = np.where(random.random(400) < 0.6, probabilities.argmax(axis=1), random.integers(0, len(labels), 400))
     metrics = {
-        **measure(probabilities, targets),
+        **compute_metrics(probabilities, targets),
         "ece_before": 0.2,
         "latency_ms": 12.0,
         "size_bytes": 7_000_000,
-        "classes": measure_classes(probabilities, targets, labels),
-        "confusion": confusion(probabilities, targets, labels),
-        "reliability": reliability(probabilities, targets),
-        "reliability_before": reliability(probabilities, targets),
-        "sources": {"shop": measure(probabilities, targets)},
+        "classes": metrics_by_category(probabilities, targets, labels),
+        "confusion": count_confusions(probabilities, targets, labels),
+        "reliability": reliability_bins(probabilities, targets),
+        "reliability_before": reliability_bins(probabilities, targets),
+        "sources": {"shop": compute_metrics(probabilities, targets)},
     }
     lineage = {
         "run": "0b1e7f0e-0000-4000-8000-000000000000",

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.datasets.corpus import Row, write_corpus
+from training.datasets.corpus import CorpusRow, write_corpus
 from training.fit.job import Job
 from training.fit.progress import Progress
-from training.fit.recipes import Recipe, named
-from training.fit.run import fit
+from training.fit.recipes import Recipe, named_recipe
+from training.fit.run import fit_model
 
 WORDS = {
     "garden": ["rake", "planter", "hose", "hedge trimmer", "watering can"],
@@ -29,7 +29,7 @@ SIZES = {"train": 10, "validation": 4, "test": 4}
 
 def product_rows(
     labels: tuple[str, ...] = LABELS, sizes: dict[str, int] = SIZES, source: str = "shop"
-) -> Iterator[Row]:
+) -> Iterator[CorpusRow]:
     """Yield products whose words and colours say what they are."""
     random = np.random.default_rng(4)
     for split, size in sizes.items():
@@ -37,7 +37,7 @@ def product_rows(
             for number in range(size):
                 picture = coloured_photo(COLOURS[label], random)
                 title = f"{random.choice(WORDS[label])} {random.choice(MORE)}"
-                yield Row(
+                yield CorpusRow(
                     source=source,
                     id=f"{split}-{label}-{number}",
                     title=title,
@@ -58,7 +58,7 @@ def coloured_photo(colour: str, random: np.random.Generator) -> bytes:
     return content.getvalue()
 
 
-def write_small_corpus(folder: Path, *more: Row, **settings: Any) -> Path:
+def write_small_corpus(folder: Path, *more: CorpusRow, **settings: Any) -> Path:
     """Write a corpus of three categories, and `more` rows, into `folder`."""
     write_corpus([*product_rows(**settings), *more], folder, exclusions={}, least_labels=1)
     return folder
@@ -75,7 +75,7 @@ def short_recipe(modality: str, name: str, **changes: Any) -> Recipe:
     }
     if modality == "text":
         short["max_tokens"] = 24
-    return named(modality, name).but(**short | changes)
+    return named_recipe(modality, name).but(**short | changes)
 
 
 def write_job(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Path:
@@ -97,7 +97,7 @@ def write_job(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Pa
 def run_fit(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Path:
     """Fit in this process."""
     write_job(workdir, corpus, recipe, **changes)
-    fit(Job.read(workdir), Progress(workdir))
+    fit_model(Job.read(workdir), Progress(workdir))
     return workdir
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from common.tables.product_files import ProductFile
-from training.datasets.importing import Categories, Report, import_products
+from training.datasets.importing import CategoryLookup, ImportReport, import_products
 
 COLUMNS = ("id", "title", "description", "category", "image")
 
@@ -46,7 +46,7 @@ def write_zip(path: Path, members: Mapping[str, bytes], compression: int = zipfi
 
 def import_table(
     folder: Path, *, source: str = "", map: Path | None = None, creates: bool = False, **columns: str
-) -> Report:
+) -> ImportReport:
     """Import a folder's products."""
     with ProductFile(folder, columns) as products:
-        return import_products(products=products, source=source, categories=Categories(map=map, creates=creates))
+        return import_products(products=products, source=source, categories=CategoryLookup(map=map, creates=creates))

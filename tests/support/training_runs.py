@@ -51,7 +51,7 @@ def import_folder(folder: Path, source: str = "made-up") -> None:
 
 def quick_recipe(modality: Modality = Modality.TEXT, **changes: object) -> Recipe:
     """Return the `head` recipe, small enough for a test."""
-    return replace(recipes.named(modality, "head"), **changes)  # type: ignore[arg-type]
+    return replace(recipes.named_recipe(modality, "head"), **changes)  # type: ignore[arg-type]
 
 
 def _noise(chance: random.Random, count: int) -> list[str]:
@@ -78,5 +78,5 @@ def carry_out(run: TrainingRun) -> TrainingRun:
     TrainingRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(seconds=1))
     claimed = TrainingRun.objects.claim(run.pk)
     assert claimed is not None
-    pipeline.train(claimed)
+    pipeline.execute_run(claimed)
     return TrainingRun.objects.select_related("version", "dataset").get(pk=run.pk)

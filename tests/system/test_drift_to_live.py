@@ -96,7 +96,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
 
     # It learnt the answers as they were reviewed, and nothing else.
     assert run.dataset and run.version
-    corpus = snapshots.fetch(run.dataset)
+    corpus = snapshots.fetch_corpus(run.dataset)
     rows = {split: corpus.split(split, columns=["source", "id", "label"]) for split in ("train", "validation", "test")}
     learnt = {row["id"]: row["label"] for split in rows.values() for row in split}
     assert {row["source"] for split in rows.values() for row in split} == {FEEDBACK}

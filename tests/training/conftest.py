@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.photos import product_photo
-from training.datasets.corpus import Corpus, Row, write_corpus
+from training.datasets.corpus import Corpus, CorpusRow, write_corpus
 
 THINGS = {
     "beauty": ["lipstick", "face cream", "nail polish", "mascara"],
@@ -21,7 +21,7 @@ def small_corpus(tmp_path: Path) -> Corpus:
     """60 products with text and photo: 24 for training, 12 for validation, 24 for test."""
     photo = product_photo(size=(256, 256))
     rows = [
-        Row("shop", f"{label}-{number}-{brand}", f"{brand} {thing}", "", label, photo, "0" * 64, part)
+        CorpusRow("shop", f"{label}-{number}-{brand}", f"{brand} {thing}", "", label, photo, "0" * 64, part)
         for label, things in THINGS.items()
         for number, thing in enumerate(things)
         for brand, part in zip(BRANDS, PARTS, strict=True)

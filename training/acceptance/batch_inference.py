@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 64
 
 
-def answers(
+def predict_rows(
     version: ModelVersion, corpus: "Corpus", split: str, keys: Sequence[str], labels: Sequence[str]
 ) -> Probabilities:
     """Return the version's probabilities of the named rows, (n, labels) float32, in their order.
@@ -52,7 +52,7 @@ def rows_with_both(corpus: "Corpus", split: str, labels: Sequence[str]) -> dict[
     return {row_key(row["source"], row["id"]): row["label"] for row in rows if row["label"] in set(labels)}
 
 
-def pick(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> Iterator[Mapping[str, Any]]:
+def rows_by_key(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> Iterator[Mapping[str, Any]]:
     """Yield the named rows of a split with what the modality looks at, in the order of the keys.
 
     Raises KeyError for one that isn't there.
@@ -71,6 +71,6 @@ def pick(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> It
 
 
 def _batches(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> Iterator[list[Mapping[str, Any]]]:
-    rows = pick(corpus, split, keys, modality)
+    rows = rows_by_key(corpus, split, keys, modality)
     for start in range(0, len(keys), ROWS_AT_ONCE):
         yield [next(rows) for _key in keys[start : start + ROWS_AT_ONCE]]

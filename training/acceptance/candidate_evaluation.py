@@ -20,11 +20,11 @@ from training.acceptance.metrics import (
     Probabilities,
     Targets,
     calibration_error,
-    confusion,
-    measure,
-    measure_by,
-    measure_classes,
-    reliability,
+    compute_metrics,
+    count_confusions,
+    metrics_by_category,
+    metrics_by_group,
+    reliability_bins,
 )
 from training.acceptance.model_card import model_card
 
@@ -39,7 +39,7 @@ TOLERANCE = 0.02  # how far an answer alone may be from the same answer in a bat
 
 
 @dataclass(frozen=True)
-class Outputs:
+class SplitPredictions:
     """What a fitted model said of one split, (n, classes) in the order of the labels."""
 
     keys: Sequence[str]
@@ -48,7 +48,7 @@ class Outputs:
     logits_before: Probabilities
 
     @classmethod
-    def read(cls, path: Path, classes: int) -> "Outputs":
+    def read(cls, path: Path, classes: int) -> "SplitPredictions":
         """Raises ArtifactError for a file that is missing, unreadable or of another shape."""
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -68,32 +68,32 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """What a fit left in its work folder: an artifact that isn't sealed yet, and its answers."""
 
     folder: Path
     modality: str
     config: dict[str, Any]
-    validation: Outputs
-    test: Outputs
+    validation: SplitPredictions
+    test: SplitPredictions
 
     @property
     def labels(self) -> list[str]:
         return list(self.config["labels"])
 
 
-def read(workdir: Path, modality: str) -> Fitted:
+def read_fitted_model(workdir: Path, modality: str) -> FittedModel:
     """Return what the fit in `workdir` made. Raises ArtifactError when something is missing or unusable."""
     folder = workdir / "artifact"
     config = artifact.read_config(folder)
     if config["modality"] != modality:
         raise ArtifactError(f"{artifact.CONFIG}: a model for {config['modality']}, not for {modality}")
     classes = len(config["labels"])
-    parts = (Outputs.read(workdir / f"{split}.npz", classes) for split in ("validation", "test"))
-    return Fitted(folder, modality, config, *parts)
+    parts = (SplitPredictions.read(workdir / f"{split}.npz", classes) for split in ("validation", "test"))
+    return FittedModel(folder, modality, config, *parts)
 
 
-def prove(fitted: Fitted, corpus: "Corpus") -> tuple[dict[str, Any], str]:
+def evaluate_candidate(fitted: FittedModel, corpus: "Corpus") -> tuple[dict[str, Any], str]:
     """Return metrics.json and the model card: every figure is of the test split, which nothing was fitted on.
 
     The loaded artifact answers some 50 test products again, one at a time: that gives the latency, and proves that
@@ -102,19 +102,19 @@ def prove(fitted: Fitted, corpus: "Corpus") -> tuple[dict[str, Any], str]:
     test, labels = fitted.test, fitted.labels
     probabilities, targets = test.probabilities, test.targets
     trained = corpus.manifest["classes"]
-    classes = measure_classes(probabilities, targets, labels)
+    classes = metrics_by_category(probabilities, targets, labels)
     latency, device = _answers_again(fitted, corpus)
     metrics: dict[str, Any] = {
-        **measure(probabilities, targets),
+        **compute_metrics(probabilities, targets),
         "ece_before": calibration_error(np.exp(test.logits_before), targets),
         "ece_formula": f"Guo et al. 2017, equation 3, {BINS} equally wide bins of the top probability",
         "temperature": fitted.config["temperature"],
         "classes": {name: {"train": trained.get(name, {}).get("train", 0), **row} for name, row in classes.items()},
-        "confusion": confusion(probabilities, targets, labels),
-        "reliability": reliability(probabilities, targets),
-        "reliability_before": reliability(np.exp(test.logits_before), targets),
-        "sources": measure_by(probabilities, targets, test.sources),
-        "validation": measure(fitted.validation.probabilities, fitted.validation.targets),
+        "confusion": count_confusions(probabilities, targets, labels),
+        "reliability": reliability_bins(probabilities, targets),
+        "reliability_before": reliability_bins(np.exp(test.logits_before), targets),
+        "sources": metrics_by_group(probabilities, targets, test.sources),
+        "validation": compute_metrics(fitted.validation.probabilities, fitted.validation.targets),
         "latency_ms": latency,
         "latency_device": device,
         "size_bytes": sum(path.stat().st_size for path in fitted.folder.iterdir()),
@@ -122,33 +122,33 @@ def prove(fitted: Fitted, corpus: "Corpus") -> tuple[dict[str, Any], str]:
     return metrics, model_card(fitted.config, metrics, corpus.manifest)
 
 
-def seal(fitted: Fitted, metrics: dict[str, Any], card: str) -> str:
+def seal_artifact(fitted: FittedModel, metrics: dict[str, Any], card: str) -> str:
     """Complete the artifact with its figures and its card, seal it and return its checksum."""
     artifact.write_json(fitted.folder / artifact.METRICS, metrics)
     (fitted.folder / artifact.CARD).write_text(card, encoding="utf-8")
     return artifact.seal(fitted.folder)
 
 
-def answers(version: ModelVersion, corpus: "Corpus", fitted: Fitted) -> Probabilities | None:
+def predict_test_split(version: ModelVersion, corpus: "Corpus", fitted: FittedModel) -> Probabilities | None:
     """Return another version's probabilities of the fitted model's test products, in its rows and columns.
 
     None, with an error in the log, when that version's artifact is damaged. Raises StorageDown.
     """
     try:
-        return corpus_answers.answers(version, corpus, "test", fitted.test.keys, fitted.labels)
+        return corpus_answers.predict_rows(version, corpus, "test", fitted.test.keys, fitted.labels)
     except (ArtifactError, ValueError) as error:
         log.error("%s can't be compared with: %s", version, error)
         return None
 
 
-def _answers_again(fitted: Fitted, corpus: "Corpus") -> tuple[float, str]:
+def _answers_again(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
     """Return the artifact's median latency in ms and the device it ran on, having checked what it answers."""
     chosen = np.unique(np.linspace(0, len(fitted.test.keys) - 1, TIMED_ROWS + WARM_UP).astype(int))
     keys = [fitted.test.keys[number] for number in chosen]
-    model = load(fitted)
+    model = load_fitted_model(fitted)
     times = []
     try:
-        for number, row in zip(chosen, corpus_answers.pick(corpus, "test", keys, fitted.modality), strict=True):
+        for number, row in zip(chosen, corpus_answers.rows_by_key(corpus, "test", keys, fitted.modality), strict=True):
             start = time.perf_counter()
             answer = corpus_answers.ask(model, fitted.modality, [row])[0]
             times.append((time.perf_counter() - start) * 1000)
@@ -163,7 +163,7 @@ def _answers_again(fitted: Fitted, corpus: "Corpus") -> tuple[float, str]:
     return float(np.median(timed)), str(pick_device(None))
 
 
-def load(fitted: Fitted) -> Any:
+def load_fitted_model(fitted: FittedModel) -> Any:
     """Return the fitted model as it will serve. Raises ArtifactError when it is unusable."""
     if fitted.modality == Modality.TEXT:
         from classifier.ml.text_model import TextModel

@@ -13,10 +13,9 @@ from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
-from training.acceptance import reference_set
-from training.acceptance import candidate_evaluation
-from training.acceptance.gate import LEAST_PRODUCTS, ReferenceComparison, TestComparison
-from training.acceptance.metrics import Probabilities, Targets, ranks
+from training.acceptance import candidate_evaluation, reference_set
+from training.acceptance.gate import LEAST_PRODUCTS, HeldOutComparison, ReferenceComparison
+from training.acceptance.metrics import Probabilities, Targets, true_category_ranks
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus
@@ -28,22 +27,24 @@ COLLAPSED = 0.5  # a category of which the candidate gets less than this share o
 Pair = tuple[ReferenceAnswer, ReferenceAnswer]
 
 
-def on_test(champion: ModelVersion, corpus: "Corpus", fitted: "candidate_evaluation.Fitted") -> TestComparison | None:
+def compare_on_test_split(
+    champion: ModelVersion, corpus: "Corpus", fitted: "candidate_evaluation.FittedModel"
+) -> HeldOutComparison | None:
     """Compare on the test part. None when the champion's artifact is damaged: nothing can be asked of it then.
 
     Raises StorageDown, after which the run is tried again.
     """
-    theirs = candidate_evaluation.answers(champion, corpus, fitted)
+    theirs = candidate_evaluation.predict_test_split(champion, corpus, fitted)
     if theirs is None:
         return None
     targets = fitted.test.targets
     known = np.isin(np.array(fitted.labels)[targets], deployments.labels_of(champion))
-    return TestComparison(_scored(theirs, targets), _scored(fitted.test.probabilities, targets), known.tolist())
+    return HeldOutComparison(_scored(theirs, targets), _scored(fitted.test.probabilities, targets), known.tolist())
 
 
-def on_reference(
+def compare_on_reference_set(
     champion: ModelVersion,
-    fitted: "candidate_evaluation.Fitted",
+    fitted: "candidate_evaluation.FittedModel",
     products: Sequence[ReferenceProduct],
     *,
     learnt: Collection[str],
@@ -54,9 +55,11 @@ def on_reference(
     `learnt` are the labels that the new data has. The champion answers now, so that both see the same products under
     the same categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
     """
-    candidates = reference_set.answers(candidate_evaluation.load(fitted), champion.modality, products, progress)
+    candidates = reference_set.answer_products(
+        candidate_evaluation.load_fitted_model(fitted), champion.modality, products, progress
+    )
     try:
-        champions = reference_set.measure(champion, products, progress)
+        champions = reference_set.measure_version(champion, products, progress)
     except ArtifactError as error:
         log.error("%s can't be compared with: %s", champion, error)
         return None, candidates
@@ -144,4 +147,4 @@ def _figures(pairs: list[Pair]) -> PairedFigures | None:
 
 
 def _scored(probabilities: Probabilities, targets: Targets) -> Scored:
-    return Scored.of(ranks(probabilities, targets), probabilities[np.arange(len(targets)), targets])
+    return Scored.of(true_category_ranks(probabilities, targets), probabilities[np.arange(len(targets)), targets])

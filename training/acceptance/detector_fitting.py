@@ -10,7 +10,7 @@ from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from classifier.models import Familiar, Modality, ModelVersion
 from classifier.registry import detector_store, model_cache
 from training.datasets import labelled_products
-from training.datasets.labelled_products import Product
+from training.datasets.labelled_products import LabelledProduct
 from training.models import Split
 
 KNOWN, HELD_BACK = 6_000, 2_000  # products that are asked about at most
@@ -20,18 +20,24 @@ LEAST = round(1 / (1 - QUANTILE))  # held-back products: with fewer there is no 
 Values = npt.NDArray[np.float32]
 
 
-def samples(products: Callable[[Sequence[str]], Iterable[Product]]) -> tuple[list[Product], list[Product]]:
+def sample_products(
+    products: Callable[[Sequence[str]], Iterable[LabelledProduct]],
+) -> tuple[list[LabelledProduct], list[LabelledProduct]]:
     """Return some of the products that a version learnt from, and some of those that were held back.
 
     `products` gives those of the named parts.
     """
-    return labelled_products.sample(products([Split.TRAIN]), KNOWN), labelled_products.sample(
+    return labelled_products.sample_products(products([Split.TRAIN]), KNOWN), labelled_products.sample_products(
         products(labelled_products.HELD_BACK), HELD_BACK
     )
 
 
-def learn(
-    version: ModelVersion, known: Sequence[Product], held_back: Sequence[Product], *, progress: Callable[[int], None]
+def fit_detector(
+    version: ModelVersion,
+    known: Sequence[LabelledProduct],
+    held_back: Sequence[LabelledProduct],
+    *,
+    progress: Callable[[int], None],
 ) -> Familiar | None:
     """Learn what is usual from products that the version was fitted to and from others; keep it with the version.
 
@@ -57,11 +63,11 @@ def learn(
 
 
 def _asked(
-    model: Any, modality: str, products: Sequence[Product], progress: Callable[[int], None]
+    model: Any, modality: str, products: Sequence[LabelledProduct], progress: Callable[[int], None]
 ) -> tuple[Values, Values]:
     """Return the products' embeddings (n, dim) and top probabilities (n,)."""
     embeddings, confidence = [], []
-    for batch in labelled_products.batches(products, modality, model.labels):
+    for batch in labelled_products.product_batches(products, modality, model.labels):
         output = labelled_products.ask(model, modality, batch)
         embeddings.append(output.embeddings)
         confidence.append(output.probabilities.max(axis=1))

@@ -30,7 +30,7 @@ AT_ONCE = 32
 PARTS = (Split.TEST, Split.VALIDATION)  # what a model answers more surely because it learnt it is no reference
 
 
-def missing() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
+def pairs_without_baseline() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
     """Yield the live pairs that were trained on a snapshot and are not compared with it yet, and that snapshot."""
     for text in deployments.live(Modality.TEXT):
         for image in deployments.live(Modality.IMAGE):
@@ -48,13 +48,13 @@ def _dataset(version: ModelVersion) -> Dataset | None:
     return Dataset.objects.filter(checksum=checksum).first() if checksum else None
 
 
-def write(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftReference | None:
+def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftReference | None:
     """Store the reference of a pair; None where too few of the snapshot's products are answered by just these two.
 
     Raises what `snapshots.fetch` and `serving_batch.answer_now` raise.
     """
     pair = (text.pk, image.pk)
-    corpus = snapshots.fetch(dataset)
+    corpus = snapshots.fetch_corpus(dataset)
     ids: list[str] = []
     texts: list[tuple[str, str]] = []
     looks: list[Look | None] = []

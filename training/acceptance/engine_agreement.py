@@ -13,7 +13,7 @@ from classifier.ml.encoders import pick_device
 from classifier.models import ModelVersion
 from classifier.registry import model_cache
 from training.datasets import labelled_products
-from training.datasets.labelled_products import Product
+from training.datasets.labelled_products import LabelledProduct
 
 LEAST_ROWS = 2_000
 LEAST_AGREEMENT = 0.995
@@ -21,7 +21,7 @@ MOST_LOST = 0.003  # of accuracy
 
 
 @dataclass(frozen=True)
-class Check:
+class EngineCheck:
     """How an engine's likeliest categories compare with the reference's on `n` products."""
 
     n: int
@@ -46,9 +46,9 @@ class Check:
         return self.n >= LEAST_ROWS and alike
 
 
-def compare(
-    version: ModelVersion, products: Sequence[Product], *, least: int, progress: Callable[[int], None]
-) -> dict[str, Check]:
+def compare_engines(
+    version: ModelVersion, products: Sequence[LabelledProduct], *, least: int, progress: Callable[[int], None]
+) -> dict[str, EngineCheck]:
     """Ask the reference and every engine of this machine about up to `least` products that the version can look at.
 
     Return each engine's check by its name; one that can't be built has none. Raises ArtifactError and StorageDown.
@@ -61,7 +61,7 @@ def compare(
     models = {name: model for name, model in models.items() if model.engine == name}
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*models, reference.engine)}
     targets: list[int] = []
-    for batch in labelled_products.batches(products, version.modality, reference.labels):
+    for batch in labelled_products.product_batches(products, version.modality, reference.labels):
         batch = batch[: least - len(targets)]
         targets += [reference.labels.index(product.slug) for product, _photo in batch]
         for name, model in (*models.items(), (reference.engine, reference)):
@@ -75,13 +75,15 @@ def compare(
     truth, wanted = np.array(targets), best[reference.engine]
     accuracy = float((wanted == truth).mean())
     return {
-        name: Check(len(truth), float((best[name] == wanted).mean()), float((best[name] == truth).mean()), accuracy)
+        name: EngineCheck(
+            len(truth), float((best[name] == wanted).mean()), float((best[name] == truth).mean()), accuracy
+        )
         for name in models
     }
 
 
 @transaction.atomic
-def record(version: ModelVersion, name: str, check: Check) -> None:
+def store_check(version: ModelVersion, name: str, check: EngineCheck) -> None:
     """Keep the check with the version: workers go by it from their next batch on."""
     row = ModelVersion.objects.select_for_update().only("engines").get(pk=version.pk)
     row.engines[name] = {

@@ -13,8 +13,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.registry import deployments, ensemble_rules, model_cache
-from training.acceptance.batch_inference import answers, rows_with_both
-from training.acceptance.metrics import Metrics, Probabilities, Targets, losses, measure
+from training.acceptance.batch_inference import predict_rows, rows_with_both
+from training.acceptance.metrics import Metrics, Probabilities, Targets, compute_metrics, row_losses
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus
@@ -87,7 +87,7 @@ def fit_rules(
     return sorted([weighted, best], key=lambda fitted: fitted.metrics["log_loss"])
 
 
-def fit_missing(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
+def fit_missing_rules(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
     """Fit and store the rules of the version with each deployed partner that it has none with yet; return them.
 
     They are fitted on the corpus's validation products that have text and photo, and measured on its test products.
@@ -144,16 +144,16 @@ def _fit_pair(text: ModelVersion, image: ModelVersion, corpus: "Corpus") -> Ense
 
 
 def _on_test(test: _Pairs, fitted: Sequence[FittedRule]) -> dict[str, Metrics]:
-    alone = {"text": measure(test.text, test.targets), "image": measure(test.image, test.targets)}
-    return alone | {each.rule.kind: measure(test.combined(each.rule), test.targets) for each in fitted}
+    alone = {"text": compute_metrics(test.text, test.targets), "image": compute_metrics(test.image, test.targets)}
+    return alone | {each.rule.kind: compute_metrics(test.combined(each.rule), test.targets) for each in fitted}
 
 
 def _pairs(text: ModelVersion, image: ModelVersion, corpus: "Corpus", split: str, labels: Sequence[str]) -> _Pairs:
     rows = rows_with_both(corpus, split, labels)
     place = {label: column for column, label in enumerate(labels)}
     return _Pairs(
-        answers(text, corpus, split, list(rows), labels),
-        answers(image, corpus, split, list(rows), labels),
+        predict_rows(text, corpus, split, list(rows), labels),
+        predict_rows(image, corpus, split, list(rows), labels),
         np.array([place[label] for label in rows.values()], np.int64),
         labels,
     )
@@ -167,7 +167,7 @@ def _cross_validated(pairs: _Pairs, fit: _Fit) -> tuple[FittedRule, Values]:
     for number in range(FOLDS):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         held_out[outside] = pairs.where(outside).combined(fit(pairs.where(inside)))
-    return FittedRule(fit(pairs), measure(held_out, pairs.targets)), losses(held_out, pairs.targets)
+    return FittedRule(fit(pairs), compute_metrics(held_out, pairs.targets)), row_losses(held_out, pairs.targets)
 
 
 def _fit_mean(pairs: _Pairs, plain: Rule) -> Rule:

@@ -24,7 +24,7 @@ LEAST_PRODUCTS = 10  # with fewer, a share says more about chance than about a m
 
 
 @dataclass(frozen=True)
-class Limits:
+class AcceptanceLimits:
     """What any candidate must reach on the test part."""
 
     minimum_accuracy: float
@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class TestComparison:
+class HeldOutComparison:
     """Candidate and champion on the same n test products; `known` (n,) tells whose category the champion knows."""
 
     __test__ = False  # pytest would collect it for its name
@@ -71,12 +71,12 @@ class Verdict:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def decide(
+def decide_on_candidate(
     metrics: Mapping[str, Any],
-    limits: Limits,
+    limits: AcceptanceLimits,
     *,
     coverage: Coverage,
-    test: TestComparison | None = None,
+    test: HeldOutComparison | None = None,
     reference: ReferenceComparison | None = None,
 ) -> Verdict:
     """Decide about a candidate, given its figures on the test part.
@@ -111,7 +111,9 @@ def decide(
 _Sentences = list[str]
 
 
-def _check_limits(metrics: Mapping[str, Any], limits: Limits, failures: _Sentences, remarks: _Sentences) -> None:
+def _check_limits(
+    metrics: Mapping[str, Any], limits: AcceptanceLimits, failures: _Sentences, remarks: _Sentences
+) -> None:
     figures = {
         "accuracy": _percent(metrics["accuracy"]),
         "least": _percent(limits.minimum_accuracy),
@@ -145,7 +147,7 @@ def _check_coverage(coverage: Coverage, holds: _Sentences, remarks: _Sentences) 
         remarks.append(_("Neither it nor the champion suggests %(names)s.") % {"names": listed(new)})
 
 
-def _check_test(test: TestComparison, failures: _Sentences, remarks: _Sentences) -> dict[str, Any]:
+def _check_test(test: HeldOutComparison, failures: _Sentences, remarks: _Sentences) -> dict[str, Any]:
     record: dict[str, Any] = {}
     new = [row for row, known in enumerate(test.known) if not known]
     old = [row for row, known in enumerate(test.known) if known]

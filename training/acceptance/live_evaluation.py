@@ -17,8 +17,8 @@ from classifier.models import Category, Prediction
 from classifier.serving.batch import answer_now
 from classifier.serving.inference import Answer, Question
 from common.tables.product_files import ProductFile, RowError, SourceRow
-from training.acceptance.metrics import Metrics, measure
-from training.datasets.importing import Categories, small_copy
+from training.acceptance.metrics import Metrics, compute_metrics
+from training.datasets.importing import CategoryLookup, small_copy
 
 ROWS_AT_ONCE = 64
 FIGURES = ("accuracy", "top5", "macro_f1", "log_loss", "ece")
@@ -39,11 +39,11 @@ class _View:
     def figures(self) -> Metrics | None:
         if not self.targets:
             return None
-        return measure(np.stack(self.probabilities), np.array(self.targets, np.int64))
+        return compute_metrics(np.stack(self.probabilities), np.array(self.targets, np.int64))
 
 
 @dataclass
-class Scores:
+class LiveScores:
     """The figures of each view (None without a row), and for each reason how many rows were left out."""
 
     views: dict[str, Metrics | None]
@@ -58,13 +58,13 @@ class Scores:
         return {"rows": self.rows, "skipped": self.skipped.total(), **views}
 
 
-def score(
+def score_products(
     products: ProductFile,
     *,
-    categories: Categories,
+    categories: CategoryLookup,
     limit: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-) -> Scores:
+) -> LiveScores:
     """Ask the live models about every row whose category is known, or the first `limit` rows, and measure them.
 
     A photo that is missing or broken is none: the text alone answers then. Memory holds one batch of photos, and some
@@ -95,11 +95,11 @@ def score(
                 _add(views, answer_now(questions)[0], targets)
             progress(len(batch))
     figures = {name: view.figures() for name, view in views.items()}
-    return Scores(figures, len(views["ensemble"].targets), skipped, without_photo)
+    return LiveScores(figures, len(views["ensemble"].targets), skipped, without_photo)
 
 
 def _known(
-    batch: list[SourceRow | tuple[int, RowError]], categories: Categories, skipped: Counter[str]
+    batch: list[SourceRow | tuple[int, RowError]], categories: CategoryLookup, skipped: Counter[str]
 ) -> Iterator[tuple[SourceRow, int]]:
     for row in batch:
         try:

@@ -15,11 +15,11 @@ Metrics = dict[str, float]
 # As in table 1 of Guo et al. 2017, "On Calibration of Modern Neural Networks".
 BINS = 15
 
-# What `measure` returns, in the order of the tables.
+# What `compute_metrics` returns, in the order of the tables.
 COLUMNS = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
 
 
-def measure(probabilities: Probabilities, targets: Targets) -> Metrics:
+def compute_metrics(probabilities: Probabilities, targets: Targets) -> Metrics:
     """Return n, accuracy, top5, macro_f1, log_loss (nats) and ece of probabilities (n, classes).
 
     Raises ValueError when there is no row or the shapes do not match.
@@ -29,7 +29,7 @@ def measure(probabilities: Probabilities, targets: Targets) -> Metrics:
     return {
         "n": len(targets),
         "accuracy": float(np.mean(probabilities.argmax(axis=1) == targets)),
-        "top5": float(np.mean(ranks(probabilities, targets) < 5)),
+        "top5": float(np.mean(true_category_ranks(probabilities, targets) < 5)),
         "macro_f1": macro_f1(probabilities.argmax(axis=1), targets),
         "log_loss": log_loss(probabilities, targets),
         "ece": calibration_error(probabilities, targets),
@@ -44,10 +44,10 @@ def macro_f1(predicted: Targets, targets: Targets) -> float:
 
 def log_loss(probabilities: Probabilities, targets: Targets, weights: npt.NDArray[np.float32] | None = None) -> float:
     """Return the (weighted) mean of -ln p(true category)."""
-    return float(np.average(losses(probabilities, targets), weights=weights))
+    return float(np.average(row_losses(probabilities, targets), weights=weights))
 
 
-def losses(probabilities: Probabilities, targets: Targets) -> Values:
+def row_losses(probabilities: Probabilities, targets: Targets) -> Values:
     """Return -ln p(true category) of each product, (n,), in nats."""
     chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return np.asarray(-np.log(np.maximum(chosen, FLOOR)))
@@ -63,7 +63,7 @@ def calibration_error(probabilities: Probabilities, targets: Targets) -> float:
     return float(np.abs(gaps).sum() / len(targets))
 
 
-def reliability(probabilities: Probabilities, targets: Targets) -> list[dict[str, Any]]:
+def reliability_bins(probabilities: Probabilities, targets: Targets) -> list[dict[str, Any]]:
     """Return the bins of `calibration_error`, 15 of them: count, mean confidence and accuracy (None where empty)."""
     confidence, correct, bins = _bins(probabilities, targets)
     counts = np.bincount(bins, minlength=BINS)
@@ -77,20 +77,20 @@ def reliability(probabilities: Probabilities, targets: Targets) -> list[dict[str
     ]
 
 
-def confusion(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Any]:
+def count_confusions(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Any]:
     """Return {"labels", "matrix"}: matrix[i][j] counts products of category i that were given category j."""
     predicted, size = probabilities.argmax(axis=1), len(labels)
     matrix = np.bincount(targets * size + predicted, minlength=size * size).reshape(size, size)
     return {"labels": list(labels), "matrix": matrix.tolist()}
 
 
-def measure_by(probabilities: Probabilities, targets: Targets, groups: Sequence[str]) -> dict[str, Metrics]:
-    """Return `measure` for each group (a data set, say), in alphabetical order."""
+def metrics_by_group(probabilities: Probabilities, targets: Targets, groups: Sequence[str]) -> dict[str, Metrics]:
+    """Return `compute_metrics` for each group (a data set, say), in alphabetical order."""
     names = np.array(groups)
-    return {name: measure(probabilities[names == name], targets[names == name]) for name in sorted(set(groups))}
+    return {name: compute_metrics(probabilities[names == name], targets[names == name]) for name in sorted(set(groups))}
 
 
-def measure_classes(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Metrics]:
+def metrics_by_category(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Metrics]:
     """Return for each category that occurs: n, accuracy (recall), precision, f1, top5, log_loss and ece.
 
     `ece` is taken over the products that were *given* the category: is "80 % Beauty" right at 80 %?
@@ -106,14 +106,14 @@ def measure_classes(probabilities: Probabilities, targets: Targets, labels: Sequ
             "accuracy": float(np.mean(predicted[true] == category)),
             "precision": float(np.mean(true[given])) if given.any() else 0.0,
             "f1": _f1(given, true),
-            "top5": float(np.mean(ranks(probabilities[true], targets[true]) < 5)),
+            "top5": float(np.mean(true_category_ranks(probabilities[true], targets[true]) < 5)),
             "log_loss": log_loss(probabilities[true], targets[true]),
             "ece": calibration_error(probabilities[given], targets[given]) if given.any() else 0.0,
         }
     return result
 
 
-def table(rows: dict[str, Metrics], head: str, columns: Sequence[str] = ()) -> str:
+def markdown_table(rows: dict[str, Metrics], head: str, columns: Sequence[str] = ()) -> str:
     """Return the metrics as a Markdown table; shares in per cent, log-loss in nats."""
     names = list(columns) or list(next(iter(rows.values())))
     lines = [f"| {head} | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
@@ -122,7 +122,7 @@ def table(rows: dict[str, Metrics], head: str, columns: Sequence[str] = ()) -> s
     return "\n".join(lines)
 
 
-def ranks(probabilities: Probabilities, targets: Targets) -> Targets:
+def true_category_ranks(probabilities: Probabilities, targets: Targets) -> Targets:
     """Return how many categories are placed before the true one; of equals the first column comes first."""
     true = probabilities[np.arange(len(targets)), targets][:, None]
     columns = np.arange(probabilities.shape[1])

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from training.acceptance.metrics import BINS, COLUMNS, table
+from training.acceptance.metrics import BINS, COLUMNS, markdown_table
 
 THIN = 200  # training products below which a category's figures say little
 
@@ -86,9 +86,9 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any], manifest: 
         data=_data(manifest),
         bins=BINS,
         before=f"{100 * metrics['ece_before']:.1f}",
-        overall=table({"all": dict(metrics)}, "test part", COLUMNS),
-        sources=table(dict(metrics["sources"]), "source", COLUMNS),
-        classes=table(classes, "category"),
+        overall=markdown_table({"all": dict(metrics)}, "test part", COLUMNS),
+        sources=markdown_table(dict(metrics["sources"]), "source", COLUMNS),
+        classes=markdown_table(classes, "category"),
         thin_limit=THIN,
         thin=", ".join(thin) or "none",
         limits="\n".join(

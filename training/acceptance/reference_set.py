@@ -29,7 +29,7 @@ from common.locks import Lock, lock_until_commit
 from common.object_storage import storage_faults
 from common.photos import copies
 from training.datasets import splits
-from training.datasets.corpus import Row, row_key
+from training.datasets.corpus import CorpusRow, row_key
 from training.datasets.labelled_products import ask
 from training.models import FEEDBACK, Example, Split
 
@@ -56,7 +56,7 @@ Labelled = tuple[ReferenceProduct, Image.Image | None]
 
 
 @transaction.atomic
-def refresh() -> None:
+def refresh_reference_set() -> None:
     """Bring the set up to date: sample examples and stored products, drop what is gone, take over what changed.
 
     The sample of a category is the products with the lowest hashes of their ids, so it is random and changes little
@@ -79,12 +79,12 @@ def refresh() -> None:
     ReferenceProduct.objects.bulk_create(fresh, batch_size=CHANGES_AT_ONCE)
 
 
-def forget(predictions: Collection[str]) -> None:
+def delete_products_of_predictions(predictions: Collection[str]) -> None:
     """Remove the products that were made from these predictions, whose seller is erased."""
     ReferenceProduct.objects.filter(source__in=[FEEDBACK, STORED], external_id__in=predictions).delete()
 
 
-def measuring(modality: str) -> list[ReferenceProduct]:
+def measuring_products(modality: str) -> list[ReferenceProduct]:
     """Return the products that versions of the modality are compared on.
 
     Left out are starter products that a training example repeats: a candidate would know them by heart.
@@ -93,7 +93,7 @@ def measuring(modality: str) -> list[ReferenceProduct]:
     return _without_repeated(products, (Split.TRAIN, Split.VALIDATION))
 
 
-def unmeasured() -> list[ModelVersion]:
+def unmeasured_versions() -> list[ModelVersion]:
     """Return versions that a person may deploy or roll back to soon and that have no answers for today's categories.
 
     None while a modality has one version: there is nothing to compare it with.
@@ -109,7 +109,7 @@ def unmeasured() -> list[ModelVersion]:
     return found
 
 
-def measure(
+def measure_version(
     version: ModelVersion, products: Sequence[ReferenceProduct], progress: Progress = lambda rows: None
 ) -> list[ReferenceAnswer]:
     """Answer the products with a registered version, and keep that in place of what it answered before.
@@ -117,13 +117,13 @@ def measure(
     Raises ArtifactError and StorageDown when the version can't be loaded.
     """
     model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
-    found = answers(model, version.modality, products, progress)
-    keep_answers(version, found)
+    found = answer_products(model, version.modality, products, progress)
+    store_answers(version, found)
     return found
 
 
 @transaction.atomic
-def keep_answers(version: ModelVersion, found: Iterable[ReferenceAnswer]) -> None:
+def store_answers(version: ModelVersion, found: Iterable[ReferenceAnswer]) -> None:
     """Store a version's answers in place of earlier ones."""
     # A run, the hourly task and a person may measure the same version at the same time.
     lock_until_commit(Lock.REFERENCE_ANSWERS, version.pk)
@@ -135,7 +135,7 @@ def keep_answers(version: ModelVersion, found: Iterable[ReferenceAnswer]) -> Non
     ReferenceAnswer.objects.bulk_create([row for row in rows if row.product_id in still], batch_size=CHANGES_AT_ONCE)
 
 
-def answers(
+def answer_products(
     model: Any, modality: str, products: Sequence[ReferenceProduct], progress: Progress = lambda rows: None
 ) -> list[ReferenceAnswer]:
     """Return what a loaded model answers for each product, without a version; one whose photo is gone is left out.
@@ -158,7 +158,7 @@ def answers(
     return found
 
 
-def replay(version: ModelVersion, *, besides: "Corpus") -> Iterator[Row]:
+def replay_rows(version: ModelVersion, *, besides: "Corpus") -> Iterator[CorpusRow]:
     """Yield what a fit of the corpus that goes on from the version learns again, so as not to forget it.
 
     Labelled products come with their category, stored ones with the version's own answer where it is sure of it. Left
@@ -170,7 +170,7 @@ def replay(version: ModelVersion, *, besides: "Corpus") -> Iterator[Row]:
         split = _part(product) if label in learnt else splits.TRAIN
         learnt.add(label)
         digest = hashlib.sha256(photo).hexdigest() if photo else ""
-        yield Row("replay", str(product.pk), product.title, product.description, label, photo, digest, split)
+        yield CorpusRow("replay", str(product.pk), product.title, product.description, label, photo, digest, split)
 
 
 def _replayed(version: ModelVersion, besides: Collection[str]) -> Iterator[tuple[ReferenceProduct, str, bytes | None]]:
@@ -184,7 +184,9 @@ def _replayed(version: ModelVersion, besides: Collection[str]) -> Iterator[tuple
     if not stored:
         return
     model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
-    choices = {a.product_id: a.first_choice for a in answers(model, version.modality, stored) if a.confidence >= SURE}
+    choices = {
+        a.product_id: a.first_choice for a in answer_products(model, version.modality, stored) if a.confidence >= SURE
+    }
     sure = [product for product in stored if product.pk in choices]
     for product, photo in _opened(sure, version.modality):
         yield product, choices[product.pk], photo

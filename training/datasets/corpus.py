@@ -53,7 +53,7 @@ class CorpusError(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class CorpusRow:
     """One labelled product: `label` is a category slug, `photo` a JPEG file or None."""
 
     source: str
@@ -76,7 +76,7 @@ def row_key(source: str, id: str) -> str:
 
 
 def write_corpus(
-    rows: Iterable[Row], folder: Path, *, exclusions: Mapping[str, int], least_labels: int = 2
+    rows: Iterable[CorpusRow], folder: Path, *, exclusions: Mapping[str, int], least_labels: int = 2
 ) -> dict[str, Any]:
     """Write the rows into an empty folder, shard by shard with flat memory, and return the manifest.
 
@@ -118,7 +118,7 @@ def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def checksum(manifest: Mapping[str, Any]) -> str:
+def manifest_checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(manifest_bytes(manifest)).hexdigest()
 
 
@@ -225,12 +225,12 @@ class _SplitWriter:
         self.shards: list[dict[str, Any]] = []
         self.counts = {"rows": 0, "with_text": 0, "with_photo": 0}
         self._folder, self._split = folder, split
-        self._rows: list[Row] = []
+        self._rows: list[CorpusRow] = []
         self._waiting = 0
         self._writer: pq.ParquetWriter | None = None
         self._written = self._shard_rows = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: CorpusRow) -> None:
         self._rows.append(row)
         self._waiting += row.size
         self.counts["rows"] += 1
@@ -285,7 +285,7 @@ def _check(classes: Mapping[str, Mapping[str, int]], least_labels: int) -> None:
         raise CorpusError("Some labels have no training row. The examples changed meanwhile: make the dataset again.")
 
 
-def concatenate(parts: Sequence["Dataset"]) -> "Dataset":
+def concatenate_splits(parts: Sequence["Dataset"]) -> "Dataset":
     """Return the rows of several splits with the same columns, one after the other."""
     joined: Dataset = _offline_datasets().concatenate_datasets(list(parts))
     return joined

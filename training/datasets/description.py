@@ -28,17 +28,17 @@ Say = Callable[[str], None]
 
 def describe_dataset(dataset: "Dataset", *, say: Say = lambda stage: None) -> dict[str, Any]:
     """Describe a dataset, keep that on its row, and return it. Raises CorpusError and StorageDown."""
-    from training.datasets.snapshots import fetch
+    from training.datasets.snapshots import fetch_corpus
     from training.models import Dataset
 
     say("fetching")
-    description = describe(fetch(dataset), say=say)
+    description = describe_corpus(fetch_corpus(dataset), say=say)
     Dataset.objects.filter(pk=dataset.pk).update(description=description)
     dataset.description = description
     return description
 
 
-def describe(corpus: Corpus, *, say: Say = lambda stage: None) -> dict[str, Any]:
+def describe_corpus(corpus: Corpus, *, say: Say = lambda stage: None) -> dict[str, Any]:
     """Return what a page or a table shows of a corpus, as JSON. Memory stays flat but for the rows checked.
 
     `{"texts": {"title": lengths, "description": lengths}, "missing": {...}, "sources": {source: {...}},
@@ -69,12 +69,12 @@ def describe(corpus: Corpus, *, say: Say = lambda stage: None) -> dict[str, Any]
         "texts": {name: _lengths(np.concatenate(found)) for name, found in lengths.items()},
         "missing": {name: missing[name] for name in ("title", "description", "text", "photo")},
         "sources": {name: dict(counts) for name, counts in sorted(sources.items())},
-        "suspicious": suspicious_labels(corpus),
+        "suspicious": find_suspicious_labels(corpus),
         "pictures": [picture for label in sorted(pictures) for picture in pictures[label]][:MOST_PICTURES],
     }
 
 
-def suspicious_labels(corpus: Corpus) -> dict[str, Any]:
+def find_suspicious_labels(corpus: Corpus) -> dict[str, Any]:
     """Return rows whose text speaks for another label, found by confident learning (cleanlab).
 
     A quick lexical model judges each row after training on the other folds. Of more than MOST_CHECKED rows with a

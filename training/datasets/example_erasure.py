@@ -7,19 +7,19 @@ from django.core.files.storage import storages
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training.acceptance import reference_set
-from training.datasets.examples import drop
+from training.datasets.examples import delete_examples
 from training.models import FEEDBACK, Example
 
 ROWS_AT_ONCE = 500
 
 
-def drop_waiting() -> None:
+def delete_pending_examples() -> None:
     """Drop the examples of all batches of erasures that training has not forgotten yet. Raises StorageDown."""
     for batch in ErasureBatch.objects.filter(forgotten_at=None).iterator(chunk_size=ROWS_AT_ONCE):
-        drop_examples([str(pk) for pk in batch.predictions])
+        delete_examples_of_predictions([str(pk) for pk in batch.predictions])
 
 
-def drop_examples(predictions: Collection[str]) -> None:
+def delete_examples_of_predictions(predictions: Collection[str]) -> None:
     """Drop the examples made from these predictions' answers, with their photos. Raises StorageDown."""
     ids = sorted(predictions)
     for start in range(0, len(ids), ROWS_AT_ONCE):
@@ -27,12 +27,12 @@ def drop_examples(predictions: Collection[str]) -> None:
         some = list(found.only("pk", "external_id", "title_key", "bands", "photo_digest"))
         photos = {example.photo_digest for example in some} - {""}
         # The photos first: once the examples are gone nothing names them.
-        delete_photos(photos, besides=[example.pk for example in some])
-        drop(some)
-        reference_set.forget(ids[start : start + ROWS_AT_ONCE])
+        delete_unused_photos(photos, besides=[example.pk for example in some])
+        delete_examples(some)
+        reference_set.delete_products_of_predictions(ids[start : start + ROWS_AT_ONCE])
 
 
-def delete_photos(digests: Collection[str], besides: Collection[int] = ()) -> None:
+def delete_unused_photos(digests: Collection[str], besides: Collection[int] = ()) -> None:
     """Delete copies of photos, by checksum, that no example besides the named ones uses. Raises StorageDown."""
     used = Example.objects.filter(photo_digest__in=digests).exclude(pk__in=besides)
     for digest in set(digests) - set(used.values_list("photo_digest", flat=True)):

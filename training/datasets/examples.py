@@ -17,7 +17,7 @@ START_OF_DESCRIPTION = 300  # characters that stand for the title of a product t
 
 
 @dataclass(frozen=True)
-class Incoming:
+class IncomingExample:
     """A product to be kept, its photo already stored."""
 
     external_id: str
@@ -30,31 +30,31 @@ class Incoming:
     group: str = ""
 
 
-NAMES = [item.name for item in fields(Incoming) if item.name != "external_id"]
+EXAMPLE_FIELDS = [item.name for item in fields(IncomingExample) if item.name != "external_id"]
 
 
 @dataclass
-class Kept:
+class ImportOutcome:
     """What became of products: how many were added to each part, updated, or were there just so."""
 
     added: Counter[str] = field(default_factory=Counter)
     updated: int = 0
     unchanged: int = 0
 
-    def add(self, other: "Kept") -> None:
+    def add(self, other: "ImportOutcome") -> None:
         self.added.update(other.added)
         self.updated += other.updated
         self.unchanged += other.unchanged
 
 
 @transaction.atomic
-def keep(*, source: str, rows: Sequence[Incoming]) -> Kept:
+def store_examples(*, source: str, rows: Sequence[IncomingExample]) -> ImportOutcome:
     """Add the products that are new, update those that changed, and give each its part. Ids must be unique.
 
     A part never changes, but a product that changed and is now alike to those of another part is left out.
     """
     lock_until_commit(Lock.EXAMPLE_SPLITS)
-    kept = Kept()
+    kept = ImportOutcome()
     known = {example.external_id: example for example in _of(source, [row.external_id for row in rows])}
     moved: list[Example] = []
     touched: list[Example] = []
@@ -66,7 +66,7 @@ def keep(*, source: str, rows: Sequence[Incoming]) -> Kept:
             continue
         before = _traits(example)
         settled = _settled(row)
-        if all(getattr(example, name) == getattr(settled, name) for name in NAMES):
+        if all(getattr(example, name) == getattr(settled, name) for name in EXAMPLE_FIELDS):
             kept.unchanged += 1
             continue
         (touched if _traits(_filled(example, row)) == before else moved).append(example)
@@ -76,19 +76,19 @@ def keep(*, source: str, rows: Sequence[Incoming]) -> Kept:
     kept.added.update(example.split for example in fresh)
     Example.objects.bulk_create(fresh)
     if kept.updated:
-        Example.objects.bulk_update([*moved, *touched], [*NAMES, "split", "title_key", "bands"])
+        Example.objects.bulk_update([*moved, *touched], [*EXAMPLE_FIELDS, "split", "title_key", "bands"])
     return kept
 
 
 @transaction.atomic
-def drop(examples: Collection[Example]) -> None:
+def delete_examples(examples: Collection[Example]) -> None:
     """Delete examples that may not be learnt from any more."""
     lock_until_commit(Lock.EXAMPLE_SPLITS)
     _release(examples)
     Example.objects.filter(pk__in=[example.pk for example in examples]).delete()
 
 
-def words(example: Example) -> splits.Words:
+def comparison_words(example: Example) -> splits.Words:
     """Return what the example is compared by: the words of its title, else of its description's beginning."""
     return splits.title_words(example.title) or splits.title_words(example.description[:START_OF_DESCRIPTION])
 
@@ -97,7 +97,7 @@ def _of(source: str, ids: Sequence[str]) -> Iterable[Example]:
     return Example.objects.filter(source=source, external_id__in=ids)
 
 
-def _settled(row: Incoming) -> Incoming:
+def _settled(row: IncomingExample) -> IncomingExample:
     """Drop a group that doesn't count: only what has no words is kept together by it."""
     has_words = row.group and (
         splits.title_words(row.title) or splits.title_words(row.description[:START_OF_DESCRIPTION])
@@ -105,16 +105,16 @@ def _settled(row: Incoming) -> Incoming:
     return replace(row, group="") if has_words else row
 
 
-def _filled(example: Example, row: Incoming) -> Example:
+def _filled(example: Example, row: IncomingExample) -> Example:
     settled = _settled(row)
-    for name in NAMES:
+    for name in EXAMPLE_FIELDS:
         setattr(example, name, getattr(settled, name))
     return example
 
 
 def _traits(example: Example) -> tuple[splits.Words, str, str]:
     """What decides which others an example is alike to."""
-    return words(example), example.photo_digest, example.group
+    return comparison_words(example), example.photo_digest, example.group
 
 
 def _release(examples: Collection[Example]) -> None:
@@ -129,7 +129,7 @@ def _release(examples: Collection[Example]) -> None:
 
 def _place(examples: Sequence[Example]) -> None:
     """Give each example its part and what others will find it by: first those that have a part already."""
-    word_sets = [words(example) for example in examples]
+    word_sets = [comparison_words(example) for example in examples]
     for example, own_words in zip(examples, word_sets, strict=True):
         example.title_key = splits.title_key(own_words) or None
         example.bands = []
@@ -148,7 +148,7 @@ def _place(examples: Sequence[Example]) -> None:
         for example, own_words in zip(examples, word_sets, strict=True)
         if example.title_key and example.title_key not in by_title
     }
-    bands = {key: splits.bands(own_words) for key, own_words in new_titles.items()}
+    bands = {key: splits.minhash_bands(own_words) for key, own_words in new_titles.items()}
     near = _near(bands, moved={example.pk for example in examples if example.pk})
     for example, own_words in zip(examples, word_sets, strict=True):
         key, group = example.title_key, (example.source, example.group)
@@ -156,14 +156,14 @@ def _place(examples: Sequence[Example]) -> None:
         is_new_title = bool(key) and not by_title[key]
         if is_new_title and key is not None:
             alike |= near.parts(own_words, bands[key])
-        part_key = splits.part_key(
+        part_key = splits.split_key(
             own_words,
             source=example.source,
             group=example.group,
             photo_digest=example.photo_digest,
             external_id=example.external_id,
         )
-        example.split = splits.choose(alike, key=part_key, own=example.split)
+        example.split = splits.choose_split(alike, key=part_key, own=example.split)
         if example.split == Split.BRIDGE:
             continue
         if is_new_title and key is not None:
@@ -184,9 +184,9 @@ def _parts(found: ExampleQuerySet, name: str) -> defaultdict[object, set[str]]:
     return parts
 
 
-def _near(bands: Mapping[int, Sequence[int]], *, moved: set[int]) -> splits.Near:
+def _near(bands: Mapping[int, Sequence[int]], *, moved: set[int]) -> splits.NearTitles:
     """Return what is known and shares a band with one of the titles."""
-    near = splits.Near()
+    near = splits.NearTitles()
     seen: set[int] = set()
     asked = [keys for keys in bands.values() if keys]
     with connection.cursor() as cursor:
@@ -196,7 +196,7 @@ def _near(bands: Mapping[int, Sequence[int]], *, moved: set[int]) -> splits.Near
         for example in _sharing(asked[start : start + ASKED_AT_ONCE]):
             if example.pk not in seen and example.pk not in moved:
                 seen.add(example.pk)
-                near.add(words(example), example.bands, example.split)
+                near.add(comparison_words(example), example.bands, example.split)
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = on")
     return near

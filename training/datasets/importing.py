@@ -26,7 +26,7 @@ from common.object_storage import storage_faults
 from common.photo_decoding import decode_trusted
 from common.photos.headers import Fault, PictureError
 from common.tables.product_files import ProductFile, RowError, SourceError, SourceRow
-from training.datasets.examples import Incoming, Kept, keep
+from training.datasets.examples import ImportOutcome, IncomingExample, store_examples
 from training.models import FEEDBACK, Example
 
 ROWS_AT_ONCE = 500
@@ -40,11 +40,11 @@ OTHERS = "others"
 
 
 @dataclass
-class Report:
+class ImportReport:
     """What an import did, and for each reason how many rows it skipped."""
 
     source: str
-    kept: Kept = field(default_factory=Kept)
+    kept: ImportOutcome = field(default_factory=ImportOutcome)
     skipped: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     created: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Report:
         self.unknown[name if name in self.unknown or len(self.unknown) < MOST_UNKNOWN else OTHERS] += 1
 
 
-class Categories:
+class CategoryLookup:
     """Every name by which a category is known, loaded once.
 
     `map` is a csv file of two columns: a source's name, and the slug or name of a category (empty: leave it out).
@@ -131,10 +131,10 @@ def import_products(
     *,
     products: ProductFile,
     source: str = "",
-    categories: Categories | None = None,
+    categories: CategoryLookup | None = None,
     errors: Path | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-) -> Report:
+) -> ImportReport:
     """Keep every good row as an example of `source` (default: the folder's name); skip the others and say why.
 
     Bad rows are written to `errors` (default: a file in TRAINING_DIR named after the source). `progress` is told
@@ -143,9 +143,9 @@ def import_products(
     source = source or products.name
     if not source or len(source) > Example._meta.get_field("source").max_length or source == FEEDBACK:  # type: ignore[operator]
         raise SourceError(f"{source!r} can't be a source's name: give another, of at most 60 characters, by --source.")
-    categories = categories or Categories()
+    categories = categories or CategoryLookup()
     errors = errors or Path(settings.TRAINING_DIR) / f"import-errors-{slugify(source) or 'products'}.csv"
-    report = Report(source)
+    report = ImportReport(source)
     seen: set[bytes] = set()  # ids: 8 bytes each
     with ExitStack() as stack:
         log = stack.enter_context(_ErrorLog(errors, report))
@@ -173,7 +173,7 @@ def import_products(
                 else:
                     ready.append(result)
             if ready:
-                report.kept.add(keep(source=source, rows=ready))
+                report.kept.add(store_examples(source=source, rows=ready))
             progress(len(batch))
         report.created = categories.created
     return report
@@ -205,7 +205,7 @@ def small_copy(original: bytes) -> bytes:
 
 def _incoming(
     products: ProductFile, examples: Mapping[str, Example], id: str, row: SourceRow, category_id: int
-) -> Incoming | RowError:
+) -> IncomingExample | RowError:
     known = examples.get(id)
     try:
         original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
@@ -222,7 +222,7 @@ def _incoming(
     except RowError as error:
         return error
     group = _line(row.group)[: Example._meta.get_field("group").max_length]
-    return Incoming(id, title, description, category_id, photo, photo_digest, original_digest, group)
+    return IncomingExample(id, title, description, category_id, photo, photo_digest, original_digest, group)
 
 
 def _id(row: SourceRow, seen: set[bytes]) -> str:
@@ -241,7 +241,7 @@ def _id(row: SourceRow, seen: set[bytes]) -> str:
 class _ErrorLog:
     """The csv file of the rows that were skipped; made when there is one."""
 
-    def __init__(self, path: Path, report: Report) -> None:
+    def __init__(self, path: Path, report: ImportReport) -> None:
         self._path, self._report = path, report
         self._file: io.TextIOWrapper | None = None
         self._writer: Any = None

@@ -14,7 +14,7 @@ from PIL import Image
 from classifier.models import Category, Modality
 from common.object_storage import storage_faults
 from common.tables.product_files import ProductFile, RowError, SourceRow
-from training.datasets.importing import Categories, small_copy
+from training.datasets.importing import CategoryLookup, small_copy
 from training.models import Example, Split
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ HELD_BACK = (Split.TEST, Split.VALIDATION)
 
 
 @dataclass(frozen=True)
-class Product:
+class LabelledProduct:
     """A labelled product; its photo, as a worker would read it, when it is asked for: None or RowError without one."""
 
     title: str
@@ -49,22 +49,22 @@ class Described(Protocol):
     def description(self) -> str: ...
 
 
-Asked = tuple[Product, Image.Image | None]
+Asked = tuple[LabelledProduct, Image.Image | None]
 
 
-def in_file(file: ProductFile, categories: Categories) -> Iterator[Product]:
+def products_in_file(file: ProductFile, categories: CategoryLookup) -> Iterator[LabelledProduct]:
     """Yield the file's rows whose category is known."""
     slugs = dict(Category.objects.values_list("pk", "slug"))
     for row in file:
         try:
             if isinstance(row, SourceRow):
                 slug = slugs[categories.find(row.category)]
-                yield Product(row.title.strip(), row.description.strip(), slug, partial(_photo, file, row))
+                yield LabelledProduct(row.title.strip(), row.description.strip(), slug, partial(_photo, file, row))
         except RowError:
             continue
 
 
-def stored(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[Product]:
+def stored_products(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[LabelledProduct]:
     """Yield the stored examples of these parts, of a modality those that it can look at."""
     examples = Example.objects.filter(split__in=splits).select_related("category")
     if modality == Modality.TEXT:
@@ -73,26 +73,28 @@ def stored(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[Pr
         examples = examples.exclude(photo="")
     for example in examples.iterator():
         photo = partial(_stored, example.photo)
-        yield Product(example.title, example.description, example.category.slug, photo)
+        yield LabelledProduct(example.title, example.description, example.category.slug, photo)
 
 
-def in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> Iterator[Product]:
+def products_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> Iterator[LabelledProduct]:
     """Yield the corpus's products of these parts that the modality can look at."""
     for split in splits:
         columns = COLUMNS if modality == Modality.TEXT else [*COLUMNS, "photo"]
         rows = corpus.split(split, columns=columns, **_needs(modality))
         for number, row in enumerate(rows.select_columns(COLUMNS)):
-            yield Product(row["title"] or "", row["description"] or "", row["label"], partial(_packed, rows, number))
+            yield LabelledProduct(
+                row["title"] or "", row["description"] or "", row["label"], partial(_packed, rows, number)
+            )
 
 
 def count_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> int:
     return sum(corpus.count(split, **_needs(modality)) for split in splits)
 
 
-def sample(products: Iterable[Product], count: int) -> list[Product]:
+def sample_products(products: Iterable[LabelledProduct], count: int) -> list[LabelledProduct]:
     """Return `count` products, or all, chosen by chance but the same each time, in any order."""
     chance = random.Random(SEED)  # noqa: S311
-    chosen: list[Product] = []
+    chosen: list[LabelledProduct] = []
     for number, product in enumerate(products):
         if number < count:
             chosen.append(product)
@@ -101,7 +103,7 @@ def sample(products: Iterable[Product], count: int) -> list[Product]:
     return chosen
 
 
-def batches(products: Iterable[Product], modality: str, labels: Sequence[str]) -> Iterator[list[Asked]]:
+def product_batches(products: Iterable[LabelledProduct], modality: str, labels: Sequence[str]) -> Iterator[list[Asked]]:
     """Yield those that the modality can look at and whose category is among the labels, with their photographs."""
     known, batch = set(labels), []
     for product in products:

@@ -20,7 +20,7 @@ from common.locks import Lock, hold_lock
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
 from training.datasets import example_erasure, snapshots
-from training.datasets.corpus import MANIFEST, CorpusError, Row, checksum, manifest_bytes, write_corpus
+from training.datasets.corpus import MANIFEST, CorpusError, CorpusRow, manifest_bytes, manifest_checksum, write_corpus
 from training.models import FEEDBACK, SNAPSHOTS, Dataset, TrainingRun
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ ERASED = "erased on request"
 BEFORE = "cut_from"
 
 
-def forget_erased() -> int:
+def remove_erased_rows() -> int:
     """Drop examples and cut snapshots that erased predictions are in; return how many batches are done with.
 
     A snapshot that a run works on is cut after it. Raises StorageDown; what was done until then stays done.
@@ -42,7 +42,7 @@ def forget_erased() -> int:
     with hold_lock(Lock.TRAINING_DATA):
         while batches := list(waiting[:BATCHES_AT_ONCE]):
             erased = {str(pk) for batch in batches for pk in batch.predictions}
-            example_erasure.drop_examples(erased)
+            example_erasure.delete_examples_of_predictions(erased)
             are_cut = [_cut(dataset, erased) for dataset in Dataset.objects.all()]
             if not all(are_cut):
                 break
@@ -60,7 +60,7 @@ def _cut(dataset: Dataset, erased: Set[str]) -> bool:
     if TrainingRun.objects.active().filter(dataset=dataset).exists():
         return False
     try:
-        files = snapshots.fetch(dataset).folder
+        files = snapshots.fetch_corpus(dataset).folder
     except CorpusError as error:
         if error.__cause__:  # no room on the disk
             raise
@@ -75,27 +75,29 @@ def _cut(dataset: Dataset, erased: Set[str]) -> bool:
     exclusions[ERASED] += cut
     # A category that has no training row left can't stay in the other parts either.
     exclusions["no training row in its category"] += sum(n for (label, _s), n in left.items() if label not in learnable)
-    with snapshots.making() as folder:
+    with snapshots.staging_folder() as folder:
         try:
             rows = _rows(files, dataset.manifest, erased, learnable)
             manifest = write_corpus(rows, folder, exclusions=exclusions)
         except CorpusError:
             _withdraw(dataset, cut)
-            example_erasure.delete_photos(photos)
+            example_erasure.delete_unused_photos(photos)
             return True
         manifest[BEFORE] = dataset.checksum
         (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
-        snapshots.upload(folder, Dataset(checksum=checksum(manifest), manifest=manifest))
+        snapshots.upload_snapshot(folder, Dataset(checksum=manifest_checksum(manifest), manifest=manifest))
     _replace(dataset, manifest)
-    example_erasure.delete_photos(photos)
+    example_erasure.delete_unused_photos(photos)
     return True
 
 
 def _replace(dataset: Dataset, manifest: dict[str, Any]) -> None:
     """Let the row be what its snapshot is now. The files that it was go with the orphans."""
     # What describe_dataset found quotes titles.
-    Dataset.objects.filter(pk=dataset.pk).update(checksum=checksum(manifest), manifest=manifest, description=None)
-    shutil.rmtree(snapshots.local(dataset), ignore_errors=True)
+    Dataset.objects.filter(pk=dataset.pk).update(
+        checksum=manifest_checksum(manifest), manifest=manifest, description=None
+    )
+    shutil.rmtree(snapshots.local_folder(dataset), ignore_errors=True)
 
 
 def _withdraw(dataset: Dataset, cut: int) -> None:
@@ -133,13 +135,13 @@ def _what_is_left(
     return left, cut, photos
 
 
-def _rows(folder: Path, manifest: dict[str, Any], erased: Set[str], learnable: Set[str]) -> Iterator[Row]:
+def _rows(folder: Path, manifest: dict[str, Any], erased: Set[str], learnable: Set[str]) -> Iterator[CorpusRow]:
     for shard in manifest["shards"]:
         for batch in pq.ParquetFile(folder / shard["name"]).iter_batches(batch_size=ROWS_AT_ONCE):
             for cells in batch.to_pylist():
                 is_erased = cells["source"] == FEEDBACK and cells["id"] in erased
                 if not is_erased and cells["label"] in learnable:
-                    yield Row(**cells, split=shard["split"])
+                    yield CorpusRow(**cells, split=shard["split"])
 
 
 def _delete_orphans() -> None:

@@ -28,13 +28,13 @@ from training.datasets.corpus import (
     MANIFEST,
     Corpus,
     CorpusError,
-    Row,
-    checksum,
+    CorpusRow,
     manifest_bytes,
+    manifest_checksum,
     verify_shard,
     write_corpus,
 )
-from training.datasets.examples import Incoming, drop, keep
+from training.datasets.examples import IncomingExample, delete_examples, store_examples
 from training.datasets.importing import store_photo
 from training.models import FEEDBACK, Dataset, Example, Split
 
@@ -50,10 +50,12 @@ def make_dataset(*, sources: Sequence[str] = (), progress: Progress = lambda don
     Accepted feedback comes in first, and what isn't accepted any more goes. Raises CorpusError for examples that
     nothing can be learnt from, for no room on the disk, and for a source that there isn't; StorageDown.
     """
-    return snapshot(sources=sources, progress=progress)[0]
+    return find_or_make_dataset(sources=sources, progress=progress)[0]
 
 
-def snapshot(*, sources: Sequence[str] = (), progress: Progress = lambda done, total: None) -> tuple[Dataset, bool]:
+def find_or_make_dataset(
+    *, sources: Sequence[str] = (), progress: Progress = lambda done, total: None
+) -> tuple[Dataset, bool]:
     """Do what `make_dataset` says; return the dataset and whether it is new."""
     with hold_lock(Lock.TRAINING_DATA):
         return _snapshot(sources, progress)
@@ -79,21 +81,21 @@ def _snapshot(sources: Sequence[str], progress: Progress) -> tuple[Dataset, bool
     learnable, total = _count(rows, exclusions)
     exclusions["the same as another example"] = usable.count() - total
     total -= exclusions["no training row in its category"]
-    with making() as folder:
+    with staging_folder() as folder:
         manifest = write_corpus(_rows(rows, learnable, total, exclusions, progress), folder, exclusions={})
         # Photos that are gone are found while the rows are written.
         manifest["exclusions"] = {reason: count for reason, count in sorted(exclusions.items()) if count}
         (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
-        found = Dataset.objects.filter(checksum=checksum(manifest)).first()
+        found = Dataset.objects.filter(checksum=manifest_checksum(manifest)).first()
         if found:
             return found, False
-        dataset = Dataset(checksum=checksum(manifest), manifest=manifest)
-        upload(folder, dataset)
+        dataset = Dataset(checksum=manifest_checksum(manifest), manifest=manifest)
+        upload_snapshot(folder, dataset)
         _publish(folder, dataset)
     return Dataset.objects.get_or_create(checksum=dataset.checksum, defaults={"manifest": manifest})
 
 
-def fetch(dataset: Dataset) -> Corpus:
+def fetch_corpus(dataset: Dataset) -> Corpus:
     """Return the dataset's local copy, downloaded and verified where it isn't there yet.
 
     Raises CorpusError for a shard that is missing, damaged, or for which there is no room, and for a dataset of which
@@ -101,11 +103,11 @@ def fetch(dataset: Dataset) -> Corpus:
     """
     if not dataset.manifest["shards"]:
         raise CorpusError(_("Nothing is left of %s: its products were erased.") % dataset)
-    target = local(dataset)
+    target = local_folder(dataset)
     if _is_whole(target, dataset):
         return Corpus(target)
     storage = storages["datasets"]
-    with making() as folder:
+    with staging_folder() as folder:
         for shard in dataset.manifest["shards"]:
             try:
                 with (
@@ -142,13 +144,13 @@ def _absorb() -> Counter[str]:
         photos = _photos(batch)
         found = [_incoming(feedback, *photos.get(str(feedback.prediction_id), ("", ""))) for feedback in batch]
         if rows := [row for row in found if row]:
-            keep(source=FEEDBACK, rows=rows)
+            store_examples(source=FEEDBACK, rows=rows)
         left_out["feedback: photo is gone"] += len(found) - len(rows)
-    example_erasure.drop_waiting()  # before it is dropped below, where its photo would stay
+    example_erasure.delete_pending_examples()  # before it is dropped below, where its photo would stay
     answered = Feedback.objects.trusted().annotate(key=Cast("prediction_id", TextField()))
     gone = Example.objects.filter(~Exists(answered.filter(key=OuterRef("external_id"))), source=FEEDBACK)
     while some := list(gone.only("pk", "external_id", "title_key", "bands")[:ROWS_AT_ONCE]):
-        drop(some)
+        delete_examples(some)
     reviews = Feedback.objects.filter(category__isnull=False).exclude(review__in=TRUSTED)
     for review, count in reviews.order_by().values_list("review").annotate(Count("pk")):
         left_out[f"feedback: {Feedback.Review(review).label.lower()}"] += count
@@ -163,7 +165,7 @@ def _photos(batch: Sequence[Feedback]) -> dict[str, tuple[str, str]]:
     return {id: (photo, digest) for id, photo, digest in known.values_list("external_id", "photo", "photo_digest")}
 
 
-def _incoming(feedback: Feedback, photo: str, digest: str) -> Incoming | None:
+def _incoming(feedback: Feedback, photo: str, digest: str) -> IncomingExample | None:
     """Return the product as an example; None when its photo is gone and there is no text."""
     prediction = feedback.prediction
     id = str(prediction.pk)
@@ -177,7 +179,7 @@ def _incoming(feedback: Feedback, photo: str, digest: str) -> Incoming | None:
         except FileNotFoundError:
             if not prediction.has_text:
                 return None
-    return Incoming(id, prediction.title, prediction.description, category, photo, digest, digest)
+    return IncomingExample(id, prediction.title, prediction.description, category, photo, digest, digest)
 
 
 def _without_twins(examples: QuerySet[Example]) -> QuerySet[Example]:
@@ -212,7 +214,7 @@ def _count(rows: QuerySet[Example], exclusions: Counter[str]) -> tuple[set[int],
 
 def _rows(
     rows: QuerySet[Example], learnable: set[int], total: int, exclusions: Counter[str], progress: Progress
-) -> Iterator[Row]:
+) -> Iterator[CorpusRow]:
     storage = storages["datasets"]
     wanted = rows.select_related("category").defer("bands")
     for done, example in enumerate(wanted.iterator(chunk_size=ROWS_AT_ONCE)):
@@ -230,7 +232,7 @@ def _rows(
             if photo is None:
                 exclusions["photo is missing or damaged"] += 1
                 continue
-        yield Row(
+        yield CorpusRow(
             source=example.source,
             id=example.external_id,
             title=example.title,
@@ -245,7 +247,7 @@ def _rows(
     progress(total, total)
 
 
-def upload(folder: Path, dataset: Dataset) -> None:
+def upload_snapshot(folder: Path, dataset: Dataset) -> None:
     """Store the shards, and the manifest last: a snapshot without one is nobody's."""
     storage = storages["datasets"]
     with storage_faults():
@@ -258,7 +260,7 @@ def upload(folder: Path, dataset: Dataset) -> None:
         storage.save(f"{dataset.path}/{MANIFEST}", ContentFile(manifest_bytes(dataset.manifest)))
 
 
-def local(dataset: Dataset) -> Path:
+def local_folder(dataset: Dataset) -> Path:
     return Path(settings.DATASET_CACHE) / dataset.checksum
 
 
@@ -273,7 +275,7 @@ def _is_whole(folder: Path, dataset: Dataset) -> bool:
 
 def _publish(folder: Path, dataset: Dataset) -> None:
     """Put a whole copy where it is looked for, unless another process was quicker."""
-    target = local(dataset)
+    target = local_folder(dataset)
     if not _is_whole(target, dataset):
         shutil.rmtree(target, ignore_errors=True)
         try:
@@ -284,7 +286,7 @@ def _publish(folder: Path, dataset: Dataset) -> None:
 
 
 @contextmanager
-def making() -> Iterator[Path]:
+def staging_folder() -> Iterator[Path]:
     """Give a folder to make something in beside where it will lie; what is left in it goes."""
     cache = Path(settings.DATASET_CACHE)
     try:
@@ -298,7 +300,7 @@ def making() -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except (OSError, StorageDown) as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise CorpusError(
                 _("There is no room for the dataset on the disk (%s) or in the storage. Make room and try again.")
                 % cache
@@ -306,6 +308,6 @@ def making() -> Iterator[Path]:
         raise
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether a disk without room is behind an error of the file system or the storage."""
     return any(getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for e in (error, error.__cause__))

@@ -6,7 +6,7 @@ grows. Alike are: the same photo, the same title words whatever their order, cas
 sets have a Jaccard index of at least `SAME_TITLE`, and untitled products of one source and group. What is alike to
 products of two parts is left out.
 
-Near titles are found by MinHash: titles that agree in one band of their signatures are compared word by word. At
+NearTitles titles are found by MinHash: titles that agree in one band of their signatures are compared word by word. At
 `SAME_TITLE` itself five pairs in a million are missed, and fewer the closer they are.
 """
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 TRAIN, VALIDATION, TEST, BRIDGE = "train", "validation", "test", "bridge"
 # Up to which hundredth of the hash a product belongs to which part.
-PARTS = ((70, TRAIN), (80, VALIDATION), (100, TEST))
+SPLIT_LIMITS = ((70, TRAIN), (80, VALIDATION), (100, TEST))
 # Word sets that share this much are the same product for the split: a size or a colour apart.
 SAME_TITLE = 0.75
 BANDS, ROWS = 32, 4
@@ -45,7 +45,7 @@ def title_key(words: Words) -> int:
     return _signed(_hash(" ".join(sorted(words)))) if words else 0
 
 
-def bands(words: Words) -> list[int]:
+def minhash_bands(words: Words) -> list[int]:
     """Return the signature's bands, signed 64-bit numbers, of which near word sets share at least one.
 
     Fewer than three words are near to nothing but themselves, so they have none.
@@ -60,18 +60,18 @@ def bands(words: Words) -> list[int]:
     return [int(key) for key in keys.view(np.int64)]
 
 
-def are_near(first: Words, second: Words) -> bool:
+def are_near_duplicates(first: Words, second: Words) -> bool:
     shared = len(first & second)
     return bool(shared) and shared >= SAME_TITLE * (len(first) + len(second) - shared)
 
 
-def part(key: str) -> str:
+def split_of_key(key: str) -> str:
     """Return the part that a product falls to by itself."""
     hundredth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
-    return next(name for limit, name in PARTS if hundredth < limit)
+    return next(name for limit, name in SPLIT_LIMITS if hundredth < limit)
 
 
-def part_key(words: Words, *, source: str, group: str, photo_digest: str, external_id: str) -> str:
+def split_key(words: Words, *, source: str, group: str, photo_digest: str, external_id: str) -> str:
     """Return what decides a product's part: the strongest thing that others could share with it."""
     if words:
         return " ".join(sorted(words))
@@ -80,7 +80,7 @@ def part_key(words: Words, *, source: str, group: str, photo_digest: str, extern
     return f"photo {photo_digest}" if photo_digest else f"id {source}/{external_id}"
 
 
-def choose(alike: Iterable[str], *, key: str, own: str = "") -> str:
+def choose_split(alike: Iterable[str], *, key: str, own: str = "") -> str:
     """Return the part of a product that is alike to products of the parts `alike`.
 
     `own` is the part of one that has one already: it keeps it, or is left out.
@@ -90,10 +90,10 @@ def choose(alike: Iterable[str], *, key: str, own: str = "") -> str:
         parts.add(own)
     if BRIDGE in parts or len(parts) > 1:
         return BRIDGE
-    return parts.pop() if parts else part(key)
+    return parts.pop() if parts else split_of_key(key)
 
 
-class Near:
+class NearTitles:
     """Word sets with their parts, to be asked which are near to another. For what is held in memory at once."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Near:
         found: set[str] = set()
         for number in {number for key in keys for number in self._buckets.get(key, ())}:
             other, part = self._known[number]
-            if part not in found and are_near(words, other):
+            if part not in found and are_near_duplicates(words, other):
                 found.add(part)
         return found
 

@@ -26,19 +26,19 @@ def main(*, lends: bool = False) -> None:
     from training.fit import process_group
     from training.fit.job import Job
     from training.fit.progress import FitError, Progress
-    from training.fit.run import Fit, fit
-    from training.fit.tuning import tune
+    from training.fit.run import ModelFit, fit_model
+    from training.fit.tuning import tune_recipe
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(max(len(os.sched_getaffinity(0)) // here, 1))
     progress = Progress(workdir)
     try:
-        process_group.join()
+        process_group.join_group()
         job = Job.read(workdir)
         if lends:
-            tune(Fit(job, progress))
+            tune_recipe(ModelFit(job, progress))
         else:
-            fit(job, progress)
+            fit_model(job, progress)
     except FitError as error:
         progress.fail(str(error), permanent=error.permanent)
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is told
@@ -46,7 +46,7 @@ def main(*, lends: bool = False) -> None:
         sentence, permanent = _explain(error, workdir)
         progress.fail(sentence, permanent=permanent)
     else:
-        process_group.leave()
+        process_group.leave_group()
         return
     # The other processes may wait in a step that never comes: this one goes at once and torchrun ends them.
     sys.stdout.flush()

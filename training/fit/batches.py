@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, Sampler
 
 from classifier.ml.encoders import Preprocess
 from classifier.ml.image_model import crop, to_rgb
-from training.fit.features import Floats, Tokens, images
-from training.fit.job import Table
+from training.fit.features import Floats, Tokens, read_images
+from training.fit.job import SplitTable
 from training.fit.recipes import ImageRecipe
 
 Batch = dict[str, Tensor]
@@ -23,7 +23,7 @@ BATCHES_TO_SORT = 32
 
 
 @dataclass(frozen=True)
-class Goals:
+class RowTargets:
     """What each row should be answered, (n,) int64, and how much it counts, (n,) float32."""
 
     targets: npt.NDArray[np.int64]
@@ -37,12 +37,12 @@ class Goals:
         }
 
 
-class Rows(Dataset[Any]):
+class TrainingRows(Dataset[Any]):
     """Rows that are read a batch at a time; `lengths` (n,) says which ones cost alike."""
 
     lengths: npt.NDArray[np.int64] | None = None
 
-    def __init__(self, goals: Goals) -> None:
+    def __init__(self, goals: RowTargets) -> None:
         self.goals = goals
 
     def __len__(self) -> int:
@@ -58,10 +58,10 @@ class Rows(Dataset[Any]):
         raise NotImplementedError
 
 
-class EmbeddingRows(Rows):
+class EmbeddingRows(TrainingRows):
     """Frozen embeddings."""
 
-    def __init__(self, embeddings: Floats, goals: Goals) -> None:
+    def __init__(self, embeddings: Floats, goals: RowTargets) -> None:
         super().__init__(goals)
         self.embeddings = embeddings
 
@@ -69,10 +69,10 @@ class EmbeddingRows(Rows):
         return {"embeddings": torch.from_numpy(np.ascontiguousarray(self.embeddings[list(rows)]))}
 
 
-class TokenRows(Rows):
+class TokenRows(TrainingRows):
     """Tokens, padded to the longest of their batch; `dropout` is the share that is left out at random."""
 
-    def __init__(self, tokens: Tokens, goals: Goals, *, padding: int, dropout: float = 0.0) -> None:
+    def __init__(self, tokens: Tokens, goals: RowTargets, *, padding: int, dropout: float = 0.0) -> None:
         super().__init__(goals)
         self.tokens, self.padding, self.dropout = tokens, padding, dropout
         self.lengths = tokens.lengths
@@ -95,10 +95,12 @@ class TokenRows(Rows):
         return text[kept]
 
 
-class PhotoRows(Rows):
+class PhotoRows(TrainingRows):
     """Photographs as bytes (n, 3, size, size); decoded, cut and changed in the loader's processes."""
 
-    def __init__(self, table: Table, goals: Goals, preprocess: Preprocess, recipe: ImageRecipe | None = None) -> None:
+    def __init__(
+        self, table: SplitTable, goals: RowTargets, preprocess: Preprocess, recipe: ImageRecipe | None = None
+    ) -> None:
         """`recipe` says how to vary the pictures; None cuts them as in serving."""
         super().__init__(goals)
         self.table, self.preprocess = table, preprocess
@@ -107,17 +109,17 @@ class PhotoRows(Rows):
     def inputs(self, rows: Sequence[int]) -> Batch:
         pixels = [
             crop(image, self.preprocess) if self.vary is None else np.asarray(self.vary(to_rgb(image)), np.uint8)
-            for image in images(self.table, rows)
+            for image in read_images(self.table, rows)
         ]
         return {"pixels": torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)}
 
 
-class Arranged(Rows):
+class SortedByLength(TrainingRows):
     """The same rows from short to long, so that little of a batch is padding."""
 
-    def __init__(self, rows: Rows, lengths: npt.NDArray[np.int64]) -> None:
+    def __init__(self, rows: TrainingRows, lengths: npt.NDArray[np.int64]) -> None:
         self.rows, self.order = rows, np.argsort(lengths, kind="stable")
-        super().__init__(Goals(rows.goals.targets[self.order], rows.goals.weights[self.order]))
+        super().__init__(RowTargets(rows.goals.targets[self.order], rows.goals.weights[self.order]))
 
     def inputs(self, rows: Sequence[int]) -> Batch:
         return self.rows.inputs(self.order[list(rows)].tolist())
@@ -138,7 +140,7 @@ def _variation(recipe: ImageRecipe, preprocess: Preprocess) -> Callable[[Any], A
     return varied
 
 
-class Order(Sampler[int]):
+class EpochOrder(Sampler[int]):
     """The rows of an epoch, shuffled anew for each; rows of like length meet in a batch.
 
     It depends on nothing but its settings and `epoch`: all processes see the same order, and one that goes on

@@ -42,7 +42,7 @@ def encoder_tensors(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor
     return {name: value.contiguous() for name, value in tensors.items()}
 
 
-def write(
+def write_artifact(
     folder: Path,
     *,
     recipe: Recipe,
@@ -74,7 +74,7 @@ def write(
     write_json(folder / artifact.CONFIG, config | _pool(Pool(0.5, 0.5) if lexical else None))
 
 
-def calibrate(folder: Path, *, temperature: float, pool: Pool | None) -> None:
+def store_calibration(folder: Path, *, temperature: float, pool: Pool | None) -> None:
     """Put the fitted temperature and pool into the artifact's config."""
     config = artifact.read_config(folder)
     write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool(pool))

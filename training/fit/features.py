@@ -15,7 +15,7 @@ from torch import Tensor
 from classifier.ml.image_model import ImageEncoder
 from classifier.ml.text_model import TextEncoder, join_text
 from training.fit import process_group
-from training.fit.job import Table
+from training.fit.job import SplitTable
 from training.fit.progress import FitError, Progress
 from training.fit.stages import Stage
 
@@ -43,13 +43,13 @@ class Tokens:
         return self.ids[self.starts[row] : self.starts[row + 1]]
 
 
-def texts(table: Table, start: int, end: int) -> tuple[list[str], list[str]]:
+def read_texts(table: SplitTable, start: int, end: int) -> tuple[list[str], list[str]]:
     """Return the titles and descriptions of rows start to end of the table."""
     part = table.data[table.rows[start:end]]
     return [title or "" for title in part["title"]], [words or "" for words in part["description"]]
 
 
-def images(table: Table, rows: Sequence[int]) -> list[Image.Image]:
+def read_images(table: SplitTable, rows: Sequence[int]) -> list[Image.Image]:
     """Return the pictures of the table's rows. Raises FitError for one that cannot be read."""
     part = table.data[table.rows[list(rows)]]
     return [open_image(photo, table.keys[row]) for row, photo in zip(rows, part["photo"], strict=True)]
@@ -66,11 +66,11 @@ def open_image(photo: Any, key: str) -> Image.Image:
     return image
 
 
-def tokenize(table: Table, tokenizer: Any, max_tokens: int, stage: Stage, progress: Progress) -> Tokens:
+def tokenize_table(table: SplitTable, tokenizer: Any, max_tokens: int, stage: Stage, progress: Progress) -> Tokens:
     """Return the tokens of each row, cut to `max_tokens`, from the stage's files if they are there."""
     if stage.done is None:
         progress.stage(f"tokens of the {table.split} part", len(table))
-        if process_group.is_first_here():
+        if process_group.is_first_local_process():
             _write_tokens(table, tokenizer, max_tokens, stage.folder, progress)
         stage.finish({"rows": len(table)})
     return Tokens(
@@ -78,12 +78,12 @@ def tokenize(table: Table, tokenizer: Any, max_tokens: int, stage: Stage, progre
     )
 
 
-def _write_tokens(table: Table, tokenizer: Any, max_tokens: int, folder: Path, progress: Progress) -> None:
+def _write_tokens(table: SplitTable, tokenizer: Any, max_tokens: int, folder: Path, progress: Progress) -> None:
     lengths: list[int] = []
     unfinished = folder / "ids.raw"
     with unfinished.open("wb") as file:
         for start in range(0, len(table), TEXTS_PER_STEP):
-            titles, descriptions = texts(table, start, start + TEXTS_PER_STEP)
+            titles, descriptions = read_texts(table, start, start + TEXTS_PER_STEP)
             joined = [join_text(*pair) for pair in zip(titles, descriptions, strict=True)]
             for ids in tokenizer(joined, truncation=True, max_length=max_tokens)["input_ids"]:
                 lengths.append(len(ids))
@@ -98,40 +98,42 @@ def _write_tokens(table: Table, tokenizer: Any, max_tokens: int, folder: Path, p
     unfinished.unlink()
 
 
-def embed_texts(table: Table, encoder: TextEncoder, stage: Stage, progress: Progress) -> Floats:
+def embed_texts(table: SplitTable, encoder: TextEncoder, stage: Stage, progress: Progress) -> Floats:
     """Return unit embeddings (n, dim) float32 of each row; every process computes its share."""
 
     def steps(rows: Sequence[int]) -> Iterator[Tensor]:
         for start in range(0, len(rows), TEXTS_PER_STEP):
-            titles, descriptions = texts(table, rows[0] + start, min(rows[0] + start + TEXTS_PER_STEP, rows[-1] + 1))
+            titles, descriptions = read_texts(
+                table, rows[0] + start, min(rows[0] + start + TEXTS_PER_STEP, rows[-1] + 1)
+            )
             yield encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)]).cpu()
 
     return _embed(table, steps, stage, progress)
 
 
-def embed_images(table: Table, encoder: ImageEncoder, stage: Stage, progress: Progress) -> Floats:
+def embed_images(table: SplitTable, encoder: ImageEncoder, stage: Stage, progress: Progress) -> Floats:
     """Return unit embeddings (n, dim) float32 of each row; every process computes its share."""
 
     def steps(rows: Sequence[int]) -> Iterator[Tensor]:
         for start in range(0, len(rows), IMAGES_PER_STEP):
-            yield encoder.encode(images(table, rows[start : start + IMAGES_PER_STEP])).cpu()
+            yield encoder.encode(read_images(table, rows[start : start + IMAGES_PER_STEP])).cpu()
 
     return _embed(table, steps, stage, progress)
 
 
 def _embed(
-    table: Table, steps: Callable[[Sequence[int]], Iterator[Tensor]], stage: Stage, progress: Progress
+    table: SplitTable, steps: Callable[[Sequence[int]], Iterator[Tensor]], stage: Stage, progress: Progress
 ) -> Floats:
     path = stage.folder / "embeddings.npy"
     if stage.done is None:
-        mine = process_group.share(range(len(table)))
+        mine = process_group.share_of_rows(range(len(table)))
         progress.stage(f"embeddings of the {table.split} part", len(mine))
         parts: list[Tensor] = []
         for part in steps(mine) if len(mine) else ():
             parts.append(part)
-            progress.step(sum(map(len, parts)), items=process_group.size())
-        shares = process_group.gather(torch.cat(parts).numpy() if parts else None)
-        if process_group.is_first_here():
+            progress.step(sum(map(len, parts)), items=process_group.world_size())
+        shares = process_group.gather_all(torch.cat(parts).numpy() if parts else None)
+        if process_group.is_first_local_process():
             np.save(path, np.concatenate([share for share in shares if share is not None]))
         stage.finish({"rows": len(table)})
     embeddings: Floats = np.load(path, mmap_mode="r")

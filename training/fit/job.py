@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.datasets.corpus import Corpus, CorpusError, concatenate, row_key
+from training.datasets.corpus import Corpus, CorpusError, concatenate_splits, row_key
 from training.fit.progress import FitError
 from training.fit.recipes import Modality, Recipe
 
@@ -74,7 +74,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Table:
+class SplitTable:
     """One split's rows that the model can use: `rows` (n,) are their places in `data`, weights have mean 1."""
 
     split: str
@@ -88,13 +88,13 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> "Table":
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "SplitTable":
         """Return the table without the rows that are not chosen, (n,) bool."""
         columns = ("rows", "keys", "sources", "targets", "weights")
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
 
-def read_tables(job: Job) -> dict[str, Table]:
+def read_tables(job: Job) -> dict[str, SplitTable]:
     """Return the three splits. Raises FitError, in words, when no model can come of them."""
     if len(job.labels) < 2:
         raise FitError(f"A model needs at least two categories; the data has {len(job.labels)}.")
@@ -122,7 +122,7 @@ def read_tables(job: Job) -> dict[str, Table]:
     return tables
 
 
-def contested(table: Table) -> npt.NDArray[np.bool_]:
+def rows_of_mixed_sources(table: SplitTable) -> npt.NDArray[np.bool_]:
     """Return for each row, (n,), whether its source holds more than one category.
 
     Only such sources say how sure a model may be: where all is clothing, the look of the source answers. When no
@@ -135,7 +135,7 @@ def contested(table: Table) -> npt.NDArray[np.bool_]:
     return several if several.any() else ~several
 
 
-def weigh(
+def row_weights(
     sources: npt.NDArray[np.str_], targets: npt.NDArray[np.int64], *, source_power: float, class_power: float
 ) -> npt.NDArray[np.float32]:
     """Return one weight a row, (n,) float32 of mean 1; see Recipe."""
@@ -152,10 +152,10 @@ def _inverse(names: npt.NDArray[Any], mass: npt.NDArray[np.float64], power: floa
     return np.asarray(np.bincount(place, weights=mass)[place] ** -power, np.float64)
 
 
-def _table(job: Job, corpora: Sequence[Corpus], split: str) -> Table:
+def _table(job: Job, corpora: Sequence[Corpus], split: str) -> SplitTable:
     columns = ["source", "id", "label", *(["title", "description"] if job.modality == "text" else ["photo"])]
     wanted = {"with_text": job.modality == "text", "with_photo": job.modality == "image"}
-    data = concatenate([corpus.split(split, columns=columns, **wanted) for corpus in corpora])
+    data = concatenate_splits([corpus.split(split, columns=columns, **wanted) for corpus in corpora])
     place = {label: column for column, label in enumerate(job.labels)}
     labels = np.array(data["label"][:] if len(data) else [], object)
     rows = np.array([row for row, label in enumerate(labels) if label in place], np.int64)
@@ -165,5 +165,5 @@ def _table(job: Job, corpora: Sequence[Corpus], split: str) -> Table:
     keys = np.array([row_key(*pair) for pair in zip(sources, ids, strict=True)], str)
     # What is validated is what will be asked: every class as often as it occurs.
     class_power = job.recipe.class_power if split == "train" else 0.0
-    weights = weigh(sources, targets, source_power=job.recipe.source_power, class_power=class_power)
-    return Table(split, data, rows, keys, sources, targets, weights)
+    weights = row_weights(sources, targets, source_power=job.recipe.source_power, class_power=class_power)
+    return SplitTable(split, data, rows, keys, sources, targets, weights)

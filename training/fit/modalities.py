@@ -13,9 +13,9 @@ from classifier.ml.encoders import load_image_backbone, load_text_backbone, pick
 from classifier.ml.image_model import ImageEncoder, ImageModel
 from classifier.ml.text_model import TextEncoder, TextModel
 from training.fit import features, process_group
-from training.fit.batches import Goals, PhotoRows, Rows, TokenRows
+from training.fit.batches import PhotoRows, RowTargets, TokenRows, TrainingRows
 from training.fit.features import Floats
-from training.fit.job import Job, Table
+from training.fit.job import Job, SplitTable
 from training.fit.networks import ImageBody, TextBody
 from training.fit.progress import Progress
 from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
@@ -23,14 +23,14 @@ from training.fit.stages import Stage
 
 
 @dataclass(frozen=True)
-class Answers:
+class SplitLogits:
     """What the parts of an artifact say of a split's rows, before pool and temperature: logits (n, classes)."""
 
     encoder: Tensor
     lexical: Tensor | None
 
 
-class Side(Protocol):
+class ModalityFitting(Protocol):
     """One modality of a job. `encoder` is the one to begin with: the backbone, or that of the model we go on from."""
 
     encoder: nn.Module
@@ -41,18 +41,18 @@ class Side(Protocol):
     def embeddings(self, split: str) -> Floats:
         """Return the encoder's embeddings (n, dim) of the split."""
 
-    def rows(self, split: str, goals: Goals, recipe: Recipe) -> Rows:
+    def rows(self, split: str, goals: RowTargets, recipe: Recipe) -> TrainingRows:
         """Return what the encoder reads of the split; the training part varied as the recipe says."""
 
     def body(self, encoder: nn.Module) -> nn.Module:
         """Return the encoder as a network's body."""
 
-    def answers(self, folder: Path, split: str) -> Answers:
+    def answers(self, folder: Path, split: str) -> SplitLogits:
         """Return what the artifact in `folder` says of the split, computed as in serving; each process a share."""
 
 
-class TextSide:
-    def __init__(self, job: Job, tables: dict[str, Table], start: TextModel | None, progress: Progress) -> None:
+class TextFitting:
+    def __init__(self, job: Job, tables: dict[str, SplitTable], start: TextModel | None, progress: Progress) -> None:
         recipe = job.recipe
         assert isinstance(recipe, TextRecipe)  # noqa: S101 - a job has the recipe of its modality
         self.job, self.tables, self.recipe, self.progress = job, tables, recipe, progress
@@ -68,35 +68,35 @@ class TextSide:
         stage = self._stage(f"embeddings-{split}")
         return features.embed_texts(self.tables[split], self.reader, stage, self.progress)
 
-    def rows(self, split: str, goals: Goals, recipe: Recipe) -> TokenRows:
+    def rows(self, split: str, goals: RowTargets, recipe: Recipe) -> TokenRows:
         tokenizer = self.reader.tokenizer
         stage = self._stage(f"tokens-{split}")
-        tokens = features.tokenize(self.tables[split], tokenizer, self.recipe.max_tokens, stage, self.progress)
+        tokens = features.tokenize_table(self.tables[split], tokenizer, self.recipe.max_tokens, stage, self.progress)
         dropout = recipe.token_dropout if split == "train" and isinstance(recipe, TextRecipe) else 0.0
         return TokenRows(tokens, goals, padding=int(tokenizer.pad_token_id or 0), dropout=dropout)
 
     def body(self, encoder: nn.Module) -> nn.Module:
         return TextBody(encoder)
 
-    def answers(self, folder: Path, split: str) -> Answers:
+    def answers(self, folder: Path, split: str) -> SplitLogits:
         model, table = TextModel.load(folder), self.tables[split]
-        mine = process_group.share(range(len(table)))
+        mine = process_group.share_of_rows(range(len(table)))
         encoder, lexical = [], []
         self.progress.stage(f"answers for the {split} part", len(mine))
         for start, end in _steps(mine, features.TEXTS_PER_STEP):
-            parts = model.parts(*features.texts(table, start, end))
+            parts = model.parts(*features.read_texts(table, start, end))
             encoder.append(parts.encoder.cpu().numpy())
             if parts.lexical is not None:
                 lexical.append(parts.lexical.cpu().numpy())
-            self.progress.step(end - mine[0], items=process_group.size())
-        return Answers(_gathered(encoder), _gathered(lexical) if model.lexical else None)
+            self.progress.step(end - mine[0], items=process_group.world_size())
+        return SplitLogits(_gathered(encoder), _gathered(lexical) if model.lexical else None)
 
     def _stage(self, name: str) -> Stage:
         return _cache(self.job, name, self.recipe.backbone, self.recipe.max_tokens)
 
 
-class ImageSide:
-    def __init__(self, job: Job, tables: dict[str, Table], start: ImageModel | None, progress: Progress) -> None:
+class ImageFitting:
+    def __init__(self, job: Job, tables: dict[str, SplitTable], start: ImageModel | None, progress: Progress) -> None:
         self.job, self.tables, self.recipe, self.progress = job, tables, job.recipe, progress
         view = job.recipe.view if isinstance(job.recipe, ImageRecipe) else "middle"
         self.reader = ImageEncoder(job.recipe.backbone, pick_device(None), view)
@@ -111,22 +111,22 @@ class ImageSide:
         stage = _cache(self.job, f"embeddings-{split}", self.recipe.backbone, self.reader.preprocess.view)
         return features.embed_images(self.tables[split], self.reader, stage, self.progress)
 
-    def rows(self, split: str, goals: Goals, recipe: Recipe) -> PhotoRows:
+    def rows(self, split: str, goals: RowTargets, recipe: Recipe) -> PhotoRows:
         varied = recipe if split == "train" and isinstance(recipe, ImageRecipe) else None
         return PhotoRows(self.tables[split], goals, self.reader.preprocess, varied)
 
     def body(self, encoder: nn.Module) -> nn.Module:
         return ImageBody(encoder, self.reader.preprocess)
 
-    def answers(self, folder: Path, split: str) -> Answers:
+    def answers(self, folder: Path, split: str) -> SplitLogits:
         model, table = ImageModel.load(folder), self.tables[split]
-        mine = process_group.share(range(len(table)))
+        mine = process_group.share_of_rows(range(len(table)))
         logits = []
         self.progress.stage(f"answers for the {split} part", len(mine))
         for start, end in _steps(mine, features.IMAGES_PER_STEP):
-            logits.append(model.parts(features.images(table, range(start, end)))[0].cpu().numpy())
-            self.progress.step(end - mine[0], items=process_group.size())
-        return Answers(_gathered(logits), None)
+            logits.append(model.parts(features.read_images(table, range(start, end)))[0].cpu().numpy())
+            self.progress.step(end - mine[0], items=process_group.world_size())
+        return SplitLogits(_gathered(logits), None)
 
 
 def _steps(rows: Any, step: int) -> Iterator[tuple[int, int]]:
@@ -135,7 +135,7 @@ def _steps(rows: Any, step: int) -> Iterator[tuple[int, int]]:
 
 
 def _gathered(parts: list[Any]) -> Tensor:
-    shares = process_group.gather(np.concatenate(parts) if parts else None)
+    shares = process_group.gather_all(np.concatenate(parts) if parts else None)
     return torch.from_numpy(np.concatenate([share for share in shares if share is not None]))
 
 

@@ -83,7 +83,7 @@ class Network(nn.Module):
         return head.eval().requires_grad_(False)
 
 
-class Given(nn.Module):
+class IdentityBody(nn.Module):
     """The body of a head on cached embeddings: it hands them on."""
 
     def forward(self, embeddings: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def new_head(dim: int, classes: int, recipe: Recipe) -> nn.Sequential:
     return head
 
 
-def thaw(encoder: nn.Module, recipe: Recipe) -> None:
+def unfreeze_layers(encoder: nn.Module, recipe: Recipe) -> None:
     """Make learnable what the recipe's method trains; everything else is frozen.
 
     Raises FitError when the backbone has nothing that the method could train.
@@ -150,7 +150,7 @@ def thaw(encoder: nn.Module, recipe: Recipe) -> None:
                 module.requires_grad_(False)
 
 
-def groups(network: Network, recipe: Recipe, *, joint: bool) -> list[dict[str, Any]]:
+def parameter_groups(network: Network, recipe: Recipe, *, joint: bool) -> list[dict[str, Any]]:
     """Return the optimizer's groups: the head's learning rate, and one for each block of the encoder.
 
     Biases and the weights of normalisations are not held back by weight decay.
@@ -173,7 +173,7 @@ def groups(network: Network, recipe: Recipe, *, joint: bool) -> list[dict[str, A
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in made.items()]
 
 
-def plain_state(encoder: nn.Module) -> dict[str, Tensor]:
+def merged_state(encoder: nn.Module) -> dict[str, Tensor]:
     """Return the encoder's weights under the backbone's own names, on the CPU, low-rank differences added."""
     state = {name: value.detach().cpu() for name, value in encoder.state_dict().items()}
     plain: dict[str, Tensor] = {}
@@ -187,7 +187,7 @@ def plain_state(encoder: nn.Module) -> dict[str, Tensor]:
     return plain
 
 
-def matched_head(
+def copy_matching_rows(
     network: Network, tensors: Mapping[str, Tensor], known: list[str], labels: tuple[str, ...]
 ) -> list[str]:
     """Give a head the rows that an older head (on plain embeddings) has for the same labels; return new labels.
@@ -218,7 +218,7 @@ def matched_head(
     return fresh
 
 
-def with_rows(
+def extended_head(
     head: nn.Sequential,
     learnt: Sequence[str],
     tensors: Mapping[str, Tensor],

@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from classifier.ml.ngrams import BLOCKS, Lexical, count, lexical_text
 from training.fit import process_group
-from training.fit.features import texts
-from training.fit.job import Table
+from training.fit.features import read_texts
+from training.fit.job import SplitTable
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import TextRecipe
 from training.fit.stages import Stage, replace_bytes
@@ -33,8 +33,8 @@ ITERATIONS = 100
 CANDIDATES = 2
 
 
-def fit(
-    tables: dict[str, Table],
+def fit_lexical_part(
+    tables: dict[str, SplitTable],
     classes: int,
     recipe: TextRecipe,
     stage: Stage,
@@ -44,27 +44,27 @@ def fit(
     """Fit the lexical part on the training rows, its strength chosen by the validation rows; return what came of it.
 
     With `start`, weights are penalised for their distance from its weights instead of from 0, so what the new rows say
-    nothing about stays as it was. The table lies in the stage's folder then, in every process: see `read`. One process
-    works, the others wait.
+    nothing about stays as it was. One process works while the others wait; then the table lies in the stage's folder in
+    every process, where `read_lexical_tensors` reads it.
     """
     if stage.done is not None:
         return stage.done
     facts: dict[str, Any] = {}
     content = b""
-    if process_group.is_first():
+    if process_group.is_first_process():
         work = stage.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         lexical, facts = _fit(tables, classes, recipe, work, progress, start)
         content = save(lexical.tensors())
         shutil.rmtree(work)
-    content = process_group.tell(content)
-    if process_group.is_first_here():
+    content = process_group.broadcast(content)
+    if process_group.is_first_local_process():
         replace_bytes(stage.folder / TABLE, content)
     return stage.finish(facts)
 
 
-def read(stage: Stage, classes: int) -> dict[str, Tensor]:
+def read_lexical_tensors(stage: Stage, classes: int) -> dict[str, Tensor]:
     """Return the tensors of the finished table. Raises ArtifactError when they are damaged."""
     tensors = load_file(stage.folder / TABLE)
     Lexical.read(tensors, classes, torch.device("cpu"))
@@ -72,7 +72,7 @@ def read(stage: Stage, classes: int) -> dict[str, Tensor]:
 
 
 def _fit(
-    tables: dict[str, Table],
+    tables: dict[str, SplitTable],
     classes: int,
     recipe: TextRecipe,
     work: Path,
@@ -81,8 +81,8 @@ def _fit(
 ) -> tuple[Lexical, dict[str, Any]]:
     train, validation = tables["train"], tables["validation"]
     progress.stage("counting n-grams", len(train) + len(validation))
-    counts = _Chunks.counted(train, work / "train", progress, 0)
-    checked = _Chunks.counted(validation, work / "validation", progress, len(train))
+    counts = _SparseChunks.counted(train, work / "train", progress, 0)
+    checked = _SparseChunks.counted(validation, work / "validation", progress, len(train))
     keys, idf = _choose(counts, recipe)
     prior = torch.zeros(len(idf) + 1, classes)
     if start is not None:
@@ -92,7 +92,7 @@ def _fit(
     features = _features(counts, keys, idf, work / "features")
     held_back = _features(checked, keys, idf, work / "held-back")
     steps = _Steps(progress, (len(recipe.lexical_strengths) + 1) * ITERATIONS)
-    problem = _Problem(features, train, prior, holds_bias=start is not None)
+    problem = _LogisticRegression(features, train, prior, holds_bias=start is not None)
     best, kept, strength = _loss(held_back, validation, prior), prior.clone(), recipe.lexical_strengths[0]
     weights = kept.clone()
     for place, candidate in enumerate(sorted(recipe.lexical_strengths)):
@@ -112,7 +112,7 @@ def _fit(
         held_back = _features(checked, keys, idf, work / "held-back")
         steps.at(len(recipe.lexical_strengths) * ITERATIONS)
         prior, kept = (torch.cat([weights[rows], weights[-1:]]) for weights in (prior, kept))
-        kept = _Problem(features, train, prior, holds_bias=start is not None).solve(kept, strength, steps)
+        kept = _LogisticRegression(features, train, prior, holds_bias=start is not None).solve(kept, strength, steps)
         best = _loss(held_back, validation, kept)
     lexical = Lexical(keys, idf, kept[:-1], kept[-1])
     return lexical, {"strength": strength, "rows": len(idf), "validation_loss": best}
@@ -133,7 +133,7 @@ class _Steps:
         self.progress.step(self.base + self.done, loss=loss)
 
 
-class _Chunks:
+class _SparseChunks:
     """Sparse rows on disk, in files that are mapped one after the other."""
 
     def __init__(self, folder: Path, blocks: Sequence[str]) -> None:
@@ -141,10 +141,10 @@ class _Chunks:
         folder.mkdir(exist_ok=True)
 
     @classmethod
-    def counted(cls, table: Table, folder: Path, progress: Progress, before: int) -> "_Chunks":
+    def counted(cls, table: SplitTable, folder: Path, progress: Progress, before: int) -> "_SparseChunks":
         chunks = cls(folder, BLOCKS)
         for start in range(0, len(table), CHUNK):
-            titles, descriptions = texts(table, start, start + CHUNK)
+            titles, descriptions = read_texts(table, start, start + CHUNK)
             chunks.add(*count([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
             progress.step(before + min(start + CHUNK, len(table)))
         return chunks
@@ -165,7 +165,7 @@ class _Chunks:
         return self.folder / f"{chunk:05}-{name}-{part}.npy"
 
 
-class _Features(_Chunks):
+class _WeightedFeatures(_SparseChunks):
     """Weighted features; iterating yields each chunk with its rows' place."""
 
     def __init__(self, folder: Path, columns: int) -> None:
@@ -180,10 +180,10 @@ class _Features(_Chunks):
             start += rows.shape[0]
 
 
-def _features(counts: _Chunks, keys: tuple[Ints, Ints], idf: Floats, folder: Path) -> _Features:
+def _features(counts: _SparseChunks, keys: tuple[Ints, Ints], idf: Floats, folder: Path) -> _WeightedFeatures:
     from classifier.ml.ngrams import HASHES
 
-    features = _Features(folder, len(idf))
+    features = _WeightedFeatures(folder, len(idf))
     nothing = torch.zeros(len(idf), 1)
     lexical = Lexical(keys, idf, nothing, nothing[0])
     for chunk in range(counts.size):
@@ -192,7 +192,7 @@ def _features(counts: _Chunks, keys: tuple[Ints, Ints], idf: Floats, folder: Pat
     return features
 
 
-def _choose(counts: _Chunks, recipe: TextRecipe) -> tuple[tuple[Ints, Ints], Floats]:
+def _choose(counts: _SparseChunks, recipe: TextRecipe) -> tuple[tuple[Ints, Ints], Floats]:
     """Return the n-grams that occur in enough texts, the most frequent ones if there are too many, and their idf."""
     found: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
     texts_seen = 0
@@ -225,14 +225,14 @@ def _choose(counts: _Chunks, recipe: TextRecipe) -> tuple[tuple[Ints, Ints], Flo
     return (found[0][0].astype(np.int32), found[1][0].astype(np.int32)), idf.astype(np.float16).astype(np.float32)
 
 
-class _Problem:
+class _LogisticRegression:
     """Multinomial logistic regression with an L2 penalty: sum of weighted losses * strength + |weights - prior|^2 / 2.
 
     `prior` is (rows + 1, classes), the last row being the bias, which is penalised only if `holds_bias`. Classes
     without a row stay out of the softmax and keep the prior: rows of others would only push them down.
     """
 
-    def __init__(self, features: _Features, table: Table, prior: Tensor, *, holds_bias: bool) -> None:
+    def __init__(self, features: _WeightedFeatures, table: SplitTable, prior: Tensor, *, holds_bias: bool) -> None:
         self.chunks, self.table, self.prior, self.holds_bias = list(features), table, prior, holds_bias
         self.present, self.targets = np.unique(table.targets, return_inverse=True)
 
@@ -300,7 +300,7 @@ class _Problem:
         return loss, gradient
 
 
-def relabelled(lexical: Lexical, labels: Sequence[str], wanted: Sequence[str]) -> Lexical:
+def reorder_columns(lexical: Lexical, labels: Sequence[str], wanted: Sequence[str]) -> Lexical:
     """Return a lexical part with its columns in the order of `wanted`.
 
     A label that it doesn't know gets weights of 0 and the mean bias: no n-gram speaks for or against it yet.
@@ -338,14 +338,14 @@ def _joined(start: Lexical, keys: tuple[Ints, Ints], idf: Floats) -> tuple[tuple
     return (joined[0], joined[1]), np.concatenate(values), prior
 
 
-def _loss(features: _Features, table: Table, weights: Tensor) -> float:
+def _loss(features: _WeightedFeatures, table: SplitTable, weights: Tensor) -> float:
     logits = np.concatenate([rows @ weights[:-1].numpy() for _place, rows in features]) + weights[-1].numpy()
     losses = cross_entropy(torch.from_numpy(logits), torch.from_numpy(table.targets), reduction="none")
     counts = torch.from_numpy(table.weights)
     return float((losses * counts).sum() / counts.sum())
 
 
-def _most_useful(features: _Features, weights: Tensor, most: int) -> npt.NDArray[np.int64]:
+def _most_useful(features: _WeightedFeatures, weights: Tensor, most: int) -> npt.NDArray[np.int64]:
     """Return the places, sorted, of the n-grams that move the answers most: |weights|^2 * sum of squared values.
 
     One that no training row holds came with the model that is gone on from, and counts as if one row held it.

@@ -14,7 +14,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=12)
 
 
-def join() -> None:
+def join_group() -> None:
     """Meet the other processes when torchrun started this one; gloo on CPUs, NCCL on GPUs."""
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         return
@@ -26,7 +26,7 @@ def join() -> None:
         dist.init_process_group("gloo", timeout=PATIENCE)
 
 
-def leave() -> None:
+def leave_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -35,27 +35,27 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def size() -> int:
+def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first() -> bool:
+def is_first_process() -> bool:
     """Whether this is the process that writes progress and results."""
     return rank() == 0
 
 
-def is_first_here() -> bool:
+def is_first_local_process() -> bool:
     """Whether this is the process that writes this machine's caches and checkpoints."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0 or not dist.is_initialized()
 
 
-def wait() -> None:
+def wait_for_all() -> None:
     """Return when every process has come this far."""
     if dist.is_initialized():
         dist.barrier()
 
 
-def tell(value: T) -> T:
+def broadcast(value: T) -> T:
     """Return what the first process gave, in every process."""
     if not dist.is_initialized():
         return value
@@ -65,16 +65,16 @@ def tell(value: T) -> T:
     return told
 
 
-def gather(value: T) -> list[T]:
+def gather_all(value: T) -> list[T]:
     """Return what every process gave, by rank, in every process."""
     if not dist.is_initialized():
         return [value]
-    boxes: list[Any] = [None] * size()
+    boxes: list[Any] = [None] * world_size()
     dist.all_gather_object(boxes, value)
     return boxes
 
 
-def share(rows: Sequence[T]) -> Sequence[T]:
+def share_of_rows(rows: Sequence[T]) -> Sequence[T]:
     """Return this process's part of the rows: a run of neighbours. The parts differ by at most one row."""
-    start, end = (len(rows) * place // size() for place in (rank(), rank() + 1))
+    start, end = (len(rows) * place // world_size() for place in (rank(), rank() + 1))
     return rows[start:end]

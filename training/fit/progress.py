@@ -68,6 +68,6 @@ class Progress:
         return {"rate": round(rate * items, 2), "eta": round(max(self.total - step, 0) / rate, 1)}
 
     def _write(self, line: dict[str, Any], *, anyone: bool = False) -> None:
-        if process_group.is_first() or anyone:
+        if process_group.is_first_process() or anyone:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -275,7 +275,7 @@ STARTER = "starter"
 DEFAULTS: dict[str, str] = {"text": "full", "image": "partial"}
 
 
-def named(modality: str, name: str) -> Recipe:
+def named_recipe(modality: str, name: str) -> Recipe:
     """Return a named recipe, "default" being one of them. Raises ValueError that lists the names there are."""
     wanted = DEFAULTS.get(modality, name) if name == DEFAULT else name
     try:
@@ -285,11 +285,11 @@ def named(modality: str, name: str) -> Recipe:
         raise ValueError(f"There is no {modality} recipe {name!r}; there are: {known}.") from None
 
 
-def default(modality: str) -> Recipe:
+def default_recipe(modality: str) -> Recipe:
     """Return the recipe that is used when none is named."""
-    return named(modality, DEFAULT)
+    return named_recipe(modality, DEFAULT)
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """Return every name that some modality knows."""
     return [DEFAULT, *dict.fromkeys(name for _modality, name in NAMED)]

@@ -18,25 +18,25 @@ class Stage:
         """Empties the folder when it holds the work of another job. Every process calls it at the same time."""
         self.folder = folder
         self.fingerprint = fingerprint
-        if process_group.is_first_here():
+        if process_group.is_first_local_process():
             folder.mkdir(parents=True, exist_ok=True)
             mark = folder / "job"
             if not mark.is_file() or mark.read_text() != fingerprint:
                 shutil.rmtree(folder)
                 folder.mkdir()
                 mark.write_text(fingerprint)
-        process_group.wait()
+        process_group.wait_for_all()
         found = self._read()
         # On several machines a stage is done when it is done on all.
-        self.done = found if all(done is not None for done in process_group.gather(found)) else None
+        self.done = found if all(done is not None for done in process_group.gather_all(found)) else None
 
     def finish(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Mark the stage as done, once every process has come this far; return the first process's facts."""
-        process_group.wait()
-        facts = process_group.tell(facts)
-        if process_group.is_first_here():
+        process_group.wait_for_all()
+        facts = process_group.broadcast(facts)
+        if process_group.is_first_local_process():
             write_json(self.folder / DONE, facts)
-        process_group.wait()
+        process_group.wait_for_all()
         self.done = facts
         return facts
 

@@ -18,8 +18,8 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from training.fit import process_group
-from training.fit.batches import Arranged, Order, PhotoRows, Rows
-from training.fit.networks import Network, groups
+from training.fit.batches import EpochOrder, PhotoRows, SortedByLength, TrainingRows
+from training.fit.networks import Network, parameter_groups
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import ImageRecipe, Recipe
 from training.fit.stages import Stage, replace_bytes, write_json
@@ -39,13 +39,13 @@ Watcher = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainerTask:
     """A stage: `joint` when the encoder learns with its head, else the head alone on embeddings."""
 
     name: str
     network: Network
-    train: Rows
-    validation: Rows
+    train: TrainingRows
+    validation: TrainingRows
     recipe: Recipe
     joint: bool
     # Which rows the model that we go on from already knew, (n,) bool; see Recipe.replay_share.
@@ -64,7 +64,7 @@ class Task:
         return self.recipe.patience if self.joint else self.recipe.head_patience
 
 
-def train(task: Task, stage: Stage, progress: Progress, watcher: Watcher | None = None) -> dict[str, Any]:
+def train_stage(task: TrainerTask, stage: Stage, progress: Progress, watcher: Watcher | None = None) -> dict[str, Any]:
     """Train the task's network in place and return what came of it: validation_loss, accuracy, epochs, rate.
 
     The network ends with its best epoch's weights. A finished stage is read, an interrupted one goes on from its
@@ -72,11 +72,11 @@ def train(task: Task, stage: Stage, progress: Progress, watcher: Watcher | None 
     """
     if stage.done is None:
         facts = _train(task, stage.folder, progress, watcher)
-        if process_group.is_first_here():
+        if process_group.is_first_local_process():
             state = {name: value.detach().cpu().contiguous() for name, value in task.network.state_dict().items()}
             replace_bytes(stage.folder / LEARNT, save(state))
         facts = stage.finish(facts)
-        if process_group.is_first_here():
+        if process_group.is_first_local_process():
             for checkpoint in stage.folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)
     else:
@@ -86,7 +86,7 @@ def train(task: Task, stage: Stage, progress: Progress, watcher: Watcher | None 
     return facts
 
 
-def _train(task: Task, folder: Path, progress: Progress, watcher: Watcher | None) -> dict[str, Any]:
+def _train(task: TrainerTask, folder: Path, progress: Progress, watcher: Watcher | None) -> dict[str, Any]:
     beginning = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
     parts = _parts(task, folder)
     while True:
@@ -95,7 +95,7 @@ def _train(task: Task, folder: Path, progress: Progress, watcher: Watcher | None
             trainer.train(resume_from_checkpoint=last_checkpoint(folder))
             return trainer.facts()
         except torch.OutOfMemoryError:
-            if math.ceil(task.batch_size / process_group.size() / parts) <= 1:
+            if math.ceil(task.batch_size / process_group.world_size() / parts) <= 1:
                 raise FitError(
                     f"One row at a time is too much for the GPU's memory in stage {task.name}: choose a smaller "
                     "backbone or the recipe head."
@@ -103,20 +103,20 @@ def _train(task: Task, folder: Path, progress: Progress, watcher: Watcher | None
             parts *= 2
             write_json(folder / MEMORY, {"parts": parts})
             progress.say(f"Too little GPU memory: going on with each batch in {parts} parts.")
-            if process_group.size() > 1:
+            if process_group.world_size() > 1:
                 # The others wait in the middle of a step: all begin again, from the last checkpoint.
                 raise FitError("Too little GPU memory: trying again with smaller batches.", permanent=False) from None
             trainer.free()
             task.network.load_state_dict(beginning, strict=False)
 
 
-def _parts(task: Task, folder: Path) -> int:
+def _parts(task: TrainerTask, folder: Path) -> int:
     """Return in how many parts a batch is taken: the recipe's number, or what an earlier try was left with."""
     try:
         found = int(json.loads((folder / MEMORY).read_text())["parts"])
     except (OSError, KeyError, TypeError, ValueError):
         found = task.recipe.accumulation if task.joint else 1
-    return max(process_group.gather(found))
+    return max(process_group.gather_all(found))
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -125,10 +125,10 @@ def last_checkpoint(folder: Path) -> str | None:
     for path in folder.glob("checkpoint-*"):
         if (path / COMPLETE).is_file():
             steps.add(int(path.name.rpartition("-")[2]))
-        elif process_group.is_first_here():
+        elif process_group.is_first_local_process():
             shutil.rmtree(path, ignore_errors=True)
-    common = set.intersection(*process_group.gather(steps))
-    process_group.wait()
+    common = set.intersection(*process_group.gather_all(steps))
+    process_group.wait_for_all()
     return str(folder / f"checkpoint-{max(common)}") if common else None
 
 
@@ -142,10 +142,10 @@ def uses_bf16(recipe: Recipe) -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def _arguments(task: Task, folder: Path, parts: int) -> TrainingArguments:
+def _arguments(task: TrainerTask, folder: Path, parts: int) -> TrainingArguments:
     recipe, on_gpu = task.recipe, torch.cuda.is_available()
     workers = _workers() if isinstance(task.train, PhotoRows) else 0
-    share = math.ceil(task.batch_size / process_group.size() / parts)
+    share = math.ceil(task.batch_size / process_group.world_size() / parts)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=task.epochs,
@@ -196,10 +196,12 @@ def _workers() -> int:
 class _Trainer(Trainer):
     """The Trainer with our loss, our learning rates, our order of rows and our progress."""
 
-    def __init__(self, task: Task, folder: Path, progress: Progress, watcher: Watcher | None, parts: int) -> None:
+    def __init__(
+        self, task: TrainerTask, folder: Path, progress: Progress, watcher: Watcher | None, parts: int
+    ) -> None:
         self.task = task
         self.recent: Tensor | None = None  # the loss, smoothed
-        self.order = Order(
+        self.order = EpochOrder(
             len(task.train),
             batch_size=task.batch_size,
             seed=task.recipe.seed,
@@ -212,7 +214,7 @@ class _Trainer(Trainer):
             model=task.network,
             args=_arguments(task, folder, parts),
             train_dataset=task.train,
-            eval_dataset=validation if validation.lengths is None else Arranged(validation, validation.lengths),
+            eval_dataset=validation if validation.lengths is None else SortedByLength(validation, validation.lengths),
             data_collator=_as_it_is,
             compute_metrics=_metrics,
             callbacks=[EarlyStoppingCallback(task.patience), _Follow(self, progress, watcher)],
@@ -223,7 +225,7 @@ class _Trainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            found = groups(self.task.network, self.task.recipe, joint=self.task.joint)
+            found = parameter_groups(self.task.network, self.task.recipe, joint=self.task.joint)
             self.optimizer = torch.optim.AdamW(found, betas=BETAS)
         return self.optimizer
 
@@ -326,8 +328,8 @@ class _Follow(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Every process has written its part when the mark is made.
-        process_group.wait()
-        if process_group.is_first_here():
+        process_group.wait_for_all()
+        if process_group.is_first_local_process():
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 

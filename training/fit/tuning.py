@@ -19,24 +19,26 @@ from training.fit.progress import FitError
 from training.fit.recipes import Choice, Recipe
 
 if TYPE_CHECKING:
-    from training.fit.run import Fit
+    from training.fit.run import ModelFit
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 WARM_UP = 4  # trials that are never stopped early
 
 
-def tune(fit: "Fit") -> Recipe:
+def tune_recipe(fit: "ModelFit") -> Recipe:
     """Return the best variation of the job's recipe. Raises FitError when no trial came to an end."""
     job = fit.job
-    study = open_study(job) if process_group.is_first() else None
+    study = open_study(job) if process_group.is_first_process() else None
     while True:
         trial = _next(study, job) if study else None
-        number, recipe = process_group.tell((trial.number, vary(job.recipe, trial)) if trial else (-1, None))
+        number, recipe = process_group.broadcast(
+            (trial.number, apply_trial(job.recipe, trial)) if trial else (-1, None)
+        )
         if recipe is None:
             break
         _try(fit, study, trial, number, recipe)
-    best = vary(job.recipe, study.best_trial) if study and _finished(study, complete=True) else None
-    best = process_group.tell(best)
+    best = apply_trial(job.recipe, study.best_trial) if study and _finished(study, complete=True) else None
+    best = process_group.broadcast(best)
     if best is None:
         raise FitError("No tuning trial came to an end.")
     fit.progress.say(f"Best of {job.trials} trials: " + _changes(job.recipe, best))
@@ -65,7 +67,7 @@ def open_study(job: Job) -> Study:
     return study
 
 
-def vary(recipe: Recipe, trial: Trial | FrozenTrial) -> Recipe:
+def apply_trial(recipe: Recipe, trial: Trial | FrozenTrial) -> Recipe:
     """Return the recipe with the trial's values in the place of its own."""
     changes: dict[str, Any] = {}
     for name, span in recipe.ranges().items():
@@ -89,7 +91,7 @@ def _next(study: Study, job: Job) -> Trial | None:
     return study.ask()
 
 
-def _try(fit: "Fit", study: Study | None, trial: Trial | None, number: int, recipe: Recipe) -> None:
+def _try(fit: "ModelFit", study: Study | None, trial: Trial | None, number: int, recipe: Recipe) -> None:
     folder = fit.job.workdir / "trials" / f"{number:04}"
     fit.progress.say(f"Trial {number + 1} of {fit.job.trials}: " + _changes(fit.job.recipe, recipe))
 
@@ -98,7 +100,7 @@ def _try(fit: "Fit", study: Study | None, trial: Trial | None, number: int, reci
         if trial is not None:
             trial.report(loss, epoch)
             stops = trial.should_prune()
-        if process_group.tell(stops):
+        if process_group.broadcast(stops):
             raise optuna.TrialPruned
 
     state, loss = TrialState.COMPLETE, None
@@ -116,7 +118,7 @@ def _try(fit: "Fit", study: Study | None, trial: Trial | None, number: int, reci
         study.tell(trial, loss, state=state, skip_if_finished=True)
         if state == TrialState.FAIL and _failed(study) > fit.job.trials:
             raise FitError("Most tuning trials failed; the log says why.")
-    if process_group.is_first_here():
+    if process_group.is_first_local_process():
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -26,7 +26,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DurationEstimate:
     """About how many seconds a recipe takes for so many products; `is_measured`: an earlier run says so."""
 
     seconds: float
@@ -41,17 +41,17 @@ class Estimate:
         return _("about %(count).1f hours") % {"count": self.seconds / 3600}
 
 
-def estimate(modality: str, recipe: str, products: int) -> Estimate | None:
+def estimate_duration(modality: str, recipe: str, products: int) -> DurationEstimate | None:
     """Return how long a run takes; None for a recipe that the modality doesn't have."""
     known = SECONDS_PER_PRODUCT[modality].get(recipe)
     if known is None:
         return None
     if earlier := _earlier(modality, recipe):
-        return Estimate(STARTING_SECONDS + earlier * products, is_measured=True)
-    return Estimate(STARTING_SECONDS + known * products * REFERENCE_SPEED / machine_speed(), is_measured=False)
+        return DurationEstimate(STARTING_SECONDS + earlier * products, is_measured=True)
+    return DurationEstimate(STARTING_SECONDS + known * products * REFERENCE_SPEED / machine_speed(), is_measured=False)
 
 
-def products(modality: str, dataset: Dataset | None = None) -> int:
+def count_products(modality: str, dataset: Dataset | None = None) -> int:
     """Return how many products of a dataset, or of all examples, a model of the modality would learn from."""
     key = "with_text" if modality == Modality.TEXT else "with_photo"
     if dataset is not None:
@@ -80,7 +80,7 @@ def _earlier(modality: str, recipe: str) -> float | None:
     rates = []
     for run in latest:
         assert run.started_at and run.finished_at  # noqa: S101 - it ended
-        count = products(modality, run.dataset)
+        count = count_products(modality, run.dataset)
         if count:
             seconds = (run.finished_at - run.started_at).total_seconds() - STARTING_SECONDS
             rates.append(max(seconds, 0.0) / count)

@@ -87,7 +87,7 @@ class RetrainForm(forms.Form):
         super().__init__(*args, **kwargs)
         field = self.fields["recipe"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101 - it is declared above
-        counts = {modality: estimates.products(modality) for modality in Modality}
+        counts = {modality: estimates.count_products(modality) for modality in Modality}
         field.choices, field.help_text = _recipe_choices(counts), _recipe_help(counts)
 
     def start(self, *, requested_by: "AbstractBaseUser") -> tuple[list[TrainingRun], list[str]]:
@@ -99,7 +99,7 @@ class RetrainForm(forms.Form):
             try:
                 run = services.request_training(
                     modality=modality,
-                    recipe=recipes.named(modality, data["recipe"]),
+                    recipe=recipes.named_recipe(modality, data["recipe"]),
                     dataset=data["dataset"],
                     parent=deployments.champion(modality) if data["from_champion"] else None,
                     trials=data["trials"],
@@ -109,21 +109,21 @@ class RetrainForm(forms.Form):
                     requested_by=requested_by,
                 )
                 started.append(run)
-            except services.Refused as refusal:
+            except services.TrainingRefused as refusal:
                 refused.append(str(refusal))
         return started, refused
 
 
 def _recipe_choices(counts: dict[Modality, int]) -> list[tuple[str, SafeString]]:
     """Return the recipes with what each does and how long it takes here for so many products."""
-    return [(name, _explained(name, counts)) for name in recipes.names()]
+    return [(name, _explained(name, counts)) for name in recipes.recipe_names()]
 
 
 def _explained(name: str, counts: dict[Modality, int]) -> SafeString:
     times = []
     for modality, count in counts.items():
         own = recipes.DEFAULTS[modality] if name == recipes.DEFAULT else name
-        found = estimates.estimate(modality, own, count)
+        found = estimates.estimate_duration(modality, own, count)
         words = {"modality": modality.label, "time": found}
         if found and count:
             sentence = (

@@ -25,14 +25,27 @@ from classifier.models import Category, Decision, Familiar, Modality, ModelVersi
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
 from training.acceptance import (
-    comparison, detector_fitting, engine_agreement, ensemble_fitting, reference_set)
-from training.acceptance import candidate_evaluation
-from training.acceptance.gate import Limits, Verdict, decide
+    candidate_evaluation,
+    comparison,
+    detector_fitting,
+    engine_agreement,
+    ensemble_fitting,
+    reference_set,
+)
+from training.acceptance.gate import AcceptanceLimits, Verdict, decide_on_candidate
 from training.datasets import labelled_products, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError, write_corpus
 from training.models import Dataset, TrainingRun
 from training.runs.services import code_version, work_folder
-from training.runs.subprocess_runner import Cancelled, FitFailed, LeaseLost, Watch, fit, heartbeat, renew_connection
+from training.runs.subprocess_runner import (
+    Cancelled,
+    FitFailed,
+    LeaseLost,
+    RunMonitor,
+    renew_connection,
+    run_fit_process,
+    send_heartbeats,
+)
 
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus
@@ -53,15 +66,15 @@ class Outcome:
     version: ModelVersion | None = None
 
 
-def train(run: TrainingRun) -> None:
+def execute_run(run: TrainingRun) -> None:
     """Do the work of a claimed run and write its outcome on it. Whatever goes wrong ends up there too."""
-    watch = Watch(run, work_folder(run), curve=list(run.curve), lines=run.log.splitlines())
+    watch = RunMonitor(run, work_folder(run), curve=list(run.curve), lines=run.log.splitlines())
     if run.attempts > 1:
         watch.say(_("Attempt %(number)d: going on from the last checkpoint.") % {"number": run.attempts})
     try:
         if run.attempts > MOST_ATTEMPTS:
             raise FitFailed(_("Its worker was killed again and again, probably for memory."), permanent=True)
-        with heartbeat(run):
+        with send_heartbeats(run):
             _tidy()
             watch.folder.mkdir(parents=True, exist_ok=True)
             outcome = _work(run, watch)
@@ -85,7 +98,7 @@ def train(run: TrainingRun) -> None:
     _finish(run, watch, outcome)
 
 
-def _work(run: TrainingRun, watch: Watch) -> Outcome:
+def _work(run: TrainingRun, watch: RunMonitor) -> Outcome:
     dataset, corpus = _data(run, watch)
     # An earlier attempt may have come this far.
     version = ModelVersion.objects.filter(lineage__run=str(run.pk)).first() or _make(run, watch, dataset, corpus)
@@ -96,7 +109,7 @@ def _work(run: TrainingRun, watch: Watch) -> Outcome:
     return _go_live(run, watch, version, corpus)
 
 
-def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") -> ModelVersion:
+def _make(run: TrainingRun, watch: RunMonitor, dataset: Dataset, corpus: "Corpus") -> ModelVersion:
     """Fit, measure, and register what passes the gate or is rejected by it."""
     labels = labels_to_learn(run, corpus)
     if left_out := sorted(set(corpus.labels) - set(labels)):
@@ -105,16 +118,16 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
             % {"labels": ", ".join(left_out)}
         )
     write_job(run, watch.folder, corpus, labels)
-    fit(watch)
+    run_fit_process(watch)
     watch.stage(_("Measuring on the test part"))
-    fitted = candidate_evaluation.read(watch.folder, run.modality)
+    fitted = candidate_evaluation.read_fitted_model(watch.folder, run.modality)
     champion = deployments.champion(run.modality)
-    metrics, card = candidate_evaluation.prove(fitted, corpus)
+    metrics, card = candidate_evaluation.evaluate_candidate(fitted, corpus)
     verdict, answers = _judge(watch, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
-    candidate_evaluation.seal(fitted, metrics, card)
+    candidate_evaluation.seal_artifact(fitted, metrics, card)
     version = deployments.register(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
@@ -131,37 +144,37 @@ def _make(run: TrainingRun, watch: Watch, dataset: Dataset, corpus: "Corpus") ->
             "compared_with": champion.pk if champion else None,
         },
     )
-    reference_set.keep_answers(version, answers)
+    reference_set.store_answers(version, answers)
     return version
 
 
 def _judge(
-    watch: Watch,
-    fitted: "candidate_evaluation.Fitted",
+    watch: RunMonitor,
+    fitted: "candidate_evaluation.FittedModel",
     metrics: dict[str, Any],
     corpus: "Corpus",
     champion: ModelVersion | None,
     learnt: Sequence[str],
 ) -> tuple[Verdict, list[ReferenceAnswer]]:
     """Compare the candidate with the champion on all that the gate asks for; return its answers to keep them too."""
-    limits = Limits(settings.MIN_ACCURACY[fitted.modality], settings.MAX_LATENCY_MS[fitted.modality])
+    limits = AcceptanceLimits(settings.MIN_ACCURACY[fitted.modality], settings.MAX_LATENCY_MS[fitted.modality])
     found = coverage_of(fitted.labels, before=deployments.served_labels(fitted.modality))
     if champion is None:
-        return decide(metrics, limits, coverage=found), []
-    test = comparison.on_test(champion, corpus, fitted)
-    products = reference_set.measuring(fitted.modality)
+        return decide_on_candidate(metrics, limits, coverage=found), []
+    test = comparison.compare_on_test_split(champion, corpus, fitted)
+    products = reference_set.measuring_products(fitted.modality)
     watch.stage(_("Measuring on the reference set"), 0, total := 2 * len(products))
-    reference, answers = comparison.on_reference(
+    reference, answers = comparison.compare_on_reference_set(
         champion,
         fitted,
         products,
         learnt=learnt,
         progress=lambda rows: watch.count(watch.progress["step"] + rows, total),
     )
-    return decide(metrics, limits, coverage=found, test=test, reference=reference), answers
+    return decide_on_candidate(metrics, limits, coverage=found, test=test, reference=reference), answers
 
 
-def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Corpus") -> Outcome:
+def _go_live(run: TrainingRun, watch: RunMonitor, version: ModelVersion, corpus: "Corpus") -> Outcome:
     """Compare the engines and fit the rule with the live partner, then deploy.
 
     Not while a test runs, unless the run may end it, nor when something else serves than what it was compared with.
@@ -169,7 +182,7 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     _compare_engines(watch, version, corpus)
     _learn_unusual(watch, version, corpus)
     watch.stage(_("Fitting the ensemble rule"))
-    ensemble_fitting.fit_missing(version, corpus)
+    ensemble_fitting.fit_missing_rules(version, corpus)
     champion = deployments.champion(run.modality)
     if champion == version:
         if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt
@@ -189,7 +202,7 @@ def _go_live(run: TrainingRun, watch: Watch, version: ModelVersion, corpus: "Cor
     return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
 
 
-def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> None:
+def _compare_engines(watch: RunMonitor, version: ModelVersion, corpus: "Corpus") -> None:
     """Keep with the version how this machine's engines answer its held-back products: workers go by it."""
     if version.engines:  # an earlier attempt
         return
@@ -201,24 +214,28 @@ def _compare_engines(watch: Watch, version: ModelVersion, corpus: "Corpus") -> N
         )
         return
     watch.stage(_("Comparing engines"), 0, least)
-    products = labelled_products.sample(labelled_products.in_corpus(corpus, version.modality), 2 * least)
-    found = engine_agreement.compare(
+    products = labelled_products.sample_products(
+        labelled_products.products_in_corpus(corpus, version.modality), 2 * least
+    )
+    found = engine_agreement.compare_engines(
         version, products, least=least, progress=lambda rows: watch.count(watch.progress["step"] + rows, least)
     )
     for name, check in found.items():
         watch.say(f"{name}: {check}")
         if check.n >= least:
-            engine_agreement.record(version, name, check)
+            engine_agreement.store_check(version, name, check)
     version.refresh_from_db(fields=["engines"])
 
 
-def _learn_unusual(watch: Watch, version: ModelVersion, corpus: "Corpus") -> None:
+def _learn_unusual(watch: RunMonitor, version: ModelVersion, corpus: "Corpus") -> None:
     """Keep with the version what tells inputs that are unlike all that it learnt."""
     if Familiar.objects.filter(version=version).exists():  # an earlier attempt
         return
     watch.stage(_("Learning what is usual"), 0, detector_fitting.ROWS)
-    known, held_back = detector_fitting.samples(partial(labelled_products.in_corpus, corpus, version.modality))
-    found = detector_fitting.learn(
+    known, held_back = detector_fitting.sample_products(
+        partial(labelled_products.products_in_corpus, corpus, version.modality)
+    )
+    found = detector_fitting.fit_detector(
         version,
         known,
         held_back,
@@ -243,15 +260,15 @@ def _tidy() -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _data(run: TrainingRun, watch: Watch) -> tuple[Dataset, "Corpus"]:
+def _data(run: TrainingRun, watch: RunMonitor) -> tuple[Dataset, "Corpus"]:
     """Return the run's dataset, made now if none was named, and its verified local copy."""
     watch.stage(_("Preparing the dataset"))
     dataset = run.dataset or snapshots.make_dataset(progress=watch.count)
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     if not TrainingRun.objects.held(run).update(dataset=dataset):
         raise LeaseLost
     watch.say(_("Dataset %(number)d, %(checksum)s") % {"number": dataset.pk, "checksum": dataset.checksum[:12]})
-    return dataset, snapshots.fetch(dataset)
+    return dataset, snapshots.fetch_corpus(dataset)
 
 
 def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
@@ -295,7 +312,7 @@ def _write_replay(run: TrainingRun, folder: Path, corpus: "Corpus") -> str | Non
         return None
     if not (target / MANIFEST).is_file():  # else an earlier attempt wrote it
         shutil.rmtree(target, ignore_errors=True)
-        rows = reference_set.replay(run.parent, besides=corpus)
+        rows = reference_set.replay_rows(run.parent, besides=corpus)
         write_corpus(rows, target, exclusions={}, least_labels=0)
     return str(target)
 
@@ -304,7 +321,7 @@ def _failed(why: str) -> Outcome:
     return Outcome(TrainingRun.State.FAILED, f"{why} {_('The live model is untouched.')}")
 
 
-def _try_again(run: TrainingRun, watch: Watch, message: str) -> None:
+def _try_again(run: TrainingRun, watch: RunMonitor, message: str) -> None:
     watch.say(message)
     renew_connection()  # the database may be what was away
     TrainingRun.objects.held(run).update(
@@ -316,7 +333,7 @@ def _try_again(run: TrainingRun, watch: Watch, message: str) -> None:
     )
 
 
-def _finish(run: TrainingRun, watch: Watch, outcome: Outcome) -> None:
+def _finish(run: TrainingRun, watch: RunMonitor, outcome: Outcome) -> None:
     watch.say(outcome.message)
     renew_connection()
     TrainingRun.objects.held(run).update(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from training.fit.recipes import Recipe
 
 
-class Refused(Exception):
+class TrainingRefused(Exception):
     """A run can't be started; the message says why and what to do."""
 
 
@@ -47,11 +47,13 @@ def request_training(
     Raises Refused while another run of the modality is active, or when the recipe or the parent is for another one.
     """
     if recipe.modality != modality:
-        raise Refused(_("The recipe is for %(modality)s models.") % {"modality": recipe.modality})
+        raise TrainingRefused(_("The recipe is for %(modality)s models.") % {"modality": recipe.modality})
     if machines > 1 and not master.rpartition(":")[2].isdigit():
-        raise Refused(_("Several machines need the first one's address as host:port."))
+        raise TrainingRefused(_("Several machines need the first one's address as host:port."))
     if parent and parent.modality != modality:
-        raise Refused(_("%(version)s can't be gone on from: it is another kind of model.") % {"version": parent})
+        raise TrainingRefused(
+            _("%(version)s can't be gone on from: it is another kind of model.") % {"version": parent}
+        )
     try:
         with transaction.atomic():
             run = TrainingRun.objects.create(
@@ -73,7 +75,7 @@ def request_training(
         active = TrainingRun.objects.active().filter(modality=modality).first()
         if active is None:
             raise
-        raise Refused(
+        raise TrainingRefused(
             _("A %(modality)s run is %(state)s since %(since)s. Wait for it, or cancel it.")
             % {
                 "modality": modality,
@@ -108,7 +110,7 @@ def request_automatic_training(
     from training.fit import recipes
 
     parent = deployments.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
-    recipe = recipes.default(modality)
+    recipe = recipes.default_recipe(modality)
     return request_training(modality=modality, recipe=recipe, parent=parent, trigger=trigger, report=report)
 
 
@@ -119,7 +121,7 @@ def answer_report(report: MonitoringReport) -> None:
         try:
             run = request_automatic_training(modality, trigger=TrainingRun.Trigger.REPORT, report=report)
             answers.append(_("%(run)s started.") % {"run": run})
-        except Refused as refusal:
+        except TrainingRefused as refusal:
             answers.append(str(refusal))
     MonitoringReport.objects.filter(pk=report.pk, answered_at=None).update(
         answered_at=timezone.now(), answer=" ".join(answers)
@@ -146,7 +148,7 @@ def code_version() -> str:
     return f"{package_version('aisle')}+{commit}" if commit else package_version("aisle")
 
 
-def plan(run: TrainingRun) -> dict[str, Any]:
+def describe_plan(run: TrainingRun) -> dict[str, Any]:
     """Return what a run would do, for a person to read before it does."""
     champions = deployments.deployed()[run.modality]
     return {

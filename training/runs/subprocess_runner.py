@@ -56,7 +56,7 @@ def renew_connection() -> None:
 
 
 @contextmanager
-def heartbeat(run: TrainingRun) -> Iterator[None]:
+def send_heartbeats(run: TrainingRun) -> Iterator[None]:
     """Say again and again that the run's worker lives, whatever it is busy with."""
     ended = threading.Event()
 
@@ -81,7 +81,7 @@ def heartbeat(run: TrainingRun) -> Iterator[None]:
 
 
 @dataclass
-class Watch:
+class RunMonitor:
     """What is known of the child's work, and the run's row to tell it to."""
 
     run: TrainingRun
@@ -156,7 +156,7 @@ class Watch:
             self.curve = [p for i, p in enumerate(self.curve) if i % 2 or "validation_loss" in p][-CURVE_POINTS:]
 
 
-def fit(watch: Watch) -> None:
+def run_fit_process(watch: RunMonitor) -> None:
     """Run `python -m training.fit` on the watched run's folder until it ends.
 
     Raises FitFailed, Cancelled or LeaseLost; the child and its children are gone then.
@@ -164,7 +164,7 @@ def fit(watch: Watch) -> None:
     folder = watch.folder
     with _only_one(folder) as lock, (folder / "output.txt").open("ab") as output:
         child = subprocess.Popen(
-            command(watch.run, folder),
+            fit_command(watch.run, folder),
             cwd=settings.BASE_DIR,
             env=child_environment(watch.run),
             stdout=output,
@@ -203,7 +203,7 @@ def child_environment(run: TrainingRun) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}
 
 
-def command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[str]:
+def fit_command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[str]:
     """Return the command line that fits the model in `folder`, by torchrun where it takes several processes."""
     module = ["-m", "training.fit", str(folder)]
     if run.processes == run.machines == 1:
@@ -216,7 +216,7 @@ def command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[str]:
     return [*launch, *module]
 
 
-def _follow(child: "subprocess.Popen[bytes]", watch: Watch) -> None:
+def _follow(child: "subprocess.Popen[bytes]", watch: RunMonitor) -> None:
     path = watch.folder / "progress.jsonl"
     with _tailed(path) as lines:
         while child.poll() is None:

@@ -47,7 +47,7 @@ def test_figures_are_those_of_the_rows() -> None:
 
 
 def test_calibration_is_that_of_training() -> None:
-    from training.acceptance.metrics import calibration_error, reliability
+    from training.acceptance.metrics import calibration_error, reliability_bins
 
     probabilities, targets = draw_forecasts(500)
     training = probabilities.astype(np.float32), targets
@@ -59,7 +59,7 @@ def test_calibration_is_that_of_training() -> None:
     assert found and found.error == pytest.approx(
         calibration_error(probabilities.astype(np.float32), targets), abs=1e-6
     )
-    for mine, known in zip(found.bins, reliability(*training), strict=True):
+    for mine, known in zip(found.bins, reliability_bins(*training), strict=True):
         assert (mine.rows, mine.accuracy) == (known["count"], pytest.approx(known["accuracy"]))
     certain = calibration({step_of(1.0): [3, 3, 3, 3]})
     assert certain and certain.error == 0 and certain.bins[0].accuracy is None

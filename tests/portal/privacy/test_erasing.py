@@ -32,8 +32,8 @@ from portal.privacy.models import PrivacyEvent
 from portal.products import services
 from tests.support.accounts import make_user
 from tests.support.private_data import STORAGE_ALIASES, fill_account
-from training.datasets.snapshot_erasure import forget_erased
-from training.datasets.snapshots import fetch, make_dataset
+from training.datasets.snapshot_erasure import remove_erased_rows
+from training.datasets.snapshots import fetch_corpus, make_dataset
 from training.models import Example
 
 pytestmark = pytest.mark.django_db
@@ -131,7 +131,7 @@ def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     kept = {name: content for name, content in contents() if "datasets:snapshots" not in name}
 
     erasure = erase(leaver)
-    assert forget_erased() == erasure.batches.count()
+    assert remove_erased_rows() == erasure.batches.count()
 
     assert erasure.state == Erasure.State.DONE
     assert (erasure.counts["products"], erasure.counts["predictions"], erasure.counts["archive objects"]) == (4, 4, 16)
@@ -155,7 +155,7 @@ def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     dataset.refresh_from_db()
     assert dataset.checksum != before and dataset.manifest["cut_from"] == before
     assert dataset.manifest["exclusions"]["erased on request"] == 4
-    assert fetch(dataset).manifest["sources"] == {"feedback": 12}
+    assert fetch_corpus(dataset).manifest["sources"] == {"feedback": 12}
     assert not list(objects("datasets", f"snapshots/{before}/"))
 
 

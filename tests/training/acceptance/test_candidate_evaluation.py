@@ -41,8 +41,8 @@ def test_the_proof_holds_every_figure_and_its_artifact_can_be_registered(
     workdir: Path,
     small_corpus: Corpus,
 ) -> None:
-    fitted = candidate_evaluation.read(workdir, "text")
-    metrics, card = candidate_evaluation.prove(fitted, small_corpus)
+    fitted = candidate_evaluation.read_fitted_model(workdir, "text")
+    metrics, card = candidate_evaluation.evaluate_candidate(fitted, small_corpus)
     assert json.loads(json.dumps(metrics)) == metrics
     assert metrics["n"] == 24
     assert {"accuracy", "top5", "macro_f1", "log_loss", "ece", "ece_before"} <= set(metrics)
@@ -54,7 +54,7 @@ def test_the_proof_holds_every_figure_and_its_artifact_can_be_registered(
     for words in ("# Text model", "beauty (8)", "| shop | 24 |", "all-MiniLM-L6-v2"):
         assert words in card
 
-    candidate_evaluation.seal(fitted, metrics, card)
+    candidate_evaluation.seal_artifact(fitted, metrics, card)
     version = deployments.register(fitted.folder, name="candidate")
     assert version.accuracy == metrics["accuracy"]
 
@@ -66,14 +66,14 @@ def test_an_artifact_that_answers_otherwise_than_in_training_is_refused(
     path = workdir / "artifact" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 9.0}))
     with pytest.raises(ArtifactError, match="otherwise than in training"):
-        candidate_evaluation.prove(candidate_evaluation.read(workdir, "text"), small_corpus)
+        candidate_evaluation.evaluate_candidate(candidate_evaluation.read_fitted_model(workdir, "text"), small_corpus)
 
 
 def test_a_test_product_that_the_corpus_does_not_have_is_refused(workdir: Path, small_corpus: Corpus) -> None:
     content = dict(np.load(workdir / "test.npz"))
     np.savez(workdir / "test.npz", **{**content, "keys": np.array([f"x/{i}" for i in range(len(content["keys"]))])})
     with pytest.raises(ArtifactError, match="has no test product"):
-        candidate_evaluation.prove(candidate_evaluation.read(workdir, "text"), small_corpus)
+        candidate_evaluation.evaluate_candidate(candidate_evaluation.read_fitted_model(workdir, "text"), small_corpus)
 
 
 @pytest.mark.parametrize("fault", ["missing", "garbage", "nan", "shape", "modality"])
@@ -91,7 +91,7 @@ def test_a_fit_that_left_something_unusable_is_refused(workdir: Path, fault: str
     else:
         modality = "image"
     with pytest.raises(ArtifactError):
-        candidate_evaluation.read(workdir, modality)
+        candidate_evaluation.read_fitted_model(workdir, modality)
 
 
 def test_the_champion_answers_the_same_products_in_the_same_columns(
@@ -99,13 +99,15 @@ def test_the_champion_answers_the_same_products_in_the_same_columns(
     workdir: Path,
     small_corpus: Corpus,
 ) -> None:
-    fitted = candidate_evaluation.read(workdir, "text")
+    fitted = candidate_evaluation.read_fitted_model(workdir, "text")
     champion = ModelVersion.objects.get(modality="text")
-    found = candidate_evaluation.answers(champion, small_corpus, fitted)
+    found = candidate_evaluation.predict_test_split(champion, small_corpus, fitted)
     assert found == pytest.approx(fitted.test.probabilities, abs=1e-2)  # in bf16, where the processor has it
     config = {**fitted.config, "labels": [*fitted.labels[1:], "new-category"]}
-    moved = candidate_evaluation.answers(
-        champion, small_corpus, candidate_evaluation.Fitted(fitted.folder, "text", config, fitted.test, fitted.test)
+    moved = candidate_evaluation.predict_test_split(
+        champion,
+        small_corpus,
+        candidate_evaluation.FittedModel(fitted.folder, "text", config, fitted.test, fitted.test),
     )
     assert moved is not None
     assert moved[:, -1].max() == 0
@@ -118,11 +120,16 @@ def test_a_champion_that_cannot_be_loaded_is_no_hurdle(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gone = ModelVersion.objects.create(modality="text", name="gone", checksum="f" * 64, accuracy=0.9)
-    assert candidate_evaluation.answers(gone, small_corpus, candidate_evaluation.read(workdir, "text")) is None
+    assert (
+        candidate_evaluation.predict_test_split(
+            gone, small_corpus, candidate_evaluation.read_fitted_model(workdir, "text")
+        )
+        is None
+    )
     assert "can't be compared with" in caplog.text
 
 
 def test_the_sealed_folder_verifies(workdir: Path) -> None:
-    fitted = candidate_evaluation.read(workdir, "text")
-    checksum = candidate_evaluation.seal(fitted, {"accuracy": 0.5}, "card")
+    fitted = candidate_evaluation.read_fitted_model(workdir, "text")
+    checksum = candidate_evaluation.seal_artifact(fitted, {"accuracy": 0.5}, "card")
     assert artifact.verify(fitted.folder) == checksum

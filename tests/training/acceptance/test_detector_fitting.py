@@ -38,8 +38,8 @@ def test_an_example_whose_photo_went_meanwhile_is_left_out(tmp_path: Path) -> No
     import_folder(write_products(tmp_path / "shop", count=12, photos=12))
     here, gone = Example.objects.exclude(photo="")[:2]
     storages["datasets"].delete(gone.photo)
-    products = labelled_products.stored(Modality.IMAGE, Split.values)
+    products = labelled_products.stored_products(Modality.IMAGE, Split.values)
     slugs = list(Category.objects.values_list("slug", flat=True))
-    (batch,) = labelled_products.batches(products, Modality.IMAGE, slugs)
+    (batch,) = labelled_products.product_batches(products, Modality.IMAGE, slugs)
     assert here.title in {product.title for product, _photo in batch}
     assert gone.title not in {product.title for product, _photo in batch}

@@ -24,7 +24,7 @@ def serving(modality: Modality) -> ModelVersion:
 
 
 def test_starters_have_no_snapshot_to_be_compared_with(dataset: Dataset) -> None:
-    assert list(drift_baseline.missing()) == []
+    assert list(drift_baseline.pairs_without_baseline()) == []
 
 
 def test_versions_with_a_snapshot_are_compared_with_its_held_back_products(
@@ -33,7 +33,9 @@ def test_versions_with_a_snapshot_are_compared_with_its_held_back_products(
     monkeypatch.setattr(drift_baseline, "LEAST", 20)
     text, image = serving(Modality.TEXT), serving(Modality.IMAGE)
     ModelVersion.objects.filter(pk=text.pk).update(lineage={"dataset": dataset.checksum})
-    assert [(found[0], found[1], found[2]) for found in drift_baseline.missing()] == [(text, image, dataset)]
+    assert [(found[0], found[1], found[2]) for found in drift_baseline.pairs_without_baseline()] == [
+        (text, image, dataset)
+    ]
     tasks.write_references()
     row = DriftReference.objects.get()
     assert row.origin == "snapshot" and (row.text_version, row.image_version) == (text, image)
@@ -44,10 +46,10 @@ def test_versions_with_a_snapshot_are_compared_with_its_held_back_products(
     assert known.summary.rows == held_back == known.summary.categories["label"].total()
     assert known.summary.categories["inputs"]["text"] > 0
     assert set(known.projections) <= {"text", "image"} and "text" in known.projections
-    assert list(drift_baseline.missing()) == []
+    assert list(drift_baseline.pairs_without_baseline()) == []
     tasks.write_references()
     assert DriftReference.objects.count() == 1
 
 
 def test_a_snapshot_with_few_products_makes_no_reference(dataset: Dataset) -> None:
-    assert drift_baseline.write(serving(Modality.TEXT), serving(Modality.IMAGE), dataset) is None
+    assert drift_baseline.write_baseline(serving(Modality.TEXT), serving(Modality.IMAGE), dataset) is None

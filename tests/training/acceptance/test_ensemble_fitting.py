@@ -3,7 +3,7 @@ import pytest
 
 from classifier.ml.ensemble import combine
 from classifier.models import EnsembleRule, ModelVersion
-from training.acceptance.ensemble_fitting import fit_missing, fit_rules
+from training.acceptance.ensemble_fitting import fit_missing_rules, fit_rules
 from training.acceptance.metrics import Probabilities, Targets, log_loss
 from training.datasets.corpus import Corpus
 
@@ -112,15 +112,15 @@ def test_a_pair_without_a_rule_gets_one_once(db: None, small_corpus: Corpus, mon
     monkeypatch.setattr("training.acceptance.ensemble_fitting.LEAST_ROWS", 6)
     EnsembleRule.objects.all().delete()
     text = ModelVersion.objects.get(modality="text")
-    (rule,) = fit_missing(text, small_corpus)
+    (rule,) = fit_missing_rules(text, small_corpus)
     assert rule.kind in rule.metrics["rules"]
     assert set(rule.metrics["validation"]) == {"log-pool", "accuracy-weighted"}
     assert set(rule.metrics["test"]) == {"text", "image", "log-pool", "accuracy-weighted"}
     assert rule.rule().calibrated
-    assert fit_missing(text, small_corpus) == []
+    assert fit_missing_rules(text, small_corpus) == []
 
 
 def test_a_corpus_without_enough_products_with_both_leaves_the_pair_open(db: None, small_corpus: Corpus) -> None:
     EnsembleRule.objects.all().delete()
-    assert fit_missing(ModelVersion.objects.get(modality="text"), small_corpus) == []
+    assert fit_missing_rules(ModelVersion.objects.get(modality="text"), small_corpus) == []
     assert not EnsembleRule.objects.exists()

@@ -10,7 +10,13 @@ from classifier.evaluation.category_coverage import Coverage
 from classifier.evaluation.paired_tests import Scored, compare
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
-from training.acceptance.gate import Limits, ReferenceComparison, TestComparison, Verdict, decide
+from training.acceptance.gate import (
+    AcceptanceLimits,
+    HeldOutComparison,
+    ReferenceComparison,
+    Verdict,
+    decide_on_candidate,
+)
 
 SIZE = 2_000
 ALL = Coverage(offered=18)
@@ -37,9 +43,9 @@ def verdict(
     metrics: Mapping[str, Any] = {"accuracy": accuracy, "n": SIZE, "latency_ms": latency}
     test = None
     if candidate is not None and champion is not None:
-        test = TestComparison(champion, candidate, np.ones(len(candidate), bool) if known is None else known)  # type: ignore[arg-type]
-    limits = Limits(minimum_accuracy=0.75, max_latency_ms=250.0)
-    return decide(metrics, limits, coverage=coverage, test=test, reference=reference)
+        test = HeldOutComparison(champion, candidate, np.ones(len(candidate), bool) if known is None else known)  # type: ignore[arg-type]
+    limits = AcceptanceLimits(minimum_accuracy=0.75, max_latency_ms=250.0)
+    return decide_on_candidate(metrics, limits, coverage=coverage, test=test, reference=reference)
 
 
 def reference(before: float, after: float, size: int = 320, **more: Any) -> ReferenceComparison:

@@ -7,12 +7,12 @@ from training.acceptance.metrics import (
     Probabilities,
     Targets,
     calibration_error,
-    confusion,
-    measure,
-    measure_by,
-    measure_classes,
-    reliability,
-    table,
+    compute_metrics,
+    count_confusions,
+    markdown_table,
+    metrics_by_category,
+    metrics_by_group,
+    reliability_bins,
 )
 
 
@@ -24,7 +24,7 @@ def sample(size: int = 500, classes: int = 8) -> tuple[Probabilities, Targets]:
 
 def test_the_figures_are_those_of_scikit_learn() -> None:
     probabilities, targets = sample()
-    figures = measure(probabilities, targets)
+    figures = compute_metrics(probabilities, targets)
     predicted = probabilities.argmax(axis=1)
     assert figures["n"] == 500
     assert figures["accuracy"] == pytest.approx(np.mean(predicted == targets))
@@ -48,46 +48,46 @@ def test_always_certain_and_half_right_is_off_by_a_half() -> None:
 
 
 def test_a_certain_mistake_costs_much_but_not_infinity() -> None:
-    assert 10 < measure(np.array([[1.0, 0.0]], np.float32), np.array([1]))["log_loss"] < 20
+    assert 10 < compute_metrics(np.array([[1.0, 0.0]], np.float32), np.array([1]))["log_loss"] < 20
 
 
 def test_equal_probabilities_are_no_top_five() -> None:
     flat = np.full((6, 6), 1 / 6, np.float32)
-    assert measure(flat, np.arange(6))["top5"] == pytest.approx(5 / 6)
+    assert compute_metrics(flat, np.arange(6))["top5"] == pytest.approx(5 / 6)
 
 
 def test_each_data_set_and_category_gets_its_own_row() -> None:
     probabilities, targets = sample()
     groups = ["odd" if row % 2 else "even" for row in range(500)]
-    assert [row["n"] for row in measure_by(probabilities, targets, groups).values()] == [250, 250]
+    assert [row["n"] for row in metrics_by_group(probabilities, targets, groups).values()] == [250, 250]
     labels = [f"category-{column}" for column in range(8)]
-    classes = measure_classes(probabilities, targets, labels)
+    classes = metrics_by_category(probabilities, targets, labels)
     assert sum(row["n"] for row in classes.values()) == 500
     recalls = [row["accuracy"] * row["n"] for row in classes.values()]
-    assert sum(recalls) / 500 == pytest.approx(measure(probabilities, targets)["accuracy"])
+    assert sum(recalls) / 500 == pytest.approx(compute_metrics(probabilities, targets)["accuracy"])
 
 
 def test_a_table_shows_shares_in_per_cent() -> None:
     figures = {"shop": {"n": 3, "accuracy": 0.5, "log_loss": 1.2345}}
-    assert table(figures, "set").splitlines()[-1] == "| shop | 3 | 50.0 | 1.234 |"
+    assert markdown_table(figures, "set").splitlines()[-1] == "| shop | 3 | 50.0 | 1.234 |"
 
 
 def test_nothing_to_measure_is_refused() -> None:
     with pytest.raises(ValueError):
-        measure(np.empty((0, 3), np.float32), np.empty(0, np.int64))
+        compute_metrics(np.empty((0, 3), np.float32), np.empty(0, np.int64))
 
 
 def test_the_confusion_matrix_counts_every_product_once() -> None:
     probabilities, targets = sample()
     labels = [f"category-{column}" for column in range(8)]
-    found = confusion(probabilities, targets, labels)
+    found = count_confusions(probabilities, targets, labels)
     assert found["labels"] == labels
     assert np.array_equal(found["matrix"], confusion_matrix(targets, probabilities.argmax(axis=1)))
 
 
 def test_the_reliability_bins_are_those_of_the_calibration_error() -> None:
     probabilities, targets = sample()
-    bins = reliability(probabilities, targets)
+    bins = reliability_bins(probabilities, targets)
     filled = [row for row in bins if row["count"]]
     assert sum(row["count"] for row in bins) == 500
     gaps = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in filled) / 500

@@ -50,7 +50,7 @@ def test_what_comes_with_aisle_has_twenty_titles_a_category_in_each_part() -> No
 
 def test_held_back_examples_measure_and_training_examples_are_replayed(tmp_path: Path) -> None:
     import_folder(write_products(tmp_path / "shop", count=150, photos=30))
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     own = ReferenceProduct.objects.filter(origin=Origin.EXAMPLE)
     for part, split in ((Part.MEASURE, Split.TEST), (Part.REPLAY, Split.TRAIN)):
         theirs = set(Example.objects.filter(split=split).values_list("external_id", flat=True))
@@ -66,22 +66,22 @@ def test_the_sample_is_limited_stays_the_same_and_follows_changes(
     monkeypatch.setattr(reference_set, "PER_CATEGORY", 5)
     folder = write_products(tmp_path / "shop", count=150)
     import_folder(folder)
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     own = ReferenceProduct.objects.filter(origin=Origin.EXAMPLE)
     assert own.count() == 3 * 2 * 5
     before = set(own.values_list("pk", flat=True))
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     assert set(own.values_list("pk", flat=True)) == before
     example = Example.objects.get(external_id=own[0].external_id)
     ReferenceAnswer.objects.create(
         version=ModelVersion.objects.get(modality="text"), product=own[0], first_choice="beauty", confidence=0.5
     )
     Example.objects.filter(pk=example.pk).update(description="Another one.")
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     assert own[0].description == "Another one."
     assert not ReferenceAnswer.objects.filter(product=own[0]).exists()
     Example.objects.filter(pk=example.pk).delete()
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     assert not own.filter(external_id=example.external_id).exists()
 
 
@@ -89,7 +89,7 @@ def test_own_products_take_the_place_of_the_starters_where_there_are_enough(tmp_
     starters = ReferenceProduct.objects.counted(Modality.TEXT).filter(origin=Origin.STARTER)
     assert starters.filter(category__slug="beauty").count() == 20
     import_folder(write_products(tmp_path / "shop", count=450))
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     assert not starters.filter(category__slug="beauty").exists()
     assert starters.filter(category__slug="automotive").count() == 20
 
@@ -100,13 +100,17 @@ def test_a_starter_product_that_training_knows_by_heart_measures_nothing(tmp_pat
     import_table(write_table(tmp_path / "shop", repeated))
     learnt = Example.objects.filter(split__in=[Split.TRAIN, Split.VALIDATION]).count()
     assert learnt
-    left = [product for product in reference_set.measuring(Modality.TEXT) if product.category == products[0].category]
+    left = [
+        product
+        for product in reference_set.measuring_products(Modality.TEXT)
+        if product.category == products[0].category
+    ]
     assert len(left) == len(products) - learnt
 
 
 def test_stored_products_stand_for_nothing_but_agreement_and_go_with_their_prediction(seller: User) -> None:
     predict(seller, *(f"Violin bow {n}" for n in range(12)))
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     stored = ReferenceProduct.objects.filter(origin=Origin.STORED)
     assert stored.count() == 12
     assert set(stored.values_list("category", flat=True)) == {None}
@@ -119,7 +123,7 @@ def test_an_erased_sellers_products_leave_the_set(seller: User) -> None:
     product = ReferenceProduct.objects.create(
         origin=Origin.EXAMPLE, source="feedback", external_id="an-id", part=Part.MEASURE, title="Mine"
     )
-    example_erasure.drop_examples(["an-id"])
+    example_erasure.delete_examples_of_predictions(["an-id"])
     assert not ReferenceProduct.objects.filter(pk=product.pk).exists()
 
 
@@ -132,11 +136,11 @@ def test_replay_leaves_out_what_the_corpus_holds_and_what_is_held_back(tmp_path:
         title=held_back.title, title_key=splits.title_key(splits.title_words(held_back.title))
     )
     predict(seller, *(f"acoustic guitar strings {n}" for n in range(8)))
-    reference_set.refresh()
-    corpus: Corpus = snapshots.fetch(snapshots.make_dataset())
+    reference_set.refresh_reference_set()
+    corpus: Corpus = snapshots.fetch_corpus(snapshots.make_dataset())
     champion = deployments.champion(Modality.TEXT)
     assert champion
-    rows = list(reference_set.replay(champion, besides=corpus))
+    rows = list(reference_set.replay_rows(champion, besides=corpus))
     titles = [row.title for row in rows]
     assert held_back.title not in titles
     assert not set(titles) & set(corpus.split("train", columns=["title"])["title"])
@@ -174,7 +178,7 @@ def test_two_versions_are_compared_on_what_both_answered() -> None:
 
 def test_what_was_uploaded_twice_lies_in_one_part(seller: User) -> None:
     predict(seller, *(f"Maple violin bow {n}" for n in range(8)), *(f"drum {word} kit" for word in THINGS))
-    reference_set.refresh()
+    reference_set.refresh_reference_set()
     stored = ReferenceProduct.objects.filter(origin=Origin.STORED)
     assert len(set(stored.filter(title__startswith="Maple").values_list("part", flat=True))) == 1
     assert len(set(stored.values_list("part", flat=True))) == 2
@@ -187,7 +191,7 @@ def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
 
     def keep(_number: int) -> None:
         try:
-            reference_set.keep_answers(
+            reference_set.store_answers(
                 version, [ReferenceAnswer(product=p, first_choice="x", confidence=1.0, offer="o") for p in products]
             )
         finally:
@@ -200,10 +204,10 @@ def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
 
 def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> None:
     import_folder(write_products(tmp_path / "shop", count=60, photos=30))
-    corpus = snapshots.fetch(snapshots.make_dataset())
+    corpus = snapshots.fetch_corpus(snapshots.make_dataset())
     eye = deployments.champion(Modality.IMAGE)
     assert eye
-    rows = list(reference_set.replay(eye, besides=corpus))
+    rows = list(reference_set.replay_rows(eye, besides=corpus))
     assert {row.label for row in rows} == {"grocery-gourmet-food"}
     manifest = write_corpus(rows, tmp_path / "replay", exclusions={}, least_labels=0)
     assert manifest["splits"]["train"]["with_photo"] > 10

@@ -9,15 +9,25 @@ import pytest
 from django.conf import settings
 
 from training.datasets import corpus as corpora
-from training.datasets.corpus import MANIFEST, Corpus, CorpusError, Row, checksum, verify_shard, write_corpus
+from training.datasets.corpus import (
+    MANIFEST,
+    Corpus,
+    CorpusError,
+    CorpusRow,
+    manifest_checksum,
+    verify_shard,
+    write_corpus,
+)
 
 
-def row(number: int, split: str = "train", label: str = "", photo: bytes | None = None, title: str = "a title") -> Row:
+def row(
+    number: int, split: str = "train", label: str = "", photo: bytes | None = None, title: str = "a title"
+) -> CorpusRow:
     digest = "d" * 64 if photo else ""
-    return Row("shop", str(number), title, "", label or "ab"[number % 2], photo, digest, split)
+    return CorpusRow("shop", str(number), title, "", label or "ab"[number % 2], photo, digest, split)
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[CorpusRow]:
     for number in range(40):
         photo = b"\xff\xd8photo" if number % 4 == 0 else None
         yield row(
@@ -55,7 +65,7 @@ def test_rows_with_a_text_or_a_photo_are_picked(corpus: Corpus) -> None:
 
 def test_the_same_rows_have_the_same_checksum(corpus: Corpus, tmp_path: Path) -> None:
     again = write_corpus(rows(), tmp_path / "again", exclusions={"too old": 3})
-    assert checksum(again) == corpus.checksum == Corpus(tmp_path / "again").checksum
+    assert manifest_checksum(again) == corpus.checksum == Corpus(tmp_path / "again").checksum
 
 
 def test_large_splits_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +83,7 @@ def test_large_splits_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.Mo
     ("bad", "words"),
     [([], "empty"), ([row(1), row(3)], "one category"), ([row(1), row(2), row(3, "test", "c")], "no training row")],
 )
-def test_what_nothing_can_be_learnt_from_is_refused(tmp_path: Path, bad: list[Row], words: str) -> None:
+def test_what_nothing_can_be_learnt_from_is_refused(tmp_path: Path, bad: list[CorpusRow], words: str) -> None:
     with pytest.raises(CorpusError, match=words):
         write_corpus(bad, tmp_path / "c", exclusions={})
     assert not (tmp_path / "c" / MANIFEST).exists()

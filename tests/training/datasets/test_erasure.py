@@ -13,10 +13,10 @@ from classifier.models import Category, Modality
 from feedback.models import Erasure, ErasureBatch
 from tests.support.product_files import plain_jpeg
 from training.datasets.corpus import CorpusError
-from training.datasets.examples import Incoming, keep
+from training.datasets.examples import IncomingExample, store_examples
 from training.datasets.importing import store_photo
-from training.datasets.snapshot_erasure import forget_erased
-from training.datasets.snapshots import absorb_feedback, fetch, snapshot
+from training.datasets.snapshot_erasure import remove_erased_rows
+from training.datasets.snapshots import absorb_feedback, fetch_corpus, find_or_make_dataset
 from training.models import FEEDBACK, Dataset, Example, TrainingRun
 
 pytestmark = pytest.mark.django_db
@@ -46,15 +46,15 @@ def answers(settings: Any, tmp_path: Any) -> list[uuid.UUID]:
     for number, (pk, word) in enumerate(zip(ids, WORDS, strict=True)):
         photo, digest = store_photo(plain_jpeg((9 * number, 40, 90)))
         category = Category.objects.get(slug=slugs[number // 6]).pk
-        rows.append(Incoming(str(pk), f"{word} {word * 2} {word * 3}", "", category, photo, digest, digest))
-    keep(source=FEEDBACK, rows=rows)
+        rows.append(IncomingExample(str(pk), f"{word} {word * 2} {word * 3}", "", category, photo, digest, digest))
+    store_examples(source=FEEDBACK, rows=rows)
     return ids
 
 
 @pytest.fixture
 def dataset(answers: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.setattr("training.datasets.snapshots._absorb", Counter)  # the answers' rows aren't there
-    return snapshot()[0]
+    return find_or_make_dataset()[0]
 
 
 def erased(ids: Sequence[uuid.UUID]) -> ErasureBatch:
@@ -76,10 +76,10 @@ def files(dataset: Dataset) -> list[str]:
 def test_a_snapshot_without_the_erased_is_left_alone(dataset: Dataset) -> None:
     before = dataset.checksum
     erased([uuid.uuid4()])
-    assert forget_erased() == 1
+    assert remove_erased_rows() == 1
     dataset.refresh_from_db()
     assert dataset.checksum == before and files(dataset)
-    assert forget_erased() == 0
+    assert remove_erased_rows() == 0
 
 
 def test_a_cut_snapshot_is_whole_and_its_description_goes(dataset: Dataset, answers: list[uuid.UUID]) -> None:
@@ -87,9 +87,9 @@ def test_a_cut_snapshot_is_whole_and_its_description_goes(dataset: Dataset, answ
     old = Dataset(checksum=dataset.checksum)
     gone = Example.objects.get(external_id=str(answers[0]))
     erased(answers[:1])
-    forget_erased()
+    remove_erased_rows()
     dataset.refresh_from_db()
-    corpus = fetch(dataset)
+    corpus = fetch_corpus(dataset)
     read = {row["id"] for split in ("train", "validation", "test") for row in corpus.stream(split, columns=["id"])}
     assert str(answers[0]) not in read and read <= {str(pk) for pk in answers[1:]}
     assert sum(corpus.count(split) for split in ("train", "validation", "test")) == len(read)
@@ -99,24 +99,24 @@ def test_a_cut_snapshot_is_whole_and_its_description_goes(dataset: Dataset, answ
 
 def test_a_snapshot_of_which_too_little_is_left_is_withdrawn(dataset: Dataset, answers: list[uuid.UUID]) -> None:
     erased(answers[:6])  # one of the two categories
-    forget_erased()
+    remove_erased_rows()
     old = dataset.path
     dataset.refresh_from_db()
     assert dataset.manifest["shards"] == [] and dataset.manifest["exclusions"]["erased on request"] >= 1
     assert old != dataset.path and files(dataset) == []
     with pytest.raises(CorpusError, match="Nothing is left"):
-        fetch(dataset)
+        fetch_corpus(dataset)
 
 
 def test_a_snapshot_waits_for_the_run_that_works_on_it(dataset: Dataset, answers: list[uuid.UUID]) -> None:
     before = dataset.checksum
     run = TrainingRun.objects.create(modality=Modality.TEXT, dataset=dataset, recipe={})
     batch = erased(answers[:1])
-    assert forget_erased() == 0
+    assert remove_erased_rows() == 0
     dataset.refresh_from_db()
     assert dataset.checksum == before and not Example.objects.filter(external_id=str(answers[0])).exists()
     TrainingRun.objects.filter(pk=run.pk).update(state=TrainingRun.State.CANCELLED)
-    assert forget_erased() == 1
+    assert remove_erased_rows() == 1
     batch.refresh_from_db()
     assert batch.forgotten_at
 
@@ -125,7 +125,7 @@ def test_a_photo_that_another_example_uses_stays(dataset: Dataset, answers: list
     twin, other = (Example.objects.get(external_id=str(pk)) for pk in answers[:2])
     Example.objects.filter(pk=other.pk).update(photo=twin.photo, photo_digest=twin.photo_digest)
     erased(answers[:1])
-    forget_erased()
+    remove_erased_rows()
     assert storages["datasets"].exists(twin.photo)
 
 

@@ -13,9 +13,9 @@ from classifier.models import Category
 from common.tables.product_files import RowError, SourceError
 from tests.support.photos import product_photo
 from tests.support.product_files import import_table, plain_jpeg, write_table, write_zip
-from training.datasets.examples import words
+from training.datasets.examples import comparison_words
 from training.datasets.importing import small_copy
-from training.datasets.splits import are_near
+from training.datasets.splits import are_near_duplicates
 from training.models import Example, Split
 
 pytestmark = pytest.mark.django_db
@@ -74,7 +74,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch:
         kept.append(1)
         return keep(**arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(importing, "keep", die)
+    monkeypatch.setattr(importing, "store_examples", die)
     with pytest.raises(KeyboardInterrupt):
         import_table(shop)
     assert Example.objects.count() == 2
@@ -257,7 +257,7 @@ def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
     assert {example.split for example in examples} == {"train", "validation", "test"}
     for number, example in enumerate(examples):
         for other in examples[:number]:
-            if are_near(words(example), words(other)):
+            if are_near_duplicates(comparison_words(example), comparison_words(other)):
                 assert example.split == other.split, (example.title, other.title)
 
 
@@ -299,5 +299,8 @@ def test_real_listings_leave_no_twins_in_two_parts(data_folder: Path) -> None:
         digests[example.photo_digest].add(example.split)
         for other in examples[:number]:
             if example.split != other.split:
-                assert not are_near(words(example), words(other)), (example.title, other.title)
+                assert not are_near_duplicates(comparison_words(example), comparison_words(other)), (
+                    example.title,
+                    other.title,
+                )
     assert not [digest for digest, splits in digests.items() if digest and len(splits) > 1]

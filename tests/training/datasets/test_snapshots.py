@@ -22,7 +22,7 @@ from tests.support.product_files import import_table, plain_jpeg, write_table
 from training.admin.data import _suspect
 from training.datasets import snapshots
 from training.datasets.corpus import MANIFEST, CorpusError
-from training.datasets.snapshots import absorb_feedback, fetch, make_dataset, snapshot
+from training.datasets.snapshots import absorb_feedback, fetch_corpus, find_or_make_dataset, make_dataset
 from training.models import FEEDBACK, Dataset, Example
 
 pytestmark = pytest.mark.django_db
@@ -48,9 +48,9 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_a_dataset_holds_the_examples_and_their_photos(shop: Path) -> None:
-    dataset, is_new = snapshot()
+    dataset, is_new = find_or_make_dataset()
     assert is_new
-    corpus = fetch(dataset)
+    corpus = fetch_corpus(dataset)
     assert corpus.checksum == dataset.checksum
     assert corpus.labels == ["beauty", "pet-supplies"]
     found = {row["id"]: row for split in ("train", "validation", "test") for row in corpus.split(split)}
@@ -71,7 +71,7 @@ def test_a_new_dataset_leaves_the_old_as_it_was(shop: Path) -> None:
     write_table(shop, [("100", "one more thing entirely", "", "Beauty", "")])
     import_table(shop)
     assert make_dataset() != old
-    assert sum(fetch(old).count(split) for split in ("train", "validation", "test")) == 60
+    assert sum(fetch_corpus(old).count(split) for split in ("train", "validation", "test")) == 60
 
 
 def test_a_source_can_be_chosen_and_an_unknown_one_is_named(shop: Path) -> None:
@@ -122,12 +122,12 @@ def test_a_photo_that_was_damaged_is_left_out_and_counted(shop: Path) -> None:
 def test_a_copy_is_downloaded_verified_and_mended(shop: Path, tmp_path: Path, settings: object) -> None:
     dataset = make_dataset()
     settings.DATASET_CACHE = tmp_path / "elsewhere"  # type: ignore[attr-defined]
-    folder = fetch(dataset).folder
+    folder = fetch_corpus(dataset).folder
     assert folder == tmp_path / "elsewhere" / dataset.checksum
     shard = folder / dataset.manifest["shards"][0]["name"]
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-5])
-    fetch(dataset)
+    fetch_corpus(dataset)
     assert shard.read_bytes() == whole
     assert [path.name for path in folder.parent.iterdir()] == [dataset.checksum]
 
@@ -139,10 +139,10 @@ def test_a_damaged_shard_in_the_storage_is_refused(shop: Path, tmp_path: Path, s
     content = storages["datasets"].open(name).read()
     storages["datasets"].save(name, ContentFile(content[:-1] + b"!"))
     with pytest.raises(CorpusError, match="damaged"):
-        fetch(dataset)
+        fetch_corpus(dataset)
     storages["datasets"].delete(name)
     with pytest.raises(CorpusError, match="missing"):
-        fetch(dataset)
+        fetch_corpus(dataset)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

@@ -3,7 +3,15 @@ from collections import Counter
 
 import pytest
 
-from training.datasets.splits import BRIDGE, are_near, bands, choose, part, title_key, title_words
+from training.datasets.splits import (
+    BRIDGE,
+    are_near_duplicates,
+    choose_split,
+    minhash_bands,
+    split_of_key,
+    title_key,
+    title_words,
+)
 
 WORDS = [f"{first}{second}" for first in "bcdfghjklm" for second in ("olo", "ana", "ire", "use", "ent", "ack")]
 
@@ -14,15 +22,15 @@ FIRST_BANDS = [-1168283802413659932, 1785879993733292410]
 
 
 def test_about_seventy_ten_and_twenty_in_a_hundred_fall_to_the_three_parts() -> None:
-    counts = Counter(part(str(number)) for number in range(10_000))
+    counts = Counter(split_of_key(str(number)) for number in range(10_000))
     assert counts["train"] == pytest.approx(7_000, abs=200)
     assert counts["validation"] == pytest.approx(1_000, abs=120)
 
 
 def test_parts_and_bands_are_the_same_for_ever() -> None:
-    assert [part(key) for key in ("bicycle", "rake", "green tea")] == PARTS
+    assert [split_of_key(key) for key in ("bicycle", "rake", "green tea")] == PARTS
     assert title_key(title_words("Garden rake, steel")) == KEY
-    assert bands(title_words("Garden rake, steel"))[:2] == FIRST_BANDS
+    assert minhash_bands(title_words("Garden rake, steel"))[:2] == FIRST_BANDS
 
 
 @pytest.mark.parametrize(
@@ -42,9 +50,9 @@ def test_near_titles_share_a_band() -> None:
     for _number in range(3_000):
         first = frozenset(choice.sample(WORDS, choice.randint(3, 16)))
         second = (first - {choice.choice(sorted(first))}) | {choice.choice(WORDS)}
-        if are_near(first, second):
+        if are_near_duplicates(first, second):
             compared += 1
-            missed += not set(bands(first)) & set(bands(second))
+            missed += not set(minhash_bands(first)) & set(minhash_bands(second))
     assert compared > 1_000
     assert missed == 0
 
@@ -52,12 +60,12 @@ def test_near_titles_share_a_band() -> None:
 def test_distant_titles_hardly_ever_share_one() -> None:
     choice = random.Random(2)
     pairs = [(frozenset(choice.sample(WORDS, 8)), frozenset(choice.sample(WORDS, 8))) for _number in range(500)]
-    assert sum(bool(set(bands(first)) & set(bands(second))) for first, second in pairs) < 25
+    assert sum(bool(set(minhash_bands(first)) & set(minhash_bands(second))) for first, second in pairs) < 25
 
 
 def test_a_product_takes_the_part_of_what_it_is_alike_to_and_none_of_two() -> None:
-    assert choose({"test"}, key="x") == "test"
-    assert choose({"test", "train"}, key="x") == BRIDGE
-    assert choose({"test"}, key="x", own="train") == BRIDGE
-    assert choose({"train"}, key="x", own="train") == "train"
-    assert choose((), key="x") == part("x")
+    assert choose_split({"test"}, key="x") == "test"
+    assert choose_split({"test", "train"}, key="x") == BRIDGE
+    assert choose_split({"test"}, key="x", own="train") == BRIDGE
+    assert choose_split({"train"}, key="x", own="train") == "train"
+    assert choose_split((), key="x") == split_of_key("x")

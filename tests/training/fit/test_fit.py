@@ -10,10 +10,10 @@ from classifier.ml.artifact import read_config
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from tests.support import fitting
-from training.datasets.corpus import Corpus, Row
+from training.datasets.corpus import Corpus, CorpusRow
 from training.fit.job import Job
 from training.fit.progress import FitError, Progress
-from training.fit.run import fit
+from training.fit.run import fit_model
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_another_recipe_takes_over_the_embeddings_but_not_the_head(corpus: Path,
 
 def test_a_fit_goes_on_from_a_live_model_and_learns_a_new_category(head: Path, tmp_path: Path) -> None:
     new = [
-        Row("feedback", f"{split}-{number}", f"dog lead {number}", "", "pets", None, "", split)
+        CorpusRow("feedback", f"{split}-{number}", f"dog lead {number}", "", "pets", None, "", split)
         for split, size in (("train", 8), ("validation", 2), ("test", 2))
         for number in range(size)
     ]
@@ -151,7 +151,7 @@ def test_products_of_other_categories_are_left_out(corpus: Path, tmp_path: Path)
 
 def test_a_finished_job_does_nothing(head: Path) -> None:
     told = (head / "progress.jsonl").read_text()
-    fit(Job.read(head), Progress(head))
+    fit_model(Job.read(head), Progress(head))
     assert (head / "progress.jsonl").read_text() == told
     assert json.loads((head / "recipe.json").read_text())["name"] == "head"
 

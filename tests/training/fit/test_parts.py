@@ -12,12 +12,12 @@ from classifier.ml.encoders import load_fine_tuned
 from classifier.ml.ngrams import Lexical
 from tests.support import fitting
 from training.fit import export, ngrams
-from training.fit.batches import Order
+from training.fit.batches import EpochOrder
 from training.fit.calibration import fit_pool, fit_temperature
-from training.fit.job import Job, Table, contested, read_tables, weigh
-from training.fit.networks import Given, Network, Scale, groups, matched_head, new_head
+from training.fit.job import Job, SplitTable, read_tables, row_weights, rows_of_mixed_sources
+from training.fit.networks import IdentityBody, Network, Scale, copy_matching_rows, new_head, parameter_groups
 from training.fit.progress import Progress
-from training.fit.recipes import NAMED, ImageRecipe, Recipe, TextRecipe, default, named, names
+from training.fit.recipes import NAMED, ImageRecipe, Recipe, TextRecipe, default_recipe, named_recipe, recipe_names
 from training.fit.stages import Stage
 
 
@@ -54,17 +54,17 @@ def test_a_recipe_refuses_settings_that_make_no_sense_and_names_them(changes: di
 
 def test_an_unknown_or_missing_setting_is_named() -> None:
     with pytest.raises(ValueError, match="mixup: no such setting of a text recipe"):
-        Recipe.from_json(default("text").to_json() | {"mixup": 1})
+        Recipe.from_json(default_recipe("text").to_json() | {"mixup": 1})
     with pytest.raises(ValueError, match="method: missing"):
         Recipe.from_json({"modality": "image", "name": "mine"})
 
 
 def test_recipes_are_found_by_name_and_default_is_one() -> None:
-    assert {"default", "head", "partial"} <= set(names())
-    assert isinstance(default("text"), TextRecipe)
-    assert isinstance(default("image"), ImageRecipe)
+    assert {"default", "head", "partial"} <= set(recipe_names())
+    assert isinstance(default_recipe("text"), TextRecipe)
+    assert isinstance(default_recipe("image"), ImageRecipe)
     with pytest.raises(ValueError, match="no image recipe 'lora'; there are: default, head"):
-        named("image", "lora")
+        named_recipe("image", "lora")
 
 
 @pytest.mark.parametrize("key", NAMED)
@@ -75,36 +75,36 @@ def test_every_recipe_lies_within_the_ranges_it_states(key: tuple[str, str]) -> 
         assert value in span.values if hasattr(span, "values") else span.low <= value <= span.high, name
 
 
-def table(**sizes: int) -> Table:
+def table(**sizes: int) -> SplitTable:
     """Rows of the source and class in each name, "source_class"."""
     pairs = [name.split("_") for name, size in sizes.items() for _ in range(size)]
     sources, labels = (np.array(column) for column in zip(*pairs, strict=True))
     targets = np.unique(labels, return_inverse=True)[1]
     ones = np.ones(len(pairs), np.float32)
-    return Table("train", [], np.arange(len(pairs)), sources, sources, targets, ones)
+    return SplitTable("train", [], np.arange(len(pairs)), sources, sources, targets, ones)
 
 
 def test_a_power_of_one_lets_every_source_count_the_same() -> None:
     rows = table(big_a=90, small_a=10)
-    weights = weigh(rows.sources, rows.targets, source_power=1.0, class_power=0.0)
+    weights = row_weights(rows.sources, rows.targets, source_power=1.0, class_power=0.0)
     assert weights[:90].sum() == pytest.approx(weights[90:].sum())
     assert weights.mean() == pytest.approx(1.0)
 
 
 def test_a_power_of_nought_leaves_the_data_as_found_and_class_power_lifts_small_classes() -> None:
     rows = table(shop_a=9, shop_b=1)
-    assert weigh(rows.sources, rows.targets, source_power=0, class_power=0) == pytest.approx(1.0)
-    weights = weigh(rows.sources, rows.targets, source_power=0, class_power=0.5)
+    assert row_weights(rows.sources, rows.targets, source_power=0, class_power=0) == pytest.approx(1.0)
+    weights = row_weights(rows.sources, rows.targets, source_power=0, class_power=0.5)
     assert weights[-1] == pytest.approx(3 * weights[0])
 
 
 def test_only_sources_of_several_categories_say_how_sure_to_be() -> None:
-    assert contested(table(mixed_a=1, mixed_b=1, plain_a=2)).tolist() == [True, True, False, False]
-    assert contested(table(plain_a=2)).all()
+    assert rows_of_mixed_sources(table(mixed_a=1, mixed_b=1, plain_a=2)).tolist() == [True, True, False, False]
+    assert rows_of_mixed_sources(table(plain_a=2)).all()
 
 
 def test_an_order_is_the_same_each_time_and_another_in_each_epoch() -> None:
-    order, again = (Order(100, batch_size=8, seed=3) for _ in range(2))
+    order, again = (EpochOrder(100, batch_size=8, seed=3) for _ in range(2))
     first = list(order)
     assert sorted(first) == list(range(100))
     assert first == list(again)
@@ -114,7 +114,7 @@ def test_an_order_is_the_same_each_time_and_another_in_each_epoch() -> None:
 
 def test_rows_of_like_length_meet_in_a_batch() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 640)
-    rows = np.array(list(Order(640, batch_size=16, seed=0, lengths=lengths)))
+    rows = np.array(list(EpochOrder(640, batch_size=16, seed=0, lengths=lengths)))
     assert sorted(rows) == list(range(640))
     spread = np.ptp(lengths[rows].reshape(-1, 16), axis=1)
     assert np.median(spread) < 15
@@ -122,7 +122,7 @@ def test_rows_of_like_length_meet_in_a_batch() -> None:
 
 def test_known_rows_make_up_the_share_that_was_asked_for() -> None:
     known = np.arange(100) < 90
-    rows = list(Order(100, batch_size=8, seed=0, known=known, known_share=0.5))
+    rows = list(EpochOrder(100, batch_size=8, seed=0, known=known, known_share=0.5))
     assert len(rows) == 100
     assert sum(known[row] for row in rows) == 50
     assert set(range(90, 100)) <= set(rows)
@@ -159,7 +159,7 @@ def test_a_tuned_encoder_comes_back_from_what_is_stored(method: Any, storage: An
     difference = torch.randn(48, 3) @ torch.randn(3, 64) if method == "lora" else torch.randn(48, 64)
     tuned.weight.data = backbone.weight.data + 0.01 * difference
     tuned.bias.data = backbone.bias.data.clone()
-    recipe = default("text").but(method=method, storage=storage, lora_rank=4)
+    recipe = default_recipe("text").but(method=method, storage=storage, lora_rank=4)
     tensors = export.encoder_tensors(backbone.state_dict(), tuned.state_dict(), recipe)
     assert f"{prefix}weight" in tensors
     assert not any("bias" in name for name in tensors)  # what did not change is not stored
@@ -169,11 +169,11 @@ def test_a_tuned_encoder_comes_back_from_what_is_stored(method: Any, storage: An
 
 def test_a_head_takes_over_the_rows_of_the_labels_it_knows() -> None:
     scale = Scale(torch.randn(8), torch.rand(8) + 0.5)
-    recipe = default("text").but(method="head")
-    old = Network(Given(), new_head(8, 2, recipe), scale, 0.0)
+    recipe = default_recipe("text").but(method="head")
+    old = Network(IdentityBody(), new_head(8, 2, recipe), scale, 0.0)
     nn.init.normal_(old.head[0].weight)
-    network = Network(Given(), new_head(8, 3, recipe), scale, 0.0)
-    fresh = matched_head(network, old.folded_head().state_dict(), ["b", "a"], ("a", "b", "c"))
+    network = Network(IdentityBody(), new_head(8, 3, recipe), scale, 0.0)
+    fresh = copy_matching_rows(network, old.folded_head().state_dict(), ["b", "a"], ("a", "b", "c"))
     assert fresh == ["c"]
     embeddings = torch.randn(4, 8)
     assert torch.allclose(
@@ -182,9 +182,11 @@ def test_a_head_takes_over_the_rows_of_the_labels_it_knows() -> None:
 
 
 def test_a_head_of_another_shape_begins_anew() -> None:
-    recipe = default("text").but(method="head", hidden=4)
-    network = Network(Given(), new_head(8, 2, recipe), Scale(torch.zeros(8), torch.ones(8)), 0.0)
-    assert matched_head(network, {"0.weight": torch.ones(2, 8), "0.bias": torch.ones(2)}, ["a", "b"], ("a", "b")) == [
+    recipe = default_recipe("text").but(method="head", hidden=4)
+    network = Network(IdentityBody(), new_head(8, 2, recipe), Scale(torch.zeros(8), torch.ones(8)), 0.0)
+    assert copy_matching_rows(
+        network, {"0.weight": torch.ones(2, 8), "0.bias": torch.ones(2)}, ["a", "b"], ("a", "b")
+    ) == [
         "a",
         "b",
     ]
@@ -193,7 +195,9 @@ def test_a_head_of_another_shape_begins_anew() -> None:
 def test_a_folded_head_reads_plain_embeddings_and_a_constant_dimension_keeps_it_finite() -> None:
     embeddings = np.random.default_rng(0).normal(0, 0.05, (500, 8)).astype(np.float32)
     embeddings[:, 5] = 0.25
-    network = Network(Given(), new_head(8, 3, default("text").but(hidden=4)), Scale.of(embeddings), 0.0).eval()
+    network = Network(
+        IdentityBody(), new_head(8, 3, default_recipe("text").but(hidden=4)), Scale.of(embeddings), 0.0
+    ).eval()
     rows = torch.from_numpy(embeddings)
     assert torch.allclose(network(embeddings=rows), network.folded_head()(rows), atol=1e-4)
     assert torch.isfinite(network.folded_head().half()(rows.half())).all()
@@ -202,13 +206,13 @@ def test_a_folded_head_reads_plain_embeddings_and_a_constant_dimension_keeps_it_
 def test_later_blocks_learn_faster_and_biases_do_not_decay() -> None:
     from classifier.ml.artifact import BUNDLED_TEXT
     from classifier.ml.encoders import load_text_backbone
-    from training.fit.networks import TextBody, thaw
+    from training.fit.networks import TextBody, unfreeze_layers
 
-    recipe = default("text").but(method="partial", layers=2, layer_decay=0.5, encoder_rate=1e-4)
+    recipe = default_recipe("text").but(method="partial", layers=2, layer_decay=0.5, encoder_rate=1e-4)
     _, encoder = load_text_backbone(BUNDLED_TEXT)
-    thaw(encoder, recipe)
+    unfreeze_layers(encoder, recipe)
     network = Network(TextBody(encoder), new_head(384, 3, recipe), Scale(torch.zeros(384), torch.ones(384)), 0.0)
-    found = groups(network, recipe, joint=True)
+    found = parameter_groups(network, recipe, joint=True)
     assert {group["lr"] for group in found} == {recipe.joint_head_rate, 1e-4, 5e-5}
     assert all((group["weight_decay"] == 0) == all(p.dim() == 1 for p in group["params"]) for group in found)
     learnt = sum(value.numel() for value in network.state_dict().values())
@@ -226,8 +230,8 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
     tables = read_tables(Job.read(work))
     stage = Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
-    ngrams.fit(tables, 3, recipe, stage, Progress(work))
-    part = Lexical.read(ngrams.read(stage, 3), 3, torch.device("cpu"))
+    ngrams.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
+    part = Lexical.read(ngrams.read_lexical_tensors(stage, 3), 3, torch.device("cpu"))
     assert part is not None
     data = {split: tables[split].data for split in ("train", "test")}
     counts = {
@@ -245,9 +249,9 @@ def test_the_lexical_part_is_cut_to_the_rows_it_may_have(tmp_path: Path) -> None
     work = fitting.write_job(tmp_path / "work", fitting.write_small_corpus(tmp_path / "corpus"), recipe)
     tables, stage = read_tables(Job.read(work)), Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
-    facts = ngrams.fit(tables, 3, recipe, stage, Progress(work))
+    facts = ngrams.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
     assert facts["rows"] == 100
-    assert ngrams.read(stage, 3)["lexical.weights"].shape == (100, 3)
+    assert ngrams.read_lexical_tensors(stage, 3)["lexical.weights"].shape == (100, 3)
     assert facts["validation_loss"] < np.log(3)
 
 

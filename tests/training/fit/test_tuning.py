@@ -10,7 +10,7 @@ from training.fit import tuning
 from training.fit.job import Job
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import Recipe
-from training.fit.run import Fit
+from training.fit.run import ModelFit
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def test_tuning_tries_the_recipe_itself_first_and_fits_the_best(corpus: Path, tm
 def test_a_second_fit_joins_the_study_and_counts_what_the_first_one_tried(corpus: Path, tmp_path: Path) -> None:
     recipe = fitting.short_recipe("text", "head", lexical=False)
     work = fitting.write_job(tmp_path, corpus, recipe, trials=2)
-    first = tuning.tune(Fit(Job.read(work), Progress(work)))
+    first = tuning.tune_recipe(ModelFit(Job.read(work), Progress(work)))
     (work / "progress.jsonl").unlink()
-    assert tuning.tune(Fit(Job.read(work), Progress(work))) == first
+    assert tuning.tune_recipe(ModelFit(Job.read(work), Progress(work))) == first
     told = [line["log"] for line in fitting.progress_lines(work) if "log" in line]
     assert not any(line.startswith("Trial") for line in told)
 
@@ -48,7 +48,7 @@ def test_a_trial_that_falls_behind_is_stopped(corpus: Path, tmp_path: Path, monk
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
     recipe = fitting.short_recipe("text", "head", lexical=False)
     work = fitting.write_job(tmp_path, corpus, recipe, trials=2)
-    tuning.tune(Fit(Job.read(work), Progress(work)))
+    tuning.tune_recipe(ModelFit(Job.read(work), Progress(work)))
     states = [trial.state.name for trial in tuning.open_study(Job.read(work)).trials]
     assert states == ["COMPLETE", "PRUNED"]
 

@@ -9,7 +9,7 @@ from classifier.models import ModelVersion, Variant
 from tests.support.photos import product_photo
 from tests.support.product_files import import_table, write_table
 from training.acceptance import engine_agreement
-from training.acceptance.engine_agreement import Check
+from training.acceptance.engine_agreement import EngineCheck
 from training.models import Example
 
 ROWS = [
@@ -82,4 +82,4 @@ def test_what_can_not_be_read_is_said(db: None, tmp_path: Path) -> None:
     [(2000, 0.995, 0.8, True), (2000, 0.994, 0.8, False), (1999, 1.0, 0.8, False), (2000, 0.996, 0.796, False)],
 )
 def test_the_bars_are_those_that_the_docs_state(n: int, agreement: float, accuracy: float, passed: bool) -> None:
-    assert Check(n, agreement, accuracy, reference_accuracy=0.8).passed is passed
+    assert EngineCheck(n, agreement, accuracy, reference_accuracy=0.8).passed is passed

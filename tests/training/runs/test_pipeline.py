@@ -153,15 +153,15 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
     run = services.request_training(
         modality=Modality.TEXT, recipe=quick_recipe(head_epochs=10_000, head_patience=10_000)
     )
-    tell, child = subprocess_runner.Watch.tell, []
+    tell, child = subprocess_runner.RunMonitor.tell, []
 
-    def cancel_when_a_loss_is_told(watch: subprocess_runner.Watch) -> None:
+    def cancel_when_a_loss_is_told(watch: subprocess_runner.RunMonitor) -> None:
         if watch.curve and not child:
             child.append(psutil.Process(int((watch.folder / "pid").read_text())))
             services.cancel_training(run)
         tell(watch)
 
-    monkeypatch.setattr(subprocess_runner.Watch, "tell", cancel_when_a_loss_is_told)
+    monkeypatch.setattr(subprocess_runner.RunMonitor, "tell", cancel_when_a_loss_is_told)
     assert carry_out(run).state == TrainingRun.State.CANCELLED
     assert child
     assert not child[0].is_running()
@@ -172,7 +172,7 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
     products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
-    fit_missing = ensemble_fitting.fit_missing
+    fit_missing = ensemble_fitting.fit_missing_rules
     monkeypatch.setattr(ensemble_fitting, "fit_missing", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
     interrupted = carry_out(run)
     assert interrupted.state == TrainingRun.State.QUEUED
@@ -191,7 +191,7 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
 ) -> None:
     first = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), deploys=False))
     assert first.version is not None
-    fit_missing = ensemble_fitting.fit_missing
+    fit_missing = ensemble_fitting.fit_missing_rules
 
     def meanwhile(*arguments: object) -> object:
         deployments.deploy(first.version)  # type: ignore[arg-type]
@@ -217,7 +217,7 @@ def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:
     claimed = TrainingRun.objects.claim(run.pk)
     assert claimed is not None
     claimed.lease = run.pk  # another's
-    pipeline.train(claimed)
+    pipeline.execute_run(claimed)
     run.refresh_from_db()
     assert run.state == TrainingRun.State.RUNNING
     assert run.finished_at is None
@@ -288,7 +288,7 @@ class KillsChild:
 
 
 def test_progress_lines_reach_the_curve_and_it_stays_short() -> None:
-    watch = subprocess_runner.Watch(TrainingRun(), Path())
+    watch = subprocess_runner.RunMonitor(TrainingRun(), Path())
     for step in range(5_000):
         watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "loss": 0.5}}\n')
         if step % 1_000 == 0:

@@ -34,16 +34,16 @@ def queue(modality: Modality = Modality.TEXT) -> TrainingRun:
 
 def test_one_run_of_a_modality_at_a_time() -> None:
     queue()
-    with pytest.raises(services.Refused, match="Wait for it, or cancel it"):
+    with pytest.raises(services.TrainingRefused, match="Wait for it, or cancel it"):
         queue()
     queue(Modality.IMAGE)
     assert TrainingRun.objects.active().count() == 2
 
 
 def test_a_recipe_or_a_parent_of_the_other_modality_is_refused() -> None:
-    with pytest.raises(services.Refused):
+    with pytest.raises(services.TrainingRefused):
         services.request_training(modality=Modality.TEXT, recipe=quick_recipe(Modality.IMAGE))
-    with pytest.raises(services.Refused):
+    with pytest.raises(services.TrainingRefused):
         services.request_training(
             modality=Modality.TEXT, recipe=quick_recipe(), parent=deployments.champion(Modality.IMAGE)
         )
@@ -172,7 +172,7 @@ def test_two_machines_make_one_model(committed_db: None, tmp_path: Path, setting
     joined.start()
     claimed = TrainingRun.objects.claim(run.pk)
     assert claimed is not None
-    pipeline.train(claimed)
+    pipeline.execute_run(claimed)
     joined.join()
     run.refresh_from_db()
     assert run.state == TrainingRun.State.DEPLOYED, run.log

@@ -16,10 +16,10 @@ from classifier.registry import deployments
 from common.object_storage import StorageDown
 from common.tables.product_files import ProductFile, SourceError
 from training.acceptance import engine_agreement
-from training.acceptance.engine_agreement import LEAST_ROWS, Check
+from training.acceptance.engine_agreement import LEAST_ROWS, EngineCheck
 from training.datasets import labelled_products
-from training.datasets.importing import Categories
-from training.datasets.labelled_products import Product
+from training.datasets.importing import CategoryLookup
+from training.datasets.labelled_products import LabelledProduct
 
 
 class Command(BaseCommand):
@@ -58,33 +58,33 @@ class Command(BaseCommand):
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]
                 # More than are wanted: some have no text, no photo, or none that can be read.
-                products = labelled_products.sample(_products(files), 10 * limit)
+                products = labelled_products.sample_products(_products(files), 10 * limit)
                 checks = {each: _compare(each, products, limit) for each in versions}
         except (SourceError, ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error
         for each, found in checks.items():
             for name, check in found.items():
                 if check.n >= LEAST_ROWS:
-                    engine_agreement.record(each, name, check)
+                    engine_agreement.store_check(each, name, check)
         content = {str(v): {name: vars(c) | {"passed": c.passed} for name, c in f.items()} for v, f in checks.items()}
         self.stdout.write(json.dumps(content) if options["json"] else _table(checks))
 
 
-def _products(files: list[ProductFile]) -> Iterator[Product]:
+def _products(files: list[ProductFile]) -> Iterator[LabelledProduct]:
     if not files:
-        yield from labelled_products.stored()
-    categories = Categories()
+        yield from labelled_products.stored_products()
+    categories = CategoryLookup()
     for file in files:
-        yield from labelled_products.in_file(file, categories)
+        yield from labelled_products.products_in_file(file, categories)
 
 
-def _compare(version: ModelVersion, products: list[Product], limit: int) -> dict[str, Check]:
+def _compare(version: ModelVersion, products: list[LabelledProduct], limit: int) -> dict[str, EngineCheck]:
     often = 0.2 if sys.stderr.isatty() else 10
     with tqdm(total=limit, desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
-        return engine_agreement.compare(version, products, least=limit, progress=bar.update)
+        return engine_agreement.compare_engines(version, products, least=limit, progress=bar.update)
 
 
-def _table(checks: dict[ModelVersion, dict[str, Check]]) -> str:
+def _table(checks: dict[ModelVersion, dict[str, EngineCheck]]) -> str:
     lines = [f"{'version':30} {'engine':18} {'rows':>7} {'agreement':>10} {'accuracy':>9} {'reference':>9}"]
     for version, found in checks.items():
         for name, check in found.items():

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from classifier.registry import deployments
 from classifier.serving.inference import OUTAGES
 from common.tables.product_files import ProductFile, SourceError
-from training.acceptance.live_evaluation import FIGURES, Scores, score
-from training.datasets.importing import Categories
+from training.acceptance.live_evaluation import FIGURES, LiveScores, score_products
+from training.datasets.importing import CategoryLookup
 
 
 class Command(BaseCommand):
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             often = 0.2 if sys.stderr.isatty() else 10
             bar = tqdm(total=total, desc=products.name, unit="row", file=sys.stderr, mininterval=often)
             with products, bar:
-                scores = score(products, categories=Categories(map=map), limit=limit, progress=bar.update)
+                scores = score_products(products, categories=CategoryLookup(map=map), limit=limit, progress=bar.update)
         except SourceError as error:
             raise CommandError(str(error)) from error
         except OUTAGES as error:
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(scores.to_json()) if options["json"] else _table(scores))
 
 
-def _table(scores: Scores) -> str:
+def _table(scores: LiveScores) -> str:
     heads = {"accuracy": "accuracy", "top5": "top 5", "macro_f1": "macro F1", "log_loss": "log-loss", "ece": "ECE"}
     lines = [f"{'':10} {'rows':>8} " + " ".join(f"{heads[name]:>9}" for name in FIGURES)]
     for name, figures in scores.views.items():

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from common.object_storage import StorageDown
 from common.tables.product_files import NAMES, ProductFile, SourceError
-from training.datasets.importing import Categories, Report, import_products
-from training.datasets.snapshots import is_full
+from training.datasets.importing import CategoryLookup, ImportReport, import_products
+from training.datasets.snapshots import is_disk_full
 from training.models import Split
 
 INTERRUPTED = 130
@@ -53,16 +53,16 @@ class Command(BaseCommand):
         try:
             # All are looked at before anything is imported.
             files = [ProductFile(item, columns) for item in path]
-            categories = Categories(map=map, creates=create_categories)
+            categories = CategoryLookup(map=map, creates=create_categories)
             for products in files:
                 self._import(products, source, categories, errors)
         except SourceError as error:
             raise CommandError(str(error)) from error
         except (StorageDown, OSError) as error:
-            why = "There is no room left on the disk" if is_full(error) else str(error)
+            why = "There is no room left on the disk" if is_disk_full(error) else str(error)
             raise CommandError(f"{why}. What was imported stays; run the same command again to go on.") from error
 
-    def _import(self, products: ProductFile, source: str, categories: Categories, errors: Path | None) -> None:
+    def _import(self, products: ProductFile, source: str, categories: CategoryLookup, errors: Path | None) -> None:
         if products.encoding == "latin-1":
             self.stderr.write(f"{products.table} is not UTF-8: read as Latin-1. Look whether the accents are right.")
         bar = tqdm(
@@ -90,7 +90,7 @@ def _columns(given: list[str], category: str | None) -> dict[str, str]:
     return columns
 
 
-def _summary(report: Report, products: ProductFile) -> str:
+def _summary(report: ImportReport, products: ProductFile) -> str:
     kept = report.kept
     table: list[tuple[str, int]] = [("rows", report.rows), ("added", kept.added.total())]
     table += [(f"  {split.label.lower()}", kept.added[split]) for split in Split if kept.added[split]]
@@ -103,7 +103,7 @@ def _summary(report: Report, products: ProductFile) -> str:
     if not products.has_photos:
         lines.append("No photos: the table names none, and none lie beside it.")
     if report.created:
-        lines.append(f"Categories made: {', '.join(report.created)}")
+        lines.append(f"CategoryLookup made: {', '.join(report.created)}")
     if report.unknown:
         names = ", ".join(f"{name!r} ({count:,})" for name, count in report.unknown.most_common(8))
         more = f" and {len(report.unknown) - 8} more" if len(report.unknown) > 8 else ""

@@ -15,7 +15,7 @@ from training.datasets import snapshots
 from training.models import Dataset, TrainingRun
 from training.runs import pipeline
 from training.runs.services import work_folder
-from training.runs.subprocess_runner import child_environment, command
+from training.runs.subprocess_runner import child_environment, fit_command
 
 LOOK_SECONDS = 1.0
 
@@ -40,12 +40,12 @@ class Command(BaseCommand):
             raise CommandError(f"The run has {found.machines} machines: --node-rank is at least 1 and less than that.")
         folder = work_folder(found) / (f"trials-{os.getpid()}" if node_rank is None else f"node-{node_rank}")
         folder.mkdir(parents=True, exist_ok=True)
-        corpus = snapshots.fetch(dataset)
+        corpus = snapshots.fetch_corpus(dataset)
         pipeline.write_job(found, folder, corpus, pipeline.labels_to_learn(found, corpus))
         if node_rank is None:
             work = [sys.executable, "-m", "training.fit.tuning", str(folder)]
         else:
-            work = command(found, folder, node_rank=node_rank)
+            work = fit_command(found, folder, node_rank=node_rank)
         ended = subprocess.run(work, cwd=settings.BASE_DIR, env=child_environment(found), check=False)
         shutil.rmtree(folder, ignore_errors=True)
         if ended.returncode:

@@ -35,10 +35,12 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _learn(self, version: ModelVersion, out: Path | None) -> None:
-        known, held_back = detector_fitting.samples(partial(labelled_products.stored, version.modality))
+        known, held_back = detector_fitting.sample_products(
+            partial(labelled_products.stored_products, version.modality)
+        )
         often = 0.2 if sys.stderr.isatty() else 10
         with tqdm(desc=str(version), unit="row", file=sys.stderr, mininterval=often) as bar:
-            found = detector_fitting.learn(version, known, held_back, progress=bar.update)
+            found = detector_fitting.fit_detector(version, known, held_back, progress=bar.update)
         if found is None:
             raise CommandError(
                 f"{version}: too few imported examples that it can look at. It takes {detector_fitting.LEAST} that "

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from common.object_storage import StorageDown
 from training.datasets.corpus import SPLITS, CorpusError
-from training.datasets.snapshots import snapshot
+from training.datasets.snapshots import find_or_make_dataset
 from training.models import Dataset
 
 INTERRUPTED = 130
@@ -31,7 +31,7 @@ class Command(BaseCommand):
 
         try:
             with bar:
-                dataset, is_new = snapshot(sources=source, progress=progress)
+                dataset, is_new = find_or_make_dataset(sources=source, progress=progress)
         except (CorpusError, StorageDown) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:

@@ -25,17 +25,19 @@ class Command(BaseCommand):
     def handle(self, *, version: list[str], **options: Any) -> None:
         try:
             versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
-            reference_set.refresh()
+            reference_set.refresh_reference_set()
             for each in versions:
                 self._measure(each)
         except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error
 
     def _measure(self, version: ModelVersion) -> None:
-        products = reference_set.measuring(version.modality)
+        products = reference_set.measuring_products(version.modality)
         often = 0.2 if sys.stderr.isatty() else 10
         with tqdm(desc=str(version), unit="row", total=len(products), file=sys.stderr, mininterval=often) as bar:
-            answers = [each for each in reference_set.measure(version, products, bar.update) if each.rank is not None]
+            answers = [
+                each for each in reference_set.measure_version(version, products, bar.update) if each.rank is not None
+            ]
         if not answers:
             raise CommandError(f"{version}: no reference product has what it can look at.")
         right = sum(answer.rank == 0 for answer in answers)

@@ -33,7 +33,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("modality", nargs="?", default="all", choices=[*Modality.values, "all"])
         parser.add_argument("--dataset", help="number or checksum of a dataset; default: a new one of all examples")
-        parser.add_argument("--recipe", default=recipes.DEFAULT, help=f"one of {', '.join(recipes.names())}")
+        parser.add_argument("--recipe", default=recipes.DEFAULT, help=f"one of {', '.join(recipes.recipe_names())}")
         parser.add_argument("--from", dest="start", metavar="VERSION", help="go on from “champion” or a version's name")
         parser.add_argument("--tune", type=int, default=0, metavar="N", help="let Optuna try N variations first")
         parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes on this machine (torchrun)")
@@ -69,7 +69,7 @@ class Command(BaseCommand):
 
     def _wanted(self, modality: Modality, options: dict[str, Any]) -> dict[str, Any]:
         try:
-            recipe = recipes.named(modality, options["recipe"])
+            recipe = recipes.named_recipe(modality, options["recipe"])
         except ValueError as error:
             raise CommandError(str(error)) from error
         if options["tune"] < 0 or options["nproc"] < 1 or options["nnodes"] < 1:
@@ -115,7 +115,7 @@ class Command(BaseCommand):
         for kwargs in wanted:
             run = TrainingRun(**{**kwargs, "recipe": kwargs["recipe"].to_json()})
             self.stdout.write(f"{run.modality}:")
-            for name, value in services.plan(run).items():
+            for name, value in services.describe_plan(run).items():
                 self.stdout.write(f"  {name}: {value}")
         self.stdout.write("Nothing was started.")
 
@@ -129,7 +129,7 @@ class Command(BaseCommand):
                     self.stdout.write(f"On the other machines: manage.py join_training {run.pk} --node-rank 1 (2, ...)")
                 elif run.trials:
                     self.stdout.write(f"Others may take trials too: manage.py join_training {run.pk}")
-            except services.Refused as refusal:
+            except services.TrainingRefused as refusal:
                 self.stderr.write(f"{kwargs['modality']}: {refusal}")
         if not runs:
             raise CommandError("Nothing was started.")
@@ -178,7 +178,7 @@ def _train(run: TrainingRun) -> None:
     try:
         while TrainingRun.objects.active().filter(pk=run.pk).exists():
             if claimed := TrainingRun.objects.claim(run.pk):
-                pipeline.train(claimed)
+                pipeline.execute_run(claimed)
             else:  # it rests after a fault, or a training worker was quicker
                 time.sleep(LOOK_SECONDS)
     finally:
