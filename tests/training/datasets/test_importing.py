@@ -66,7 +66,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch:
     from training.datasets import importing
 
     monkeypatch.setattr(importing, "ROWS_AT_ONCE", 1)
-    keep, kept = importing.keep, []
+    keep, kept = importing.store_examples, []
 
     def die(**arguments: object) -> object:
         if len(kept) == 2:
