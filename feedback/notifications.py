@@ -1,4 +1,8 @@
-"""Telling staff what they must know: by mail to those who may see it, and of reports by a webhook. Once each."""
+"""Send each monitoring report that staff must know of once, by mail and by webhook.
+
+A report is claimed with a lease, sent outside any transaction, and recorded as sent. A crash between sending and
+recording repeats that one message when the lease ends.
+"""
 
 import json
 import logging
@@ -9,80 +13,84 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
-from django.db import transaction
-from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from common.leases import Claim, claim_rows
+from common.staff_mail import staff_addresses
 from feedback.models import MonitoringReport
 
 log = logging.getLogger(__name__)
 
 VIEW_REPORTS = "feedback.view_monitoringreport"
-STALE = timedelta(days=1)  # what could not be told in a day isn't news any more
-TIMEOUT = 5  # seconds
+MAX_AGE = timedelta(days=1)  # older reports are no longer sent
+LEASE = timedelta(minutes=5)  # longer than one message can take with the timeouts of mail server and webhook
+WEBHOOK_TIMEOUT = 5  # seconds
+
+Send = Callable[[Claim[MonitoringReport]], bool]
 
 
 def send_report_alerts() -> int:
-    """Send what has not been sent; return how many messages went out. What fails is tried again by the next call."""
-    channels: dict[str, Callable[[MonitoringReport], bool]] = {"mailed_at": _mail}
+    """Send the reports that were not sent yet; return how many messages were sent. The next call retries failures."""
+    channels: dict[str, Send] = {"mailed_at": _mail_report}
     if settings.ALERT_WEBHOOK_URL:
-        channels["posted_at"] = _post
-    return sum(_send(field, send) for field, send in channels.items())
-
-
-def staff_addresses(permission: str) -> list[str]:
-    """Return the addresses of active staff who have the permission, "app.codename", themselves or by a group."""
-    app, codename = permission.split(".")
-    may = Q(is_superuser=True)
-    for path in ("groups__permissions__", "user_permissions__"):
-        may |= Q(**{f"{path}codename": codename, f"{path}content_type__app_label": app})
-    people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
-    return list(people.order_by("email").values_list("email", flat=True))
-
-
-def mail_staff(permission: str, subject: str, body: str) -> bool:
-    """Mail each of the staff with the permission alone: nobody sees who else is staff.
-
-    Return whether any mail went out, or there is nobody; where not, a later try helps.
-    """
-    addresses = staff_addresses(permission)
-    went = 0
-    for address in addresses:
-        try:
-            went += send_mail(subject, body, None, [address])
-        except OSError as error:
-            log.error('The mail "%s" could not be sent: %s', subject, type(error).__name__)
-    return bool(went) or not addresses
-
-
-def _send(field: str, send: Callable[[MonitoringReport], bool]) -> int:
-    """Send the reports whose `field`, when it was sent, is empty; return how many.
-
-    A report's row stays locked meanwhile: nobody else sends it, and what breaks off is sent by the next call.
-    """
-    waiting = MonitoringReport.objects.filter(notifies=True, created_at__gte=timezone.now() - STALE, **{field: None})
+        channels["posted_at"] = _post_report
     sent = 0
-    for pk in list(waiting.order_by("created_at").values_list("pk", flat=True)):
-        with transaction.atomic():
-            report = waiting.select_for_update(skip_locked=True).filter(pk=pk).first()
-            if report and send(report):
-                sent += MonitoringReport.objects.filter(pk=pk).update(**{field: timezone.now()})
+    for field, send in channels.items():
+        sent += _send_pending(field, send)
     return sent
 
 
-def _mail(report: MonitoringReport) -> bool:
-    body = _("%(summary)s\n\nThe admin's page Health tells more.") % {"summary": report.summary}
+def mail_staff(permission: str, subject: str, body: str, claim: Claim[Any]) -> bool:
+    """Mail each of the staff with the permission separately, so that no address is disclosed to the others.
+
+    Return False where no mail could be sent, or where the claim was lost, so that the message must be sent again.
+    """
+    addresses = staff_addresses(permission)
+    sent = 0
+    for address in addresses:
+        # A slow mail server can outlast the lease; then another worker sends the message, and this one must stop.
+        if not claim.renew():
+            return False
+        try:
+            sent += send_mail(subject, body, None, [address])
+        except OSError as error:
+            log.error('The mail "%s" could not be sent: %s', subject, type(error).__name__)
+    return bool(sent) or not addresses
+
+
+def _send_pending(field: str, send: Send) -> int:
+    """Send the reports whose `field`, the time when they were sent, is empty; return how many were sent."""
+    pending = MonitoringReport.objects.filter(
+        notifies=True, created_at__gte=timezone.now() - MAX_AGE, **{field: None}
+    ).order_by("created_at")  # fmt: skip
+    tried: list[int] = []
+    sent = 0
+    # One report at a time: a lease over many reports would run out before the last of them is sent.
+    while claim := claim_rows(pending.exclude(pk__in=tried), limit=1, duration=LEASE):
+        tried.append(claim.rows[0].pk)
+        if send(claim):
+            sent += claim.record(**{field: Now()})
+        else:
+            claim.release()
+    return sent
+
+
+def _mail_report(claim: Claim[MonitoringReport]) -> bool:
+    report = claim.rows[0]
+    body = _("%(summary)s\n\nSee the Health page in the admin for details.") % {"summary": report.summary}
     if report.asks_retraining:
-        body += "\n" + _("Retraining was asked for.")
-    return mail_staff(VIEW_REPORTS, _("Aisle: %(kind)s") % {"kind": report.get_kind_display().lower()}, body)
+        body += "\n" + _("A training run has been requested.")
+    subject = _("Aisle: %(kind)s") % {"kind": report.get_kind_display().lower()}
+    return mail_staff(VIEW_REPORTS, subject, body, claim)
 
 
-def _post(report: MonitoringReport) -> bool:
+def _post_report(claim: Claim[MonitoringReport]) -> bool:
+    report = claim.rows[0]
     content: dict[str, Any] = {
-        "text": report.summary,  # what chat programs show
+        "text": report.summary,  # the field that chat programs show
         "kind": report.kind,
         "period": report.period,
         "start": report.start and report.start.isoformat(),
@@ -93,8 +101,8 @@ def _post(report: MonitoringReport) -> bool:
         settings.ALERT_WEBHOOK_URL, json.dumps(content).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urlopen(request, timeout=TIMEOUT):  # noqa: S310
+        with urlopen(request, timeout=WEBHOOK_TIMEOUT):  # noqa: S310
             return True
     except (OSError, HTTPException) as error:
-        log.error("The webhook could not be told of %s: %s", report, type(error).__name__)
+        log.error("The webhook could not be called with %s: %s", report, type(error).__name__)
         return False

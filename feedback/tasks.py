@@ -32,7 +32,7 @@ def find_fraud() -> None:
     from feedback.fraud_cases import detection, services, shared_content
 
     detection.find_fraud()
-    services.tell_of_new_cases()
+    services.mail_new_cases()
     shared_content.hash_photos()
 
 
@@ -61,7 +61,7 @@ def tell_findings() -> None:
     from feedback.fraud_cases import services
 
     notifications.send_report_alerts()
-    services.tell_of_appeals()
+    services.mail_appeals()
 
 
 @shared_task

@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from common.leases import claim_rows
 from feedback.models.cases import Case, CaseEvent, CaseQuerySet
-from feedback.notifications import mail_staff
+from feedback.notifications import LEASE, mail_staff
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -67,9 +68,9 @@ def appeal_case(*, seller: "AbstractBaseUser", note: str) -> None:
         CaseEvent.objects.create(case=case, action=CaseEvent.Action.APPEALED, by_id=seller.pk, note=note)
 
 
-def tell_of_new_cases() -> int:
-    """Mail those who may judge about open cases that nobody was told of, once each; return how many cases."""
-    return _tell(
+def mail_new_cases() -> int:
+    """Mail the staff who may judge cases about new open cases, once each; return how many cases."""
+    return _send_case_mail(
         Case.objects.filter(state=Case.State.OPEN),
         "notified_at",
         lambda count: ngettext("Aisle: %(count)d new fraud case", "Aisle: %(count)d new fraud cases", count),
@@ -81,9 +82,9 @@ def tell_of_new_cases() -> int:
     )
 
 
-def tell_of_appeals() -> int:
-    """Mail those who may judge about sellers who answered to a case, once each; return how many cases."""
-    return _tell(
+def mail_appeals() -> int:
+    """Mail the staff who may judge cases about new appeals, once each; return how many cases."""
+    return _send_case_mail(
         Case.objects.appealed(),
         "appeal_notified_at",
         lambda count: ngettext(
@@ -96,22 +97,22 @@ def tell_of_appeals() -> int:
     )
 
 
-@transaction.atomic
-def _tell(cases: CaseQuerySet, field: str, subject: Callable[[int], str], body: str) -> int:
-    """Mail about the cases whose `field`, when it was told, is empty; return how many, 0 where no mail could be sent.
+def _send_case_mail(cases: CaseQuerySet, field: str, subject: Callable[[int], str], body: str) -> int:
+    """Mail about the cases whose `field`, the time of the mail, is empty; return how many cases.
 
-    The rows stay locked while the mail is sent: nobody else tells it, and what breaks off is told by the next run.
+    Return 0 where no mail could be sent; the next call tries again.
     """
-    waiting = cases.filter(**{field: None}).select_related("seller").order_by("pk")
-    told = list(waiting.select_for_update(skip_locked=True, of=("self",)))
-    if not told:
+    claim = claim_rows(cases.filter(**{field: None}).select_related("seller").order_by("pk"), duration=LEASE)
+    if claim is None:
         return 0
-    named = "\n".join(f"- {case.seller}" for case in told[:MOST_NAMED])
-    if len(told) > MOST_NAMED:
-        named += "\n" + _("and %(count)d more") % {"count": len(told) - MOST_NAMED}
-    if not mail_staff(JUDGE, subject(len(told)) % {"count": len(told)}, body % {"named": named}):
+    count = len(claim.rows)
+    named = "\n".join(f"- {case.seller}" for case in claim.rows[:MOST_NAMED])
+    if count > MOST_NAMED:
+        named += "\n" + _("and %(count)d more") % {"count": count - MOST_NAMED}
+    if not mail_staff(JUDGE, subject(count) % {"count": count}, body % {"named": named}, claim):
+        claim.release()
         return 0
-    return Case.objects.filter(pk__in=[case.pk for case in told]).update(**{field: timezone.now()})
+    return claim.record(**{field: timezone.now()})
 
 
 def _decide(case: Case, open_to_it: CaseQuerySet, state: Case.State, by: "AbstractBaseUser", reason: str) -> None:

@@ -7,6 +7,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Prediction
+from common.leases import Leasable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -52,7 +53,7 @@ class CaseQuerySet(models.QuerySet["Case"]):
         return self.filter(seller=seller, state=Case.State.CONFIRMED)
 
 
-class Case(models.Model):
+class Case(Leasable):
     """A seller whose answers look like intent rather than error, and what a person decided.
 
     A case blocks nothing: it keeps the seller's answers out of training until it is cleared, and no more. `figures` are

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Modality, ModelVersion
+from common.leases import Leasable
 from feedback.models.health import Period
 
 CAP_WINDOW = timedelta(days=90)
@@ -27,7 +28,7 @@ class MonitoringReportQuerySet(models.QuerySet["MonitoringReport"]):
         return asked.filter(created_at__gt=now - CAP_WINDOW).count() < settings.RETRAIN_CAP
 
 
-class MonitoringReport(models.Model):
+class MonitoringReport(Leasable):
     """What a monitor found. One that asks for retraining is answered by the training room, which reads these rows."""
 
     class Kind(models.TextChoices):

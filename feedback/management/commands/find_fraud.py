@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *, most: int, **options: Any) -> None:
         found = detection.find_fraud()
-        services.tell_of_new_cases()
+        services.mail_new_cases()
         shared_content.hash_photos()
         findings = found.judgement.findings
         shown = [finding for finding in findings[: max(most, 0)] if finding.evidence]

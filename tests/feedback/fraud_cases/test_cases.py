@@ -21,8 +21,8 @@ from feedback.fraud_cases.services import (
     appeal_case,
     clear_case,
     confirm_case,
-    tell_of_appeals,
-    tell_of_new_cases,
+    mail_appeals,
+    mail_new_cases,
     uphold_case,
 )
 from feedback.models import Case, CaseEvent, Feedback, FraudTally
@@ -221,14 +221,14 @@ def test_the_task_mails_those_who_judge_once(market: User, scientist: User, sell
     [message] = mail.outbox
     assert message.to == [scientist.email] and market.email in message.body and "Nothing is blocked" in message.body
     find_fraud_task()
-    assert len(mail.outbox) == 1 and tell_of_new_cases() == 0
+    assert len(mail.outbox) == 1 and mail_new_cases() == 0
 
 
 def test_a_mail_that_nobody_got_is_sent_again(market: User, scientist: User, now: datetime) -> None:
     find_fraud(now)
     with mock.patch("feedback.notifications.send_mail", side_effect=ConnectionRefusedError):
-        assert tell_of_new_cases() == 0
-    assert tell_of_new_cases() == 1
+        assert mail_new_cases() == 0
+    assert mail_new_cases() == 1
     assert [message.to for message in mail.outbox] == [[scientist.email]]
 
 
@@ -249,7 +249,7 @@ def test_an_appeal_lands_on_the_confirmed_case_once(
     case.refresh_from_db()
     assert case.appeal == "They are guitars." and case.appealed_at
     assert [event.action for event in case.events.all()] == ["opened", "confirmed", "appealed"]
-    assert case.is_appealed and tell_of_appeals() == 1 and tell_of_appeals() == 0
+    assert case.is_appealed and mail_appeals() == 1 and mail_appeals() == 0
     assert mail.outbox[-1].to == [scientist.email] and market.email in mail.outbox[-1].body
     with pytest.raises(Decided):  # from a page that was opened before the note was there
         confirm_case(case=case, by=scientist, reason="On purpose.")
