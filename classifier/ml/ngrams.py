@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError
+from common.text import clean_description, clean_title
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -30,7 +31,6 @@ BLOCKS = ("words", "characters")
 # Practically no two n-grams share a hash in a space of this size, and a hash still fits into int32.
 HASHES = 2**31 - 1
 
-TITLE_CHARACTERS = 400
 # Beyond this a description adds n-grams by the hundred and hardly a new word.
 DESCRIPTION_CHARACTERS = 1_000
 
@@ -67,9 +67,8 @@ class Pool:
 
 def lexical_text(title: str, description: str) -> str:
     """Return what the lexical part reads of one product: the title twice, so that it weighs more."""
-    title, description = title[:TITLE_CHARACTERS], description[:DESCRIPTION_CHARACTERS]
-    text = re.sub(r"\s+", " ", f"{title} {title} {description}").strip()
-    return text.encode("utf-8", "replace").decode("utf-8")
+    title, description = clean_title(title), clean_description(description)[:DESCRIPTION_CHARACTERS]
+    return re.sub(r"\s+", " ", f"{title} {title} {description}").strip()
 
 
 def count(texts: Sequence[str]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:

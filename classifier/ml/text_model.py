@@ -25,12 +25,11 @@ from classifier.ml.encoders import (
 from classifier.ml.engines import Batch, Engine, TorchEngine
 from classifier.ml.engines import pool as inputs_pool
 from classifier.ml.ngrams import Lexical, Pool
+from common.text import clean_description, clean_title
 
 __all__ = ["Output", "Parts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
 
-# Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the
-# tokenizer.
-TITLE_CHARACTERS = 400
+# Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the tokenizer.
 DESCRIPTION_CHARACTERS = 2_000
 
 # Padded tokens and texts per forward pass of the reference: keeps the activations of a batch near 100 MB.
@@ -194,13 +193,13 @@ class TextModel:
 
 
 def join_text(title: str, description: str) -> str:
-    """Return what the encoder reads of one product: the title first, for the window may end before the rest.
+    """Return what the encoder reads of one product: the title first, because the window may end before the rest.
 
-    Half a surrogate pair, which some phones paste, becomes "?": the tokenizer would refuse it.
+    Both texts are cleaned here too, so that training and serving read the same, whatever wrote the rows.
     """
-    title, description = title[:TITLE_CHARACTERS].strip(), description[:DESCRIPTION_CHARACTERS].strip()
-    text = f"{title}\n{description}" if title and description else title or description
-    return text.encode("utf-8", "replace").decode("utf-8")
+    title = clean_title(title)
+    description = clean_description(description)[:DESCRIPTION_CHARACTERS].strip()
+    return f"{title}\n{description}" if title and description else title or description
 
 
 def _passes(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:

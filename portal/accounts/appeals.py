@@ -14,10 +14,10 @@ from django.utils.translation import gettext_lazy as _later
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from common.text import clean_lines
 from feedback.fraud_cases.services import APPEAL_LENGTH, Decided, appeal_case
 from feedback.models import Case
 from portal.models import User
-from portal.products import validators
 
 UNPROCESSABLE = 422
 
@@ -30,7 +30,7 @@ class AppealForm(forms.Form):
     )
 
     def clean_note(self) -> str:
-        return validators.many_lines(self.cleaned_data["note"])
+        return clean_lines(self.cleaned_data["note"])
 
 
 def case_to_tell(seller: User) -> Case | None:

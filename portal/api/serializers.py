@@ -5,6 +5,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from classifier.models import Category, Prediction
+from common.text import DESCRIPTION_LIMIT, REQUESTED_CATEGORY_LIMIT, SKU_LIMIT, TITLE_LIMIT
 from feedback.models import Feedback
 from portal.models import Product
 from portal.products import validators
@@ -100,16 +101,16 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         help_text=f"A JPEG, PNG or WebP photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB.",
     )
     title = serializers.CharField(
-        required=False, allow_blank=True, default="", help_text=f"At most {validators.TITLE_LENGTH} characters."
+        required=False, allow_blank=True, default="", help_text=f"At most {TITLE_LIMIT} characters."
     )
     description = serializers.CharField(
         required=False,
         allow_blank=True,
         default="",
-        help_text=f"At most {validators.DESCRIPTION_LENGTH} characters.",
+        help_text=f"At most {DESCRIPTION_LIMIT} characters.",
     )
     sku = serializers.CharField(
-        required=False, allow_blank=True, default="", help_text=f"At most {validators.SKU_LENGTH} characters."
+        required=False, allow_blank=True, default="", help_text=f"At most {SKU_LIMIT} characters."
     )
     bulk = serializers.BooleanField(
         required=False,
@@ -124,16 +125,16 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         return fields
 
     def validate_title(self, value: str) -> str:
-        return validators.title(value)
+        return validators.validate_title(value)
 
     def validate_description(self, value: str) -> str:
-        return validators.description(value)
+        return validators.validate_description(value)
 
     def validate_sku(self, value: str) -> str:
-        return validators.sku(value)
+        return validators.validate_sku(value)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        validators.needs_title_or_photo(title=attrs["title"], has_photo="image" in attrs)
+        validators.require_title_or_photo(title=attrs["title"], has_photo="image" in attrs)
         return attrs
 
 
@@ -161,11 +162,11 @@ class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
         required=False,
         allow_blank=True,
         default="",
-        help_text=f"With null: the category you wish for, at most {validators.WISH_LENGTH} characters.",
+        help_text=f"With null: the category you wish for, at most {REQUESTED_CATEGORY_LIMIT} characters.",
     )
 
     def validate_wish(self, value: str) -> str:
-        return validators.wish(value)
+        return validators.validate_requested_category(value)
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):

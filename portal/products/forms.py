@@ -44,13 +44,13 @@ class ProductForm(forms.Form):
             self.initial = {"title": product.title, "description": product.description, "sku": product.sku}
 
     def clean_title(self) -> str:
-        return validators.title(self.cleaned_data["title"])
+        return validators.validate_title(self.cleaned_data["title"])
 
     def clean_description(self) -> str:
-        return validators.description(self.cleaned_data["description"])
+        return validators.validate_description(self.cleaned_data["description"])
 
     def clean_sku(self) -> str:
-        return validators.sku(self.cleaned_data["sku"])
+        return validators.validate_sku(self.cleaned_data["sku"])
 
     def clean_photo(self) -> None:
         upload = self.cleaned_data["photo"]
@@ -70,7 +70,7 @@ class ProductForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         has_photo = bool(self.draft or (self.product and self.product.photo_large and not self.removes_photo))
         if not self.errors:
-            validators.needs_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
+            validators.require_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
         return self.cleaned_data
 
     @property
@@ -119,7 +119,7 @@ class AnswerForm(forms.Form):
         return category
 
     def clean_wish(self) -> str:
-        return validators.wish(self.cleaned_data["wish"])
+        return validators.validate_requested_category(self.cleaned_data["wish"])
 
 
 class ProductFilter(forms.Form):

@@ -102,7 +102,7 @@ def edit_product(
     photo = Photo(product.photo_large, product.photo_small)
     if draft or remove_photo:
         photo = _take(draft)
-    validators.needs_title_or_photo(title=title, has_photo=bool(photo))
+    validators.require_title_or_photo(title=title, has_photo=bool(photo))
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
     product.photo_large, product.photo_small = photo.large, photo.small

@@ -1,60 +1,50 @@
-"""What a product's text may be: one set of rules for the pages' forms and the API's serializers."""
+"""Validate the fields of a product: one set of rules for the pages' forms and the API's serializers.
 
-import unicodedata
+`common.text` cleans them; what is then still too long is refused, so that a seller never loses words unnoticed.
+"""
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-TITLE_LENGTH = 300
-DESCRIPTION_LENGTH = 5000
-SKU_LENGTH = 64
-WISH_LENGTH = 200
-# Embeddings, overrides and isolates can make a page show a text in another order than its neighbours.
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+from common.text import (
+    DESCRIPTION_LIMIT,
+    REQUESTED_CATEGORY_LIMIT,
+    SKU_LIMIT,
+    TITLE_LIMIT,
+    clean_line,
+    clean_lines,
+)
 
 
-def title(value: str) -> str:
-    return _no_longer_than(TITLE_LENGTH, one_line(value), _("title"))
+def validate_title(value: str) -> str:
+    """Return the cleaned title. Raises ValidationError for one that is too long."""
+    return _check_length(clean_line(value), TITLE_LIMIT, _("title"))
 
 
-def description(value: str) -> str:
-    return _no_longer_than(DESCRIPTION_LENGTH, many_lines(value), _("description"))
+def validate_description(value: str) -> str:
+    """Return the cleaned description. Raises ValidationError for one that is too long."""
+    return _check_length(clean_lines(value), DESCRIPTION_LIMIT, _("description"))
 
 
-def sku(value: str) -> str:
-    return _no_longer_than(SKU_LENGTH, one_line(value), _("SKU"))
+def validate_sku(value: str) -> str:
+    """Return the cleaned SKU. Raises ValidationError for one that is too long."""
+    return _check_length(clean_line(value), SKU_LIMIT, _("SKU"))
 
 
-def wish(value: str) -> str:
-    return _no_longer_than(WISH_LENGTH, one_line(value), _("category you wish for"))
+def validate_requested_category(value: str) -> str:
+    """Return the cleaned words for a category that is missing. Raises ValidationError for too many of them."""
+    return _check_length(clean_line(value), REQUESTED_CATEGORY_LIMIT, _("requested category"))
 
 
-def needs_title_or_photo(*, title: str, has_photo: bool) -> None:
+def require_title_or_photo(*, title: str, has_photo: bool) -> None:
+    """Raise ValidationError for a product without both: the models could only guess."""
     if not title and not has_photo:
         raise ValidationError(
             _("Add a photo or a title, or better both: there is nothing to go by."), code="nothing_given"
         )
 
 
-def one_line(value: str) -> str:
-    return " ".join(_without_controls(value).split())
-
-
-def many_lines(value: str) -> str:
-    lines = value.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join(_without_controls(line).rstrip() for line in lines).strip()
-
-
-def _without_controls(value: str) -> str:
-    text = "".join(
-        " " if unicodedata.category(character) == "Cc" else character
-        for character in value
-        if character not in BIDI_CONTROLS and unicodedata.category(character) != "Cs"
-    )
-    return unicodedata.normalize("NFC", text)
-
-
-def _no_longer_than(limit: int, value: str, name: str) -> str:
+def _check_length(value: str, limit: int, name: str) -> str:
     if len(value) > limit:
         raise ValidationError(
             _("This %(name)s has %(length)s characters; the limit is %(limit)s. Shorten it, please.")

@@ -4,8 +4,6 @@ import csv
 import hashlib
 import io
 import os
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +24,13 @@ from common.object_storage import storage_faults
 from common.photo_decoding import decode_trusted
 from common.photos.headers import Fault, PictureError
 from common.tables.product_files import ProductFile, RowError, SourceError, SourceRow
+from common.text import clean_description, clean_line, clean_title
 from training.datasets.examples import ImportOutcome, IncomingExample, store_examples
 from training.models import FEEDBACK, Example
 
 ROWS_AT_ONCE = 500
 LONGEST_ID = 120
 LONGEST_NAME = 80
-LONGEST_TITLE, LONGEST_DESCRIPTION = 1_000, 20_000  # characters; what is longer is cut
 LEFT_OUT = "left out by the map"
 MOST_UNKNOWN = 1_000  # names; what more there are is counted as OTHERS
 LONGEST_UNKNOWN = 120  # characters
@@ -56,7 +54,7 @@ class ImportReport:
 
     def count_unknown(self, name: str) -> None:
         """Count a category's name that is unknown; a hostile file has a new one, and a long one, in every row."""
-        name = _line(name)[:LONGEST_UNKNOWN]
+        name = clean_line(name, limit=LONGEST_UNKNOWN)
         self.unknown[name if name in self.unknown or len(self.unknown) < MOST_UNKNOWN else OTHERS] += 1
 
 
@@ -88,15 +86,15 @@ class CategoryLookup:
             if by_slug is None and self._creates:
                 by_slug = self._create(name)
             if by_slug is None:
-                raise RowError("unknown category", f"{_line(name)[:200]!r} is no category's name, slug or alias.")
+                raise RowError("unknown category", f"{clean_line(name)[:200]!r} is no category's name, slug or alias.")
             self._known[folded] = by_slug
         found = self._known[folded]
         if found is None:
-            raise RowError(LEFT_OUT, f"The map leaves {_line(name)!r} out.")
+            raise RowError(LEFT_OUT, f"The map leaves {clean_line(name)!r} out.")
         return found
 
     def _create(self, name: str) -> int:
-        name = _line(name)
+        name = clean_line(name)
         if len(name) > LONGEST_NAME:
             raise RowError("unknown category", f"{name[:80]!r}... is too long for a category's name.")
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -209,7 +207,7 @@ def _incoming(
     known = examples.get(id)
     try:
         original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
-        title, description = _line(row.title)[:LONGEST_TITLE], _text(row.description)[:LONGEST_DESCRIPTION]
+        title, description = clean_title(row.title), clean_description(row.description)
         if original is None and not title and not description:
             raise RowError("no input", "The row has no title, no description and no photo.")
         photo = photo_digest = original_digest = ""
@@ -221,12 +219,12 @@ def _incoming(
                 photo, photo_digest = store_photo(small_copy(original))
     except RowError as error:
         return error
-    group = _line(row.group)[: Example._meta.get_field("group").max_length]
+    group = clean_line(row.group, limit=Example._meta.get_field("group").max_length)
     return IncomingExample(id, title, description, category_id, photo, photo_digest, original_digest, group)
 
 
 def _id(row: SourceRow, seen: set[bytes]) -> str:
-    id = _line(row.id)
+    id = clean_line(row.id)
     if not id:
         raise RowError("no id", "The id is empty.")
     if len(id) > LONGEST_ID:
@@ -267,26 +265,9 @@ class _ErrorLog:
 
 def _cell(text: str) -> str:
     """Keep a spreadsheet from taking a hostile id for a formula."""
-    text = _line(text)[:200]
+    text = clean_line(text, limit=200)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _fold(name: str) -> str:
-    return _line(name).casefold()
-
-
-def _line(text: str) -> str:
-    return " ".join(_clean(text).split())
-
-
-def _text(text: str) -> str:
-    lines = _clean(text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
-    return "\n".join(line.rstrip() for line in lines).strip()
-
-
-def _clean(text: str) -> str:
-    """Drop what the database refuses or a page can't show: control characters but line ends, lone surrogates."""
-    return unicodedata.normalize("NFC", _CONTROLS.sub(" ", text))
-
-
-_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+    return clean_line(name).casefold()

@@ -14,6 +14,7 @@ from PIL import Image
 from classifier.models import Category, Modality
 from common.object_storage import storage_faults
 from common.tables.product_files import ProductFile, RowError, SourceRow
+from common.text import clean_description, clean_title
 from training.datasets.importing import CategoryLookup, small_copy
 from training.models import Example, Split
 
@@ -59,7 +60,8 @@ def products_in_file(file: ProductFile, categories: CategoryLookup) -> Iterator[
         try:
             if isinstance(row, SourceRow):
                 slug = slugs[categories.find(row.category)]
-                yield LabelledProduct(row.title.strip(), row.description.strip(), slug, partial(_photo, file, row))
+                title, description = clean_title(row.title), clean_description(row.description)
+                yield LabelledProduct(title, description, slug, partial(_photo, file, row))
         except RowError:
             continue
 

@@ -12,6 +12,7 @@ from classifier.serving.batch import predict_now
 from classifier.serving.inference import OUTAGES, Answer, Said, five_likeliest, shown
 from common.photo_decoding import decode_trusted
 from common.photos.headers import PictureError
+from common.text import clean_description, clean_title
 
 BAR = 30
 
@@ -26,6 +27,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, title: str, description: str, image: Path | None, **options: Any) -> None:
+        # What a worker would read of the same product: a model must never meet a text that sellers can't enter.
+        title, description = clean_title(title), clean_description(description)
         if not (title or description or image):
             raise CommandError("Give a --title, a --description or an --image.")
         photo = _open(image) if image else None

@@ -55,8 +55,8 @@ def test_a_text_without_known_n_grams_gets_the_bias() -> None:
         part.logits([], [])
 
 
-def test_half_a_surrogate_pair_is_read_and_the_title_counts_twice() -> None:
-    assert lexical_text("red \ud83d\nshoe", "new") == "red ? shoe red ? shoe new"
+def test_half_a_surrogate_pair_is_dropped_and_the_title_counts_twice() -> None:
+    assert lexical_text("red \ud83d\nshoe", "new") == "red shoe red shoe new"
     assert lexical().logits(["\ud83d"], ["\ud83d" * 2_000]).shape == (1, 3)
 
 

@@ -18,20 +18,20 @@ from portal.products import validators
     ],
 )
 def test_a_title_is_one_clean_line(typed: str, kept: str) -> None:
-    assert validators.title(typed) == kept
+    assert validators.validate_title(typed) == kept
 
 
 def test_a_description_keeps_its_lines() -> None:
-    assert validators.description("\r\n One \r\nTwo\x00 \n\n") == "One\nTwo"
+    assert validators.validate_description("\r\n One \r\nTwo\x00 \n\n") == "One\nTwo"
 
 
 def test_a_title_of_ten_thousand_characters_is_refused_with_both_figures() -> None:
     with pytest.raises(ValidationError, match="This title has 10,000 characters; the limit is 300"):
-        validators.title("x" * 10_000)
+        validators.validate_title("x" * 10_000)
 
 
 def test_a_title_or_a_photo_is_needed() -> None:
-    validators.needs_title_or_photo(title="Mug", has_photo=False)
-    validators.needs_title_or_photo(title="", has_photo=True)
+    validators.require_title_or_photo(title="Mug", has_photo=False)
+    validators.require_title_or_photo(title="", has_photo=True)
     with pytest.raises(ValidationError, match="Add a photo or a title"):
-        validators.needs_title_or_photo(title="", has_photo=False)
+        validators.require_title_or_photo(title="", has_photo=False)
