@@ -1,109 +1,28 @@
 """What the environment may set, checked once at start. docs/settings.md is made from this class."""
 
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-import dj_database_url
-from celery.schedules import ParseException, crontab
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
-def _parts(url: str) -> SplitResult:
-    """Return the URL's parts. Raises ValueError that repeats none of them: one may be a password."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # reading it checks it
-    except ValueError:
-        raise ValueError("has a wrong host or port; write special characters of a password as %XX") from None
-    return parts
-
-
-def _database_url(url: str) -> str:
-    if url:
-        _parts(url)
-        try:
-            engine = dj_database_url.parse(url)["ENGINE"]
-        except (ValueError, KeyError):
-            raise ValueError("not a database URL") from None
-        if engine != "django.db.backends.postgresql":
-            raise ValueError("must be a postgresql:// URL; Aisle needs PostgreSQL with pgvector")
-    return url
+from portal.environment_types import (
+    SMTP,
+    CronSchedule,
+    DatabaseURL,
+    EmailURL,
+    Rate,
+    RedisURL,
+    WebAddress,
+    Words,
+    is_open_to_others,
+)
 
 
-def _redis_url(url: str) -> str:
-    if url and _parts(url).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    return url
-
-
-def _is_open_to_others(redis_url: str) -> bool:
-    """Return whether the server is on another machine and asks for neither a password nor a client's certificate."""
-    parts = urlsplit(redis_url)
-    query = parse_qs(parts.query)
-    is_local = parts.scheme == "unix" or parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
-    return not (is_local or parts.password or query.get("password") or query.get("ssl_certfile"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _rate(rate: str) -> str:
-    count, _, period = rate.partition("/")
-    if not count.isdigit() or period not in ("second", "minute", "hour", "day"):
-        raise ValueError("must read like 60/minute (second, minute, hour or day)")
-    return rate
-
-
-def _email_url(url: str) -> str:
-    parts = _parts(url)
-    query = parse_qs(parts.query, keep_blank_values=True)
-    if parts.scheme not in ("console", "file", *SMTP):
-        raise ValueError("must begin with smtp://, smtps://, file:// or console://")
-    if parts.scheme == "file" and (parts.netloc or len(parts.path) < 2):
-        raise ValueError("must name a whole path: file:///folder")
-    if parts.scheme in SMTP and not parts.hostname:
-        raise ValueError("must name a host")
-    if parts.scheme == "smtp" and not (query.keys() <= {"tls"} and set(query.get("tls", [])) <= {"1", "true", "yes"}):
-        raise ValueError("knows only ?tls=1 (or true, or yes) beside the address")
-    if parts.scheme == "smtps" and query:
-        raise ValueError("smtps:// is TLS from the first byte and knows no parameters; ?tls=1 belongs to smtp://")
-    return url
-
-
-def _cron(schedule: str) -> str:
-    if schedule:
-        try:
-            crontab.from_string(schedule)
-        except (ParseException, TypeError, ValueError):
-            raise ValueError("must be five cron fields, such as 0 3 * * 0") from None
-    return schedule
-
-
-def _words(value: str) -> str:
-    return ",".join(word.strip() for word in value.split(",") if word.strip())
-
-
-def _address(url: str) -> str:
-    if url and _parts(url).scheme not in ("http", "https"):
-        raise ValueError("must begin with http:// or https://")
-    return url
-
-
-SMTP = ("smtp", "smtps")
-Rate = Annotated[str, AfterValidator(_rate)]
-Words = Annotated[str, AfterValidator(_words)]
-
-
-class Environment(BaseSettings):
-    """Every variable that Aisle reads."""
+class ServerEnvironment(BaseSettings):
+    """Where the servers are, and what protects them; `portal/settings.py` turns it into Django's settings."""
 
     model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", env_ignore_empty=True)
 
@@ -141,13 +60,13 @@ class Environment(BaseSettings):
         description="Bind all subdomains to HTTPS too, with `preload`. Only if everything under the domain has HTTPS.",
     )
     DEBUG: bool = Field(False, description="Django's debug pages. Never in production.")
-    DATABASE_URL: Annotated[str, AfterValidator(_database_url)] = Field(
+    DATABASE_URL: DatabaseURL = Field(
         "",
         description="`postgresql://user:password@host:port/name`; the server needs the extension pgvector.",
         json_schema_extra={"shown_default": "an embedded PostgreSQL"},
     )
     DATABASE_POOL_SIZE: PositiveInt = Field(16, description="The most database connections of one process.")
-    REDIS_URL: Annotated[str, AfterValidator(_redis_url)] = Field(
+    REDIS_URL: RedisURL = Field(
         "",
         description="`redis://:password@host:port/0` of a Valkey or Redis: broker, cache and result bell. Production "
         "requires the password, unless the server is on the same machine.",
@@ -159,11 +78,9 @@ class Environment(BaseSettings):
         "`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` or from the machine's role.",
         json_schema_extra={"shown_default": "files under `AISLE_HOME/storage`"},
     )
-    AWS_S3_ENDPOINT_URL: Annotated[str, AfterValidator(_address)] = Field(
-        "", description="The S3 server's address when it isn't Amazon's."
-    )
+    AWS_S3_ENDPOINT_URL: WebAddress = Field("", description="The S3 server's address when it isn't Amazon's.")
     AWS_S3_REGION_NAME: str = Field("us-east-1", description="The bucket's region.")
-    EMAIL_URL: Annotated[str, AfterValidator(_email_url)] = Field(
+    EMAIL_URL: EmailURL = Field(
         "console://",
         description="`smtp://user:password@host:587?tls=1` (STARTTLS), `smtps://user:password@host:465` (TLS at once), "
         "`file:///folder`, or `console://` to print mail.",
@@ -171,6 +88,13 @@ class Environment(BaseSettings):
     )
     DEFAULT_FROM_EMAIL: str = Field("Aisle <aisle@localhost>", description="The sender of Aisle's mail.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
+
+
+class AisleEnvironment(BaseSettings):
+    """What Aisle itself does; each variable is a setting of the same name."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True, extra="ignore", env_ignore_empty=True)
+
     BATCH_SIZE: PositiveInt = Field(32, description="The most predictions that a worker claims at once.")
     LEASE_SECONDS: PositiveInt = Field(60, description="How long a claimed prediction waits for a silent worker.")
     STOP_SECONDS: PositiveInt = Field(
@@ -211,7 +135,7 @@ class Environment(BaseSettings):
     IMAGE_MAX_LATENCY_MS: float = Field(
         500, gt=0, description="The gate: the most that one photo may take (median, one at a time), in ms."
     )
-    RETRAIN_SCHEDULE: Annotated[str, AfterValidator(_cron)] = Field(
+    RETRAIN_SCHEDULE: CronSchedule = Field(
         "",
         description="When to retrain both models, as five cron fields in UTC: `0 3 * * 0` is Sundays at three.",
         json_schema_extra={"shown_default": "never by itself"},
@@ -276,7 +200,7 @@ class Environment(BaseSettings):
     ACCURACY_DROP: float = Field(
         0.05, gt=0, lt=1, description="How far accuracy on reviewed products may fall within a month before it is told."
     )
-    ALERT_WEBHOOK_URL: Annotated[str, AfterValidator(_address)] = Field(
+    ALERT_WEBHOOK_URL: WebAddress = Field(
         "",
         description="Where breaches are posted as JSON, such as a chat program's incoming webhook.",
         json_schema_extra={"shown_default": "mail only"},
@@ -305,6 +229,10 @@ class Environment(BaseSettings):
     UPLOAD_RATE: Rate = Field("60/minute", description="Uploads per seller, on the pages and by the API.")
     API_RATE: Rate = Field("600/minute", description="Other API requests per user.")
 
+
+class Environment(AisleEnvironment, ServerEnvironment):
+    """Every variable that Aisle reads."""
+
     @model_validator(mode="after")
     def production_is_complete(self) -> Self:
         if self.LIKELY >= self.VERY_LIKELY:
@@ -322,7 +250,7 @@ class Environment(BaseSettings):
                 missing.append("EMAIL_URL with smtp:// or smtps://")
             if missing:
                 raise ValueError(f"AISLE_PRODUCTION needs {', '.join(missing)}")
-            if _is_open_to_others(self.REDIS_URL):
+            if is_open_to_others(self.REDIS_URL):
                 raise ValueError(
                     "AISLE_PRODUCTION needs a password in REDIS_URL (redis://:PASSWORD@host:6379/0), because all who "
                     "reaches a Valkey without one can give orders to the workers. Set requirepass in its configuration"
@@ -339,24 +267,3 @@ def read_environment() -> Environment:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'environment'}: {e['msg']}" for e in error.errors()]
         raise ImproperlyConfigured("; ".join(problems)) from None
-
-
-def email_settings(url: str) -> dict[str, object]:
-    """Return Django's EMAIL_* settings for an EMAIL_URL."""
-    parts = urlsplit(url)
-    if parts.scheme == "console":
-        return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
-    if parts.scheme == "file":
-        return {
-            "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
-            "EMAIL_FILE_PATH": unquote(parts.path),
-        }
-    return {
-        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-        "EMAIL_HOST": parts.hostname,
-        "EMAIL_PORT": parts.port or (465 if parts.scheme == "smtps" else 25),
-        "EMAIL_HOST_USER": unquote(parts.username or ""),
-        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
-        "EMAIL_USE_TLS": "tls" in parse_qs(parts.query),
-        "EMAIL_USE_SSL": parts.scheme == "smtps",
-    }

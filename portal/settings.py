@@ -1,46 +1,27 @@
 """One settings file, read from the environment (see portal/environment.py and docs/settings.md)."""
 
-import os
-import secrets
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import dj_database_url
-from botocore.config import Config
 from celery.schedules import crontab
 from csp.constants import NONE, SELF
-from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from portal import sidebar
-from portal.environment import email_settings, read_environment
+from portal.environment import AisleEnvironment, read_environment
 from portal.operations import embedded_services
 from portal.schedule import BEAT_SCHEDULE, TASK_ROUTES
+from portal.server_settings import email_settings, own_secret_key, storage_settings
 
 BASE_DIR = Path(__file__).parent.parent
 env = read_environment()
 AISLE_HOME = env.AISLE_HOME.resolve()
 PRODUCTION = env.AISLE_PRODUCTION
 
+# Each of Aisle's own variables is a setting of the same name: BATCH_SIZE, LEASE_SECONDS, ... (see AisleEnvironment).
+globals().update({name: getattr(env, name) for name in AisleEnvironment.model_fields})
 
-def _own_secret_key() -> str:
-    """Return the key of an installation that was given none: made once, readable by its owner only."""
-    path = AISLE_HOME / "secret_key"
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        AISLE_HOME.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=AISLE_HOME, prefix=".secret_key-") as file:  # mode 0600
-        file.write(secrets.token_urlsafe(48))
-        file.flush()
-        with suppress(FileExistsError):  # another process was quicker, and its key is whole
-            os.link(file.name, path)
-    return path.read_text()
-
-
-SECRET_KEY = env.SECRET_KEY.get_secret_value() or _own_secret_key()
+SECRET_KEY = env.SECRET_KEY.get_secret_value() or own_secret_key(AISLE_HOME)
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = env.ALLOWED_HOSTS.split(",")
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS.split(",") if env.CSRF_TRUSTED_ORIGINS else []
@@ -158,42 +139,9 @@ if env.RETRAIN_SCHEDULE:
         "task": "training.tasks.retrain_on_schedule",
         "schedule": crontab.from_string(env.RETRAIN_SCHEDULE),
     }
-RETRAIN_SCHEDULE = env.RETRAIN_SCHEDULE
 CELERY_TIMEZONE = "UTC"
-BATCH_SIZE = env.BATCH_SIZE
-LEASE_SECONDS = env.LEASE_SECONDS
-STOP_SECONDS = env.STOP_SECONDS
-STALL_SECONDS = env.STALL_SECONDS
-MAX_QUEUE_SECONDS = env.MAX_QUEUE_SECONDS
-MAX_ATTEMPTS = env.MAX_ATTEMPTS
-MODEL_DEVICE = env.MODEL_DEVICE
-ENGINE = env.ENGINE
-ENGINE_PRECISION = env.ENGINE_PRECISION
-ENGINE_THREADS = env.ENGINE_THREADS
-TRAINING_LEASE_SECONDS = env.TRAINING_LEASE_SECONDS
 MIN_ACCURACY = {"text": env.TEXT_MIN_ACCURACY, "image": env.IMAGE_MIN_ACCURACY}
 MAX_LATENCY_MS = {"text": env.TEXT_MAX_LATENCY_MS, "image": env.IMAGE_MAX_LATENCY_MS}
-CANARY_MAX_ERROR_RATE = env.CANARY_MAX_ERROR_RATE
-CANARY_MAX_LATENCY_RATIO = env.CANARY_MAX_LATENCY_RATIO
-CANARY_LEAST_PREDICTIONS = env.CANARY_LEAST_PREDICTIONS
-TRIAL_DAYS = env.TRIAL_DAYS
-FRAUD_APPEALS = env.FRAUD_APPEALS
-ERASURE_DAYS = env.ERASURE_DAYS
-EXPORT_DAYS = env.EXPORT_DAYS
-DELETED_DAYS = env.DELETED_DAYS
-DETAIL_MONTHS = env.DETAIL_MONTHS
-LOG_DAYS = env.LOG_DAYS
-DRIFT_ALPHA = env.DRIFT_ALPHA
-DRIFT_DISTANCE = env.DRIFT_DISTANCE
-DRIFT_SHARE = env.DRIFT_SHARE
-DRIFT_AUC = env.DRIFT_AUC
-ACCURACY_DROP = env.ACCURACY_DROP
-ALERT_WEBHOOK_URL = env.ALERT_WEBHOOK_URL
-RETRAIN_ON_DRIFT = env.RETRAIN_ON_DRIFT
-RETRAIN_COOLDOWN_DAYS = env.RETRAIN_COOLDOWN_DAYS
-RETRAIN_CAP = env.RETRAIN_CAP
-RETRAIN_FROM_CHAMPION = env.RETRAIN_FROM_CHAMPION
-RESULT_WAIT_SECONDS = env.RESULT_WAIT_SECONDS
 
 # Files: photos of products, the archive of predictions, the artifacts of model versions, exports of sellers' data
 STATIC_URL = "static/"
@@ -201,30 +149,12 @@ STATIC_ROOT = AISLE_HOME / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
 
-def _storage(room: str) -> dict[str, object]:
-    if env.AWS_STORAGE_BUCKET_NAME:
-        options = {
-            "bucket_name": env.AWS_STORAGE_BUCKET_NAME,
-            "endpoint_url": env.AWS_S3_ENDPOINT_URL or None,
-            "region_name": env.AWS_S3_REGION_NAME,
-            "location": room,
-            "default_acl": None,
-            "file_overwrite": True,
-            "max_memory_size": 16_000_000,  # of a file that is read; a larger one goes to the disk
-            # A request or a worker must not hang on a storage that is away.
-            "client_config": Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
-        }
-        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
-    options = {"location": str(AISLE_HOME / "storage" / room), "allow_overwrite": True}
-    return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
-
-
 STORAGES = {
-    "default": _storage("photos"),
-    "archive": _storage("archive"),
-    "models": _storage("models"),
-    "datasets": _storage("datasets"),
-    "private": _storage("private"),
+    "default": storage_settings(env, "photos"),
+    "archive": storage_settings(env, "archive"),
+    "models": storage_settings(env, "models"),
+    "datasets": storage_settings(env, "datasets"),
+    "private": storage_settings(env, "private"),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 if DEBUG:
@@ -235,17 +165,10 @@ DATASET_CACHE = AISLE_HOME / "datasets"
 TRAINING_DIR = AISLE_HOME / "training"
 UPLOAD_LIMIT_BYTES = env.UPLOAD_LIMIT_MB * 1_000_000
 UPLOAD_LIMIT_PIXELS = env.UPLOAD_LIMIT_MEGAPIXELS * 1_000_000
-DECODERS = env.DECODERS
 DECODING_MEMORY_BYTES = env.DECODING_MEMORY_MB * 1_000_000
-DECODING_SECONDS = env.DECODING_SECONDS
 FILE_UPLOAD_HANDLERS = ["portal.products.upload_handlers.LimitedUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 DATA_UPLOAD_MAX_NUMBER_FILES = 1
-UPLOAD_RATE = env.UPLOAD_RATE
-
-# Words for a probability
-VERY_LIKELY = env.VERY_LIKELY
-LIKELY = env.LIKELY
 
 # Accounts
 AUTH_USER_MODEL = "portal.User"
@@ -321,36 +244,6 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-}
-
-# Admin
-UNFOLD = {
-    "SITE_TITLE": "Aisle",
-    "SITE_HEADER": "Aisle",
-    "SITE_SYMBOL": "shelves",
-    "SHOW_HISTORY": True,
-    "SHOW_VIEW_ON_SITE": False,
-    "COLORS": {
-        "primary": {
-            "50": "#eef1ff",
-            "100": "#e0e5ff",
-            "200": "#c5cdff",
-            "300": "#a0adfd",
-            "400": "#7c8bf8",
-            "500": "#5b6bee",
-            "600": "#3b4fd6",
-            "700": "#3040b4",
-            "800": "#2a3891",
-            "900": "#273474",
-            "950": "#171e45",
-        }
-    },
-    "STYLES": [lambda request: static("aisle/admin.css")],
-    "DASHBOARD_CALLBACK": "feedback.monitoring.dashboard.overview.dashboard",
-    "SIDEBAR": {
-        "show_search": False,
-        "navigation": sidebar.NAVIGATION,
-    },
 }
 
 # Security

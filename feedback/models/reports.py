@@ -25,7 +25,7 @@ class MonitoringReportQuerySet(models.QuerySet["MonitoringReport"]):
         asked = self.filter(asks_retraining=True)
         if asked.filter(created_at__gt=now - timedelta(days=settings.RETRAIN_COOLDOWN_DAYS)).exists():
             return False
-        return asked.filter(created_at__gt=now - CAP_WINDOW).count() < settings.RETRAIN_CAP
+        return bool(asked.filter(created_at__gt=now - CAP_WINDOW).count() < settings.RETRAIN_CAP)
 
 
 class MonitoringReport(Leasable):

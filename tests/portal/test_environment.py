@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from portal.environment import email_settings
 from portal.management.commands.check_production import PRODUCTION
+from portal.server_settings import email_settings
 
 ROOT = Path(__file__).parents[2]
 

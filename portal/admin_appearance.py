@@ -1,5 +1,6 @@
-"""The admin's side bar: what staff find where, each line for those who may see it."""
+"""Configure the look of the admin and its side bar, whose lines show for those who may open them."""
 
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -69,3 +70,32 @@ NAVIGATION = [
         ],
     },
 ]
+
+UNFOLD = {
+    "SITE_TITLE": "Aisle",
+    "SITE_HEADER": "Aisle",
+    "SITE_SYMBOL": "shelves",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "COLORS": {
+        "primary": {
+            "50": "#eef1ff",
+            "100": "#e0e5ff",
+            "200": "#c5cdff",
+            "300": "#a0adfd",
+            "400": "#7c8bf8",
+            "500": "#5b6bee",
+            "600": "#3b4fd6",
+            "700": "#3040b4",
+            "800": "#2a3891",
+            "900": "#273474",
+            "950": "#171e45",
+        }
+    },
+    "STYLES": [lambda request: static("aisle/admin.css")],
+    "DASHBOARD_CALLBACK": "feedback.monitoring.dashboard.overview.dashboard",
+    "SIDEBAR": {
+        "show_search": False,
+        "navigation": NAVIGATION,
+    },
+}
