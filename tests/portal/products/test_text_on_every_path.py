@@ -16,7 +16,7 @@ from common.text import clean_description, clean_title
 from portal.api.serializers import PredictionRequestSerializer
 from portal.models import User
 from portal.products.forms import ProductForm
-from tests.support.product_files import take_in, write_table
+from tests.support.product_files import import_table, write_table
 from training.models import Example
 
 TEXTS = st.text(
@@ -44,7 +44,7 @@ def test_every_way_in_gives_the_models_the_same_text(
     response = api.post("/api/v1/predictions", {"title": TITLE, "description": DESCRIPTION})
     assert response.status_code == 202, response.content
     write_table(tmp_path / "shop", [("1", TITLE, DESCRIPTION, "Beauty", "")])
-    take_in(tmp_path / "shop")
+    import_table(tmp_path / "shop")
     served = list(Prediction.objects.values_list("title", "description"))
     learnt = list(Example.objects.values_list("title", "description"))
     assert served == 2 * learnt == 2 * [("Café mug red", "Holds 0.3\u00a0l\nDishwasher safe")]
