@@ -20,8 +20,8 @@ from progress import say, track
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from feedback.statistics.drift import columns as drift_columns
 from feedback.statistics.drift import input_features
-from feedback.statistics.drift.summaries import Layout, Rows, Summary
-from feedback.statistics.drift.two_sample_tests import compare, drifted
+from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch
+from feedback.statistics.drift.two_sample_tests import compare_summaries, drifted_columns
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products
@@ -82,11 +82,14 @@ class Source:
         image = type(data.image)(probabilities, blurred, data.image.energies)
         self.unsharp = self._rows(image, seen, embeddings | {"image": blurred}, fitted)
 
-    def _rows(self, image: Any, seen: Any, embeddings: Any, fitted: Any) -> Rows:
+    def _rows(self, image: Any, seen: Any, embeddings: Any, fitted: Any) -> FeatureBatch:
         data = self.data
         answers = together(data.text.probabilities, image.probabilities, data.labels)
-        photos = [input_features.Look(int(w), int(h), b, s) if np.isfinite(w) else None for w, h, b, s in seen.tolist()]
-        return drift_columns.gather(
+        photos = [
+            input_features.PhotoFeatures(int(w), int(h), b, s) if np.isfinite(w) else None
+            for w, h, b, s in seen.tolist()
+        ]
+        return drift_columns.build_features(
             [str(row) for row in range(len(data))],
             texts=[(product.title, product.description) for product in data.products],
             looks=photos,
@@ -96,10 +99,10 @@ class Source:
             projections=fitted,
         )
 
-    def window(self, rows: Any, blurred: Any) -> Rows:
+    def window(self, rows: Any, blurred: Any) -> FeatureBatch:
         """Return the rows, some of them with a blurred photograph; a row may come twice, so ids are places."""
         sharp, unsharp = self.sharp, self.unsharp
-        return Rows(
+        return FeatureBatch(
             [str(place) for place in range(len(rows))],
             {name: np.where(blurred, unsharp.numbers[name][rows], sharp.numbers[name][rows]) for name in sharp.numbers},
             {
@@ -170,8 +173,12 @@ def measure(
                     former = source.window(known, np.zeros(len(known), bool))
                     if folder and size == windows[0] and share in FOR_EVIDENTLY:
                         keep(folder, name, turn, former, window)
-                    layout = Layout.of(former, keep=reference)
-                    found = drifted(compare(Summary.of(former, layout), Summary.of(window, Layout(layout.edges))))
+                    layout = BinLayout.of(former, keep=reference)
+                    found = drifted_columns(
+                        compare_summaries(
+                            DriftSummary.of(former, layout), DriftSummary.of(window, BinLayout(layout.edges))
+                        )
+                    )
                     alarms += bool(found)
                     columns.update(finding.column for finding in found)
                     seen += 1
@@ -181,7 +188,7 @@ def measure(
     return figures
 
 
-def keep(folder: Path, name: str, turn: int, former: Rows, window: Rows) -> None:
+def keep(folder: Path, name: str, turn: int, former: FeatureBatch, window: FeatureBatch) -> None:
     for part, rows in (("reference", former), ("window", window)):
         with (folder / f"{name}.{turn}.{part}.csv").open("w", newline="") as file:
             table = csv.writer(file)

@@ -18,8 +18,8 @@ from products import data_folder
 from progress import track
 from sellers import CONFUSED, LIAR, Market, Scenario, simulate
 
-from feedback.statistics.fraud import Log, Tally, fold, judge
-from feedback.statistics.proportions import Share
+from feedback.statistics.fraud import AnswerLog, SellerTotals, add_answers, assess_sellers
+from feedback.statistics.proportions import Proportion
 
 STEP = 10  # products of each seller between two looks
 SEED = 20_261_122
@@ -45,12 +45,12 @@ SCENARIOS = {
 class Outcome:
     """Of all repetitions. `after` (liars,): products from the first possible lie to the flag, inf for none."""
 
-    liars: Share
-    right: Share
-    confused: Share
-    honest: Share
+    liars: Proportion
+    right: Proportion
+    confused: Proportion
+    honest: Proportion
     after: npt.NDArray[np.float64]
-    baseline: tuple[Share, Share]
+    baseline: tuple[Proportion, Proportion]
 
     def figures(self) -> dict[str, Any]:
         shares = {
@@ -103,7 +103,7 @@ def row(outcome: Outcome) -> list[str]:
     return [recall, precision, confused, honest, time, *baseline]
 
 
-def percent(share: Share) -> str:
+def percent(share: Proportion) -> str:
     if not share.total:
         return "-"
     low, high = share.interval()
@@ -129,26 +129,26 @@ def repeat(scenario: Scenario, said: Answered, repetitions: int, number: int, na
     )
 
 
-def count(events: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Share:
-    return Share(int((events & among).sum()), int(among.sum()))
+def count(events: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Proportion:
+    return Proportion(int((events & among).sum()), int(among.sum()))
 
 
 def watch(market: Market, said: Answered) -> npt.NDArray[np.float64]:
     """Return after how many products each seller was first flagged (sellers,), inf for never."""
     after = np.full(len(market.kind), np.inf)
-    tally = Tally.empty()
+    tally = SellerTotals.empty()
     for stop in range(STEP, market.product.shape[1] + 1, STEP):
-        tally = fold(tally, to_log(market, said, stop - STEP, stop))
-        flagged = judge(tally, len(said.labels)).flagged
+        tally = add_answers(tally, to_log(market, said, stop - STEP, stop))
+        flagged = assess_sellers(tally, len(said.labels)).flagged
         after[flagged] = np.minimum(after[flagged], stop)
     return after
 
 
-def to_log(market: Market, said: Answered, start: int, stop: int) -> Log:
+def to_log(market: Market, said: Answered, start: int, stop: int) -> AnswerLog:
     """Return the answers of all sellers to their products from `start` to before `stop`, one product a day."""
     goods, chosen = (column[:, start:stop].ravel() for column in (market.product, market.chosen))
     sellers = len(market.kind)
-    return Log(
+    return AnswerLog(
         seller=np.repeat(np.arange(sellers), stop - start),
         version=np.zeros(len(goods), np.int64),
         predicted=said.ensemble[goods].argmax(axis=1),
@@ -170,12 +170,12 @@ def low_picks(market: Market, said: Answered) -> npt.NDArray[np.float64]:
     return np.stack([(rank > limit).mean(axis=1) for limit in RANKS], axis=1)
 
 
-def baseline(low: npt.NDArray[np.float64], liar: npt.NDArray[np.bool_]) -> tuple[Share, Share]:
+def baseline(low: npt.NDArray[np.float64], liar: npt.NDArray[np.bool_]) -> tuple[Proportion, Proportion]:
     """Return recall and precision of "share of low picks above a threshold", rank and threshold by the best F1.
 
     Chosen with the truth at hand, and looking once, at the end: better than anyone could do with it.
     """
-    best: tuple[float, Share, Share] = (-1.0, Share(0, 0), Share(0, 0))
+    best: tuple[float, Proportion, Proportion] = (-1.0, Proportion(0, 0), Proportion(0, 0))
     for column in low.T:
         for threshold in np.unique(column):
             recall, precision = count(column >= threshold, liar), count(liar, column >= threshold)

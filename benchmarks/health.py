@@ -58,7 +58,7 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    from feedback.experiments.counts import work_since
+    from feedback.experiments.counts import read_version_periods
     from feedback.models import HealthSummary, MonitoringReport
     from feedback.monitoring import alerts, hourly_summaries, starter_baselines
     from portal.models import User
@@ -93,7 +93,7 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     versions = []
     for _repeat in range(3):
         began = time.perf_counter()
-        work = work_since("text", start, day + timedelta(days=1))
+        work = read_version_periods("text", start, day + timedelta(days=1))
         versions.append(time.perf_counter() - began)
     assert sum(each.tally.answered for each in work) >= hours_rows(day)
     return {

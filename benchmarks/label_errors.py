@@ -49,15 +49,15 @@ def measure(data: Predicted, draws: int) -> dict[str, Any]:
             rng = np.random.default_rng(draw)
             given = flip(true, both, noise, rng)
             wrong = given != true
-            errors = label_errors.label_errors({"text": text, "image": image}, given)
+            errors = label_errors.find_label_errors({"text": text, "image": image}, given)
             place = np.arange(len(rows))
             orders = {
                 "random": rng.random(len(rows)),
                 "confidence, lowest first": 1 - both.max(axis=1),
                 "text alone: probability of the label": -np.nan_to_num(text[place, given], nan=1.0),
                 "confident learning over both models": errors.suspicion,
-                "confident learning over the ensemble": label_errors.label_errors({"all": both}, given).suspicion,
-                "confident learning over all three": label_errors.label_errors(
+                "confident learning over the ensemble": label_errors.find_label_errors({"all": both}, given).suspicion,
+                "confident learning over all three": label_errors.find_label_errors(
                     {"text": text, "image": image, "ensemble": both}, given
                 ).suspicion,
                 "cleanlab, self-confidence, ensemble": cleanlab(given, both, "self_confidence"),

@@ -11,7 +11,7 @@ import numpy as np
 from machine import machine
 from predicted import UNSEEN, Predicted, load, parser, together
 
-from feedback.statistics.performance_estimation import Calibrator, expected_accuracy
+from feedback.statistics.performance_estimation import Calibrator, estimate_accuracy
 
 REFERENCE, WINDOW = 3_000, 1_000
 WINDOWS, QUICK_WINDOWS = 100, 20
@@ -49,7 +49,7 @@ def measure(data: Predicted, shift: str, options: Any) -> dict[str, float] | Non
         except LookupError:
             return None
         assert calibrator
-        expected = expected_accuracy(answers.max(axis=1), calibrator)
+        expected = estimate_accuracy(answers.max(axis=1), calibrator)
         assert expected
         true = float(right(answers, targets).mean())
         truths.append(true)

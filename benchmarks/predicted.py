@@ -179,9 +179,9 @@ def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
     blurred = say_of(images, blurry, map(_blur, map(photos, blurry)), "Blurred photographs", 1280)
     seen, unsharp = (np.full((count, 4), np.nan, np.float32) for _ in range(2))
     for row in with_photo:
-        seen[row] = list(asdict(input_features.look(photos(row))).values())
+        seen[row] = list(asdict(input_features.measure_photo(photos(row))).values())
     for row in blurry:
-        unsharp[row] = list(asdict(input_features.look(_blur(photos(row)))).values())
+        unsharp[row] = list(asdict(input_features.measure_photo(_blur(photos(row)))).values())
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"looks": seen, "blurred_looks": unsharp}
     for name, answers in (("text", text), ("image", image), ("blurred", blurred)):

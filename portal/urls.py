@@ -42,8 +42,10 @@ urlpatterns = [
     path("account/export/<uuid:pk>/", privacy_views.export_fetch, name="export_fetch"),
     path("accounts/", include("allauth.urls")),
     path("api/", include("portal.api.urls")),
-    path("admin/experiments/", admin.site.admin_view(experiment_views.experiment), name="experiments"),
-    path("admin/experiments/<slug:modality>/", admin.site.admin_view(experiment_views.experiment), name="experiment"),
+    path("admin/experiments/", admin.site.admin_view(experiment_views.experiment_page), name="experiments"),
+    path(
+        "admin/experiments/<slug:modality>/", admin.site.admin_view(experiment_views.experiment_page), name="experiment"
+    ),
     path("admin/review/", admin.site.admin_view(review_views.review_queue), name="review"),
     path("admin/review/export/", admin.site.admin_view(review_side_views.export_page), name="review_export"),
     path("admin/review/categories/", admin.site.admin_view(review_side_views.proposals), name="review_proposals"),

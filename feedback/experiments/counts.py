@@ -14,12 +14,12 @@ from django.utils import timezone
 from classifier.models import Fault, Modality, Prediction
 from feedback.models import HealthSummary, Period, VersionHour
 from feedback.models.answers import MEASURED
-from feedback.statistics.counters import OCTAVE, Times
-from feedback.statistics.proportions import Share
+from feedback.statistics.counters import BINS_PER_DOUBLING, DurationHistogram
+from feedback.statistics.proportions import Proportion
 
 HOUR = timedelta(hours=1)
-POINTS = 12  # of a chart over time
-NEWEST = 2 * HOUR  # that are counted while somebody waits for the page
+CHART_POINTS = 12  # of a chart over time
+LIVE_COUNTED = 2 * HOUR  # that are counted while somebody waits for the page
 
 # Of a model alone: its likeliest category, looked up for reviewed answers only. Answers that were rejected or set aside
 # as suspicious say nothing, those that a reviewer overruled only what the reviewer said, and probabilities
@@ -33,7 +33,7 @@ LEFT JOIN classifier_category c ON f.review <> 'homeless' AND c.id = COALESCE(f.
 """
 ANSWERED = "p.finished_at >= %s AND p.finished_at < %s AND p.state = 'done' AND p.{modality}_version_id IS NOT NULL"
 LOOKED_ON = "s.created_at >= %s AND s.created_at < %s AND v.modality = '{modality}'"
-STEP = f"round({OCTAVE} * log(2, greatest(%s, 0.001)::numeric))::int"  # as Times has it
+STEP = f"round({BINS_PER_DOUBLING} * log(2, greatest(%s, 0.001)::numeric))::int"  # as DurationHistogram has it
 
 LIVE = f"""
 SELECT p.{{modality}}_version_id, count(*), 0, count(f.id) FILTER (WHERE {SAID}),
@@ -67,7 +67,7 @@ GROUP BY 1, 2
 
 
 @dataclass
-class Tally:
+class VersionCounts:
     """What one version did in some time, as sums that add up.
 
     `answered` and `failed` are products; `answers` what sellers said of them, that stood `first` or among the `five`
@@ -84,29 +84,29 @@ class Tally:
     right: int = 0
     compared: int = 0
     agreed: int = 0
-    times: Times = field(default_factory=Times)
+    times: DurationHistogram = field(default_factory=DurationHistogram)
 
     @property
-    def chose_first(self) -> Share:
-        return Share(self.first, self.answers)
+    def chose_first(self) -> Proportion:
+        return Proportion(self.first, self.answers)
 
     @property
-    def chose_five(self) -> Share:
-        return Share(self.five, self.answers)
+    def chose_five(self) -> Proportion:
+        return Proportion(self.five, self.answers)
 
     @property
-    def was_right(self) -> Share:
-        return Share(self.right, self.reviewed)
+    def was_right(self) -> Proportion:
+        return Proportion(self.right, self.reviewed)
 
     @property
-    def agrees(self) -> Share:
-        return Share(self.agreed, self.compared)
+    def agrees(self) -> Proportion:
+        return Proportion(self.agreed, self.compared)
 
     @property
-    def errors(self) -> Share:
-        return Share(self.failed, self.answered + self.failed)
+    def errors(self) -> Proportion:
+        return Proportion(self.failed, self.answered + self.failed)
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "VersionCounts") -> None:
         for name, value in other.counts().items():
             setattr(self, name, getattr(self, name) + value)
         self.times.update(other.times)
@@ -119,61 +119,66 @@ class Tally:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        times = Times({int(step): rows for step, rows in content["times"].items()})
+        times = DurationHistogram({int(step): rows for step, rows in content["times"].items()})
         return cls(**{**content, "times": times})
 
 
-class Work(NamedTuple):
+class VersionPeriod(NamedTuple):
     """What a version did from `start` on: in an hour, or in the part of one."""
 
     start: datetime
     version: int
     is_shadow: bool
-    tally: Tally
+    tally: VersionCounts
 
 
-def work_since(modality: str, since: datetime, now: datetime) -> list[Work]:
+def read_version_periods(modality: str, since: datetime, now: datetime) -> list[VersionPeriod]:
     """Return what each version of a modality did since then, in order of time.
 
     Hours that were summarised are read; the rest of the first one and what came after the last one is counted, of that
-    at most the newest two hours (see `uncounted`).
+    at most the newest two hours (see `find_uncounted_period`).
     """
     summarised = _summarised_to(since)
     begin = min(_next_hour(since), summarised)
     hours = VersionHour.objects.filter(version__modality=modality, start__gte=begin, start__lt=summarised)
     return [
         *_count(modality, since, begin),
-        *(Work(row.start, row.version_id, row.is_shadow, Tally.from_json(row.counts)) for row in hours),
-        *_count(modality, max(summarised, now - NEWEST), now),
+        *(
+            VersionPeriod(row.start, row.version_id, row.is_shadow, VersionCounts.from_json(row.counts))
+            for row in hours
+        ),
+        *_count(modality, max(summarised, now - LIVE_COUNTED), now),
     ]
 
 
-def uncounted(since: datetime, now: datetime) -> tuple[datetime, datetime] | None:
-    """Return the time in between that `work_since` leaves out, as the summaries are behind; None where they aren't."""
-    begin, end = _summarised_to(since), now - NEWEST
+def find_uncounted_period(since: datetime, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return the period that `read_version_periods` leaves out for lack of summaries; None if there is none."""
+    begin, end = _summarised_to(since), now - LIVE_COUNTED
     missed = Prediction.objects.finished().filter(finished_at__gte=begin, finished_at__lt=end)
     return (begin, end) if begin < end and missed.exists() else None
 
 
-def waiting_hours(since: datetime) -> int:
+def count_stale_hours(since: datetime) -> int:
     """Return how many hours since then wait to be counted anew, as something was said of their products."""
     stale = HealthSummary.objects.of(Period.HOUR).filter(is_stale=True, start__gte=since)
     return stale.values("start").distinct().count()
 
 
-def totals(work: Iterable[Work], *, is_shadow: bool) -> dict[int, Tally]:
+def sum_by_version(work: Iterable[VersionPeriod], *, is_shadow: bool) -> dict[int, VersionCounts]:
     """Add up what each version did live, or as a shadow."""
-    tallies: dict[int, Tally] = defaultdict(Tally)
+    tallies: dict[int, VersionCounts] = defaultdict(VersionCounts)
     for each in work:
         if each.is_shadow == is_shadow:
             tallies[each.version].add(each.tally)
     return dict(tallies)
 
 
-def first_over_time(work: Iterable[Work], since: datetime, until: datetime) -> dict[int, list[tuple[datetime, Share]]]:
+def first_choice_over_time(
+    work: Iterable[VersionPeriod], since: datetime, until: datetime
+) -> dict[int, list[tuple[datetime, Proportion]]]:
     """Return, for each live version, how often the seller's choice stood first in each slice of the time."""
-    step = max((until - since) / POINTS, HOUR)
-    slices: dict[int, dict[int, Tally]] = defaultdict(lambda: defaultdict(Tally))
+    step = max((until - since) / CHART_POINTS, HOUR)
+    slices: dict[int, dict[int, VersionCounts]] = defaultdict(lambda: defaultdict(VersionCounts))
     for each in work:
         if not each.is_shadow:
             slices[each.version][(each.start - since) // step].add(each.tally)
@@ -186,7 +191,7 @@ def first_over_time(work: Iterable[Work], since: datetime, until: datetime) -> d
 
 
 @transaction.atomic
-def write_hour(hour: datetime) -> None:
+def write_version_hour(hour: datetime) -> None:
     """Count what each version did in an hour, for the first time or anew; older ones than are kept stay as they are."""
     if hour < timezone.now() - timedelta(days=settings.TRIAL_DAYS):
         return
@@ -198,25 +203,25 @@ def write_hour(hour: datetime) -> None:
     )
 
 
-def forget_hours(now: datetime) -> int:
+def delete_old_hours(now: datetime) -> int:
     """Delete the hours that are older than what is kept of shadows; return how many."""
     return VersionHour.objects.filter(start__lt=now - timedelta(days=settings.TRIAL_DAYS)).delete()[0]
 
 
-def _count(modality: str, since: datetime, until: datetime) -> list[Work]:
+def _count(modality: str, since: datetime, until: datetime) -> list[VersionPeriod]:
     """Count a stretch of time, row by row."""
     if since >= until:
         return []
-    tallies: dict[tuple[int, bool], Tally] = defaultdict(Tally)
+    tallies: dict[tuple[int, bool], VersionCounts] = defaultdict(VersionCounts)
     for is_shadow, counts, times in ((False, LIVE, LIVE_TIMES), (True, SHADOWS, SHADOW_TIMES)):
         for version, *numbers in _rows(counts, modality, since, until):
-            tallies[version, is_shadow].add(Tally(*numbers))
+            tallies[version, is_shadow].add(VersionCounts(*numbers))
         for version, step, rows in _rows(times, modality, since, until):
             tallies[version, is_shadow].times[step] += rows
     faults = Fault.objects.filter(version__modality=modality, created_at__gte=since, created_at__lt=until)
     for version, failed in faults.values("version").annotate(rows=Sum("rows")).values_list("version", "rows"):
         tallies[version, False].failed += failed
-    return [Work(since, version, is_shadow, tally) for (version, is_shadow), tally in tallies.items()]
+    return [VersionPeriod(since, version, is_shadow, tally) for (version, is_shadow), tally in tallies.items()]
 
 
 def _rows(query: str, modality: str, since: datetime, until: datetime) -> list[tuple[Any, ...]]:

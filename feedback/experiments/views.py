@@ -19,14 +19,22 @@ from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from classifier.registry import deployments
 from common import charts
-from feedback.experiments.counts import Tally, Work, first_over_time, totals, uncounted, waiting_hours, work_since
-from feedback.statistics.proportions import LEAST, Share
+from feedback.experiments.counts import (
+    VersionCounts,
+    VersionPeriod,
+    count_stale_hours,
+    find_uncounted_period,
+    first_choice_over_time,
+    read_version_periods,
+    sum_by_version,
+)
+from feedback.statistics.proportions import MINIMUM_ANSWERS, Proportion
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
 WITHOUT_TEST = 7
 LEAST_AT_A_POINT = 20
 LATEST = 6
-Measures = Sequence[tuple[str | Promise, Callable[[Tally], Share]]]
+Measures = Sequence[tuple[str | Promise, Callable[[VersionCounts], Proportion]]]
 LIVE: Measures = (
     (_later("Seller chose the first"), lambda tally: tally.chose_first),
     (_later("Seller chose one of the five"), lambda tally: tally.chose_five),
@@ -40,7 +48,7 @@ class Column:
 
     version: ModelVersion
     variant: Variant | None
-    tally: Tally
+    tally: VersionCounts
 
     @property
     def state(self) -> str:
@@ -55,7 +63,7 @@ class Column:
         return "success" if self.variant.is_live else "warning"
 
 
-def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpResponse:
+def experiment_page(request: HttpRequest, modality: str = Modality.TEXT) -> HttpResponse:
     """A modality's versions side by side, by what sellers and reviewers said; ?days= chooses the period."""
     if modality not in Modality.values:
         raise Http404
@@ -64,9 +72,9 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
     variants = _variants(modality)
     now = timezone.now()
     since, days = _since(request.GET.get("days", ""), variants, now)
-    work = work_since(modality, since, now)
-    live = _columns(totals(work, is_shadow=False), [variant for variant in variants if variant.is_live])
-    shadows = _columns(totals(work, is_shadow=True), [variant for variant in variants if not variant.is_live])
+    work = read_version_periods(modality, since, now)
+    live = _columns(sum_by_version(work, is_shadow=False), [variant for variant in variants if variant.is_live])
+    shadows = _columns(sum_by_version(work, is_shadow=True), [variant for variant in variants if not variant.is_live])
     baseline = live[0] if live else None
     context = {
         **admin.site.each_context(request),
@@ -76,8 +84,8 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
         "periods": PERIODS.items(),
         "days": days,
         "since": since,
-        "uncounted": uncounted(since, now),
-        "waiting_hours": waiting_hours(since),
+        "uncounted": find_uncounted_period(since, now),
+        "waiting_hours": count_stale_hours(since),
         "variants": variants,
         "live": live,
         "live_rows": _rows(live, LIVE),
@@ -85,7 +93,7 @@ def experiment(request: HttpRequest, modality: str = Modality.TEXT) -> HttpRespo
         "shadows": shadows,
         "shadow_rows": _rows(shadows, SHADOW),
         "chart": _chart(work, since, now, live),
-        "least": LEAST,
+        "least": MINIMUM_ANSWERS,
         "may_deploy": request.user.has_perm(DEPLOY),
         "is_test": sum(variant.is_live for variant in variants) > 1,
         "previous": deployments.previous(modality),
@@ -118,9 +126,9 @@ def _since(days: str, variants: Sequence[Variant], now: datetime) -> tuple[datet
     return max(kept, hour - timedelta(days=chosen)), chosen
 
 
-def _columns(tallies: dict[int, Tally], variants: Sequence[Variant]) -> list[Column]:
+def _columns(tallies: dict[int, VersionCounts], variants: Sequence[Variant]) -> list[Column]:
     """Return the variants first, then versions that answered in the period and were stopped since."""
-    own = [Column(variant.version, variant, tallies.pop(variant.version_id, Tally())) for variant in variants]
+    own = [Column(variant.version, variant, tallies.pop(variant.version_id, VersionCounts())) for variant in variants]
     left = ModelVersion.objects.filter(pk__in=tallies).defer("metrics").order_by("-pk")
     return own + [Column(version, None, tallies[version.pk]) for version in left]
 
@@ -137,7 +145,7 @@ def _rows(columns: Sequence[Column], own: Measures) -> list[dict[str, Any]]:
     ]
 
 
-def _times(tallies: Sequence[Tally]) -> list[dict[str, Any]]:
+def _times(tallies: Sequence[VersionCounts]) -> list[dict[str, Any]]:
     return [
         {"name": _("Time, median"), "cells": [_time(tally.times.percentile(0.5)) for tally in tallies]},
         {"name": _("Time, 95th percentile"), "cells": [_time(tally.times.percentile(0.95)) for tally in tallies]},
@@ -159,12 +167,12 @@ def _chances(baseline: Column, others: Sequence[Column]) -> list[dict[str, Any]]
     return rows
 
 
-def _chart(work: Sequence[Work], since: datetime, now: datetime, columns: Sequence[Column]) -> str:
+def _chart(work: Sequence[VersionPeriod], since: datetime, now: datetime, columns: Sequence[Column]) -> str:
     names = {column.version.pk: column.version.name for column in columns}
     in_days = now - since > timedelta(days=2)
     unit = timedelta(days=1) if in_days else timedelta(hours=1)
     series = []
-    for pk, points in first_over_time(work, since, now).items():
+    for pk, points in first_choice_over_time(work, since, now).items():
         drawn = [
             ((at - now) / unit, round(100 * share.value, 1)) for at, share in points if share.total >= LEAST_AT_A_POINT
         ]
@@ -181,9 +189,9 @@ def _count(count: int) -> dict[str, str]:
     return {"value": f"{count:,}"}
 
 
-def _share(share: Share, digits: int = 1) -> dict[str, str]:
+def _share(share: Proportion, digits: int = 1) -> dict[str, str]:
     if not share.is_enough:
-        return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": LEAST}}
+        return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": MINIMUM_ANSWERS}}
     low, high = share.interval()
     interval = f"{100 * low:.{digits}f} – {100 * high:.{digits}f} %"
     return {"value": f"{100 * share.value:.{digits}f} %", "note": _("%(interval)s, n\N{NO-BREAK SPACE}%(total)s") % {

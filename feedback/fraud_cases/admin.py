@@ -20,7 +20,14 @@ from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from common import charts
 from feedback.fraud_cases import descriptions, shared_content
-from feedback.fraud_cases.services import JUDGE, REASON_LENGTH, Decided, clear_case, confirm_case, uphold_case
+from feedback.fraud_cases.services import (
+    JUDGE_PERMISSION,
+    REASON_LENGTH,
+    CaseNotOpen,
+    clear_case,
+    confirm_case,
+    uphold_case,
+)
 from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
@@ -94,7 +101,7 @@ class CaseAdmin(SellersAdmin):
 
     def judge(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Confirm or clear a case, with a reason."""
-        if not request.user.has_perm(JUDGE):
+        if not request.user.has_perm(JUDGE_PERMISSION):
             raise PermissionDenied
         assert request.user.is_authenticated  # noqa: S101 - the permission's own check
         case = get_object_or_404(Case.objects.select_related("seller"), pk=pk)
@@ -106,7 +113,7 @@ class CaseAdmin(SellersAdmin):
         verdict = form.cleaned_data["verdict"]
         try:
             VERDICTS[verdict](case=case, by=request.user, reason=form.cleaned_data["reason"])
-        except Decided as error:
+        except CaseNotOpen as error:
             messages.error(request, _now("Nothing was changed. %(why)s") % {"why": error})
         except ValidationError as error:
             form.add_error("reason", error)
@@ -124,7 +131,7 @@ class CaseAdmin(SellersAdmin):
         names = dict(Category.objects.values_list("slug", "name"))
         favourite = names.get(case.favourite, case.favourite)
         products = list(case.products.select_related("prediction__feedback").defer(*PREDICTIONS_VECTORS))
-        matches = [_match(match) for match in shared_content.matches(case, products)]
+        matches = [_match(match) for match in shared_content.find_matches(case, products)]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -132,13 +139,13 @@ class CaseAdmin(SellersAdmin):
             "case": case,
             "badge": {"text": case.get_state_display(), "type": STATE_COLOURS[case.state]},
             "form": form,
-            "may_judge": request.user.has_perm(JUDGE),
+            "may_judge": request.user.has_perm(JUDGE_PERMISSION),
             "may_see_people": request.user.has_perm("portal.view_user"),
             "favourite": favourite,
-            "summary": descriptions.summary(case.figures, favourite),
-            "reasons": descriptions.reasons(case.reasons, favourite),
-            "bars": descriptions.bars(case.figures, favourite),
-            "certainty": descriptions.certainty(case.figures),
+            "summary": descriptions.describe_case(case.figures, favourite),
+            "reasons": descriptions.describe_reasons(case.reasons, favourite),
+            "bars": descriptions.compare_rates(case.figures, favourite),
+            "certainty": descriptions.describe_certainty(case.figures),
             "chart": _chart(case),
             "products": [_row(product, names, case.favourite) for product in products],
             "matches": matches[:MOST_MATCHES],
@@ -173,11 +180,11 @@ class CaseAdmin(SellersAdmin):
 
     @display(description=_("rate"))
     def rate(self, case: Case) -> str:
-        return descriptions.percent(case.figures["rate"])
+        return descriptions.format_percent(case.figures["rate"])
 
     @display(description=_("other sellers"))
     def peers(self, case: Case) -> str:
-        return descriptions.percent(case.figures["peers_rate"])
+        return descriptions.format_percent(case.figures["peers_rate"])
 
     @display(description=_("appeal"), label={"waits": "warning"})
     def appeal_badge(self, case: Case) -> tuple[str, str] | str:
@@ -207,7 +214,7 @@ def _chart(case: Case) -> str:
 
 def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[str, Any]:
     def said(share: float | None) -> str:
-        return "–" if share is None else descriptions.percent(share)
+        return "–" if share is None else descriptions.format_percent(share)
 
     prediction = product.prediction
     return {
@@ -215,7 +222,7 @@ def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[st
         "photo": photo_tag(prediction, "small"),
         "title": prediction.title or _now("No title"),
         "predicted": names.get(product.predicted, product.predicted),
-        "confidence": descriptions.percent(product.confidence),
+        "confidence": descriptions.format_percent(product.confidence),
         "chosen": names.get(product.chosen, product.chosen),
         "is_favourite": product.chosen == favourite,
         "text": said(product.text),
@@ -227,7 +234,7 @@ def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[st
     }
 
 
-def _match(match: shared_content.Match) -> dict[str, Any]:
+def _match(match: shared_content.ProductMatches) -> dict[str, Any]:
     words = {shared_content.PHOTO: _now("photograph"), shared_content.TEXT: _now("words")}
     twins = [
         {

@@ -10,14 +10,14 @@ from uuid import UUID
 import numpy as np
 from django.db import connection
 
-from feedback.statistics.fraud.answer_log import BANDS, NO_ANSWER, Log
+from feedback.statistics.fraud.answer_log import CONFIDENCE_BANDS, NO_PREDICTION, AnswerLog
 
 FETCHED = 5000
-# Numbers rather than whole distributions leave the database; those come along only where an answer was changed, for the
-# earlier ones' categories are named there by nothing but their slugs. A model's likeliest category counts only where
+# Numbers rather than whole distributions leave the database; those come along only where an answer was changed, for
+# the earlier ones' categories are named there by their slugs. A model's likeliest category counts only where
 # the ensemble is sure, and whoever gives the ensemble's category more than a half has no other: few rows are sorted.
 TOP = f"""
-CASE WHEN (p.top5->0->>'probability')::float >= {BANDS[0]} THEN
+CASE WHEN (p.top5->0->>'probability')::float >= {CONFIDENCE_BANDS[0]} THEN
     CASE WHEN (p.{{0}}_probabilities->>(p.top5->0->>'slug'))::float > 0.5 THEN p.top5->0->>'slug'
     ELSE (SELECT key FROM jsonb_each_text(p.{{0}}_probabilities) ORDER BY value::float DESC, key LIMIT 1) END
 END"""  # noqa: S608 - made of a number
@@ -38,7 +38,7 @@ OF_SELLER = ANSWERS.format(where="f.seller_id = %s") + "ORDER BY f.answered_at D
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerRecord:
     """One answer as it stood at some time. `chosen`: a slug, None for "none fits"."""
 
     prediction: UUID
@@ -53,17 +53,17 @@ class Said:
 
 
 @dataclass(frozen=True)
-class History:
+class AnswerHistory:
     """What a seller said of one prediction, the first answer first."""
 
-    answers: tuple[Said, ...]
+    answers: tuple[AnswerRecord, ...]
 
-    def as_of(self, moment: float) -> Said | None:
+    def as_of(self, moment: float) -> AnswerRecord | None:
         """Return the answer that stood then; None before the first one."""
         return next((said for said in reversed(self.answers) if said.at <= moment), None)
 
 
-def since(moment: datetime) -> Iterator[History]:
+def read_answers_since(moment: datetime) -> Iterator[AnswerHistory]:
     """Yield what was answered, or answered anew, after that moment. Memory stays flat."""
     with connection.chunked_cursor() as cursor:
         cursor.execute(SINCE, [moment])
@@ -71,14 +71,14 @@ def since(moment: datetime) -> Iterator[History]:
             yield from map(_history, rows)
 
 
-def of_seller(seller: int, *, most: int) -> list[History]:
+def read_seller_answers(seller: int, *, most: int) -> list[AnswerHistory]:
     """Return what a seller answered last, the newest first."""
     with connection.cursor() as cursor:
         cursor.execute(OF_SELLER, [seller, most])
         return [_history(row) for row in cursor.fetchall()]
 
 
-class Numbers:
+class CodeTable:
     """Numbers of categories (slugs) and versions (pairs) in a tally: their places in lists that only grow."""
 
     def __init__(self, categories: list[str], versions: list[list[int | None]]) -> None:
@@ -98,12 +98,12 @@ class Numbers:
             self.versions.append(pair)
         return self._version[pair]
 
-    def log(self, answers: list[Said]) -> Log:
+    def log(self, answers: list[AnswerRecord]) -> AnswerLog:
         """Return answers that name a category as columns."""
         named = [said for said in answers if said.chosen and said.predicted]
 
         def top(slug: str | None) -> int:
-            return NO_ANSWER if slug is None else self.category(slug)
+            return NO_PREDICTION if slug is None else self.category(slug)
 
         def ints(values: Iterator[int]) -> Any:
             return np.fromiter(values, np.int64, len(named))
@@ -111,7 +111,7 @@ class Numbers:
         def floats(values: Iterator[float | None]) -> Any:
             return np.fromiter((np.nan if v is None else v for v in values), np.float64, len(named))
 
-        return Log(
+        return AnswerLog(
             seller=ints(said.seller for said in named),
             version=ints(self.version(said.versions) for said in named),
             predicted=ints(self.category(said.predicted or "") for said in named),
@@ -126,20 +126,20 @@ class Numbers:
         )
 
 
-def _history(row: tuple[Any, ...]) -> History:
+def _history(row: tuple[Any, ...]) -> AnswerHistory:
     prediction, seller, at, chosen, earlier, text_version, image_version, predicted, confidence, *rest = row
     tops, given, whole = tuple(rest[:2]), tuple(rest[2:5]), rest[5:]
     versions = (text_version, image_version)
 
-    def said(at: float, chosen: str | None, given: Any) -> Said:
-        return Said(prediction, seller, at, chosen, versions, predicted, confidence, tops, given)
+    def said(at: float, chosen: str | None, given: Any) -> AnswerRecord:
+        return AnswerRecord(prediction, seller, at, chosen, versions, predicted, confidence, tops, given)
 
     replaced = []
     for answer in _json(earlier) or []:
         slug = answer["category"]
         known = tuple((_json(each) or {}).get(slug) for each in whole)
         replaced.append(said(_seconds(answer["answered_at"]), slug, known))
-    return History((*replaced, said(at, chosen, given)))
+    return AnswerHistory((*replaced, said(at, chosen, given)))
 
 
 def _json(value: Any) -> Any:

@@ -8,13 +8,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from feedback.statistics.fraud import ABOVE_PEERS, ALONE, GROUP, ONE_CATEGORY, SCATTERED
-from feedback.statistics.proportions import Share
+from feedback.statistics.proportions import Proportion
 
 NO_BREAK_SPACE = "\u00a0"
 
 
 @dataclass(frozen=True)
-class Bar:
+class RateBar:
     """A rate beside others: `share` of 1 for the bar's length, and in words."""
 
     name: str
@@ -23,7 +23,7 @@ class Bar:
     note: str = ""
 
 
-def reasons(codes: Sequence[str], favourite: str) -> list[str]:
+def describe_reasons(codes: Sequence[str], favourite: str) -> list[str]:
     said = {
         ABOVE_PEERS: _("Far more of this seller's products go there than other sellers' with the same products."),
         ONE_CATEGORY: _("At least half of what surprises goes into one category, %(favourite)s."),
@@ -34,7 +34,7 @@ def reasons(codes: Sequence[str], favourite: str) -> list[str]:
     return [said[code] % {"favourite": favourite} for code in codes if code in said]
 
 
-def summary(figures: Mapping[str, Any], favourite: str) -> str:
+def describe_case(figures: Mapping[str, Any], favourite: str) -> str:
     """Return what the case is about in one sentence."""
     return ngettext(
         "%(evidence)d of %(chances)d product that both models surely put elsewhere went into %(favourite)s.",
@@ -43,25 +43,25 @@ def summary(figures: Mapping[str, Any], favourite: str) -> str:
     ) % {"evidence": figures["evidence"], "favourite": favourite, "chances": figures["chances"]}
 
 
-def bars(figures: Mapping[str, Any], favourite: str) -> list[Bar]:
+def compare_rates(figures: Mapping[str, Any], favourite: str) -> list[RateBar]:
     """Return the seller's rate beside the peers' and the most that counts as honest."""
-    own = Share(figures["evidence"], figures["chances"])
+    own = Proportion(figures["evidence"], figures["chances"])
     low, high = own.interval()
     rows = [
         (_("This seller"), own.value, _("%(low)s – %(high)s, n %(n)d") % {
-            "low": percent(low), "high": percent(high), "n": own.total,
+            "low": format_percent(low), "high": format_percent(high), "n": own.total,
         }),
         (_("Other sellers, same products"), figures["peers_rate"], ""),
         (_("Most that counts as honest"), figures["allowed_rate"], ""),
     ]  # fmt: skip
     longest = max(share for _name, share, _note in rows) or 1.0
-    return [Bar(name, share / longest, percent(share), note) for name, share, note in rows]
+    return [RateBar(name, share / longest, format_percent(share), note) for name, share, note in rows]
 
 
-def certainty(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+def describe_certainty(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return how sure the finding is, as (what, in words)."""
     posterior, q = figures["posterior"], figures["q"]
-    sure = _("over 99.9 %") if posterior > 0.999 else percent(posterior)
+    sure = _("over 99.9 %") if posterior > 0.999 else format_percent(posterior)
     return [
         (_("Chance that the true rate is above the honest one"), sure),
         (
@@ -70,7 +70,7 @@ def certainty(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             _("Of the surprising answers"),
-            _("%(share)s go into this category") % {"share": percent(figures["concentration"])},
+            _("%(share)s go into this category") % {"share": format_percent(figures["concentration"])},
         ),
         (
             _("Products"),
@@ -80,7 +80,7 @@ def certainty(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """Return a share with as many digits as tell it from none."""
     if share <= 0:
         return f"0{NO_BREAK_SPACE}%"

@@ -12,35 +12,35 @@ from django.utils import timezone
 from classifier.models import Prediction
 from common.photos.copies import signed
 from feedback.fraud_cases import answer_log
-from feedback.fraud_cases.answer_log import Said
-from feedback.fraud_cases.seller_totals import Known, fold_new
+from feedback.fraud_cases.answer_log import AnswerRecord
+from feedback.fraud_cases.seller_totals import StoredTotals, update_totals
 from feedback.models.cases import Case, CaseEvent, CaseProduct
 from feedback.statistics.duplicates import text_hash
-from feedback.statistics.fraud import Finding, Judgement, Log, judge
-from feedback.statistics.fraud.evidence import SURPRISING
+from feedback.statistics.fraud import AnswerLog, FraudFindings, SellerFinding, assess_sellers
+from feedback.statistics.fraud.evidence import SURPRISE_THRESHOLD
 
-MOST_READ = 20_000  # answers of one seller, the newest
-MOST_PRODUCTS = 24
-MOST_POINTS = 60
+MAXIMUM_ANSWERS = 20_000  # answers of one seller, the newest
+MAXIMUM_PRODUCTS = 24
+TIMELINE_POINTS = 60
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectionRun:
     """What a look at all sellers brought. `slugs`: the categories that the findings' numbers mean."""
 
-    judgement: Judgement
+    judgement: FraudFindings
     slugs: list[str]
     opened: list[Case]
 
 
-def find_fraud(now: datetime | None = None) -> Found:
+def find_fraud(now: datetime | None = None) -> DetectionRun:
     """Fold what is new, judge everybody, and open a case for each flagged seller who has none that stands.
 
     Safe to run at any time and twice at once: a seller has one standing case at most.
     """
     now = now or timezone.now()
-    known = fold_new(now)
-    judgement = judge(known.tally, len(known.numbers.categories))
+    known = update_totals(now)
+    judgement = assess_sellers(known.tally, len(known.numbers.categories))
     flagged = [finding for finding in judgement.findings if finding.flagged]
     sellers = [finding.seller for finding in flagged]
     under = set(Case.objects.standing().filter(seller__in=sellers).values_list("seller", flat=True))
@@ -49,10 +49,10 @@ def find_fraud(now: datetime | None = None) -> Found:
         for finding in flagged
         if finding.seller not in under and (case := _open(known, judgement, finding)) is not None
     ]
-    return Found(judgement, known.numbers.categories, opened)
+    return DetectionRun(judgement, known.numbers.categories, opened)
 
 
-def _open(known: Known, judgement: Judgement, finding: Finding) -> Case | None:
+def _open(known: StoredTotals, judgement: FraudFindings, finding: SellerFinding) -> Case | None:
     """Open a case; None where it was opened, or an earlier one decided, by somebody else meanwhile."""
     answers = _answers(known, finding.seller)
     log = known.numbers.log(answers)
@@ -84,19 +84,19 @@ def _open(known: Known, judgement: Judgement, finding: Finding) -> Case | None:
     return case
 
 
-def _answers(known: Known, seller: int) -> list[Said]:
+def _answers(known: StoredTotals, seller: int) -> list[AnswerRecord]:
     """Return the seller's answers that are in the sums, the oldest first."""
     since = known.cleared.get(seller, -np.inf)
-    histories = answer_log.of_seller(seller, most=MOST_READ)
+    histories = answer_log.read_seller_answers(seller, most=MAXIMUM_ANSWERS)
     stood = [history.as_of(known.until.timestamp()) for history in histories]
     found = [said for said in stood if said and said.at > since and said.chosen and said.predicted]
     return sorted(found, key=lambda said: said.at)
 
 
 def _products(
-    judgement: Judgement, finding: Finding, log: Log, answers: Sequence[Said], slugs: list[str]
+    judgement: FraudFindings, finding: SellerFinding, log: AnswerLog, answers: Sequence[AnswerRecord], slugs: list[str]
 ) -> list[CaseProduct]:
-    rows = judgement.telling(log, finding, MOST_PRODUCTS)
+    rows = judgement.telling(log, finding, MAXIMUM_PRODUCTS)
     predictions = Prediction.objects.only("pk", "title", "description")
     texts = predictions.in_bulk([answers[row].prediction for row in rows])
     products = []
@@ -123,14 +123,14 @@ def _products(
     return products
 
 
-def _timeline(judgement: Judgement, finding: Finding, log: Log) -> list[list[float]]:
+def _timeline(judgement: FraudFindings, finding: SellerFinding, log: AnswerLog) -> list[list[float]]:
     """Return [seconds since 1970, products that speak against the seller until then, most that would be honest]."""
     band = log.band()
     rows = np.flatnonzero((band > 0) & (log.predicted != finding.favourite))
     contexts = zip(log.version[rows].tolist(), band[rows].tolist(), log.predicted[rows].tolist(), strict=True)
     usual = np.array([judgement.usual_surprise.get(context, 0.0) for context in contexts])
     theirs = log.where(rows)
-    struck = (theirs.chosen == finding.favourite) & (theirs.surprise() - usual >= SURPRISING)
+    struck = (theirs.chosen == finding.favourite) & (theirs.surprise() - usual >= SURPRISE_THRESHOLD)
     against, allowed = np.cumsum(struck), finding.allowed_rate * np.arange(1, len(rows) + 1)
-    shown = np.unique(np.linspace(0, len(rows) - 1, min(MOST_POINTS, len(rows))).astype(int))
+    shown = np.unique(np.linspace(0, len(rows) - 1, min(TIMELINE_POINTS, len(rows))).astype(int))
     return [[float(theirs.answered_at[row]), int(against[row]), round(float(allowed[row]), 2)] for row in shown]

@@ -18,20 +18,20 @@ from feedback.notifications import LEASE, mail_staff
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
-JUDGE = "feedback.judge_case"
+JUDGE_PERMISSION = "feedback.judge_case"
 REASON_LENGTH = 2000
 APPEAL_LENGTH = 2000
-MOST_NAMED = 10  # cases in one mail
+SELLERS_PER_MAIL = 10  # cases in one mail
 
 
-class Decided(Exception):
+class CaseNotOpen(Exception):
     """The case is not in a state any more from which this can be done."""
 
 
 def confirm_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
     """Say that the seller did it on purpose. Their answers stay out of training; nothing else happens to them.
 
-    Raises ValidationError without a reason, Decided for a case that isn't open any more.
+    Raises ValidationError without a reason, CaseNotOpen for a case that isn't open any more.
     """
     _decide(case, Case.objects.filter(state=Case.State.OPEN), Case.State.CONFIRMED, by, reason)
 
@@ -39,7 +39,7 @@ def confirm_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
 def uphold_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
     """Say that the seller's note was read, and that the case stays confirmed.
 
-    Raises ValidationError without a reason, Decided for a case without a note that waits for it.
+    Raises ValidationError without a reason, CaseNotOpen for a case without a note that waits for it.
     """
     _decide(case, Case.objects.appealed(), Case.State.CONFIRMED, by, reason)
 
@@ -47,7 +47,7 @@ def uphold_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
 def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
     """Say that nothing is wrong, also after an appeal. The seller's answers up to now are never evidence again.
 
-    Raises ValidationError without a reason, Decided for a case that is cleared already.
+    Raises ValidationError without a reason, CaseNotOpen for a case that is cleared already.
     """
     _decide(case, Case.objects.standing(), Case.State.CLEARED, by, reason)
 
@@ -55,16 +55,16 @@ def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
 def appeal_case(*, seller: "AbstractBaseUser", note: str) -> None:
     """Put the seller's note on their confirmed case, once.
 
-    Raises ValidationError for no note or too long a one, Decided where there is nothing to appeal any more.
+    Raises ValidationError for no note or too long a one, CaseNotOpen where there is nothing to appeal any more.
     """
     if not settings.FRAUD_APPEALS:
-        raise Decided(_("There is nothing to answer here."))
+        raise CaseNotOpen(_("There is nothing to answer here."))
     note = _text(note, APPEAL_LENGTH, _("Write a sentence or two first."))
     with transaction.atomic():
         waiting = Case.objects.appealable(seller).filter(appealed_at=None)
         case = waiting.first()
         if case is None or not waiting.filter(pk=case.pk).update(appeal=note, appealed_at=timezone.now()):
-            raise Decided(_("There is nothing to answer here."))
+            raise CaseNotOpen(_("There is nothing to answer here."))
         CaseEvent.objects.create(case=case, action=CaseEvent.Action.APPEALED, by_id=seller.pk, note=note)
 
 
@@ -106,10 +106,10 @@ def _send_case_mail(cases: CaseQuerySet, field: str, subject: Callable[[int], st
     if claim is None:
         return 0
     count = len(claim.rows)
-    named = "\n".join(f"- {case.seller}" for case in claim.rows[:MOST_NAMED])
-    if count > MOST_NAMED:
-        named += "\n" + _("and %(count)d more") % {"count": count - MOST_NAMED}
-    if not mail_staff(JUDGE, subject(count) % {"count": count}, body % {"named": named}, claim):
+    named = "\n".join(f"- {case.seller}" for case in claim.rows[:SELLERS_PER_MAIL])
+    if count > SELLERS_PER_MAIL:
+        named += "\n" + _("and %(count)d more") % {"count": count - SELLERS_PER_MAIL}
+    if not mail_staff(JUDGE_PERMISSION, subject(count) % {"count": count}, body % {"named": named}, claim):
         claim.release()
         return 0
     return claim.record(**{field: timezone.now()})
@@ -124,7 +124,7 @@ def _decide(case: Case, open_to_it: CaseQuerySet, state: Case.State, by: "Abstra
         ).first()
         found = open_to_it.filter(pk=case.pk)
         if not found.update(state=state, decided_by=by, decided_at=timezone.now(), reason=reason):
-            raise Decided(_("Somebody decided this case meanwhile. Look at it again."))
+            raise CaseNotOpen(_("Somebody decided this case meanwhile. Look at it again."))
         CaseEvent.objects.create(case=case, action=CaseEvent.Action(state.value), by_id=by.pk, note=reason)
 
 

@@ -19,13 +19,13 @@ from classifier.models import Prediction
 from common.object_storage import StorageDown, storage_faults
 from common.photos.copies import BROKEN, photo_hash, signed
 from feedback.models.cases import Case, CaseProduct
-from feedback.statistics.duplicates import BITS, COMMON, MOST_BITS, plain
+from feedback.statistics.duplicates import COMMON_SELLERS, HASH_BITS, MAXIMUM_DISTANCE, is_plain_surface
 
-NOTHING = 0  # the hash of what is no photograph: a plain surface, which is like nothing
-MOST_COMPARED = 50_000  # products of other cases, the newest
-MOST_USES = 1_000  # of a photograph by other sellers: what has more is nobody's own, however few they are
+NO_HASH = 0  # the hash of what is no photograph: a plain surface, which is like nothing
+MAXIMUM_COMPARED = 50_000  # products of other cases, the newest
+MAXIMUM_USES = 1_000  # of a photograph by other sellers: what has more is nobody's own, however few they are
 PHOTO, TEXT = "photo", "text"
-FLIPS = [0, *(signed(1 << bit) for bit in range(BITS))]  # a hash xor each: itself, and all that differ in one bit
+FLIPS = [0, *(signed(1 << bit) for bit in range(HASH_BITS))]  # a hash xor each: itself, and all that differ in one bit
 
 # Of each photograph as many sellers as make it common, each with the oldest product, and how many products were read.
 # The index holds no empty hashes, and is used only where the query says that it wants none.
@@ -44,13 +44,13 @@ FROM asked CROSS JOIN LATERAL (
         LIMIT %s
     ) AS near
     ORDER BY seller_id, created_at
-    LIMIT {COMMON}
+    LIMIT {COMMON_SELLERS}
 ) AS found
 """  # noqa: S608 - made of a number
 
 
 @dataclass(frozen=True)
-class Twin:
+class MatchingProduct:
     """Another seller's product with the same photograph, the same words or both, and that seller's newest case."""
 
     prediction: Prediction
@@ -59,15 +59,15 @@ class Twin:
 
 
 @dataclass(frozen=True)
-class Match:
+class ProductMatches:
     """One of the case's products and its twins, those of sellers with a case first."""
 
     product: CaseProduct
-    twins: list[Twin]
+    twins: list[MatchingProduct]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ContentMatch:
     """That another seller's product is like the case's product in the place `number`."""
 
     number: int
@@ -91,17 +91,17 @@ def hash_photos(limit: int = 500) -> int:
         except StorageDown:
             return done
         except (FileNotFoundError, *BROKEN):
-            found = NOTHING
+            found = NO_HASH
         done += Prediction.objects.filter(pk=pk, photo_hash=None).update(photo_hash=found)
     return done
 
 
-def matches(case: Case, products: Sequence[CaseProduct]) -> list[Match]:
-    """Return which products have twins at other sellers. What more than `COMMON` sellers use says nothing."""
+def find_matches(case: Case, products: Sequence[CaseProduct]) -> list[ProductMatches]:
+    """Return which products have twins at other sellers. What more than `COMMON_SELLERS` sellers use says nothing."""
     photos = {
         number: hash
         for number, product in enumerate(products)
-        if (hash := product.prediction.photo_hash) is not None and not plain(_unsigned([hash]))[0]
+        if (hash := product.prediction.photo_hash) is not None and not is_plain_surface(_unsigned([hash]))[0]
     }
     everywhere, worn = _at_all_sellers(case, photos)
     found: dict[tuple[int, str], dict[int, UUID]] = defaultdict(dict)
@@ -109,13 +109,13 @@ def matches(case: Case, products: Sequence[CaseProduct]) -> list[Match]:
         found[seen.number, seen.kind].setdefault(seen.seller, seen.prediction)
     kinds: dict[int, dict[UUID, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (number, kind), by_seller in sorted(found.items()):
-        if len(by_seller) < COMMON and not (kind == PHOTO and number in worn):
+        if len(by_seller) < COMMON_SELLERS and not (kind == PHOTO and number in worn):
             for prediction in by_seller.values():
                 kinds[number][prediction].append(kind)
-    return [Match(products[number], alike) for number, alike in _twins(kinds) if alike]
+    return [ProductMatches(products[number], alike) for number, alike in _twins(kinds) if alike]
 
 
-def _twins(kinds: Mapping[int, Mapping[UUID, list[str]]]) -> Iterator[tuple[int, list[Twin]]]:
+def _twins(kinds: Mapping[int, Mapping[UUID, list[str]]]) -> Iterator[tuple[int, list[MatchingProduct]]]:
     """Yield what to show of each product's twins."""
     shown = Prediction.objects.select_related("seller").only("title", "photo_small", "seller__email")
     predictions = shown.in_bulk({pk for twins in kinds.values() for pk in twins})
@@ -124,42 +124,42 @@ def _twins(kinds: Mapping[int, Mapping[UUID, list[str]]]) -> Iterator[tuple[int,
     newest = {case.seller_id: case for case in cases}
     for number, twins in kinds.items():
         there = [(predictions[pk], alike) for pk, alike in twins.items() if pk in predictions]  # not erased meanwhile
-        found = [Twin(prediction, alike, newest.get(prediction.seller_id)) for prediction, alike in there]
+        found = [MatchingProduct(prediction, alike, newest.get(prediction.seller_id)) for prediction, alike in there]
         yield number, sorted(found, key=lambda twin: twin.case is None)
 
 
 def same_photo_parameters(seller: int, photos: Mapping[int, int]) -> list[Any]:
     """Return what `SAME_PHOTO` takes, for signed hashes by the product's number."""
-    return [list(photos), list(photos.values()), FLIPS, seller, MOST_USES]
+    return [list(photos), list(photos.values()), FLIPS, seller, MAXIMUM_USES]
 
 
-def _at_all_sellers(case: Case, photos: Mapping[int, int]) -> tuple[list[Seen], set[int]]:
-    """Return up to `COMMON` other sellers of each photograph, and the numbers of photographs with too many uses."""
+def _at_all_sellers(case: Case, photos: Mapping[int, int]) -> tuple[list[ContentMatch], set[int]]:
+    """Return up to `COMMON_SELLERS` other sellers of each photo, and the numbers of photos with too many uses."""
     if not photos:
         return [], set()
     with connection.cursor() as cursor:
         cursor.execute(SAME_PHOTO, same_photo_parameters(case.seller_id, photos))
         rows = cursor.fetchall()
-    seen = [Seen(number, PHOTO, seller, prediction) for number, seller, prediction, _uses in rows]
-    return seen, {number for number, _seller, _prediction, uses in rows if uses >= MOST_USES}
+    seen = [ContentMatch(number, PHOTO, seller, prediction) for number, seller, prediction, _uses in rows]
+    return seen, {number for number, _seller, _prediction, uses in rows if uses >= MAXIMUM_USES}
 
 
-def _in_cases(case: Case, products: Sequence[CaseProduct], photos: Mapping[int, int]) -> Iterator[Seen]:
+def _in_cases(case: Case, products: Sequence[CaseProduct], photos: Mapping[int, int]) -> Iterator[ContentMatch]:
     others = CaseProduct.objects.exclude(case__seller=case.seller_id).order_by("-pk")
     columns = list(
-        others.values_list("prediction", "case__seller", "prediction__photo_hash", "text_hash")[:MOST_COMPARED]
+        others.values_list("prediction", "case__seller", "prediction__photo_hash", "text_hash")[:MAXIMUM_COMPARED]
     )
-    hashes = _unsigned([row[2] or NOTHING for row in columns])
-    texts = np.array([row[3] or NOTHING for row in columns], np.int64)
+    hashes = _unsigned([row[2] or NO_HASH for row in columns])
+    texts = np.array([row[3] or NO_HASH for row in columns], np.int64)
     for number, product in enumerate(products):
         alike = {}
         if number in photos:
-            alike[PHOTO] = np.bitwise_count(hashes ^ _unsigned([photos[number]])) <= MOST_BITS
+            alike[PHOTO] = np.bitwise_count(hashes ^ _unsigned([photos[number]])) <= MAXIMUM_DISTANCE
         if product.text_hash:
             alike[TEXT] = texts == product.text_hash
         for kind, rows in alike.items():
             for row in np.flatnonzero(rows):
-                yield Seen(number, kind, columns[row][1], columns[row][0])
+                yield ContentMatch(number, kind, columns[row][1], columns[row][0])
 
 
 def _unsigned(hashes: Sequence[int]) -> Any:

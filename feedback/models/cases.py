@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class FraudTally(models.Model):
     """What all sellers' answers sum up to: one row, folded on by `feedback.fraud_cases.seller_totals`.
 
-    `arrays`: a `feedback.statistics.fraud.answer_log.Tally` as a compressed .npz. Its numbers of categories and
+    `arrays`: a `feedback.statistics.fraud.answer_log.SellerTotals` as a compressed .npz. Its numbers of categories and
     versions are places in the lists `categories` (slugs) and `versions` (pairs of text and image version);
     `cleared` holds the clearings that were taken out of it: by seller, in seconds since 1970.
     """
@@ -57,7 +57,7 @@ class Case(Leasable):
     """A seller whose answers look like intent rather than error, and what a person decided.
 
     A case blocks nothing: it keeps the seller's answers out of training until it is cleared, and no more. `figures` are
-    those of `feedback.statistics.fraud.Finding`, frozen as found; `favourite` is a category's slug.
+    those of `feedback.statistics.fraud.SellerFinding`, frozen as found; `favourite` is a category's slug.
     """
 
     class State(models.TextChoices):

@@ -67,8 +67,8 @@ class HealthSummary(models.Model):
 class VersionHour(models.Model):
     """What an hour of work by one version leaves behind, live or as a shadow; an hour of rest has no row.
 
-    The counts are those of `feedback.experiments.counts.Tally`. A live version's hour is that in which the answer was
-    finished, a shadow's that in which it looked on.
+    The counts are those of `feedback.experiments.counts.VersionCounts`. A live version's hour is that in which the
+    answer was finished, a shadow's that in which it looked on.
     """
 
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))

@@ -15,9 +15,15 @@ from classifier.models import Modality
 from feedback.models import HealthSummary, MonitoringReport, Period
 from feedback.monitoring import baselines, windows
 from feedback.monitoring.hourly_summaries import DAY, HOUR, add_answers
-from feedback.statistics.counters import Answers
-from feedback.statistics.drift.summaries import Summary
-from feedback.statistics.drift.two_sample_tests import NOT_ENOUGH, Finding, Thresholds, compare, drifted
+from feedback.statistics.counters import AnswerStatistics
+from feedback.statistics.drift.summaries import DriftSummary
+from feedback.statistics.drift.two_sample_tests import (
+    NOT_ENOUGH_DATA,
+    ColumnResult,
+    DriftThresholds,
+    compare_summaries,
+    drifted_columns,
+)
 from feedback.statistics.intervals import Estimate
 
 log = logging.getLogger(__name__)
@@ -35,8 +41,8 @@ COLUMNS_OF = {
 LARGEST = 1e6  # JSON has no infinity: a constant that changed
 
 
-def drift_thresholds() -> Thresholds:
-    return Thresholds(
+def drift_thresholds() -> DriftThresholds:
+    return DriftThresholds(
         alpha=settings.DRIFT_ALPHA,
         wasserstein=settings.DRIFT_DISTANCE,
         jensen_shannon=settings.DRIFT_DISTANCE,
@@ -73,12 +79,12 @@ def _compare(whole: HealthSummary) -> tuple[MonitoringReport, set[str]] | None:
     reference = baselines.load_baseline((whole.text_version_id, whole.image_version_id))
     if reference is None or whole.drift is None:
         return None
-    window = Summary.from_json(whole.drift)
+    window = DriftSummary.from_json(whole.drift)
     if window.layout.edges != reference.layout.edges:  # it was binned for an earlier reference
         return None
-    window = windows.with_labels(window, Answers.from_json(whole.answers).labels)
-    findings = compare(reference.summary, window, drift_thresholds())
-    found = drifted(findings)
+    window = windows.with_labels(window, AnswerStatistics.from_json(whole.answers).labels)
+    findings = compare_summaries(reference.summary, window, drift_thresholds())
+    found = drifted_columns(findings)
     report = MonitoringReport(
         kind=Kind.DRIFT,
         modality=_modality(found),
@@ -186,26 +192,26 @@ def _reviewed(row: HealthSummary, since: datetime, until: datetime) -> Estimate 
     return add_answers(days.only("answers")).accuracy()
 
 
-def _modality(found: Sequence[Finding]) -> str:
+def _modality(found: Sequence[ColumnResult]) -> str:
     """Return the model that the columns are about, if they are about one alone."""
     columns = {finding.column for finding in found}
     return next((kind.value for kind, own in COLUMNS_OF.items() if columns and columns <= own), "")
 
 
-def _told(row: HealthSummary, findings: Sequence[Finding]) -> str:
+def _told(row: HealthSummary, findings: Sequence[ColumnResult]) -> str:
     where = {
         "pair": _pair(row),
         "when": f"{row.start:%Y-%m-%d}" if row.period == Period.DAY else f"{row.start:%Y-%m-%d %H:%M} UTC",
     }
-    if found := drifted(findings):
+    if found := drifted_columns(findings):
         what = "; ".join(_finding(finding) for finding in found)
         return _("Drift in what %(pair)s were asked, %(when)s: %(what)s.") % {**where, "what": what}
-    if all(finding.state == NOT_ENOUGH for finding in findings):
+    if all(finding.state == NOT_ENOUGH_DATA for finding in findings):
         return _("Not enough data to say anything of %(pair)s, %(when)s.") % where
     return _("No drift in what %(pair)s were asked, %(when)s.") % where
 
 
-def _finding(finding: Finding) -> str:
+def _finding(finding: ColumnResult) -> str:
     if finding.p is not None and finding.threshold is None:
         return f"{finding.column} ({finding.measure}, p {finding.p:.2g})"
     return f"{finding.column} ({finding.measure} {finding.value:.2f}, threshold {finding.threshold:g})"
@@ -215,7 +221,7 @@ def _pair(row: HealthSummary) -> str:
     return " + ".join(str(version) for version in (row.text_version, row.image_version) if version)
 
 
-def _plain(finding: Finding) -> dict[str, Any]:
+def _plain(finding: ColumnResult) -> dict[str, Any]:
     """Return the finding as JSON can hold it."""
     content = asdict(finding) | {"rows": list(finding.rows), "also": dict(finding.also)}
     for numbers in (content, content["also"]):

@@ -11,7 +11,7 @@ from django.utils import timezone
 from classifier.models import Modality
 from feedback.models import DriftReference
 from feedback.statistics.drift.columns import Projection
-from feedback.statistics.drift.summaries import Layout, Rows, Summary
+from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch
 
 KINDS = tuple(Modality.values)
 MAX_BASELINE_ROWS = 3_000  # rows of a reference
@@ -21,13 +21,13 @@ VersionPair = tuple[int | None, int | None]
 
 @dataclass(frozen=True)
 class Baseline:
-    summary: Summary
+    summary: DriftSummary
     projections: Mapping[str, Projection]
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> BinLayout:
         """The layout of windows: the reference's bins, and a sample of the usual size."""
-        return Layout(self.summary.layout.edges)
+        return BinLayout(self.summary.layout.edges)
 
     @property
     def dimensions(self) -> dict[str, int]:
@@ -41,10 +41,12 @@ def load_baseline(pair: VersionPair) -> Baseline | None:
 
 def read_baseline(row: DriftReference) -> Baseline:
     projections = {name: _projection(content) for name, content in row.projections.items()}
-    return Baseline(Summary.from_json(row.summary), projections)
+    return Baseline(DriftSummary.from_json(row.summary), projections)
 
 
-def store_baseline(pair: VersionPair, rows: Rows, embeddings: Mapping[str, Any], *, origin: str) -> DriftReference:
+def store_baseline(
+    pair: VersionPair, rows: FeatureBatch, embeddings: Mapping[str, Any], *, origin: str
+) -> DriftReference:
     """Keep a reference of these rows (up to 3,000) and of the embeddings {"text", "image"} (n, dim) of the same rows.
 
     One that the pair has already is replaced: from then on the new one is compared with.
@@ -54,8 +56,8 @@ def store_baseline(pair: VersionPair, rows: Rows, embeddings: Mapping[str, Any],
     for name, some in embeddings.items():
         projections[name] = Projection.fit(some)
         vectors[f"{name} embedding"] = projections[name].apply(some)
-    whole = Rows(rows.ids, rows.numbers, rows.categories, vectors)
-    summary = Summary.of(whole, Layout.of(whole, keep=MAX_BASELINE_ROWS))
+    whole = FeatureBatch(rows.ids, rows.numbers, rows.categories, vectors)
+    summary = DriftSummary.of(whole, BinLayout.of(whole, keep=MAX_BASELINE_ROWS))
     return DriftReference.objects.update_or_create(
         text_version_id=pair[0],
         image_version_id=pair[1],

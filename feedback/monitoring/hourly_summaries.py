@@ -20,9 +20,9 @@ from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, R
 from feedback.models.answers import MEASURED
 from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import Baseline, VersionPair
-from feedback.statistics.counters import Answers, Volume, cohort_of
-from feedback.statistics.drift.input_features import language
-from feedback.statistics.drift.summaries import Summary
+from feedback.statistics.counters import AnswerStatistics, PredictionCounts, seller_cohort
+from feedback.statistics.drift.input_features import guess_language
+from feedback.statistics.drift.summaries import DriftSummary
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GRACE = timedelta(minutes=2)  # for the last answers of an hour to be stored
@@ -48,10 +48,10 @@ ANSWER = (
 class PairAccumulator:
     """What is known of one pair in one hour."""
 
-    volume: Volume = field(default_factory=Volume)
-    answers: Answers = field(default_factory=Answers)
+    volume: PredictionCounts = field(default_factory=PredictionCounts)
+    answers: AnswerStatistics = field(default_factory=AnswerStatistics)
     reference: Baseline | None = None
-    drift: Summary | None = None
+    drift: DriftSummary | None = None
 
 
 def update_summaries(*, now: datetime | None = None, since: datetime | None = None) -> list[datetime]:
@@ -83,7 +83,7 @@ def delete_old_hours(*, now: datetime | None = None) -> int:
     """Delete the hours that later answers change no more, and those of old trials; days stay. Return how many rows."""
     now = now or timezone.now()
     old = HealthSummary.objects.of(Period.HOUR).filter(start__lt=_day(now - OPEN))
-    return old.delete()[0] + counts.forget_hours(now)
+    return old.delete()[0] + counts.delete_old_hours(now)
 
 
 def _hours(now: datetime, since: datetime | None) -> Iterator[datetime]:
@@ -117,7 +117,7 @@ def _write_hour(hour: datetime, started: datetime) -> None:
     ]
     with transaction.atomic():
         _store(Period.HOUR, hour, rows)
-        counts.write_hour(hour)
+        counts.write_version_hour(hour)
 
 
 class Partners:
@@ -176,7 +176,7 @@ def _count_predictions(hour: datetime, heaps: dict[VersionPair, PairAccumulator]
 def _count(rows: Sequence[Any], heap: PairAccumulator, learnt: Mapping[int, datetime]) -> None:
     volume, languages = heap.volume, []
     for row in rows:
-        spoken = language(f"{row.title} {row.description}") if row.title or row.description else ""
+        spoken = guess_language(f"{row.title} {row.description}") if row.title or row.description else ""
         languages.append(spoken)
         if row.state != Prediction.State.DONE:
             volume.failed += 1
@@ -188,7 +188,7 @@ def _count(rows: Sequence[Any], heap: PairAccumulator, learnt: Mapping[int, date
         if row.unusual or _could_judge(row, learnt):
             volume.unusual[row.unusual] += 1
         volume.by["language"][spoken] += 1
-        volume.by["cohort"][cohort_of(row.seller__date_joined, row.created_at)] += 1
+        volume.by["cohort"][seller_cohort(row.seller__date_joined, row.created_at)] += 1
         if row.top5__0__slug:
             volume.by["category"][row.top5__0__slug] += 1
             volume.sure(row.top5__0__probability)
@@ -218,8 +218,8 @@ def _count_answers(hour: datetime, heaps: dict[VersionPair, PairAccumulator], pa
             str(row.prediction_id),
             given=row.prediction__top5__0__slug or "",
             confidence=row.prediction__top5__0__probability or 0.0,
-            language=language(text) if text else "",
-            cohort=cohort_of(row.prediction__seller__date_joined, row.prediction__created_at),
+            language=guess_language(text) if text else "",
+            cohort=seller_cohort(row.prediction__seller__date_joined, row.prediction__created_at),
             rank=row.rank,
             is_none=row.verdict == Feedback.Verdict.NONE,
             chosen=row.final_slug,
@@ -284,13 +284,13 @@ def _count_anew(hour: datetime, started: datetime) -> None:
         HealthSummary.objects.filter(pk=row.pk).update(
             answers=heap.answers.to_json(), answers_at=started, is_stale=False
         )
-    counts.write_hour(hour)
+    counts.write_version_hour(hour)
 
 
 def _write_day(day: datetime, started: datetime) -> None:
     rows = []
     for pair, hours in _by_pair(_of_day(day)).items():
-        drift = [Summary.from_json(hour.drift) for hour in hours if hour.drift]
+        drift = [DriftSummary.from_json(hour.drift) for hour in hours if hour.drift]
         same = [each for each in drift if each.layout == drift[-1].layout]  # a new reference has other bins
         whole = same[0] if same else None
         for each in same[1:]:
@@ -299,17 +299,17 @@ def _write_day(day: datetime, started: datetime) -> None:
     _store(Period.DAY, day, rows)
 
 
-def add_volumes(rows: Iterable[HealthSummary]) -> Volume:
-    total = Volume()
+def add_volumes(rows: Iterable[HealthSummary]) -> PredictionCounts:
+    total = PredictionCounts()
     for row in rows:
-        total.add(Volume.from_json(row.volume))
+        total.add(PredictionCounts.from_json(row.volume))
     return total
 
 
-def add_answers(rows: Iterable[HealthSummary]) -> Answers:
-    total = Answers()
+def add_answers(rows: Iterable[HealthSummary]) -> AnswerStatistics:
+    total = AnswerStatistics()
     for row in rows:
-        total.add(Answers.from_json(row.answers))
+        total.add(AnswerStatistics.from_json(row.answers))
     return total
 
 
@@ -329,9 +329,9 @@ def _row(
     start: datetime,
     started: datetime,
     pair: VersionPair,
-    volume: Volume,
-    answers: Answers,
-    drift: Summary | None,
+    volume: PredictionCounts,
+    answers: AnswerStatistics,
+    drift: DriftSummary | None,
 ) -> HealthSummary:
     return HealthSummary(
         period=period,

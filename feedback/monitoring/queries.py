@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from classifier.models import ModelVersion
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
 from feedback.monitoring.baselines import VersionPair
-from feedback.statistics.counters import AnswerCounts, Answers, Volume, calibrator
+from feedback.statistics.counters import AnswerCounts, AnswerStatistics, PredictionCounts, fit_calibrator
 from feedback.statistics.performance_estimation import Calibrator
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
@@ -44,8 +44,8 @@ class Breakdown:
 @dataclass
 class PeriodFigures:
     start: datetime
-    volume: Volume = field(default_factory=Volume)
-    answers: Answers = field(default_factory=Answers)
+    volume: PredictionCounts = field(default_factory=PredictionCounts)
+    answers: AnswerStatistics = field(default_factory=AnswerStatistics)
 
 
 def load_period_figures(scope: Scope) -> list[PeriodFigures]:
@@ -54,8 +54,8 @@ def load_period_figures(scope: Scope) -> list[PeriodFigures]:
     rows = HealthSummary.objects.of(scope.period).filter(start__gte=scope.since, start__lt=scope.until)
     for row in _of_pair(rows, scope.pair).only("start", "volume", "answers").order_by("start"):
         stretch = found.setdefault(row.start, PeriodFigures(row.start))
-        stretch.volume.add(Volume.from_json(row.volume))
-        stretch.answers.add(Answers.from_json(row.answers))
+        stretch.volume.add(PredictionCounts.from_json(row.volume))
+        stretch.answers.add(AnswerStatistics.from_json(row.answers))
     return list(found.values())
 
 
@@ -78,11 +78,11 @@ def prediction_count_in(stretch: PeriodFigures, only: Breakdown | None) -> int:
 def calibrator_before(scope: Scope) -> Calibrator | None:
     """Return the calibrator fitted to what was reviewed of the 90 days before; None with too little."""
     days = HealthSummary.objects.of(Period.DAY).filter(start__gte=scope.since - LABELLED, start__lt=scope.since)
-    known = Answers()
+    known = AnswerStatistics()
     for content in _of_pair(days, scope.pair).order_by().values_list("answers__reliability", flat=True):
         if content:
-            known.add(Answers(reliability={int(step): sums for step, sums in content.items()}))
-    return calibrator(known.reliability)
+            known.add(AnswerStatistics(reliability={int(step): sums for step, sums in content.items()}))
+    return fit_calibrator(known.reliability)
 
 
 def version_pairs(now: datetime) -> dict[str, VersionPair]:

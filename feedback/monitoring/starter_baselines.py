@@ -10,8 +10,8 @@ from feedback.models import DriftReference, HealthSummary, Period
 from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import MAX_BASELINE_ROWS, VersionPair
 from feedback.monitoring.hourly_summaries import PREDICTION
-from feedback.statistics.drift.input_features import language
-from feedback.statistics.drift.summaries import Rows
+from feedback.statistics.drift.input_features import guess_language
+from feedback.statistics.drift.summaries import FeatureBatch
 
 FIRST_DAYS = timedelta(days=7)  # a week holds each weekday once
 MIN_PREDICTIONS = 300  # predictions: with fewer, the days are added until there are as many
@@ -52,13 +52,13 @@ def _make(pair: VersionPair, now: datetime) -> DriftReference | None:
     if len(drawn) < MIN_PREDICTIONS:  # erased since
         return None
     ids = [str(row.pk) for row in drawn]
-    spoken = [language(f"{row.title} {row.description}") if row.title or row.description else "" for row in drawn]
+    spoken = [guess_language(f"{row.title} {row.description}") if row.title or row.description else "" for row in drawn]
     columns = windows.prediction_columns(drawn, spoken, {})
     numbers = {**columns.numbers, **windows.photos_of(ids, REFERENCE_PHOTOS)}
     categories = {**columns.categories, "label": windows.labels_of(ids)}
     found = windows.embeddings_of(ids)
     return baselines.store_baseline(
-        pair, Rows(ids, numbers, categories), found, origin=DriftReference.Origin.FIRST_DAYS
+        pair, FeatureBatch(ids, numbers, categories), found, origin=DriftReference.Origin.FIRST_DAYS
     )
 
 

@@ -13,9 +13,9 @@ from classifier.models import Prediction
 from classifier.serving.photos import read_photos
 from feedback.models import Feedback
 from feedback.monitoring.baselines import KINDS, Baseline
-from feedback.statistics.drift.columns import gather
-from feedback.statistics.drift.input_features import Look, look
-from feedback.statistics.drift.summaries import Rows, Summary, histogram
+from feedback.statistics.drift.columns import build_features
+from feedback.statistics.drift.input_features import PhotoFeatures, measure_photo
+from feedback.statistics.drift.summaries import DriftSummary, FeatureBatch, build_histogram
 
 DOUBTED = (Feedback.Review.REJECTED, Feedback.Review.FLAGGED)  # answers that say nothing
 PHOTOS = 300  # of an hour that are looked at: reading one costs as much as summarising a hundred rows
@@ -25,16 +25,16 @@ PHOTO_COLUMNS = ("photo size", "photo brightness", "photo sharpness")
 Values = npt.NDArray[np.float64]
 
 
-def summarise_window(rows: Sequence[Any], languages: Sequence[str], reference: Baseline) -> Summary:
+def summarise_window(rows: Sequence[Any], languages: Sequence[str], reference: Baseline) -> DriftSummary:
     """Summarise rows of `summarising.PREDICTION`, with empty places for what `add_sampled_details` fills in."""
-    return Summary.of(prediction_columns(rows, languages, reference.dimensions), reference.layout)
+    return DriftSummary.of(prediction_columns(rows, languages, reference.dimensions), reference.layout)
 
 
-def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions: dict[str, int]) -> Rows:
+def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions: dict[str, int]) -> FeatureBatch:
     """Return drift's columns of predictions; photographs and embeddings, which cost more to read, are not known yet."""
     texts = [(row.title, row.description) for row in rows]
     confidence = [np.nan if row.top5__0__slug is None else row.top5__0__probability for row in rows]
-    found = gather(
+    found = build_features(
         [str(row.pk) for row in rows],
         texts=texts,
         looks=[None] * len(rows),
@@ -49,7 +49,7 @@ def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions
     return replace(found, vectors=vectors)
 
 
-def add_sampled_details(found: Summary, reference: Baseline) -> Summary:
+def add_sampled_details(found: DriftSummary, reference: Baseline) -> DriftSummary:
     """Fill in the sample's embeddings, and how its first 300 photographs look."""
     sample = found.sample
     embeddings = embeddings_of(sample.ids)
@@ -62,12 +62,12 @@ def add_sampled_details(found: Summary, reference: Baseline) -> Summary:
     photos = photos_of(sample.ids)
     return replace(
         found,
-        numbers=found.numbers | {name: histogram(found.layout, name, photos[name]) for name in PHOTO_COLUMNS},
+        numbers=found.numbers | {name: build_histogram(found.layout, name, photos[name]) for name in PHOTO_COLUMNS},
         sample=replace(sample, vectors=vectors, numbers=sample.numbers | photos),
     )
 
 
-def with_labels(found: Summary, labels: Counter[str]) -> Summary:
+def with_labels(found: DriftSummary, labels: Counter[str]) -> DriftSummary:
     """Return the summary with the column "label": all labels counted, and those of the sample as they are now."""
     cells = labels_of(found.sample.ids)
     sample = replace(found.sample, categories=found.sample.categories | {"label": cells})
@@ -111,11 +111,11 @@ def photos_of(ids: Sequence[str], most: int = PHOTOS) -> dict[str, Values]:
         some = chosen[start : start + PHOTOS_AT_ONCE]
         for each, image in zip(some, read_photos(some), strict=True):
             if image is not None and not isinstance(image, Exception):
-                _note(look(image), place[str(each.pk)], found)
+                _note(measure_photo(image), place[str(each.pk)], found)
     return found
 
 
-def _note(seen: Look, row: int, found: dict[str, Values]) -> None:
+def _note(seen: PhotoFeatures, row: int, found: dict[str, Values]) -> None:
     values = (float(np.log(seen.width * seen.height)), seen.brightness, seen.sharpness)
     for name, value in zip(PHOTO_COLUMNS, values, strict=True):
         found[name][row] = value

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from classifier.models import Category
 from feedback.models import Feedback, Review
-from feedback.statistics.label_errors import in_random_share
+from feedback.statistics.review_priority import select_random_share
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -132,7 +132,7 @@ def _review(ids: Sequence[UUID], verdict: Review.Verdict, reviewer: "AbstractBas
 
 def wants_second(feedback: Feedback) -> bool:
     """Whether an answer belongs to the share that two reviewers judge: decided by its id alone."""
-    return bool(in_random_share([f"{feedback.pk} second"], SECOND_SHARE)[0])
+    return bool(select_random_share([f"{feedback.pk} second"], SECOND_SHARE)[0])
 
 
 def _settle(feedback: Feedback, review: Review | None) -> None:

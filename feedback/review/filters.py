@@ -13,10 +13,10 @@ from classifier.models import Category, Modality, ModelVersion
 from common.date_fields import DayField
 from feedback.models import Feedback, FeedbackQuerySet, Reason
 from feedback.review.queue import DIFFERENT
-from feedback.statistics.drift.input_features import SCRIPTS, STOP_WORDS, UNKNOWN
+from feedback.statistics.drift.input_features import SCRIPT_LANGUAGES, STOP_WORDS, UNKNOWN_LANGUAGE
 
 ANY = ("", _("All"))
-LANGUAGES = sorted({*STOP_WORDS, *SCRIPTS.values()})
+LANGUAGES = sorted({*STOP_WORDS, *SCRIPT_LANGUAGES.values()})
 
 
 class QueueFilters(forms.Form):
@@ -25,7 +25,7 @@ class QueueFilters(forms.Form):
     version = forms.ModelChoiceField(ModelVersion.objects.none(), label=_("Model version"), required=False)
     category = forms.ModelChoiceField(Category.objects.all(), label=_("Chosen category"), required=False)
     language = forms.ChoiceField(
-        choices=[ANY, *((code, code) for code in LANGUAGES), (UNKNOWN, _("unknown"))],
+        choices=[ANY, *((code, code) for code in LANGUAGES), (UNKNOWN_LANGUAGE, _("unknown"))],
         label=_("Language"),
         required=False,
     )

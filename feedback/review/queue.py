@@ -13,8 +13,9 @@ from django.db import transaction
 
 from classifier.models import Modality
 from feedback.models import Feedback, Reason
-from feedback.statistics.drift.input_features import language
-from feedback.statistics.label_errors import disagreement, in_random_share, label_errors, review_order
+from feedback.statistics.drift.input_features import guess_language
+from feedback.statistics.label_errors import find_label_errors, jensen_shannon_divergence
+from feedback.statistics.review_priority import order_for_review, select_random_share
 
 RANDOM_SHARE = 0.1
 ROWS = 2_000  # that are compared with each other
@@ -66,7 +67,7 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
         return
     confidence = np.array([_confidence(row) for row in found], np.float64)
     slugs, models = _probabilities(found)
-    differ = disagreement(models["text"], models["image"])
+    differ = jensen_shannon_divergence(models["text"], models["image"])
     scores = {
         Reason.LABEL_ERROR.value: _suspicion(found, slugs, models),
         Reason.DISAGREEMENT.value: differ,
@@ -80,9 +81,9 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
     }
     any_ = np.ones(len(found), bool)
     names = [str(row["pk"]) for row in found]
-    drawn = in_random_share(names, RANDOM_SHARE)
+    drawn = select_random_share(names, RANDOM_SHARE)
     rows = []
-    for number, spot in enumerate(review_order(names, scores, random_share=RANDOM_SHARE)):
+    for number, spot in enumerate(order_for_review(names, scores, random_share=RANDOM_SHARE)):
         row = found[spot.row]
         if row["pk"] not in write:
             continue
@@ -127,7 +128,7 @@ def _confidence(row: dict[str, Any]) -> float:
 
 def _language(row: dict[str, Any]) -> str:
     text = f"{row['prediction__title']} {row['prediction__description']}".strip()
-    return language(text) if text else ""
+    return guess_language(text) if text else ""
 
 
 def _probabilities(found: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, Values]]:
@@ -155,7 +156,7 @@ def _suspicion(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: di
     known = labels >= 0
     suspicion = np.full(len(found), np.nan)
     if known.any():
-        errors = label_errors({name: rows[known] for name, rows in models.items()}, labels[known])
+        errors = find_label_errors({name: rows[known] for name, rows in models.items()}, labels[known])
         # Rows that a model is sure about come before merely hard ones.
         suspicion[known] = errors.suspicion + np.where(errors.found, 1e3, 0.0)
     return suspicion

@@ -23,7 +23,7 @@ from classifier.models import Category
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
 from feedback.review.decisions import StaleReview, record_review, undo_review
 from feedback.review.filters import QueueFilters
-from feedback.statistics.intervals import LEAST, Kappa, kappa
+from feedback.statistics.intervals import MINIMUM_ROWS, Kappa, cohen_kappa
 
 CANDIDATES = 20
 HELD_SECONDS = 180  # an item that one reviewer looks at is not shown to another
@@ -123,7 +123,7 @@ def review_queue(request: HttpRequest) -> HttpResponse:
         "done_today": _done_today(request.user),
         "last": _last(session),
         "agreement": agreement,
-        "least": LEAST,
+        "least": MINIMUM_ROWS,
         "categories": Category.objects.active().values_list("name", flat=True),
     }
     if feedback:
@@ -298,7 +298,9 @@ def _agreement() -> Kappa | None:
     except (TypeError, ValueError):  # nothing is kept, or what another version of Aisle kept
         pass
     pairs = list(Review.objects.pairs().select_related("category", "first__category")[:PAIRS])
-    found = kappa([pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first])
+    found = cohen_kappa(
+        [pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first]
+    )
     cache.set(AGREEMENT, [found and asdict(found)], 60)
     return found
 

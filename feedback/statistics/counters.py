@@ -10,33 +10,33 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from feedback.statistics.intervals import Estimate, share_of, weighted_share
-from feedback.statistics.performance_estimation import Calibrator, Expected, expected_accuracy
+from feedback.statistics.intervals import Estimate, estimate_proportion, estimate_weighted_proportion
+from feedback.statistics.performance_estimation import AccuracyEstimate, Calibrator, estimate_accuracy
 
-BINS = 15  # of a reliability diagram, as in table 1 of Guo et al. 2017
-OCTAVE = 8  # bins to a doubling of the time: a percentile is right to some 5 %
-STEPS = 10 * BINS  # of confidence
-EXAMPLES = 5  # of a confusion, the surest ones
-BETWEEN = "\t"  # the categories in the name of a confusion; no slug holds it
-MODELS = ("text", "image", "ensemble")
+RELIABILITY_BINS = 15  # of a reliability diagram, as in table 1 of Guo et al. 2017
+BINS_PER_DOUBLING = 8  # bins to a doubling of the time: a percentile is right to some 5 %
+CONFIDENCE_STEPS = 10 * RELIABILITY_BINS  # of confidence
+EXAMPLES_PER_CELL = 5  # of a confusion, the surest ones
+PAIR_SEPARATOR = "\t"  # the categories in the name of a confusion; no slug holds it
+MODEL_NAMES = ("text", "image", "ensemble")
 BREAKDOWNS = {"category": "categories", "cohort": "cohorts", "language": "languages"}  # by what: its name as stored
 COHORTS = {"month": 30.0, "year": 365.0, "longer": math.inf}  # the days with Aisle that a cohort's sellers stay under
-NOTHING = (0.0,) * 5  # no row, summed up
+EMPTY_SUMS = (0.0,) * 5  # no row, summed up
 
 Values = npt.NDArray[np.float64]
 
 
-def cohort_of(joined: datetime, asked: datetime) -> str:
+def seller_cohort(joined: datetime, asked: datetime) -> str:
     """Return the cohort by how long the seller had been here when the product was asked about."""
     days = (asked - joined) / timedelta(days=1)
     return next(name for name, most in COHORTS.items() if days < most)
 
 
-class Times(Counter[int]):
+class DurationHistogram(Counter[int]):
     """Milliseconds by their logarithm."""
 
     def note(self, milliseconds: float) -> None:
-        self[round(OCTAVE * math.log2(max(milliseconds, 1e-3)))] += 1
+        self[round(BINS_PER_DOUBLING * math.log2(max(milliseconds, 1e-3)))] += 1
 
     def percentile(self, share: float) -> float | None:
         """Return the time that this share of them stays under, in milliseconds; None without any."""
@@ -44,12 +44,12 @@ class Times(Counter[int]):
         for step in sorted(self):
             left -= self[step]
             if left <= 0:
-                return float(2 ** (step / OCTAVE))
+                return float(2 ** (step / BINS_PER_DOUBLING))
         return None
 
 
 @dataclass
-class Volume:
+class PredictionCounts:
     """Predictions that were finished: how many, how fast, how sure, of what.
 
     `confidence`: {step: [rows, sum of their top probabilities]}, 150 steps. `wait` is the time from the question to the
@@ -59,13 +59,13 @@ class Volume:
 
     done: int = 0
     failed: int = 0
-    wait: Times = field(default_factory=Times)
-    compute: Times = field(default_factory=Times)
+    wait: DurationHistogram = field(default_factory=DurationHistogram)
+    compute: DurationHistogram = field(default_factory=DurationHistogram)
     confidence: dict[int, list[float]] = field(default_factory=dict)
     by: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in BREAKDOWNS})
     unusual: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: "Volume") -> None:
+    def add(self, other: "PredictionCounts") -> None:
         self.done += other.done
         self.failed += other.failed
         for mine, theirs in zip(self._counters(), other._counters(), strict=True):
@@ -73,12 +73,12 @@ class Volume:
         _add(self.confidence, other.confidence)
 
     def sure(self, confidence: float) -> None:
-        _add(self.confidence, {step_of(confidence): [1, confidence]})
+        _add(self.confidence, {confidence_step(confidence): [1, confidence]})
 
     def unlike(self) -> Estimate | None:
         """Return the share of inputs unlike anything known, of those that could be judged."""
         judged = self.unusual.total()
-        return share_of(judged - self.unusual[""], judged)
+        return estimate_proportion(judged - self.unusual[""], judged)
 
     def _counters(self) -> tuple[Counter[Any], ...]:
         return self.wait, self.compute, self.unusual, *self.by.values()
@@ -100,8 +100,8 @@ class Volume:
         return cls(
             content.get("done", 0),
             content.get("failed", 0),
-            Times(_numbered(content.get("wait", {}))),
-            Times(_numbered(content.get("compute", {}))),
+            DurationHistogram(_numbered(content.get("wait", {}))),
+            DurationHistogram(_numbered(content.get("compute", {}))),
             _numbered(content.get("confidence", {})),
             {name: Counter(content.get(stored, {})) for name, stored in BREAKDOWNS.items()},
             Counter(content.get("unusual", {})),
@@ -110,7 +110,7 @@ class Volume:
 
 @dataclass
 class AnswerCounts:
-    """Answers that count: the seller's choice stood first, among the five, or nowhere; reviewed, and then right."""
+    """Counts of answers: the seller's choice stood first, among the five, or nowhere; reviewed, and then right."""
 
     answers: int = 0
     first: int = 0
@@ -124,11 +124,11 @@ class AnswerCounts:
             setattr(self, name, getattr(self, name) + value)
 
     def share(self, name: str, of: str = "answers") -> Estimate | None:
-        return share_of(getattr(self, name), getattr(self, of))
+        return estimate_proportion(getattr(self, name), getattr(self, of))
 
 
 @dataclass
-class Answers:
+class AnswerStatistics:
     """What sellers and reviewers said of predictions. `by`: {breakdown: {value: tally}}.
 
     A reviewed row's weight w is 1 / its chance of being reviewed, so that weighted sums describe the traffic (see
@@ -148,7 +148,7 @@ class Answers:
     cells: dict[str, tuple[int, list[list[Any]]]] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: "Answers") -> None:
+    def add(self, other: "AnswerStatistics") -> None:
         self.counts.add(other.counts)
         for name, tallies in other.by.items():
             for key, tally in tallies.items():
@@ -160,7 +160,7 @@ class Answers:
         self.weighted = [mine + theirs for mine, theirs in zip(self.weighted, other.weighted, strict=True)]
         for name, (count, examples) in other.cells.items():
             had, kept = self.cells.get(name, (0, []))
-            self.cells[name] = (had + count, sorted([*kept, *examples], key=lambda each: -each[0])[:EXAMPLES])
+            self.cells[name] = (had + count, sorted([*kept, *examples], key=lambda each: -each[0])[:EXAMPLES_PER_CELL])
 
     def note(
         self,
@@ -195,26 +195,30 @@ class Answers:
             return
         if inclusion_probability is not None:
             weight = 1 / inclusion_probability
-            _add(self.reliability, {step_of(confidence): [1, weight, weight * confidence, weight * right]})
+            _add(self.reliability, {confidence_step(confidence): [1, weight, weight * confidence, weight * right]})
             self._weigh(weight, chosen, given, best)
         if chosen is None:
             return
-        name = f"{chosen}{BETWEEN}{given}"
+        name = f"{chosen}{PAIR_SEPARATOR}{given}"
         count, examples = self.cells.get(name, (0, []))
-        kept = sorted([*examples, [round(confidence, 4), id]], key=lambda each: -each[0])[:EXAMPLES]
+        kept = sorted([*examples, [round(confidence, 4), id]], key=lambda each: -each[0])[:EXAMPLES_PER_CELL]
         self.cells[name] = (count + 1, kept)
 
     def accuracy(self) -> Estimate | None:
         """Return how often the ensemble was right in all traffic, by the random share of the review."""
-        return weighted_share(*self.weighted)
+        return estimate_weighted_proportion(*self.weighted)
 
     def by_model(self) -> dict[str, Estimate | None]:
         """Return each model's accuracy in the traffic that both answered."""
-        return {name: weighted_share(*self.together.get(name, NOTHING)) for name in MODELS}
+        return {name: estimate_weighted_proportion(*self.together.get(name, EMPTY_SUMS)) for name in MODEL_NAMES}
 
     def by_itself(self) -> dict[str, Estimate | None]:
         """Return each model's accuracy in the traffic that it answered, whether or not the other one did."""
-        return {name: weighted_share(*self.apart.get(name, NOTHING)) for name in MODELS if name != "ensemble"}
+        return {
+            name: estimate_weighted_proportion(*self.apart.get(name, EMPTY_SUMS))
+            for name in MODEL_NAMES
+            if name != "ensemble"
+        }
 
     def _weigh(self, weight: float, chosen: str | None, given: str, best: Mapping[str, str]) -> None:
         def sums(said: str) -> list[float]:
@@ -262,7 +266,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """One bar of a reliability diagram: the rows whose confidence lies in [low, high), and what came of them."""
 
     low: float
@@ -273,35 +277,41 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ReliabilityDiagram:
     """The bins, and the expected calibration error: the bins' |accuracy - confidence|, weighted by their rows."""
 
-    bins: list[Bin]
+    bins: list[ReliabilityBin]
     error: float
 
 
-def step_of(confidence: float) -> int:
-    return min(int(confidence * STEPS), STEPS - 1)
+def confidence_step(confidence: float) -> int:
+    return min(int(confidence * CONFIDENCE_STEPS), CONFIDENCE_STEPS - 1)
 
 
-def calibration(reliability: Mapping[int, Sequence[float]]) -> Calibration | None:
+def reliability_diagram(reliability: Mapping[int, Sequence[float]]) -> ReliabilityDiagram | None:
     """Return how honest the top probabilities of reviewed rows are: Guo et al. 2017, equation 3, equally wide bins.
 
     None without a row.
     """
     if not reliability:
         return None
-    sums = np.zeros((BINS, 4))
+    sums = np.zeros((RELIABILITY_BINS, 4))
     for step, entry in reliability.items():
-        sums[step * BINS // STEPS] += entry
+        sums[step * RELIABILITY_BINS // CONFIDENCE_STEPS] += entry
     bins = [
-        Bin(b / BINS, (b + 1) / BINS, int(rows), sure / mass if rows else None, right / mass if rows else None)
+        ReliabilityBin(
+            b / RELIABILITY_BINS,
+            (b + 1) / RELIABILITY_BINS,
+            int(rows),
+            sure / mass if rows else None,
+            right / mass if rows else None,
+        )
         for b, (rows, mass, sure, right) in enumerate(sums.tolist())
     ]
-    return Calibration(bins, float(np.abs(sums[:, 3] - sums[:, 2]).sum() / sums[:, 1].sum()))
+    return ReliabilityDiagram(bins, float(np.abs(sums[:, 3] - sums[:, 2]).sum() / sums[:, 1].sum()))
 
 
-def calibrator(reliability: Mapping[int, Sequence[float]]) -> Calibrator | None:
+def fit_calibrator(reliability: Mapping[int, Sequence[float]]) -> Calibrator | None:
     """Return what recalibrates confidence, fitted to reviewed rows at their steps' means; None with too few."""
     sure: list[float] = []
     right: list[bool] = []
@@ -314,12 +324,12 @@ def calibrator(reliability: Mapping[int, Sequence[float]]) -> Calibrator | None:
     return Calibrator.fit(np.array(sure)[order], np.array(right, bool)[order])
 
 
-def expected(confidence: Mapping[int, Sequence[float]], known: Calibrator) -> Expected | None:
+def estimate_from_histogram(confidence: Mapping[int, Sequence[float]], known: Calibrator) -> AccuracyEstimate | None:
     """Return the accuracy to expect of a stretch, by the mean confidence of each step."""
     if not confidence:
         return None
     rows, sums = np.array(list(confidence.values()), np.float64).T
-    return expected_accuracy(sums / rows, known, rows)
+    return estimate_accuracy(sums / rows, known, rows)
 
 
 def _add(mine: dict[Any, list[float]], theirs: Mapping[Any, Sequence[float]]) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEAST = 30  # rows: with fewer, a figure says more about luck than about a model
-ROUNDING = 1e-6  # rows that weights of equal size may lose
-CONFIDENCE = 0.95
+MINIMUM_ROWS = 30  # rows: with fewer, a figure says more about luck than about a model
+ROUNDING_TOLERANCE = 1e-6  # rows that weights of equal size may lose
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Estimate:
 
     @property
     def is_enough(self) -> bool:
-        return self.effective + ROUNDING >= LEAST
+        return self.effective + ROUNDING_TOLERANCE >= MINIMUM_ROWS
 
 
-def wilson(right: float, total: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson_interval(right: float, total: float, confidence: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """Return the score interval of a share (Wilson 1927, equation 4). Raises ValueError for what is no share."""
     if not 0 <= right <= total or total <= 0:
         raise ValueError(f"{right} of {total} is no share")
@@ -39,12 +39,14 @@ def wilson(right: float, total: float, confidence: float = CONFIDENCE) -> tuple[
     return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
 
 
-def share_of(right: int, rows: int) -> Estimate | None:
+def estimate_proportion(right: int, rows: int) -> Estimate | None:
     """Return the share of rows that counted the same, of which so many are right; None without a row."""
-    return Estimate(right / rows, *wilson(right, rows), rows, float(rows)) if rows else None
+    return Estimate(right / rows, *wilson_interval(right, rows), rows, float(rows)) if rows else None
 
 
-def weighted_share(rows: float, mass: float, squares: float, right: float, right_squares: float) -> Estimate | None:
+def estimate_weighted_proportion(
+    rows: float, mass: float, squares: float, right: float, right_squares: float
+) -> Estimate | None:
     """Return the share of rows that are right, in all the traffic that they were drawn from; None without a row.
 
     A row's weight w is 1 / its chance of being looked at. Given are the sums of w and w^2 over all rows and over those
@@ -60,10 +62,10 @@ def weighted_share(rows: float, mass: float, squares: float, right: float, right
     variance = (right_squares * (1 - 2 * value) + value**2 * squares) / mass**2
     if 0 < right < mass and variance > 0:
         effective = min(value * (1 - value) / variance, float(rows))
-    return Estimate(value, *wilson(min(value * effective, effective), effective), int(rows), effective)
+    return Estimate(value, *wilson_interval(min(value * effective, effective), effective), int(rows), effective)
 
 
-def weights(accuracies: Mapping[str, Estimate | None]) -> dict[str, float] | None:
+def accuracy_weights(accuracies: Mapping[str, Estimate | None]) -> dict[str, float] | None:
     """Return what an accuracy-weighted ensemble should weigh "text" and "image" with, as shares of 1.
 
     None while either has too few rows, or neither was ever right.
@@ -89,7 +91,7 @@ class Kappa:
     rows: int
 
 
-def kappa(first: Sequence[str], second: Sequence[str]) -> Kappa | None:
+def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> Kappa | None:
     """Return how far two reviewers of the same items agree beyond chance (Cohen 1960).
 
     The interval is the large-sample one of Fleiss, Cohen and Everitt 1969, equation 13. None without an item, and where
@@ -113,5 +115,5 @@ def kappa(first: Sequence[str], second: Sequence[str]) -> Kappa | None:
     across = (rows[None, :] + columns[:, None]) ** 2 * joint
     crossed = (1 - value) ** 2 * float(across.sum() - np.trace(across))
     variance = (own + crossed - (value - chance * (1 - value)) ** 2) / (len(first) * (1 - chance) ** 2)
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(max(variance, 0.0))
+    half = float(stats.norm.ppf((1 + CONFIDENCE_LEVEL) / 2)) * math.sqrt(max(variance, 0.0))
     return Kappa(value, max(value - half, -1.0), min(value + half, 1.0), agreed, len(first))

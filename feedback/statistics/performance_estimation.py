@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from feedback.statistics.intervals import CONFIDENCE, LEAST
+from feedback.statistics.intervals import CONFIDENCE_LEVEL, MINIMUM_ROWS
 
 Array = npt.NDArray[np.floating[Any]]
 
-GROUP = 50  # rows of the reference that share a step, so that no step is 0 or 1 by luck
+ROWS_PER_GROUP = 50  # rows of the reference that share a step, so that no step is 0 or 1 by luck
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Calibrator:
         """
         known = np.isfinite(confidence)
         confidence, right = np.asarray(confidence, np.float64)[known], np.asarray(right, bool)[known]
-        if len(right) < LEAST:
+        if len(right) < MINIMUM_ROWS:
             return None
         order = np.argsort(confidence, kind="stable")
         groups = _groups(order, confidence)
@@ -70,18 +70,18 @@ class Calibrator:
 
 
 def _groups(order: npt.NDArray[np.intp], confidence: Array) -> list[npt.NDArray[np.intp]]:
-    """Split rows in order of confidence into groups of `GROUP` or more; equal confidences stay together."""
+    """Split rows in order of confidence into groups of `ROWS_PER_GROUP` or more; equal confidences stay together."""
     starts = np.append(np.unique(confidence[order], return_index=True)[1], len(order))
     cuts, begin = [], 0
     for place in starts:
-        if place - begin >= GROUP and len(order) - place >= GROUP:
+        if place - begin >= ROWS_PER_GROUP and len(order) - place >= ROWS_PER_GROUP:
             cuts.append(place)
             begin = place
     return np.split(order, cuts)
 
 
 @dataclass(frozen=True)
-class Expected:
+class AccuracyEstimate:
     """The accuracy to expect of these rows, and the interval in which the true one lies if nothing else changed."""
 
     accuracy: float
@@ -90,7 +90,9 @@ class Expected:
     rows: int
 
 
-def expected_accuracy(confidence: Array, calibrator: Calibrator, counts: Array | None = None) -> Expected | None:
+def estimate_accuracy(
+    confidence: Array, calibrator: Calibrator, counts: Array | None = None
+) -> AccuracyEstimate | None:
     """Return the expected accuracy of a window of top probabilities (n,), NaN left out; None with too few rows.
 
     `counts` (n,): how many rows have each of the probabilities, default one. The interval adds up the chance of the
@@ -100,10 +102,10 @@ def expected_accuracy(confidence: Array, calibrator: Calibrator, counts: Array |
     rows = np.ones(len(known)) if counts is None else np.asarray(counts, np.float64)
     known, rows = known[np.isfinite(known)], rows[np.isfinite(known)]
     total = float(rows.sum())
-    if total < LEAST:
+    if total < MINIMUM_ROWS:
         return None
     chances = calibrator.apply(known)
     mean = float(np.average(chances, weights=rows))
     variance = float(np.average(chances * (1 - chances), weights=rows)) / total + calibrator.variance(known, rows)
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), int(total))
+    half = float(stats.norm.ppf((1 + CONFIDENCE_LEVEL) / 2)) * math.sqrt(variance)
+    return AccuracyEstimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), int(total))

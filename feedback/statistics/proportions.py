@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc, betaincinv
 
-LEAST = 30  # answers: with fewer, a share says more about luck than about a version
-PRIOR = 0.5  # Jeffreys' prior, whose intervals cover as they say at small n too (Brown, Cai and DasGupta 2001)
+MINIMUM_ANSWERS = 30  # answers: with fewer, a share says more about luck than about a version
+JEFFREYS_PRIOR = 0.5  # Jeffreys' prior, whose intervals cover as they say at small n too (Brown, Cai and DasGupta 2001)
 CREDIBLE = 0.95
-STEPS = 2_000
+QUADRATURE_POINTS = 2_000
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """So many of so many."""
 
     count: int
@@ -20,7 +20,7 @@ class Share:
 
     @property
     def is_enough(self) -> bool:
-        return self.total >= LEAST
+        return self.total >= MINIMUM_ANSWERS
 
     @property
     def value(self) -> float:
@@ -33,7 +33,7 @@ class Share:
         # At none and at all of them the interval would leave out the share that was seen.
         return (0.0 if self.count == 0 else float(low)), (1.0 if self.count == self.total else float(high))
 
-    def chance_to_beat(self, other: "Share") -> float | None:
+    def chance_to_beat(self, other: "Proportion") -> float | None:
         """Return the probability that this share is the higher one in the long run; None without enough answers.
 
         The integral over this posterior of the other's distribution function, by the midpoints of equally likely
@@ -41,9 +41,9 @@ class Share:
         """
         if not (self.is_enough and other.is_enough):
             return None
-        slices = (np.arange(STEPS) + 0.5) / STEPS
+        slices = (np.arange(QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS
         return float(np.mean(betainc(*other._posterior(), betaincinv(*self._posterior(), slices))))
 
     def _posterior(self) -> tuple[float, float]:
         """Return both parameters of the Beta distribution of the share behind the counts."""
-        return PRIOR + self.count, PRIOR + self.total - self.count
+        return JEFFREYS_PRIOR + self.count, JEFFREYS_PRIOR + self.total - self.count

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from common.text import clean_lines
-from feedback.fraud_cases.services import APPEAL_LENGTH, Decided, appeal_case
+from feedback.fraud_cases.services import APPEAL_LENGTH, CaseNotOpen, appeal_case
 from feedback.models import Case
 from portal.models import User
 
@@ -57,7 +57,7 @@ def appeal(request: HttpRequest) -> HttpResponse:
             appeal_case(seller=seller, note=form.cleaned_data["note"])
         except ValidationError as error:
             form.add_error("note", error)
-        except Decided:
+        except CaseNotOpen:
             messages.info(request, _("Your note is with us already."))
             return redirect("account")
         else:

@@ -34,7 +34,9 @@ def test_counts_and_decimals_follow_the_language() -> None:
         assert (formatting.format_count(1_234_567), formatting.format_percent(0.973, 1)) == ("1.234.567", "97,3%")
 
 
-@pytest.mark.parametrize(("milliseconds", "text"), [(34.6, "35 ms"), (999.4, "999 ms"), (999.6, "1.0 s"), (1234.0, "1.2 s")])
+@pytest.mark.parametrize(
+    ("milliseconds", "text"), [(34.6, "35 ms"), (999.4, "999 ms"), (999.6, "1.0 s"), (1234.0, "1.2 s")]
+)
 def test_durations_are_milliseconds_below_a_second(milliseconds: float, text: str) -> None:
     assert formatting.format_duration(milliseconds) == text
 

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from classifier.models import Category, ModelVersion, Prediction
-from feedback.experiments.counts import Tally, totals, work_since
+from feedback.experiments.counts import VersionCounts, read_version_periods, sum_by_version
 from feedback.models import Feedback
 from portal.models import User
 
 
-def live_counts(since: datetime, modality: str = "text") -> dict[int, Tally]:
+def live_counts(since: datetime, modality: str = "text") -> dict[int, VersionCounts]:
     """Return the counts of each live version since a time."""
-    return totals(work_since(modality, since, timezone.now()), is_shadow=False)
+    return sum_by_version(read_version_periods(modality, since, timezone.now()), is_shadow=False)
 
 
 def an_hour_ago() -> datetime:

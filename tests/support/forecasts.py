@@ -19,6 +19,6 @@ def draw_forecasts(
 def weighted_estimate(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
     """Return the share of rows (n,) that are right, each looked at with its chance."""
     weights = 1 / chance
-    return intervals.weighted_share(
+    return intervals.estimate_weighted_proportion(
         len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()
     )

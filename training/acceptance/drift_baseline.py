@@ -15,8 +15,8 @@ from classifier.serving.inference import Answer, Question, five_likeliest
 from feedback.models import DriftReference
 from feedback.monitoring import baselines
 from feedback.monitoring.baselines import VersionPair
-from feedback.statistics.drift.columns import gather
-from feedback.statistics.drift.input_features import Look, look
+from feedback.statistics.drift.columns import build_features
+from feedback.statistics.drift.input_features import PhotoFeatures, measure_photo
 from training.datasets import snapshots
 from training.datasets.corpus import row_key
 from training.models import Dataset, Split
@@ -57,7 +57,7 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
     corpus = snapshots.fetch_corpus(dataset)
     ids: list[str] = []
     texts: list[tuple[str, str]] = []
-    looks: list[Look | None] = []
+    looks: list[PhotoFeatures | None] = []
     tops: list[dict[str, Any]] = []
     labels: list[str] = []
     vectors: dict[str, list[Any]] = {modality: [] for modality in Modality.values}
@@ -66,7 +66,7 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
             continue
         ids.append(row_key(row["source"], row["id"]))
         texts.append((row["title"] or "", row["description"] or ""))
-        looks.append(look(photo) if photo else None)
+        looks.append(measure_photo(photo) if photo else None)
         tops.append(top)
         labels.append(row["label"])
         for modality, column in vectors.items():
@@ -74,7 +74,7 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
             column.append(None if said is None else said.embedding)
     if len(ids) < LEAST:
         return None
-    rows = gather(
+    rows = build_features(
         ids,
         texts=texts,
         looks=looks,

@@ -4,9 +4,9 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 
 from feedback.fraud_cases import detection, services, shared_content
-from feedback.fraud_cases.descriptions import percent
+from feedback.fraud_cases.descriptions import format_percent
 from feedback.models.cases import Case
-from feedback.statistics.fraud import Finding
+from feedback.statistics.fraud import SellerFinding
 
 
 class Command(BaseCommand):
@@ -39,14 +39,14 @@ def _name(user: Any) -> str:
     return user.get_username() if user else "–"  # erased meanwhile
 
 
-def _figures(finding: Finding, slugs: list[str]) -> tuple[str, ...]:
+def _figures(finding: SellerFinding, slugs: list[str]) -> tuple[str, ...]:
     into = "" if finding.favourite is None else slugs[finding.favourite]
     return (
         into,
         f"{finding.evidence} of {finding.chances}",
-        percent(finding.rate),
-        percent(finding.peers_rate),
-        percent(finding.allowed_rate),
+        format_percent(finding.rate),
+        format_percent(finding.peers_rate),
+        format_percent(finding.allowed_rate),
         f"{finding.q:.2g}",
         "yes" if finding.flagged else "no",
     )

@@ -12,14 +12,17 @@ from classifier.models import ModelVersion
 from feedback.monitoring.baselines import VersionPair
 from feedback.monitoring.dashboard.scope import COHORTS
 from feedback.monitoring.queries import Breakdown
-from feedback.statistics.intervals import LEAST, ROUNDING, Estimate
+from feedback.statistics.intervals import MINIMUM_ROWS, ROUNDING_TOLERANCE, Estimate
 
 
 def share(estimate: Estimate | None, name: str = "", digits: int = 1) -> dict[str, Any]:
     """Return a share with its interval and n, or how many rows it lacks."""
     if estimate is None or not estimate.is_enough:
-        rows = int(estimate.effective + ROUNDING) if estimate else 0
-        return {"name": name, "missing": _("not enough data: %(rows)d of %(least)d") % {"rows": rows, "least": LEAST}}
+        rows = int(estimate.effective + ROUNDING_TOLERANCE) if estimate else 0
+        return {
+            "name": name,
+            "missing": _("not enough data: %(rows)d of %(least)d") % {"rows": rows, "least": MINIMUM_ROWS},
+        }
     note = interval(estimate.low, estimate.high, estimate.rows, digits)
     return {"name": name, "value": percent(estimate.value, digits), "note": note}
 

@@ -17,7 +17,7 @@ from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import percent, seconds, share
 from feedback.monitoring.queries import PeriodFigures, Scope
 from feedback.notifications import VIEW_REPORTS
-from feedback.statistics.intervals import Estimate, share_of
+from feedback.statistics.intervals import Estimate, estimate_proportion
 
 DAYS = 7  # that are compared with as many before
 MOST_COUNTED = 1_000
@@ -43,7 +43,7 @@ def front(request: HttpRequest) -> dict[str, Any]:
     now = queries.sum_figures([part for part in parts if part.start >= turn], turn)
     before = queries.sum_figures([part for part in parts if part.start < turn], start)
     shares: list[tuple[str, Measure, int]] = [
-        (_("Failed"), lambda part: share_of(part.volume.failed, part.volume.done + part.volume.failed), 2),
+        (_("Failed"), lambda part: estimate_proportion(part.volume.failed, part.volume.done + part.volume.failed), 2),
         (_("Seller said yes: one of the five"), lambda part: part.answers.counts.share("five"), 1),
         (_("Accuracy, reviewed"), lambda part: part.answers.accuracy(), 1),
     ]

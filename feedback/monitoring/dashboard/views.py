@@ -14,8 +14,8 @@ from feedback.monitoring.dashboard.formatting import address, narrowed, pair_nam
 from feedback.monitoring.dashboard.panels import charts, drift, tables
 from feedback.monitoring.dashboard.scope import PERIODS, ScopeForm, lasts
 from feedback.notifications import VIEW_REPORTS
-from feedback.statistics.counters import BREAKDOWNS, expected
-from feedback.statistics.intervals import LEAST
+from feedback.statistics.counters import BREAKDOWNS, estimate_from_histogram
+from feedback.statistics.intervals import MINIMUM_ROWS
 
 BREACHES = 8
 
@@ -33,7 +33,7 @@ def health(request: HttpRequest) -> HttpResponse:
     parts = queries.load_period_figures(scope)
     whole = queries.sum_figures(parts, scope.since)
     known = queries.calibrator_before(scope)
-    estimated = expected(whole.volume.confidence, known) if known else None
+    estimated = estimate_from_histogram(whole.volume.confidence, known) if known else None
     reports = queries.latest_drift_reports(scope)
     true, given = (request.GET.get(name, "") for name in ("true", "given"))
     examples = drift.cell_examples(whole.answers, true, given)
@@ -61,7 +61,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "error": charts.error(whole.answers),
         "heatmap": charts.heatmap(whole.answers, only.key if only and only.by == "category" else "", names, request),
         "drawn": int(whole.answers.weighted[0]),
-        "least": LEAST,
+        "least": MINIMUM_ROWS,
         "cell": {"true": names.get(true, true), "given": names.get(given, given)} if true and given else None,
         "examples": drift.known(examples, products),
         "estimated": estimated,

@@ -7,12 +7,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from feedback.statistics.drift.input_features import Look, language
-from feedback.statistics.drift.summaries import Rows
+from feedback.statistics.drift.input_features import PhotoFeatures, guess_language
+from feedback.statistics.drift.summaries import FeatureBatch
 
 Array = npt.NDArray[np.float32]
 
-DIMENSIONS = 32
+PROJECTED_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Projection:
     axes: Array
 
     @classmethod
-    def fit(cls, embeddings: Array, dimensions: int = DIMENSIONS) -> Self:
+    def fit(cls, embeddings: Array, dimensions: int = PROJECTED_DIMENSIONS) -> Self:
         """Return the axes of embeddings (n, dim); rows of NaN are left out. Raises ValueError without a row."""
         known = embeddings[np.isfinite(embeddings).all(axis=1)].astype(np.float64)
         if not len(known):
@@ -40,11 +40,11 @@ class Projection:
         return {"mean": self.mean, "axes": self.axes}
 
 
-def gather(
+def build_features(
     ids: Sequence[str],
     *,
     texts: Sequence[tuple[str, str]],
-    looks: Sequence[Look | None],
+    looks: Sequence[PhotoFeatures | None],
     predicted: Sequence[str],
     confidence: Array,
     embeddings: Mapping[str, Array],
@@ -52,7 +52,7 @@ def gather(
     chosen: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
     with_photo: Sequence[bool] | None = None,
-) -> Rows:
+) -> FeatureBatch:
     """Return the columns of a batch of n predictions.
 
     `texts` are titles and descriptions, `looks` None without a photograph; `predicted` and `confidence` the ensemble's
@@ -69,7 +69,8 @@ def gather(
     kinds = {(True, True): "text and photo", (True, False): "text", (False, True): "photo", (False, False): "nothing"}
     categories: dict[str, Sequence[str | None]] = {
         "inputs": [kinds[bool(text), photo] for text, photo in zip(with_text, seen, strict=True)],
-        "language": languages or [language(f"{title} {words}") if title or words else None for title, words in texts],
+        "language": languages
+        or [guess_language(f"{title} {words}") if title or words else None for title, words in texts],
         "prediction": list(predicted),
     }
     if chosen is not None:
@@ -83,4 +84,4 @@ def gather(
         "confidence": np.asarray(confidence, np.float64),
     }
     vectors = {f"{name} embedding": projections[name].apply(some) for name, some in embeddings.items()}
-    return Rows(ids, numbers, categories, vectors)
+    return FeatureBatch(ids, numbers, categories, vectors)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-LEAST_WORDS = 2  # known words a language must show before a text is said to be in it
-WORDS_READ = 200
+MINIMUM_KNOWN_WORDS = 2  # known words a language must show before a text is said to be in it
+MAXIMUM_WORDS = 200
 SHARPNESS_SIDE = 256  # pixels of the short side at which sharpness is measured
 
 # Function words that hardly occur in the other languages listed. Titles of products have few of them, so the words that
@@ -34,11 +34,11 @@ STOP_WORDS: Mapping[str, str] = {
 }
 
 # Which language a script speaks for, where one is by far the commonest.
-SCRIPTS: Mapping[str, str] = {
+SCRIPT_LANGUAGES: Mapping[str, str] = {
     "THAI": "th", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CJK": "zh", "CYRILLIC": "ru", "ARABIC": "ar",
     "HEBREW": "he", "GREEK": "el", "DEVANAGARI": "hi", "TAMIL": "ta", "BENGALI": "bn",
 }  # fmt: skip
-UNKNOWN = "unknown"
+UNKNOWN_LANGUAGE = "unknown"
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LANGUAGES_OF: dict[str, list[str]] = {}
@@ -48,8 +48,8 @@ for _language, _words in STOP_WORDS.items():
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a photograph looks. Sizes in pixels, brightness in [0, 1], sharpness as `sharpness` gives it."""
+class PhotoFeatures:
+    """How a photograph looks. Sizes in pixels, brightness in [0, 1], sharpness as `laplacian_sharpness` gives it."""
 
     width: int
     height: int
@@ -57,7 +57,7 @@ class Look:
     sharpness: float
 
 
-def language(text: str) -> str:
+def guess_language(text: str) -> str:
     """Return the likely language of a product text as ISO 639-1, or "unknown".
 
     By its script where that decides, else by the function words of a dozen languages. A guess for counting thousands of
@@ -65,26 +65,26 @@ def language(text: str) -> str:
     """
     if script := _script(text):
         return script
-    words = _WORD.findall(text[: WORDS_READ * 12].casefold())[:WORDS_READ]
+    words = _WORD.findall(text[: MAXIMUM_WORDS * 12].casefold())[:MAXIMUM_WORDS]
     hits: Counter[str] = Counter()
     weights: defaultdict[str, float] = defaultdict(float)
     for word in words:
         for candidate in (found := _LANGUAGES_OF.get(word, [])):
             hits[candidate] += 1
             weights[candidate] += 1 / len(found)  # a word of four languages speaks for each a quarter
-    best = max(weights, key=lambda candidate: weights[candidate], default=UNKNOWN)
+    best = max(weights, key=lambda candidate: weights[candidate], default=UNKNOWN_LANGUAGE)
     tied = sum(weight == weights[best] for weight in weights.values()) > 1
-    return UNKNOWN if tied or hits[best] < LEAST_WORDS else best
+    return UNKNOWN_LANGUAGE if tied or hits[best] < MINIMUM_KNOWN_WORDS else best
 
 
-def look(image: Image.Image, size: tuple[int, int] | None = None) -> Look:
+def measure_photo(image: Image.Image, size: tuple[int, int] | None = None) -> PhotoFeatures:
     """Return how the image looks; `size` is the original's width and height where `image` is a smaller copy."""
     width, height = size or image.size
     grey = _grey(image)
-    return Look(width, height, float(grey.mean() / 255), sharpness(grey))
+    return PhotoFeatures(width, height, float(grey.mean() / 255), laplacian_sharpness(grey))
 
 
-def sharpness(grey: npt.NDArray[np.uint8]) -> float:
+def laplacian_sharpness(grey: npt.NDArray[np.uint8]) -> float:
     """Return ln(1 + the variance of the Laplacian) of greys (height, width) in 0..255.
 
     The focus measure of Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy"; the logarithm
@@ -118,5 +118,5 @@ def _script(text: str) -> str | None:
 def _scripts(letters: Iterable[str]) -> Iterable[str]:
     for letter in letters:
         script = unicodedata.name(letter, "").split(" ")[0]
-        if script in SCRIPTS:
-            yield SCRIPTS[script]
+        if script in SCRIPT_LANGUAGES:
+            yield SCRIPT_LANGUAGES[script]

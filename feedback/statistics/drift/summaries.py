@@ -18,12 +18,12 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float16]
 
-BINS = 64
-SAMPLE = 1_000
+BINS_PER_COLUMN = 64
+SAMPLE_SIZE = 1_000
 
 
 @dataclass(frozen=True)
-class Rows:
+class FeatureBatch:
     """A batch of rows, column by column. What a row lacks is NaN (in every dimension of a vector) or None.
 
     `numbers` hold (n,), `vectors` (n, dim), `categories` n names each. `ids` tell rows apart for good: they decide who
@@ -43,14 +43,14 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Layout:
+class BinLayout:
     """Where the bins of each number begin and end, and how many rows a sample keeps. Summaries that merge share it."""
 
     edges: Mapping[str, tuple[float, ...]]
-    keep: int = SAMPLE
+    keep: int = SAMPLE_SIZE
 
     @classmethod
-    def of(cls, rows: Rows, *, bins: int = BINS, keep: int = SAMPLE) -> Self:
+    def of(cls, rows: FeatureBatch, *, bins: int = BINS_PER_COLUMN, keep: int = SAMPLE_SIZE) -> Self:
         """Return a layout whose bins hold about equally many of the rows, the reference's."""
         edges = {}
         for name, column in rows.numbers.items():
@@ -94,7 +94,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Sample:
+class RowSample:
     """The rows with the lowest keys, in their order: a key is a hash of the id, so whoever counts keeps the same rows.
 
     This is bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): uniform without
@@ -106,10 +106,10 @@ class Sample:
     categories: dict[str, list[str | None]]
     vectors: dict[str, Vectors]
 
-    def merge(self, other: "Sample", keep: int) -> "Sample":
+    def merge(self, other: "RowSample", keep: int) -> "RowSample":
         ids = [*self.ids, *other.ids]
         order = np.argsort(_keys(ids), kind="stable")[:keep]
-        return Sample(
+        return RowSample(
             [ids[row] for row in order],
             {name: np.concatenate([mine, other.numbers[name]])[order] for name, mine in self.numbers.items()},
             {name: [(mine + other.categories[name])[r] for r in order] for name, mine in self.categories.items()},
@@ -118,18 +118,18 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Summary:
-    layout: Layout
+class DriftSummary:
+    layout: BinLayout
     rows: int
     numbers: dict[str, Histogram]
     categories: dict[str, Counter[str]]
-    sample: Sample
+    sample: RowSample
 
     @classmethod
-    def of(cls, rows: Rows, layout: Layout) -> Self:
+    def of(cls, rows: FeatureBatch, layout: BinLayout) -> Self:
         """Summarise a batch. Raises KeyError for a number that the layout doesn't know."""
         order = np.argsort(_keys(rows.ids), kind="stable")[: layout.keep]
-        sample = Sample(
+        sample = RowSample(
             [str(rows.ids[row]) for row in order],
             {name: np.asarray(column, np.float64)[order] for name, column in rows.numbers.items()},
             {name: [column[row] for row in order] for name, column in rows.categories.items()},
@@ -138,16 +138,16 @@ class Summary:
         return cls(
             layout,
             len(rows.ids),
-            {name: histogram(layout, name, column) for name, column in rows.numbers.items()},
+            {name: build_histogram(layout, name, column) for name, column in rows.numbers.items()},
             {name: Counter(x for x in column if x is not None) for name, column in rows.categories.items()},
             sample,
         )
 
-    def merge(self, other: "Summary") -> "Summary":
+    def merge(self, other: "DriftSummary") -> "DriftSummary":
         """Return the summary of both stretches. Raises ValueError when they count other columns or other bins."""
         if (self.layout, _names(self)) != (other.layout, _names(other)):
             raise ValueError("summaries of different columns or bins can't be merged")
-        return Summary(
+        return DriftSummary(
             self.layout,
             self.rows + other.rows,
             {name: mine + other.numbers[name] for name, mine in self.numbers.items()},
@@ -184,7 +184,7 @@ class Summary:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         kept = content["sample"]
-        layout = Layout({name: tuple(edges) for name, edges in content["edges"].items()}, content["keep"])
+        layout = BinLayout({name: tuple(edges) for name, edges in content["edges"].items()}, content["keep"])
         return cls(
             layout,
             content["rows"],
@@ -193,7 +193,7 @@ class Summary:
                 for name, h in content["numbers"].items()
             },
             {name: Counter(counts) for name, counts in content["categories"].items()},
-            Sample(
+            RowSample(
                 list(kept["ids"]),
                 {name: np.array(column, np.float64) for name, column in kept["numbers"].items()},
                 {name: list(column) for name, column in kept["categories"].items()},
@@ -205,7 +205,7 @@ class Summary:
         )
 
 
-def _names(summary: Summary) -> tuple[set[str], set[str], set[str]]:
+def _names(summary: DriftSummary) -> tuple[set[str], set[str], set[str]]:
     return set(summary.numbers), set(summary.categories), set(summary.sample.vectors)
 
 
@@ -219,7 +219,7 @@ def _finite(column: npt.NDArray[np.floating[Any]]) -> Values:
     return values[np.isfinite(values)]
 
 
-def histogram(layout: Layout, name: str, column: npt.NDArray[np.floating[Any]]) -> Histogram:
+def build_histogram(layout: BinLayout, name: str, column: npt.NDArray[np.floating[Any]]) -> Histogram:
     """Return a number's histogram over the bins of its layout; NaN is left out."""
     values = _finite(column)
     bins, count = layout.place(name, values), len(layout.edges[name]) + 1

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from feedback.statistics.drift.summaries import Histogram, Sample, Summary
+from feedback.statistics.drift.summaries import DriftSummary, Histogram, RowSample
 
 Correction = Literal["holm", "benjamini-hochberg", "none"]
 State = Literal["stable", "drifted", "not enough data"]
@@ -18,15 +18,15 @@ Values = npt.NDArray[np.float64]
 
 STABLE: State = "stable"
 DRIFTED: State = "drifted"
-NOT_ENOUGH: State = "not enough data"
+NOT_ENOUGH_DATA: State = "not enough data"
 
-LEAST_EXPECTED = 5.0  # of a cell of a chi-square test (Cochran 1954)
+MINIMUM_EXPECTED_COUNT = 5.0  # of a cell of a chi-square test (Cochran 1954)
 EMPTY_SHARE = 1e-4  # what the population stability index takes for a share of nothing, as Evidently does
 RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class DriftThresholds:
     """When a column has drifted.
 
     Of a column with fewer than `small` values in the window, when its p-value is at most `alpha` after the
@@ -60,7 +60,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ColumnResult:
     """What is known of one column.
 
     `measure` names `value`. Where there is a `p`, after the correction, it must reach alpha; where there is a
@@ -80,23 +80,25 @@ class Finding:
     rows: Sequence[str] = ()
 
 
-def compare(reference: Summary, window: Summary, thresholds: Thresholds | None = None) -> list[Finding]:
+def compare_summaries(
+    reference: DriftSummary, window: DriftSummary, thresholds: DriftThresholds | None = None
+) -> list[ColumnResult]:
     """Return a finding for each column of the window, in the order of numbers, categories, vectors.
 
     A column that the reference doesn't have, and one with fewer than `least` values in either, has not enough data.
     Raises ValueError when both bin a number differently.
     """
-    limits = thresholds or Thresholds()
+    limits = thresholds or DriftThresholds()
     findings = [*_numbers(reference, window, limits), *_categories(reference, window, limits)]
     findings += _vectors(reference, window, limits)
     return _decided(findings, window, reference, limits)
 
 
-def drifted(findings: Sequence[Finding]) -> list[Finding]:
+def drifted_columns(findings: Sequence[ColumnResult]) -> list[ColumnResult]:
     return [finding for finding in findings if finding.state == DRIFTED]
 
 
-def adjusted(p_values: Sequence[float], correction: Correction) -> list[float]:
+def correct_p_values(p_values: Sequence[float], correction: Correction) -> list[float]:
     """Return p-values to be held against alpha itself: by Holm (1979), or by Benjamini and Hochberg (1995)."""
     p, count = np.asarray(p_values, np.float64), len(p_values)
     if correction == "none" or not count:
@@ -115,7 +117,7 @@ def adjusted(p_values: Sequence[float], correction: Correction) -> list[float]:
 # What is measured ------------------------------------------------------------------------------------------------
 
 
-def kolmogorov_smirnov(reference: Histogram, window: Histogram) -> tuple[float, float]:
+def kolmogorov_smirnov_test(reference: Histogram, window: Histogram) -> tuple[float, float]:
     """Return the two-sample statistic over the bins' edges and its p-value.
 
     Between the edges the distribution functions may differ more, so the p-value is never too small; with an edge at
@@ -127,7 +129,7 @@ def kolmogorov_smirnov(reference: Histogram, window: Histogram) -> tuple[float, 
     return statistic, float(np.clip(stats.kstwo.sf(statistic, max(round(n * m / (n + m)), 1)), 0.0, 1.0))
 
 
-def wasserstein(reference: Histogram, window: Histogram) -> float:
+def normed_wasserstein(reference: Histogram, window: Histogram) -> float:
     """Return the first Wasserstein distance over the reference's standard deviation, each bin taken as its mean.
 
     Of a constant reference, 0 if the window is the same constant, else infinite.
@@ -141,7 +143,7 @@ def wasserstein(reference: Histogram, window: Histogram) -> float:
     return 0.0 if distance <= 1e-7 * scale else math.inf
 
 
-def shares(reference: Counter[str], window: Counter[str]) -> tuple[list[str], Values, Values]:
+def category_shares(reference: Counter[str], window: Counter[str]) -> tuple[list[str], Values, Values]:
     """Return all names of either, and each one's share in the reference and in the window. Neither may be empty."""
     names = sorted(reference.keys() | window.keys())
     counts = (np.array([counter[name] for name in names], np.float64) for counter in (reference, window))
@@ -149,7 +151,7 @@ def shares(reference: Counter[str], window: Counter[str]) -> tuple[list[str], Va
     return names, p, q
 
 
-def jensen_shannon(p: Values, q: Values) -> float:
+def jensen_shannon_distance(p: Values, q: Values) -> float:
     """Return the Jensen-Shannon distance of two distributions: the root of the divergence, natural logarithm."""
     middle = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -157,20 +159,20 @@ def jensen_shannon(p: Values, q: Values) -> float:
     return math.sqrt(max(sum(parts) / 2, 0.0))
 
 
-def stability_index(p: Values, q: Values) -> float:
+def population_stability_index(p: Values, q: Values) -> float:
     """Return the population stability index: the sum of (q - p) ln(q / p), a share of nothing taken as 0.0001."""
     p, q = np.maximum(p, EMPTY_SHARE), np.maximum(q, EMPTY_SHARE)
     return float(np.sum((q - p) * np.log(q / p)))
 
 
-def chi_square(reference: Counter[str], window: Counter[str]) -> tuple[float, float]:
+def chi_square_test(reference: Counter[str], window: Counter[str]) -> tuple[float, float]:
     """Return Pearson's statistic and p-value that both come from one distribution; 0 and 1 if one category is left.
 
     Categories are pooled, the rarest first, until each cell expects five (Cochran 1954).
     """
     names = sorted(reference.keys() | window.keys(), key=lambda name: (reference[name] + window[name], name))
     total = sum(reference.values()) + sum(window.values())
-    least = LEAST_EXPECTED * total / max(min(sum(reference.values()), sum(window.values())), 1)
+    least = MINIMUM_EXPECTED_COUNT * total / max(min(sum(reference.values()), sum(window.values())), 1)
     cells: list[list[int]] = []
     pooled = [0, 0]
     for name in names:
@@ -193,7 +195,7 @@ def chi_square(reference: Counter[str], window: Counter[str]) -> tuple[float, fl
     return float(result.statistic), float(result.pvalue)
 
 
-def domain_classifier(
+def domain_classifier_test(
     reference: npt.NDArray[np.floating[Any]], window: npt.NDArray[np.floating[Any]], *, seed: int = 18
 ) -> tuple[float, float, Values]:
     """Ask whether a classifier can tell the window's rows (m, dim) from the reference's (n, dim).
@@ -248,38 +250,38 @@ def _gaps(reference: Histogram, window: Histogram) -> Values:
 # Column by column ------------------------------------------------------------------------------------------------
 
 
-def _numbers(reference: Summary, window: Summary, limits: Thresholds) -> Iterator[Finding]:
+def _numbers(reference: DriftSummary, window: DriftSummary, limits: DriftThresholds) -> Iterator[ColumnResult]:
     for name, seen in window.numbers.items():
         known = reference.numbers.get(name)
         if known is not None and reference.layout.edges[name] != window.layout.edges[name]:
             raise ValueError(f"{name}: reference and window have other bins")
-        finding = Finding(name, STABLE, known.total if known else 0, seen.total)
+        finding = ColumnResult(name, STABLE, known.total if known else 0, seen.total)
         if known is None or _too_few(finding, limits):
-            yield replace(finding, state=NOT_ENOUGH)
+            yield replace(finding, state=NOT_ENOUGH_DATA)
             continue
-        distance = wasserstein(known, seen)
+        distance = normed_wasserstein(known, seen)
         if seen.total < limits.small:
-            statistic, p = kolmogorov_smirnov(known, seen)
+            statistic, p = kolmogorov_smirnov_test(known, seen)
             yield replace(finding, measure="Kolmogorov-Smirnov", value=statistic, p=p, also={"wasserstein": distance})
         else:
             yield replace(finding, measure="Wasserstein", value=distance, threshold=limits.wasserstein)
 
 
-def _categories(reference: Summary, window: Summary, limits: Thresholds) -> Iterator[Finding]:
+def _categories(reference: DriftSummary, window: DriftSummary, limits: DriftThresholds) -> Iterator[ColumnResult]:
     for name, seen in window.categories.items():
         known = reference.categories.get(name, Counter())
-        finding = Finding(name, STABLE, known.total(), seen.total())
+        finding = ColumnResult(name, STABLE, known.total(), seen.total())
         if _too_few(finding, limits):
-            yield replace(finding, state=NOT_ENOUGH)
+            yield replace(finding, state=NOT_ENOUGH_DATA)
             continue
-        names, p, q = shares(known, seen)
+        names, p, q = category_shares(known, seen)
         figures = {
-            "Jensen-Shannon": jensen_shannon(p, q),
+            "Jensen-Shannon": jensen_shannon_distance(p, q),
             "L-infinity": float(np.abs(p - q).max()),
-            "stability index": stability_index(p, q),
+            "stability index": population_stability_index(p, q),
         }
         if finding.window < limits.small:
-            statistic, tested = chi_square(known, seen)
+            statistic, tested = chi_square_test(known, seen)
             yield replace(finding, measure="chi-square", value=statistic, p=tested, also=figures)
             continue
         many = len(names) > limits.many
@@ -287,53 +289,55 @@ def _categories(reference: Summary, window: Summary, limits: Thresholds) -> Iter
         yield replace(finding, measure=measure, value=figures.pop(measure), threshold=threshold, also=figures)
 
 
-def _vectors(reference: Summary, window: Summary, limits: Thresholds) -> Iterator[Finding]:
+def _vectors(reference: DriftSummary, window: DriftSummary, limits: DriftThresholds) -> Iterator[ColumnResult]:
     """Vectors are compared by the samples: there the number of rows that counts is the sample's."""
     for name in window.sample.vectors:
         rows, seen = _known(window.sample, name)
         known = _known(reference.sample, name)[1] if name in reference.sample.vectors else seen[:0]
-        finding = Finding(name, STABLE, len(known), len(seen), measure="domain classifier")
+        finding = ColumnResult(name, STABLE, len(known), len(seen), measure="domain classifier")
         if _too_few(finding, limits):
-            yield replace(finding, state=NOT_ENOUGH, measure="")
+            yield replace(finding, state=NOT_ENOUGH_DATA, measure="")
             continue
-        area, p, scores = domain_classifier(known, seen)
+        area, p, scores = domain_classifier_test(known, seen)
         ids = [window.sample.ids[rows[place]] for place in np.argsort(-scores)[: limits.named]]
         # However large the window, its sample is not: chance must be ruled out before the area counts.
         threshold = limits.auc if window.rows >= limits.small else None
         yield replace(finding, value=area, threshold=threshold, p=p, rows=ids)
 
 
-def _too_few(finding: Finding, limits: Thresholds) -> bool:
+def _too_few(finding: ColumnResult, limits: DriftThresholds) -> bool:
     return min(finding.reference, finding.window) < limits.least
 
 
-def _known(sample: Sample, name: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+def _known(sample: RowSample, name: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     vectors = sample.vectors[name].astype(np.float64)
     rows = np.flatnonzero(np.isfinite(vectors).all(axis=1))
     return rows, vectors[rows]
 
 
-def _decided(findings: Sequence[Finding], window: Summary, reference: Summary, limits: Thresholds) -> list[Finding]:
+def _decided(
+    findings: Sequence[ColumnResult], window: DriftSummary, reference: DriftSummary, limits: DriftThresholds
+) -> list[ColumnResult]:
     """Return the findings with corrected p-values, their states, and the rows of those that drifted."""
     tested = [place for place, finding in enumerate(findings) if finding.p is not None]
     raw = [finding.p for finding in findings if finding.p is not None]
-    corrected = dict(zip(tested, adjusted(raw, limits.correction), strict=True))
+    corrected = dict(zip(tested, correct_p_values(raw, limits.correction), strict=True))
     decided = []
     for place, finding in enumerate(findings):
-        found, moved = finding, finding.state != NOT_ENOUGH
+        found, moved = finding, finding.state != NOT_ENOUGH_DATA
         if place in corrected:
             found = replace(found, p=corrected[place])
             moved = moved and corrected[place] <= limits.alpha
         if finding.value is not None and finding.threshold is not None:
             moved = moved and finding.value >= finding.threshold
-        if finding.state != NOT_ENOUGH:
+        if finding.state != NOT_ENOUGH_DATA:
             found = replace(found, state=DRIFTED if moved else STABLE)
         rows = (finding.rows or _moved(finding.column, reference, window, limits.named)) if moved else ()
         decided.append(replace(found, rows=rows))
     return decided
 
 
-def _moved(column: str, reference: Summary, window: Summary, count: int) -> list[str]:
+def _moved(column: str, reference: DriftSummary, window: DriftSummary, count: int) -> list[str]:
     """Return the ids of the window's sample that moved most.
 
     Of a number, those on the side of the widest gap between both distribution functions, the outermost first; of a
@@ -349,7 +353,7 @@ def _moved(column: str, reference: Summary, window: Summary, count: int) -> list
         edge, low = window.layout.edges[column][widest], gaps[widest] > 0
         order = np.argsort(values if low else -values)  # NaN comes last
         return [sample.ids[r] for r in order if (values[r] <= edge if low else values[r] > edge)][:count]
-    names, p, q = shares(reference.categories[column], window.categories[column])
+    names, p, q = category_shares(reference.categories[column], window.categories[column])
     gain = dict(zip(names, q - p, strict=True))
     cells = sample.categories[column]
     # A label of the sample may be newer than the counts.

@@ -1,15 +1,15 @@
 """Sellers whose choices look like intent rather than error: statistics over a log of answers."""
 
-from feedback.statistics.fraud.answer_log import Log, Tally, fold, unfold
+from feedback.statistics.fraud.answer_log import AnswerLog, SellerTotals, add_answers, remove_answers
 from feedback.statistics.fraud.detection import (
     ABOVE_PEERS,
     ALONE,
     GROUP,
     ONE_CATEGORY,
     SCATTERED,
-    Finding,
-    Judgement,
-    judge,
+    FraudFindings,
+    SellerFinding,
+    assess_sellers,
 )
 
 __all__ = [
@@ -18,11 +18,11 @@ __all__ = [
     "GROUP",
     "ONE_CATEGORY",
     "SCATTERED",
-    "Finding",
-    "Judgement",
-    "Log",
-    "Tally",
-    "fold",
-    "judge",
-    "unfold",
+    "AnswerLog",
+    "FraudFindings",
+    "SellerFinding",
+    "SellerTotals",
+    "add_answers",
+    "assess_sellers",
+    "remove_answers",
 ]

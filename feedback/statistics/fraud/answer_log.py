@@ -11,22 +11,22 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 # A disagreement is evidence only where both models name one category and their ensemble is this sure of it.
-BANDS = (0.8, 0.95, 0.99)
+CONFIDENCE_BANDS = (0.8, 0.95, 0.99)
 # Nor where the chosen category is a likely second: it has more than this share of what the likeliest one leaves over.
-SECOND = 0.1
-LEAST_PROBABLE = 1e-7  # what a model calls impossible is as surprising as this: 16 nats
-NO_ANSWER = -1  # the top-1 of a model that had nothing to look at
+LIKELY_SECOND_SHARE = 0.1
+PROBABILITY_FLOOR = 1e-7  # what a model calls impossible is as surprising as this: 16 nats
+NO_PREDICTION = -1  # the top-1 of a model that had nothing to look at
 
-SELLER, VERSION, BAND, PREDICTED, CHOSEN, LEVEL = range(6)
+SELLER, VERSION, BAND, PREDICTED, CHOSEN, NATS = range(6)
 
 
 @dataclass(frozen=True)
-class Log:
+class AnswerLog:
     """Answers as columns (n,); categories, sellers and versions are numbers of the caller's choice, 0 or more.
 
     `text`, `image`, `ensemble`: each one's probability of the chosen category; NaN where it gave none. `text_top` and
-    `image_top`: each model's likeliest category, or `NO_ANSWER`. `predicted` and `confidence`: the ensemble's likeliest
-    category and its probability. `answered_at`: seconds since 1970, UTC.
+    `image_top`: each model's likeliest category, or `NO_PREDICTION`. `predicted` and `confidence`: the ensemble's
+    likeliest category and its probability. `answered_at`: seconds since 1970, UTC.
     """
 
     seller: Ints
@@ -58,18 +58,18 @@ class Log:
         """
         spoken = np.stack([self.text, self.image, self.ensemble])
         kindest = np.where(np.isnan(spoken), -np.inf, spoken).max(axis=0, initial=-np.inf)
-        return np.where(np.isfinite(kindest), -np.log(np.clip(kindest, LEAST_PROBABLE, 1)), np.nan)
+        return np.where(np.isfinite(kindest), -np.log(np.clip(kindest, PROBABILITY_FLOOR, 1)), np.nan)
 
     def band(self) -> Ints:
         """Return the confidence band of each answer, 1 for the lowest; 0 where it can be no evidence."""
-        sure = np.digitize(np.nan_to_num(self.confidence), BANDS)
+        sure = np.digitize(np.nan_to_num(self.confidence), CONFIDENCE_BANDS)
         agreed = (self.text_top == self.predicted) & (self.image_top == self.predicted)
-        second = (self.chosen != self.predicted) & (self.ensemble > SECOND * (1 - self.confidence))
+        second = (self.chosen != self.predicted) & (self.ensemble > LIKELY_SECOND_SHARE * (1 - self.confidence))
         return np.where(agreed & ~second & np.isfinite(self.surprise()), sure, 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class Tally:
+class SellerTotals:
     """Answers that have seller, version, band, predicted and chosen category and whole nats of surprise in common.
 
     `keys` (n, 6) int64 in that order, sorted, each once; `count` (n,) int64; `surprise` (n,) float64, nats summed. It
@@ -90,7 +90,7 @@ class Tally:
         return type(self)(self.keys[kept], self.count[kept], self.surprise[kept])
 
 
-def fold(tally: Tally, log: Log, cleared: Mapping[int, float] | None = None) -> Tally:
+def add_answers(tally: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None = None) -> SellerTotals:
     """Return the tally with a log added. Folding day by day gives what folding all at once gives.
 
     `cleared`: when a seller's case was cleared last, in seconds since 1970; answers up to then are left out.
@@ -98,14 +98,14 @@ def fold(tally: Tally, log: Log, cleared: Mapping[int, float] | None = None) -> 
     return _added(tally, log, cleared, 1)
 
 
-def unfold(tally: Tally, log: Log, cleared: Mapping[int, float] | None = None) -> Tally:
+def remove_answers(tally: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None = None) -> SellerTotals:
     """Return the tally without a log that was folded into it: answers that were changed since."""
     left = _added(tally, log, cleared, -1)
     kept = left.count > 0
-    return Tally(left.keys[kept], left.count[kept], left.surprise[kept])
+    return SellerTotals(left.keys[kept], left.count[kept], left.surprise[kept])
 
 
-def _added(tally: Tally, log: Log, cleared: Mapping[int, float] | None, times: int) -> Tally:
+def _added(tally: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None, times: int) -> SellerTotals:
     if cleared:
         since = np.array([cleared.get(int(seller), -np.inf) for seller in log.seller])
         log = log.where(log.answered_at > since)
@@ -121,4 +121,4 @@ def _added(tally: Tally, log: Log, cleared: Mapping[int, float] | None, times: i
     order = np.lexsort(keys.T[::-1])
     keys = keys[order]
     first = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
-    return Tally(keys[first], np.add.reduceat(counts[order], first), np.add.reduceat(sums[order], first))
+    return SellerTotals(keys[first], np.add.reduceat(counts[order], first), np.add.reduceat(sums[order], first))

@@ -8,15 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from feedback.statistics.fraud.answer_log import CHOSEN, PREDICTED, Floats, Log, Tally
-from feedback.statistics.fraud.evidence import Directions, Evidence
+from feedback.statistics.fraud.answer_log import CHOSEN, PREDICTED, AnswerLog, Floats, SellerTotals
+from feedback.statistics.fraud.evidence import SellerDirections, SurprisingAnswers
 
-LEAST_EVIDENCE = 4
-LEAST_PEERS = 10
-SURE = 0.99
-FALSE_DISCOVERIES = 0.05
-STRENGTHS = (5.0, 500.0)  # products that the prior of a seller's rate may be worth
-MOSTLY = 0.5
+MINIMUM_EVIDENCE = 4
+MINIMUM_PEERS = 10
+MINIMUM_POSTERIOR = 0.99
+FALSE_DISCOVERY_RATE = 0.05
+PRIOR_STRENGTH_RANGE = (5.0, 500.0)  # products that the prior of a seller's rate may be worth
+CONCENTRATED = 0.5
 
 ABOVE_PEERS = "rate_above_peers"
 ONE_CATEGORY = "one_favoured_category"
@@ -26,7 +26,7 @@ GROUP = "other_flagged_sellers_favour_it"
 
 
 @dataclass(frozen=True)
-class Finding:
+class SellerFinding:
     """What is known of one seller: the figures of a case page.
 
     `products`: all that were answered. `sure`: those on which both models agreed and were confident. `surprising`:
@@ -58,20 +58,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class FraudFindings:
     """`findings`: of every seller in the tally, the most suspicious first.
 
     `usual_surprise`: nats by version, confidence band and predicted category.
     """
 
-    findings: list[Finding]
+    findings: list[SellerFinding]
     usual_surprise: dict[tuple[int, int, int], float]
 
     @cached_property
     def flagged(self) -> list[int]:
         return [finding.seller for finding in self.findings if finding.flagged]
 
-    def telling(self, log: Log, finding: Finding, most: int = 20) -> list[int]:
+    def telling(self, log: AnswerLog, finding: SellerFinding, most: int = 20) -> list[int]:
         """Return the rows of a log that speak most against a seller.
 
         Sure products that went elsewhere than predicted: first those in the favourite category, and among them those
@@ -87,7 +87,7 @@ class Judgement:
         return found
 
 
-def judge(tally: Tally, categories: int) -> Judgement:
+def assess_sellers(tally: SellerTotals, categories: int) -> FraudFindings:
     """Return what a tally says of each seller; categories are numbered from 0 to `categories` - 1.
 
     May be asked as often as wished: the evidence is an e-process, which looking again doesn't inflate. Raises
@@ -96,11 +96,11 @@ def judge(tally: Tally, categories: int) -> Judgement:
     named = tally.keys[:, [PREDICTED, CHOSEN]]
     if named.size and not 0 <= named.min() <= named.max() < categories:
         raise ValueError(f"the tally names categories that are not among {categories}")
-    evidence = Evidence(tally, categories)
-    return Judgement(_findings(evidence, evidence.directions()), evidence.contexts())
+    evidence = SurprisingAnswers(tally, categories)
+    return FraudFindings(_findings(evidence, evidence.directions()), evidence.contexts())
 
 
-def prior_strength(events: Floats, chances: Floats) -> float:
+def estimate_prior_strength(events: Floats, chances: Floats) -> float:
     """Return how many products the prior of a seller's rate is worth: the moments of a beta-binomial (Kleinman 1973).
 
     Outliers are drawn in to three standard deviations, for the prior is about those who don't lie.
@@ -111,11 +111,11 @@ def prior_strength(events: Floats, chances: Floats) -> float:
     beyond = float(((drawn - expected) ** 2 - expected * (1 - mean)).sum())
     room = float((expected * (1 - mean) * np.maximum(chances - 1, 0)).sum())
     if beyond <= 0 or room <= 0:
-        return STRENGTHS[1]
-    return float(np.clip(room / beyond - 1, *STRENGTHS))
+        return PRIOR_STRENGTH_RANGE[1]
+    return float(np.clip(room / beyond - 1, *PRIOR_STRENGTH_RANGE))
 
 
-def e_to_q(log_e: Floats) -> Floats:
+def e_values_to_q_values(log_e: Floats) -> Floats:
     """Return the smallest level at which e-BH discovers each of m hypotheses (Wang and Ramdas 2022).
 
     The smallest m / (rank * e) of all ranks from its own on, at most 1. The e-values may depend on each other.
@@ -128,10 +128,10 @@ def e_to_q(log_e: Floats) -> Floats:
     return q
 
 
-def _findings(evidence: Evidence, directions: Directions) -> list[Finding]:
+def _findings(evidence: SurprisingAnswers, directions: SellerDirections) -> list[SellerFinding]:
     rows = (np.ones(len(evidence.count), bool), evidence.differs, evidence.sure, evidence.struck)
     products, disagreements, sure, surprising = (evidence.by_seller(wanted) for wanted in rows)
-    strength = prior_strength(surprising, sure)
+    strength = estimate_prior_strength(surprising, sure)
     posterior, shrunk_rate, log_e = (
         directions.posterior(strength), directions.shrunk_rate(strength), directions.log_e()
     )  # fmt: skip
@@ -140,7 +140,7 @@ def _findings(evidence: Evidence, directions: Directions) -> list[Finding]:
     np.logaddexp.at(total, directions.seller, log_e - np.log(max(evidence.categories - 1, 1)))
     tested = sure > 0
     q = np.ones(len(total))
-    q[tested] = e_to_q(total[tested])
+    q[tested] = e_values_to_q_values(total[tested])
 
     order = np.lexsort((posterior, log_e))
     favourite = dict(
@@ -150,10 +150,10 @@ def _findings(evidence: Evidence, directions: Directions) -> list[Finding]:
     flagged = {
         number
         for number, row in favourite.items()
-        if peers >= LEAST_PEERS
-        and directions.evidence[row] >= LEAST_EVIDENCE
-        and posterior[row] >= SURE
-        and q[number] <= FALSE_DISCOVERIES
+        if peers >= MINIMUM_PEERS
+        and directions.evidence[row] >= MINIMUM_EVIDENCE
+        and posterior[row] >= MINIMUM_POSTERIOR
+        and q[number] <= FALSE_DISCOVERY_RATE
     }
     favoured = [int(directions.favourite[favourite[number]]) for number in flagged]
     findings = []
@@ -176,9 +176,9 @@ def _findings(evidence: Evidence, directions: Directions) -> list[Finding]:
                 "q": float(q[number]),
             }
             if number in flagged:
-                way = ONE_CATEGORY if concentration >= MOSTLY else SCATTERED
+                way = ONE_CATEGORY if concentration >= CONCENTRATED else SCATTERED
                 company = GROUP if favoured.count(category) > 1 else ALONE
                 figures |= {"flagged": True, "reasons": (ABOVE_PEERS, way, company)}
         counts = (int(column[number]) for column in (products, disagreements, sure, surprising))
-        findings.append(Finding(seller, *counts, **figures))  # type: ignore[arg-type]
+        findings.append(SellerFinding(seller, *counts, **figures))  # type: ignore[arg-type]
     return sorted(findings, key=lambda finding: (-finding.log_evidence, -finding.posterior))

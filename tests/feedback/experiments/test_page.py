@@ -9,7 +9,13 @@ from django.utils import timezone
 
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
 from classifier.registry import deployments, traffic
-from feedback.experiments.counts import Tally, first_over_time, totals, uncounted, work_since
+from feedback.experiments.counts import (
+    VersionCounts,
+    find_uncounted_period,
+    first_choice_over_time,
+    read_version_periods,
+    sum_by_version,
+)
 from feedback.models import Feedback
 from feedback.monitoring import hourly_summaries
 from portal.models import User
@@ -61,20 +67,20 @@ def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: Us
         ShadowAnswer.objects.filter(pk=shadow.pk).update(created_at=row.finished_at)
     Fault.objects.create(version=old, rows=3, error="ValueError", created_at=now - timedelta(hours=3))
 
-    def counted() -> tuple[dict[int, Tally], dict[int, Tally]]:
-        work = work_since("text", since, now)
-        return totals(work, is_shadow=False), totals(work, is_shadow=True)
+    def counted() -> tuple[dict[int, VersionCounts], dict[int, VersionCounts]]:
+        work = read_version_periods("text", since, now)
+        return sum_by_version(work, is_shadow=False), sum_by_version(work, is_shadow=True)
 
-    assert uncounted(since, now) == (since, now - timedelta(hours=2))  # nothing was summarised yet
+    assert find_uncounted_period(since, now) == (since, now - timedelta(hours=2))  # nothing was summarised yet
     assert counted()[0][old.pk].answered == 20
     hourly_summaries.update_summaries(now=now)
-    assert uncounted(since, now) is None
+    assert find_uncounted_period(since, now) is None
     live, shadows = counted()
     of_old, of_new, shadow = live[old.pk], live[candidate.pk], shadows[candidate.pk]
     assert (of_old.answered, of_old.first, of_old.reviewed, of_old.right, of_old.failed) == (53, 53, 53, 53, 3)
     assert (of_new.answered, of_new.answers, of_new.first, of_new.times.total()) == (53, 53, 0, 53)
     assert (shadow.answered, shadow.reviewed, shadow.times.total()) == (32, 32, 32)
-    points = first_over_time(work_since("text", since, now), since, now)[old.pk]
+    points = first_choice_over_time(read_version_periods("text", since, now), since, now)[old.pk]
     assert sum(share.total for _at, share in points) == 53
     assert [at for at, _share in points] == sorted(at for at, _share in points) and points[-1][0] <= now
 
@@ -93,7 +99,7 @@ def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candida
         )
     for row in store_answered_predictions(seller, old, rank=1, count=2):
         ShadowAnswer.objects.create(prediction=row, version=candidate, error="ValueError")
-    tally = totals(work_since("text", an_hour_ago(), timezone.now()), is_shadow=True)[candidate.pk]
+    tally = sum_by_version(read_version_periods("text", an_hour_ago(), timezone.now()), is_shadow=True)[candidate.pk]
     assert (tally.right, tally.reviewed) == (3, 4) == (tally.agreed, tally.compared)
     assert (tally.answered, tally.failed) == (4, 2)
     assert tally.times.percentile(0.5) == pytest.approx(5.0, rel=0.05) and tally.times.total() == 4

@@ -15,9 +15,9 @@ from django.utils import timezone
 from classifier.models import Category
 from feedback.fraud_cases import seller_totals
 from feedback.fraud_cases.detection import find_fraud
-from feedback.fraud_cases.seller_totals import Known, fold_new, packed, unpacked
+from feedback.fraud_cases.seller_totals import StoredTotals, pack_totals, unpack_totals, update_totals
 from feedback.fraud_cases.services import (
-    Decided,
+    CaseNotOpen,
     appeal_case,
     clear_case,
     confirm_case,
@@ -52,7 +52,7 @@ def market(now: datetime) -> User:
     return liar
 
 
-def sums(known: Known) -> dict[tuple[Any, ...], tuple[int, float]]:
+def sums(known: StoredTotals) -> dict[tuple[Any, ...], tuple[int, float]]:
     """What is known, by names: the numbers of categories follow the order in which they came."""
     slugs, versions = known.numbers.categories, known.numbers.versions
     return {
@@ -63,9 +63,9 @@ def sums(known: Known) -> dict[tuple[Any, ...], tuple[int, float]]:
     }
 
 
-def folded_at_once(now: datetime) -> Known:
+def folded_at_once(now: datetime) -> StoredTotals:
     FraudTally.objects.all().delete()
-    return fold_new(now)
+    return update_totals(now)
 
 
 def test_an_empty_database_has_no_cases(now: datetime) -> None:
@@ -97,35 +97,35 @@ def test_a_liar_among_honest_sellers_gets_one_case(market: User, now: datetime) 
 
 def test_folding_bit_by_bit_gives_what_folding_at_once_gives(market: User, now: datetime) -> None:
     for days in (30, 12, 11.5, 3, 0):
-        known = fold_new(now - timedelta(days=days))
+        known = update_totals(now - timedelta(days=days))
     revision = FraudTally.objects.get().revision
-    assert sums(fold_new(now)) == sums(known) and int(known.tally.count.sum()) == 15 * PRODUCTS
+    assert sums(update_totals(now)) == sums(known) and int(known.tally.count.sum()) == 15 * PRODUCTS
     assert FraudTally.objects.get().revision == revision + 1
-    with mock.patch.object(seller_totals, "AT_ONCE", 7):
+    with mock.patch.object(seller_totals, "BATCH_SIZE", 7):
         assert sums(folded_at_once(now)) == sums(known)
-    assert np.array_equal(unpacked(packed(known.tally)).keys, known.tally.keys)
+    assert np.array_equal(unpack_totals(pack_totals(known.tally)).keys, known.tally.keys)
 
 
 @pytest.mark.parametrize("other", [FAVOURITE, "beauty", None])
 def test_a_changed_answer_takes_the_place_of_the_old_one(market: User, now: datetime, other: str | None) -> None:
-    fold_new(now)
+    update_totals(now)
     category = Category.objects.get(slug=other) if other else None
     for feedback in Feedback.objects.filter(seller=market).select_related("prediction")[:9]:
         record_feedback(prediction=feedback.prediction, category=category)
     assert Feedback.objects.exclude(earlier=[]).exists()
     # Not settled yet: the old answers still stand.
-    assert sums(fold_new(now + timedelta(minutes=1))) == sums(folded_at_once(now))
+    assert sums(update_totals(now + timedelta(minutes=1))) == sums(folded_at_once(now))
     later = now + timedelta(hours=1)
-    known = fold_new(later)
+    known = update_totals(later)
     assert sums(known) == sums(folded_at_once(later))
     assert int(known.tally.count.sum()) == 15 * PRODUCTS - (0 if other else 9)
 
 
 def test_of_two_workers_that_fold_at_once_one_counts(market: User, now: datetime) -> None:
-    before = Known.stored()
-    known = fold_new(now)
+    before = StoredTotals.stored()
+    known = update_totals(now)
     assert not before.store()
-    assert sums(Known.stored()) == sums(known)
+    assert sums(StoredTotals.stored()) == sums(known)
 
 
 def test_clearing_silences_the_same_evidence_and_new_evidence_opens_another_case(
@@ -136,7 +136,7 @@ def test_clearing_silences_the_same_evidence_and_new_evidence_opens_another_case
     later = timezone.now() + timedelta(hours=2)
     found = find_fraud(later)
     assert found.opened == [] and market.pk not in {finding.seller for finding in found.judgement.findings}
-    assert sums(Known.stored()) == sums(folded_at_once(later))
+    assert sums(StoredTotals.stored()) == sums(folded_at_once(later))
     store_answers([market], lies=0.3, until=later + timedelta(days=10), days=9, seed=5)
     [again] = find_fraud(later + timedelta(days=11)).opened
     assert again.seller == market and again.pk != case.pk
@@ -147,9 +147,9 @@ def test_a_clearing_while_the_evidence_is_judged_opens_no_case_anew(
     market: User, scientist: User, now: datetime
 ) -> None:
     [case] = find_fraud(now).opened
-    stale = fold_new(now)
+    stale = update_totals(now)
     clear_case(case=case, by=scientist, reason="Nothing wrong.")
-    with mock.patch("feedback.fraud_cases.detection.fold_new", return_value=stale):
+    with mock.patch("feedback.fraud_cases.detection.update_totals", return_value=stale):
         assert find_fraud(now).opened == []
     assert Case.objects.count() == 1
 
@@ -183,11 +183,11 @@ def test_a_decision_needs_a_reason_and_counts_once(market: User, scientist: User
         with pytest.raises(ValidationError):
             confirm_case(case=case, by=scientist, reason=reason)
     confirm_case(case=case, by=scientist, reason="On purpose.")
-    with pytest.raises(Decided):
+    with pytest.raises(CaseNotOpen):
         confirm_case(case=case, by=scientist, reason="Again.")
     clear_case(case=case, by=scientist, reason="No: a mistake of mine.")
     for decide in (confirm_case, clear_case):
-        with pytest.raises(Decided):
+        with pytest.raises(CaseNotOpen):
             decide(case=case, by=scientist, reason="Again.")
     case.refresh_from_db()
     assert (case.state, case.decided_by, case.reason) == ("cleared", scientist, "No: a mistake of mine.")
@@ -202,7 +202,7 @@ def test_two_people_deciding_at_once_leave_one_verdict(committed_db: None, scien
     def decide() -> None:
         try:
             confirm_case(case=Case.objects.get(pk=case.pk), by=scientist, reason="On purpose.")
-        except Decided as error:
+        except CaseNotOpen as error:
             refused.append(error)
         finally:
             connection.close()
@@ -236,34 +236,34 @@ def test_an_appeal_lands_on_the_confirmed_case_once(
     market: User, scientist: User, now: datetime, settings: Any
 ) -> None:
     [case] = find_fraud(now).opened
-    with pytest.raises(Decided):
+    with pytest.raises(CaseNotOpen):
         appeal_case(seller=market, note="It isn't confirmed yet.")
     confirm_case(case=case, by=scientist, reason="On purpose.")
     settings.FRAUD_APPEALS = False
-    with pytest.raises(Decided):
+    with pytest.raises(CaseNotOpen):
         appeal_case(seller=market, note="They are guitars.")
     settings.FRAUD_APPEALS = True
     appeal_case(seller=market, note="They are guitars.")
-    with pytest.raises(Decided):
+    with pytest.raises(CaseNotOpen):
         appeal_case(seller=market, note="Really.")
     case.refresh_from_db()
     assert case.appeal == "They are guitars." and case.appealed_at
     assert [event.action for event in case.events.all()] == ["opened", "confirmed", "appealed"]
     assert case.is_appealed and mail_appeals() == 1 and mail_appeals() == 0
     assert mail.outbox[-1].to == [scientist.email] and market.email in mail.outbox[-1].body
-    with pytest.raises(Decided):  # from a page that was opened before the note was there
+    with pytest.raises(CaseNotOpen):  # from a page that was opened before the note was there
         confirm_case(case=case, by=scientist, reason="On purpose.")
     uphold_case(case=case, by=scientist, reason="They are no guitars.")
     case.refresh_from_db()
     assert not case.is_appealed and not Case.objects.appealed().exists() and case.state == "confirmed"
-    with pytest.raises(Decided):
+    with pytest.raises(CaseNotOpen):
         uphold_case(case=case, by=scientist, reason="Once more.")
 
 
 def test_a_seller_who_is_gone_leaves_the_sums(market: User, now: datetime) -> None:
-    assert market.pk in fold_new(now).tally.keys[:, SELLER]
+    assert market.pk in update_totals(now).tally.keys[:, SELLER]
     market.delete()
-    known = fold_new(now)
+    known = update_totals(now)
     assert market.pk not in known.tally.keys[:, SELLER] and len(known.tally.keys)
     assert find_fraud(now).opened == []
 

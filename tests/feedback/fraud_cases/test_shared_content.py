@@ -17,9 +17,9 @@ from classifier.models import Prediction
 from common.photos.copies import signed
 from feedback.fraud_cases import shared_content
 from feedback.fraud_cases.detection import find_fraud
-from feedback.fraud_cases.shared_content import Match, hash_photos, matches
+from feedback.fraud_cases.shared_content import ProductMatches, find_matches, hash_photos
 from feedback.models import Case
-from feedback.statistics.duplicates import COMMON
+from feedback.statistics.duplicates import COMMON_SELLERS
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
 from tests.support.accounts import logged_in_client
@@ -52,8 +52,8 @@ def listed(people: Sequence[User], number: int, title: str = "Guitar") -> list[P
     return Prediction.objects.bulk_create(rows)
 
 
-def found(case: Case) -> list[Match]:
-    return matches(case, list(case.products.select_related("prediction")))
+def found(case: Case) -> list[ProductMatches]:
+    return find_matches(case, list(case.products.select_related("prediction")))
 
 
 def twins(case: Case) -> set[tuple[str, ...]]:
@@ -86,9 +86,9 @@ def test_a_plain_surface_is_like_nothing(case: Case, number: int) -> None:
 
 
 def test_what_many_sellers_use_says_nothing_also_among_cases(case: Case) -> None:
-    people = create_sellers(COMMON, "other")
+    people = create_sellers(COMMON_SELLERS, "other")
     fewer = listed(people[:-1], PHOTO)
-    assert len(twins(case)) == COMMON - 1
+    assert len(twins(case)) == COMMON_SELLERS - 1
     Case.objects.create(seller=people[0], favourite="beauty", figures={}).products.create(
         prediction=fewer[0], predicted="beauty", chosen="appliances", confidence=1, usual=1, answered_at=timezone.now()
     )
@@ -98,7 +98,7 @@ def test_what_many_sellers_use_says_nothing_also_among_cases(case: Case) -> None
 
 
 def test_a_photo_with_very_many_uses_says_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_content, "MOST_USES", 3)
+    monkeypatch.setattr(shared_content, "MAXIMUM_USES", 3)
     [other] = create_sellers(1, "other")
     listed([other] * 2, PHOTO)
     assert len(found(case)) == 1
@@ -130,7 +130,7 @@ def test_the_look_at_all_sellers_is_one_query_that_reads_the_index(
     listed(people[:3], PHOTO)
     # All sellers' products, those of cases, what is shown of the twins, their sellers' cases.
     with django_assert_max_num_queries(4):
-        assert len(matches(case, products)[0].twins) == 3
+        assert len(find_matches(case, products)[0].twins) == 3
 
 
 def test_photographs_from_before_there_were_hashes_are_hashed_for_cases_alone() -> None:

@@ -10,7 +10,7 @@ from common.locks import Lock
 from feedback.models import Feedback, HealthSummary, Period, Review, VersionHour
 from feedback.monitoring import hourly_summaries
 from feedback.review.decisions import record_review, undo_review
-from feedback.statistics.counters import Answers, Volume
+from feedback.statistics.counters import AnswerStatistics, PredictionCounts
 from portal.models import User
 from tests.support.accounts import make_user
 from tests.support.locks import held_elsewhere
@@ -24,7 +24,7 @@ def test_an_hour_is_summarised_once_it_is_over(seller: User) -> None:
     assert hourly_summaries.update_summaries(now=hour + HOUR) == []  # its last answers may still come in
     assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE) == [hour]
     assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE) == []
-    volume = Volume.from_json(stored_summary(hour).volume)
+    volume = PredictionCounts.from_json(stored_summary(hour).volume)
     assert (volume.done, volume.failed, volume.by["language"]) == (10, 0, {"en": 10})
     assert volume.wait.percentile(0.5) == pytest.approx(2000, rel=0.05)
     failed = HealthSummary.objects.get(period="hour", start=hour, text_version=None)
@@ -56,7 +56,7 @@ def test_hours_add_up_to_what_one_pass_over_the_day_counts(seller: User) -> None
     hourly_summaries.update_summaries(now=day + DAY + HOUR)
     assert HealthSummary.objects.of(Period.HOUR).filter(text_version=None).count() == 24  # empty hours are known too
     whole = stored_summary(day, "day")
-    volume, answers = Volume.from_json(whole.volume), Answers.from_json(whole.answers)
+    volume, answers = PredictionCounts.from_json(whole.volume), AnswerStatistics.from_json(whole.answers)
     assert volume.done == 48 and volume.by["category"].total() == 48
     tally = answers.counts
     assert (tally.answers, tally.first, tally.reviewed, tally.right) == (48, 32, 24, 16)
@@ -84,7 +84,7 @@ def test_later_answers_and_reviews_are_counted_in_the_hour_of_their_product(sell
     said.save()
     Feedback.objects.filter(prediction=rows[1]).update(review="rejected", reviewed_at=timezone.now())
     hourly_summaries.update_summaries(now=hour + 3 * HOUR)
-    tally = Answers.from_json(stored_summary(hour, "day").answers).counts
+    tally = AnswerStatistics.from_json(stored_summary(hour, "day").answers).counts
     assert (tally.answers, tally.reviewed, tally.right) == (3, 1, 0)
 
 
@@ -97,7 +97,7 @@ def test_sellers_are_told_apart_by_how_long_they_have_been_here(seller: User, ot
     store_answer(store_predictions(other_seller, hour, 4)[3], right=False)  # its seller's 30 days were over by then
     hourly_summaries.update_summaries(now=hour + 2 * HOUR)
     whole = stored_summary(hour, "day")
-    volume, answers = Volume.from_json(whole.volume), Answers.from_json(whole.answers)
+    volume, answers = PredictionCounts.from_json(whole.volume), AnswerStatistics.from_json(whole.answers)
     assert volume.by["cohort"] == {"longer": 6, "month": 1, "year": 3}
     assert {name: (tally.answers, tally.first) for name, tally in answers.by["cohort"].items()} == {
         "longer": (2, 2), "year": (1, 0),
@@ -112,7 +112,7 @@ def test_inputs_unlike_anything_known_are_counted_among_those_that_could_be_judg
     Prediction.objects.filter(pk=rows[0].pk).update(unusual="both")  # what was judged was judged
     Prediction.objects.filter(pk__in=[row.pk for row in rows[-2:]]).update(unusual="text")
     hourly_summaries.update_summaries(now=hour + 2 * HOUR)
-    volume = Volume.from_json(stored_summary(hour, "day").volume)
+    volume = PredictionCounts.from_json(stored_summary(hour, "day").volume)
     assert volume.unusual == {"": 3, "text": 2, "both": 1} and volume.done == 10
     unlike = volume.unlike()
     assert unlike and (unlike.value, unlike.rows) == (0.5, 6)
@@ -144,7 +144,10 @@ def test_late_answers_are_counted_in_bounded_steps_the_longest_waiting_first(
         store_answer(row)
     for counted in (2, 4, 5, 5):
         hourly_summaries.update_summaries(now=now)
-        hours = [Answers.from_json(stored_summary(start + number * HOUR).answers).counts.answers for number in range(5)]
+        hours = [
+            AnswerStatistics.from_json(stored_summary(start + number * HOUR).answers).counts.answers
+            for number in range(5)
+        ]
         assert sum(hours) == counted == stored_summary(start, "day").answers["tally"][0]
 
 
@@ -181,10 +184,10 @@ def test_what_a_reviewer_takes_back_is_not_counted_any_more(seller: User, scient
     feedback = Feedback.objects.get()
     review = record_review(feedback=feedback, verdict=Review.Verdict.ACCEPT, reviewer=scientist)
     hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE)
-    assert Answers.from_json(stored_summary(start).answers).counts.reviewed == 1
+    assert AnswerStatistics.from_json(stored_summary(start).answers).counts.reviewed == 1
     undo_review(review=review, reviewer=scientist)
     hourly_summaries.update_summaries(now=start + HOUR + 2 * hourly_summaries.GRACE)
-    assert Answers.from_json(stored_summary(start).answers).counts.reviewed == 0
+    assert AnswerStatistics.from_json(stored_summary(start).answers).counts.reviewed == 0
 
 
 def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: User) -> None:
@@ -199,9 +202,9 @@ def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: Us
         reviewed_at=timezone.now(),
     )
     hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE)
-    counted = Answers.from_json(stored_summary(start).answers)
+    counted = AnswerStatistics.from_json(stored_summary(start).answers)
     assert (counted.counts.reviewed, counted.counts.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells
     Feedback.objects.update(verdict="top5", rank=1, category=Category.objects.all()[0], review="homeless")
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
-    again = Answers.from_json(stored_summary(start).answers)
+    again = AnswerStatistics.from_json(stored_summary(start).answers)
     assert (again.counts.none, again.counts.first, again.counts.reviewed, again.counts.right) == (0, 1, 1, 0)

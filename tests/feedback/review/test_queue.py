@@ -11,7 +11,7 @@ from feedback.models import Feedback
 from feedback.review import queue as ordering
 from feedback.review.queue import RANDOM_SHARE, prioritise_new_answers
 from feedback.services import record_feedback
-from feedback.statistics.label_errors import in_random_share
+from feedback.statistics.review_priority import select_random_share
 from feedback.tasks import place_feedback
 from portal.models import User
 from tests.support.reviews import store_answer
@@ -31,7 +31,7 @@ def crowd(seller: User, slugs: list[str], count: int) -> None:
 
 def test_a_label_error_comes_first_and_a_clear_answer_late(seller: User, slugs: list[str]) -> None:
     ids = (uuid.uuid4() for _number in range(1000))
-    aimed = (pk for pk in ids if not in_random_share([str(pk)], RANDOM_SHARE)[0])
+    aimed = (pk for pk in ids if not select_random_share([str(pk)], RANDOM_SHARE)[0])
     crowd(seller, slugs, 40)
     error = store_answer(seller, slugs[0], text=(slugs[1], 0.97), image=(slugs[1], 0.97), pk=next(aimed))
     apart = store_answer(seller, slugs[2], text=(slugs[2], 0.8), image=(slugs[3], 0.8), pk=next(aimed))
@@ -53,7 +53,7 @@ def test_what_is_unlike_the_others_is_worth_a_look(seller: User, slugs: list[str
         vector = np.zeros(384)
         vector[40 if number == 39 else 3] = 1
         vector += random.normal(0, 0.01, 384)
-        pk = next(pk for pk in iter(uuid.uuid4, None) if not in_random_share([str(pk)], RANDOM_SHARE)[0])
+        pk = next(pk for pk in iter(uuid.uuid4, None) if not select_random_share([str(pk)], RANDOM_SHARE)[0])
         rows.append(store_answer(seller, slugs[0], text=(slugs[0], 0.9), embedding=vector.tolist(), pk=pk))
     place_feedback()
     first = Feedback.objects.unreviewed().in_queue_order()[:3]
@@ -64,7 +64,7 @@ def test_the_random_share_is_the_same_however_answers_rank(seller: User, slugs: 
     crowd(seller, slugs, 60)
     place_feedback()
     rows = list(Feedback.objects.all())
-    drawn = in_random_share([str(row.pk) for row in rows], RANDOM_SHARE)
+    drawn = select_random_share([str(row.pk) for row in rows], RANDOM_SHARE)
     assert [row.inclusion_probability for row in rows] == [RANDOM_SHARE if is_drawn else None for is_drawn in drawn]
     assert all((row.reason == "random") == bool(is_drawn) for row, is_drawn in zip(rows, drawn, strict=True))
 
@@ -119,13 +119,13 @@ def test_an_answer_that_changes_meanwhile_is_not_given_the_old_ones_place(
 ) -> None:
     feedback = store_answer(seller, slugs[0], text=(slugs[1], 0.97))
     other = store_answer(seller, slugs[2], text=(slugs[2], 0.97))
-    really = ordering.review_order
+    really = ordering.order_for_review
 
     def slowly(*args: Any, **options: Any) -> Any:
         record_feedback(prediction=feedback.prediction, category=Category.objects.get(slug=slugs[1]))
         return really(*args, **options)
 
-    monkeypatch.setattr(ordering, "review_order", slowly)
+    monkeypatch.setattr(ordering, "order_for_review", slowly)
     prioritise_new_answers()
     for row in (feedback, other):
         row.refresh_from_db()

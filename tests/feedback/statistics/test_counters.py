@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 
 from feedback.statistics import performance_estimation
-from feedback.statistics.counters import Answers, Times, Volume, calibration, calibrator, cohort_of, expected, step_of
+from feedback.statistics.counters import (
+    AnswerStatistics,
+    DurationHistogram,
+    PredictionCounts,
+    confidence_step,
+    estimate_from_histogram,
+    fit_calibrator,
+    reliability_diagram,
+    seller_cohort,
+)
 from tests.support.forecasts import draw_forecasts, weighted_estimate
 
 
 def test_figures_are_those_of_the_rows() -> None:
     chance = np.random.default_rng(18)
-    answers, volume = Answers(), Volume()
+    answers, volume = AnswerStatistics(), PredictionCounts()
     confidence = chance.uniform(0.2, 1, 3_000)
     right = chance.random(3_000) < confidence**2
     inclusion_probability = np.where(chance.random(3_000) < 0.5, 1.0, 0.1)
@@ -24,9 +33,9 @@ def test_figures_are_those_of_the_rows() -> None:
             str(uuid.uuid4()), given="a", confidence=sure, language="en", cohort="year", rank=1, is_none=False,
             chosen="a" if hit else "b", is_reviewed=True, inclusion_probability=drawn, best={"text": "b", "image": "a"},
         )  # fmt: skip
-    again = Answers.from_json(json.loads(json.dumps(answers.to_json())))
+    again = AnswerStatistics.from_json(json.loads(json.dumps(answers.to_json())))
     assert again == answers
-    mine = calibration(again.reliability)
+    mine = reliability_diagram(again.reliability)
     place, weight = (confidence * 15).astype(int), 1 / inclusion_probability
     sure, hit, mass = (np.bincount(place, values, 15) for values in (weight * confidence, weight * right, weight))
     assert mine and mine.error == pytest.approx(np.abs(hit - sure).sum() / mass.sum())
@@ -37,10 +46,13 @@ def test_figures_are_those_of_the_rows() -> None:
     assert (whole.value, whole.low, whole.high) == pytest.approx((drawn.value, drawn.low, drawn.high))
     text, wrong = again.by_model()["text"], weighted_estimate(~right, inclusion_probability)
     assert text and wrong and (text.value, text.low, text.high) == pytest.approx((wrong.value, wrong.low, wrong.high))
-    fitted = calibrator(again.reliability)
+    fitted = fit_calibrator(again.reliability)
     exact = performance_estimation.Calibrator.fit(confidence, right)
     assert fitted and exact
-    one, two = expected(volume.confidence, fitted), performance_estimation.expected_accuracy(confidence, exact)
+    one, two = (
+        estimate_from_histogram(volume.confidence, fitted),
+        performance_estimation.estimate_accuracy(confidence, exact),
+    )
     assert one and two and one.rows == two.rows
     assert one.accuracy == pytest.approx(two.accuracy, abs=0.02)
     assert one.high - one.low == pytest.approx(two.high - two.low, rel=0.1)
@@ -53,29 +65,29 @@ def test_calibration_is_that_of_training() -> None:
     training = probabilities.astype(np.float32), targets
     sums: dict[int, list[float]] = {}
     for sure, right in zip(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets, strict=True):
-        step = sums.setdefault(step_of(sure), [0.0] * 4)
+        step = sums.setdefault(confidence_step(sure), [0.0] * 4)
         step[:] = np.add(step, [1, 1, sure, right])
-    found = calibration(sums)
+    found = reliability_diagram(sums)
     assert found and found.error == pytest.approx(
         calibration_error(probabilities.astype(np.float32), targets), abs=1e-6
     )
     for mine, known in zip(found.bins, reliability_bins(*training), strict=True):
         assert (mine.rows, mine.accuracy) == (known["count"], pytest.approx(known["accuracy"]))
-    certain = calibration({step_of(1.0): [3, 3, 3, 3]})
+    certain = reliability_diagram({confidence_step(1.0): [3, 3, 3, 3]})
     assert certain and certain.error == 0 and certain.bins[0].accuracy is None
 
 
 def test_figures_of_nothing_are_nothing() -> None:
-    empty = Answers.from_json({})
+    empty = AnswerStatistics.from_json({})
     assert empty.accuracy() is None and empty.counts.share("first") is None
-    assert calibration(empty.reliability) is None and calibrator(empty.reliability) is None
-    assert Times().percentile(0.5) is None
+    assert reliability_diagram(empty.reliability) is None and fit_calibrator(empty.reliability) is None
+    assert DurationHistogram().percentile(0.5) is None
     assert all(estimate is None for estimate in [*empty.by_model().values(), *empty.by_itself().values()])
-    assert Volume.from_json({}).unlike() is None
+    assert PredictionCounts.from_json({}).unlike() is None
 
 
 def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
-    answers = Answers()
+    answers = AnswerStatistics()
     for number in range(100):
         is_drawn = number % 2 == 0
         answers.note(
@@ -95,7 +107,7 @@ def test_what_review_was_aimed_at_says_nothing_of_all_traffic() -> None:
 
 
 def test_a_product_that_stands_for_more_weighs_more_in_each_model() -> None:
-    answers = Answers()
+    answers = AnswerStatistics()
     for number in range(40):
         is_rare = number < 20
         answers.note(
@@ -113,13 +125,13 @@ def test_a_product_that_stands_for_more_weighs_more_in_each_model() -> None:
 )
 def test_a_seller_is_in_the_cohort_of_the_days_since_joining(days: float, cohort: str) -> None:
     joined = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
-    assert cohort_of(joined, joined + timedelta(days=days)) == cohort
+    assert seller_cohort(joined, joined + timedelta(days=days)) == cohort
 
 
 def test_summaries_from_before_something_was_counted_are_read() -> None:
     counted = {"done": 7, "failed": 1, "categories": {"a": 7}, "languages": {"en": 5, "es": 2}}
-    volume = Volume.from_json(counted)
-    volume.add(Volume.from_json(counted | {"cohorts": {"month": 7}, "unusual": {"": 6, "text": 1}}))
+    volume = PredictionCounts.from_json(counted)
+    volume.add(PredictionCounts.from_json(counted | {"cohorts": {"month": 7}, "unusual": {"": 6, "text": 1}}))
     assert volume.by == {"category": {"a": 14}, "language": {"en": 10, "es": 4}, "cohort": {"month": 7}}
     unlike = volume.unlike()
     assert unlike and unlike.rows == 7
@@ -128,8 +140,8 @@ def test_summaries_from_before_something_was_counted_are_read() -> None:
         "reliability": {}, "both": 2, "models": {"text": 1}, "alone": {"text": [2, 1]}, "weighted": [0.0] * 5,
         "cells": {}, "labels": {"a": 3},
     }  # fmt: skip
-    answers = Answers.from_json(said)
-    answers.add(Answers.from_json(said))
+    answers = AnswerStatistics.from_json(said)
+    answers.add(AnswerStatistics.from_json(said))
     assert answers.counts.answers == 6 == answers.by["category"]["a"].answers and not answers.by["cohort"]
     # Those counts held what review was aimed at, too.
     assert answers.by_model()["text"] is None and answers.by_itself()["text"] is None

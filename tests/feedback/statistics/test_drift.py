@@ -11,17 +11,17 @@ from scipy import stats
 from scipy.spatial import distance
 
 from feedback.statistics.drift import two_sample_tests as drift
-from feedback.statistics.drift.columns import Projection, gather
-from feedback.statistics.drift.input_features import Look, language, look
-from feedback.statistics.drift.summaries import Histogram, Layout, Rows, Summary
-from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH, STABLE, Thresholds
+from feedback.statistics.drift.columns import Projection, build_features
+from feedback.statistics.drift.input_features import PhotoFeatures, guess_language, measure_photo
+from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch, Histogram
+from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH_DATA, STABLE, DriftThresholds
 
 COLOURS = ["red", "green", "blue"]
 
 
-def rows(count: int, seed: int = 0, *, shift: float = 0.0, start: int = 0) -> Rows:
+def rows(count: int, seed: int = 0, *, shift: float = 0.0, start: int = 0) -> FeatureBatch:
     rng = np.random.default_rng(seed)
-    return Rows(
+    return FeatureBatch(
         [f"row {start + row}" for row in range(count)],
         {"length": rng.normal(shift, 1, count), "constant": np.full(count, 7.0)},
         {"colour": [str(c) for c in rng.choice(COLOURS, count)]},
@@ -29,8 +29,8 @@ def rows(count: int, seed: int = 0, *, shift: float = 0.0, start: int = 0) -> Ro
     )
 
 
-def joined(*parts: Rows) -> Rows:
-    return Rows(
+def joined(*parts: FeatureBatch) -> FeatureBatch:
+    return FeatureBatch(
         [id for part in parts for id in part.ids],
         {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers},
         {name: [x for part in parts for x in part.categories[name]] for name in parts[0].categories},
@@ -39,11 +39,13 @@ def joined(*parts: Rows) -> Rows:
 
 
 def found(
-    reference: Rows, window: Rows, limits: Thresholds | None = None, keep: int = 3_000
-) -> dict[str, drift.Finding]:
-    layout = Layout.of(reference, keep=keep)
-    findings = drift.compare(
-        Summary.of(reference, layout), Summary.of(window, Layout(layout.edges)), limits or Thresholds()
+    reference: FeatureBatch, window: FeatureBatch, limits: DriftThresholds | None = None, keep: int = 3_000
+) -> dict[str, drift.ColumnResult]:
+    layout = BinLayout.of(reference, keep=keep)
+    findings = drift.compare_summaries(
+        DriftSummary.of(reference, layout),
+        DriftSummary.of(window, BinLayout(layout.edges)),
+        limits or DriftThresholds(),
     )
     return {finding.column: finding for finding in findings}
 
@@ -53,11 +55,11 @@ def found(
 
 def test_merged_hours_are_the_day_that_one_pass_gives() -> None:
     parts = [rows(count, seed, start=1_000 * seed) for seed, count in enumerate((400, 1, 700, 90))]
-    layout = Layout.of(parts[0], bins=10, keep=100)
-    merged = Summary.of(parts[3], layout)
+    layout = BinLayout.of(parts[0], bins=10, keep=100)
+    merged = DriftSummary.of(parts[3], layout)
     for part in (parts[1], parts[0], parts[2]):
-        merged = merged.merge(Summary.of(part, layout))
-    at_once = Summary.of(joined(*parts), layout)
+        merged = merged.merge(DriftSummary.of(part, layout))
+    at_once = DriftSummary.of(joined(*parts), layout)
     assert merged.rows == at_once.rows == 1_191
     assert merged.categories == at_once.categories
     assert merged.sample.ids == at_once.sample.ids
@@ -72,48 +74,48 @@ def test_merged_hours_are_the_day_that_one_pass_gives() -> None:
 def test_a_summary_survives_json() -> None:
     some = rows(300)
     some.numbers["length"][5] = np.nan
-    before = Summary.of(some, Layout.of(some))
-    after = Summary.from_json(json.loads(json.dumps(before.to_json())))
+    before = DriftSummary.of(some, BinLayout.of(some))
+    after = DriftSummary.from_json(json.loads(json.dumps(before.to_json())))
     assert json.dumps(after.to_json()) == json.dumps(before.to_json())
     assert after.merge(before).rows == 600
     np.testing.assert_array_equal(after.sample.numbers["length"], before.sample.numbers["length"])
 
 
 def test_a_summary_does_not_grow_with_its_rows() -> None:
-    layout = Layout.of(rows(500), keep=200)
+    layout = BinLayout.of(rows(500), keep=200)
     sizes = []
     for count in (1_000, 20_000):
-        sizes.append(len(json.dumps(Summary.of(rows(count), layout).to_json())))
+        sizes.append(len(json.dumps(DriftSummary.of(rows(count), layout).to_json())))
     assert sizes[1] < sizes[0] * 1.1
 
 
 def test_the_sample_favours_no_row() -> None:
-    some = Rows([f"{row}" for row in range(4_000)], {"place": np.arange(4_000.0)})
-    kept = Summary.of(some, Layout.of(some, keep=1_000)).sample.numbers["place"]
+    some = FeatureBatch([f"{row}" for row in range(4_000)], {"place": np.arange(4_000.0)})
+    kept = DriftSummary.of(some, BinLayout.of(some, keep=1_000)).sample.numbers["place"]
     assert len(kept) == 1_000
     assert stats.kstest(kept / 4_000, "uniform").pvalue > 0.001
 
 
 def test_summaries_of_other_bins_or_columns_do_not_merge() -> None:
     some = rows(100)
-    summary = Summary.of(some, Layout.of(some))
+    summary = DriftSummary.of(some, BinLayout.of(some))
     with pytest.raises(ValueError, match="merged"):
-        summary.merge(Summary.of(some, Layout.of(some, bins=4)))
+        summary.merge(DriftSummary.of(some, BinLayout.of(some, bins=4)))
     with pytest.raises(ValueError, match="merged"):
-        summary.merge(Summary.of(Rows(some.ids, some.numbers), Layout.of(some)))
+        summary.merge(DriftSummary.of(FeatureBatch(some.ids, some.numbers), BinLayout.of(some)))
 
 
 def test_a_column_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="length has 3 rows, not 2"):
-        Rows(["a", "b"], {"length": np.zeros(3)})
+        FeatureBatch(["a", "b"], {"length": np.zeros(3)})
 
 
 # Against known values
 
 
 def exact(values: np.ndarray, edges: np.ndarray) -> Histogram:
-    some = Rows([str(row) for row in range(len(values))], {"x": values})
-    return Summary.of(some, Layout({"x": tuple(edges)})).numbers["x"]
+    some = FeatureBatch([str(row) for row in range(len(values))], {"x": values})
+    return DriftSummary.of(some, BinLayout({"x": tuple(edges)})).numbers["x"]
 
 
 def test_kolmogorov_smirnov_and_wasserstein_are_scipys_with_an_edge_at_each_value() -> None:
@@ -122,10 +124,10 @@ def test_kolmogorov_smirnov_and_wasserstein_are_scipys_with_an_edge_at_each_valu
     edges = np.unique(np.concatenate([first, second]))
     one, other = exact(first, edges), exact(second, edges)
     known = stats.ks_2samp(first, second, method="asymp")
-    statistic, p = drift.kolmogorov_smirnov(one, other)
+    statistic, p = drift.kolmogorov_smirnov_test(one, other)
     assert (statistic, p) == (pytest.approx(known.statistic), pytest.approx(known.pvalue))
     normed = stats.wasserstein_distance(first, second) / first.std()
-    assert drift.wasserstein(one, other) == pytest.approx(normed)
+    assert drift.normed_wasserstein(one, other) == pytest.approx(normed)
 
 
 def test_a_binned_test_never_claims_more_than_the_exact_one() -> None:
@@ -133,17 +135,17 @@ def test_a_binned_test_never_claims_more_than_the_exact_one() -> None:
     for _ in range(20):
         first, second = rng.normal(0, 1, 500), rng.normal(0.1, 1, 200)
         edges = np.quantile(first, np.linspace(0, 1, 17))
-        p = drift.kolmogorov_smirnov(exact(first, edges), exact(second, edges))[1]
+        p = drift.kolmogorov_smirnov_test(exact(first, edges), exact(second, edges))[1]
         assert p >= stats.ks_2samp(first, second, method="asymp").pvalue - 1e-12
 
 
 def test_distances_of_distributions_are_scipys() -> None:
     one, other = Counter(a=50, b=30, c=20), Counter(a=10, b=30, d=60)
-    names, p, q = drift.shares(one, other)
+    names, p, q = drift.category_shares(one, other)
     assert names == ["a", "b", "c", "d"]
-    assert drift.jensen_shannon(p, q) == pytest.approx(distance.jensenshannon(p, q))
-    assert drift.stability_index(p[:2], q[:2]) == pytest.approx((0.1 - 0.5) * math.log(0.1 / 0.5))
-    assert drift.chi_square(one, other)[1] == pytest.approx(
+    assert drift.jensen_shannon_distance(p, q) == pytest.approx(distance.jensenshannon(p, q))
+    assert drift.population_stability_index(p[:2], q[:2]) == pytest.approx((0.1 - 0.5) * math.log(0.1 / 0.5))
+    assert drift.chi_square_test(one, other)[1] == pytest.approx(
         stats.chi2_contingency([[50, 30, 20, 0], [10, 30, 0, 60]], correction=False).pvalue
     )
 
@@ -151,7 +153,7 @@ def test_distances_of_distributions_are_scipys() -> None:
 def test_rare_categories_are_pooled_before_they_are_tested() -> None:
     common = {"a": 500, "b": 500}
     rare = {f"rare {number}": 1 for number in range(40)}
-    statistic, p = drift.chi_square(Counter(common | rare), Counter({"a": 50, "b": 50, "new": 4}))
+    statistic, p = drift.chi_square_test(Counter(common | rare), Counter({"a": 50, "b": 50, "new": 4}))
     table = [[500, 500, 40], [50, 50, 4]]
     known = stats.chi2_contingency(table, correction=False)
     # 44 rare rows expect 4 in the window: too few for a cell, so they join the smaller of both others.
@@ -161,20 +163,20 @@ def test_rare_categories_are_pooled_before_they_are_tested() -> None:
 
 def test_corrections_are_those_of_the_books() -> None:
     p = [0.01, 0.04, 0.03, 0.005]
-    assert drift.adjusted(p, "holm") == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert drift.adjusted(p, "benjamini-hochberg") == pytest.approx(list(stats.false_discovery_control(p)))
-    assert drift.adjusted(p, "none") == p
-    assert drift.adjusted([], "holm") == []
+    assert drift.correct_p_values(p, "holm") == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert drift.correct_p_values(p, "benjamini-hochberg") == pytest.approx(list(stats.false_discovery_control(p)))
+    assert drift.correct_p_values(p, "none") == p
+    assert drift.correct_p_values([], "holm") == []
 
 
 def test_a_domain_classifier_keeps_its_level_and_sees_a_shift() -> None:
     rng = np.random.default_rng(3)
     quiet = [
-        drift.domain_classifier(rng.normal(size=(200, 16)), rng.normal(size=(60, 16)), seed=turn)[1]
+        drift.domain_classifier_test(rng.normal(size=(200, 16)), rng.normal(size=(60, 16)), seed=turn)[1]
         for turn in range(300)
     ]
     assert stats.binomtest(sum(p <= 0.05 for p in quiet), 300, 0.05, alternative="greater").pvalue > 0.001
-    area, p, scores = drift.domain_classifier(rng.normal(size=(200, 16)), rng.normal(0.7, 1, size=(60, 16)))
+    area, p, scores = drift.domain_classifier_test(rng.normal(size=(200, 16)), rng.normal(0.7, 1, size=(60, 16)))
     assert area > 0.8
     assert p < 1e-6
     assert scores.mean() > 0.5
@@ -204,7 +206,9 @@ def test_a_small_window_is_tested_and_a_large_one_measured() -> None:
 @pytest.mark.parametrize("count", [300, 3_000])
 def test_a_shift_is_found_and_the_rows_that_moved_are_named(count: int) -> None:
     usual, moved = rows(count * 3 // 4, 2), rows(count // 4, 3, shift=3.0, start=10_000)
-    window = joined(usual, Rows(moved.ids, moved.numbers, {"colour": ["violet"] * len(moved.ids)}, moved.vectors))
+    window = joined(
+        usual, FeatureBatch(moved.ids, moved.numbers, {"colour": ["violet"] * len(moved.ids)}, moved.vectors)
+    )
     findings = found(rows(3_000, 1), window)
     for column in ("length", "colour", "embedding"):
         assert findings[column].state == DRIFTED
@@ -223,13 +227,15 @@ def test_many_categories_are_held_against_the_largest_difference() -> None:
     rng = np.random.default_rng(4)
     names = [f"category {number}" for number in range(2_000)]
 
-    def drawn(ids: str, extra: int) -> Rows:
+    def drawn(ids: str, extra: int) -> FeatureBatch:
         chosen = [*rng.choice(names, 2_000 - extra), *["category 7"] * extra]
-        return Rows([f"{ids} {row}" for row in range(2_000)], categories={"prediction": [str(c) for c in chosen]})
+        return FeatureBatch(
+            [f"{ids} {row}" for row in range(2_000)], categories={"prediction": [str(c) for c in chosen]}
+        )
 
     quiet = found(drawn("reference", 0), drawn("window", 0))["prediction"]
     assert (quiet.measure, quiet.state) == ("L-infinity", STABLE)
-    assert quiet.also["Jensen-Shannon"] > Thresholds.jensen_shannon
+    assert quiet.also["Jensen-Shannon"] > DriftThresholds.jensen_shannon
     assert found(drawn("reference", 0), drawn("window", 150))["prediction"].state == DRIFTED
 
 
@@ -237,29 +243,29 @@ def test_without_enough_rows_nothing_is_claimed() -> None:
     reference = rows(500)
     for count in (0, 1, 29):
         for finding in found(reference, rows(count, 9, shift=50.0)).values():
-            assert finding.state == NOT_ENOUGH
+            assert finding.state == NOT_ENOUGH_DATA
             assert (finding.value, finding.p, finding.rows) == (None, None, ())
     empty = found(rows(0), rows(300))
-    assert {finding.state for finding in empty.values()} == {NOT_ENOUGH}
+    assert {finding.state for finding in empty.values()} == {NOT_ENOUGH_DATA}
 
 
 def test_missing_values_are_no_values() -> None:
     window = rows(300, 2)
     window.numbers["length"][:280] = np.nan
     window.vectors["embedding"][:200] = np.nan
-    some = Rows(window.ids, window.numbers, {"colour": [None] * 300}, window.vectors)
+    some = FeatureBatch(window.ids, window.numbers, {"colour": [None] * 300}, window.vectors)
     findings = found(rows(3_000, 1), some)
-    assert (findings["length"].state, findings["length"].window) == (NOT_ENOUGH, 20)
-    assert findings["colour"].state == NOT_ENOUGH
+    assert (findings["length"].state, findings["length"].window) == (NOT_ENOUGH_DATA, 20)
+    assert findings["colour"].state == NOT_ENOUGH_DATA
     assert (findings["embedding"].state, findings["embedding"].window) == (STABLE, 100)
 
 
 def test_a_column_that_the_reference_lacks_is_not_judged() -> None:
     reference, window = rows(500, 1), rows(500, 2)
-    bare = Rows(reference.ids, reference.numbers)
+    bare = FeatureBatch(reference.ids, reference.numbers)
     findings = found(bare, window)
     assert findings["length"].state == STABLE
-    assert {findings["colour"].state, findings["embedding"].state} == {NOT_ENOUGH}
+    assert {findings["colour"].state, findings["embedding"].state} == {NOT_ENOUGH_DATA}
 
 
 @pytest.mark.parametrize("count", [200, 2_000])
@@ -274,7 +280,7 @@ def test_a_constant_that_changes_has_drifted(count: int) -> None:
 def test_thresholds_check_themselves() -> None:
     for wrong in ({"alpha": 0.0}, {"correction": "hopeful"}, {"auc": 1.0}, {"least": 1}):
         with pytest.raises(ValueError, match="must|correction"):
-            Thresholds(**wrong)  # type: ignore[arg-type]
+            DriftThresholds(**wrong)  # type: ignore[arg-type]
 
 
 # What is looked at
@@ -296,28 +302,28 @@ def test_thresholds_check_themselves() -> None:
     ],
 )  # fmt: skip
 def test_a_language_is_guessed_by_script_and_function_words(text: str, expected: str) -> None:
-    assert language(text) == expected
+    assert guess_language(text) == expected
 
 
 def test_a_blurred_photo_is_less_sharp_and_as_bright() -> None:
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (300, 400, 3)).astype(np.uint8))
-    sharp, soft = look(photo), look(photo.filter(ImageFilter.GaussianBlur(3)))
+    sharp, soft = measure_photo(photo), measure_photo(photo.filter(ImageFilter.GaussianBlur(3)))
     assert soft.sharpness < sharp.sharpness - 1
     assert soft.brightness == pytest.approx(sharp.brightness, abs=0.01)
     assert (sharp.width, sharp.height) == (400, 300)
-    assert look(photo, (4_000, 3_000)).width == 4_000
-    assert look(Image.new("L", (1, 1), 255)) == Look(1, 1, 1.0, 0.0)
+    assert measure_photo(photo, (4_000, 3_000)).width == 4_000
+    assert measure_photo(Image.new("L", (1, 1), 255)) == PhotoFeatures(1, 1, 1.0, 0.0)
 
 
 def test_predictions_become_columns() -> None:
     embeddings = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     embeddings[2] = np.nan
     axes = Projection.fit(embeddings, 2)
-    gathered = gather(
+    gathered = build_features(
         ["a", "b", "c", "d"],
         texts=[("Knife", "for the bread of you"), ("", ""), ("Knife", ""), ("", "")],
-        looks=[Look(200, 100, 0.5, 3.0), Look(100, 100, 0.4, 2.0), None, None],
+        looks=[PhotoFeatures(200, 100, 0.5, 3.0), PhotoFeatures(100, 100, 0.4, 2.0), None, None],
         predicted=["tools"] * 4,
         confidence=np.full(4, 0.5, np.float32),
         embeddings={"text": embeddings},

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from common.photos.copies import photo_hash
-from feedback.statistics.duplicates import MOST_BITS, plain, text_hash
+from feedback.statistics.duplicates import MAXIMUM_DISTANCE, is_plain_surface, text_hash
 
 
 def picture(seed: int) -> Image.Image:
@@ -30,15 +30,15 @@ def test_a_smaller_copy_of_a_photo_is_alike_and_others_are_not() -> None:
     first, copies = (
         np.array([photo_hash(photo) for photo in some], np.uint64) for some in (photos, map(saved_anew, photos))
     )
-    near = np.bitwise_count(first[:, None] ^ copies[None, :]) <= MOST_BITS
+    near = np.bitwise_count(first[:, None] ^ copies[None, :]) <= MAXIMUM_DISTANCE
     assert (near == np.eye(12, dtype=bool)).all()
 
 
 def test_plain_surfaces_are_told() -> None:
     surfaces = [photo_hash(Image.new("RGB", (50, 50), colour)) for colour in ("white", "red", "black")]
-    assert plain(np.array(surfaces, np.uint64)).all()
+    assert is_plain_surface(np.array(surfaces, np.uint64)).all()
     # A picture that darkens, or lightens, from left to right has all bits unset, or set.
-    assert plain(np.array([0, 2**64 - 1, 0b111, 0b1111, 2**64 - 1 - 0b111], np.uint64)).tolist() == [
+    assert is_plain_surface(np.array([0, 2**64 - 1, 0b111, 0b1111, 2**64 - 1 - 0b111], np.uint64)).tolist() == [
         True, True, True, False, True,
     ]  # fmt: skip
 

@@ -9,55 +9,56 @@ from feedback.statistics.fraud import (
     ALONE,
     GROUP,
     ONE_CATEGORY,
-    Finding,
-    Judgement,
-    Log,
-    Tally,
-    fold,
-    judge,
+    AnswerLog,
+    FraudFindings,
+    SellerFinding,
+    SellerTotals,
+    add_answers,
+    assess_sellers,
 )
-from feedback.statistics.fraud.detection import e_to_q, prior_strength
+from feedback.statistics.fraud.detection import e_values_to_q_values, estimate_prior_strength
 
 CATEGORIES = 18
 
 
 def log_of(
     seller: Any, predicted: Any, chosen: Any, *, confidence: float = 0.97, day: float = 0, version: Any = 0
-) -> Log:
+) -> AnswerLog:
     """Answers on which both models agreed; what isn't the prediction was thought most unlikely."""
     columns = np.broadcast_arrays(seller, predicted, chosen, version)
     seller, predicted, chosen, version = (np.atleast_1d(column).astype(np.int64) for column in columns)
     sure = np.full(len(seller), confidence)
     p = np.where(chosen == predicted, sure, (1 - sure) / 100)
-    return Log(
+    return AnswerLog(
         seller=seller, version=version, predicted=predicted, chosen=chosen, text_top=predicted, image_top=predicted,
         confidence=sure, text=p, image=p, ensemble=p, answered_at=np.full(len(seller), day * 86_400.0),
     )  # fmt: skip
 
 
-def join(*logs: Log) -> Log:
-    return Log(**{name: np.concatenate([getattr(log, name) for log in logs]) for name in vars(logs[0])})
+def join(*logs: AnswerLog) -> AnswerLog:
+    return AnswerLog(**{name: np.concatenate([getattr(log, name) for log in logs]) for name in vars(logs[0])})
 
 
-def honest(rng: np.random.Generator, sellers: range, products: int = 100, slips: float = 0.01) -> Log:
+def honest(rng: np.random.Generator, sellers: range, products: int = 100, slips: float = 0.01) -> AnswerLog:
     seller = np.repeat(np.arange(sellers.start, sellers.stop), products)
     predicted = rng.integers(0, 6, len(seller))
     chosen = np.where(rng.random(len(seller)) < slips, rng.integers(0, CATEGORIES, len(seller)), predicted)
     return log_of(seller, predicted, chosen)
 
 
-def lying(rng: np.random.Generator, sellers: range, favourite: int, lies: float, products: int = 100) -> Log:
+def lying(rng: np.random.Generator, sellers: range, favourite: int, lies: float, products: int = 100) -> AnswerLog:
     log = honest(rng, sellers, products)
     return log_of(log.seller, log.predicted, np.where(rng.random(len(log)) < lies, favourite, log.chosen))
 
 
-def judged(*logs: Log, **options: Any) -> dict[int, Finding]:
+def judged(*logs: AnswerLog, **options: Any) -> dict[int, SellerFinding]:
     return {
-        finding.seller: finding for finding in judge(fold(Tally.empty(), join(*logs), **options), CATEGORIES).findings
+        finding.seller: finding
+        for finding in assess_sellers(add_answers(SellerTotals.empty(), join(*logs), **options), CATEGORIES).findings
     }
 
 
-def flagged(*logs: Log) -> set[int]:
+def flagged(*logs: AnswerLog) -> set[int]:
     return {seller for seller, finding in judged(*logs).items() if finding.flagged}
 
 
@@ -77,7 +78,9 @@ def test_who_lies_into_one_category_is_flagged_and_nobody_else() -> None:
 def test_one_of_one_never_outranks_300_of_1000() -> None:
     rng = np.random.default_rng(2)
     many = log_of(100, np.arange(1000) % 6, np.where(np.arange(1000) % 10 < 3, 9, np.arange(1000) % 6))
-    judgement = judge(fold(Tally.empty(), join(honest(rng, range(30)), many, log_of(101, 2, 9))), CATEGORIES)
+    judgement = assess_sellers(
+        add_answers(SellerTotals.empty(), join(honest(rng, range(30)), many, log_of(101, 2, 9))), CATEGORIES
+    )
     order = [finding.seller for finding in judgement.findings]
     one, thousand = (next(f for f in judgement.findings if f.seller == seller) for seller in (101, 100))
     assert one.rate == 1.0 > thousand.rate
@@ -137,33 +140,33 @@ def test_what_was_cleared_does_not_flag_again_but_the_same_anew_does() -> None:
     crowd = honest(rng, range(40))
     first = lying(rng, range(40, 41), favourite=9, lies=0.2)
     assert flagged(crowd, first) == {40}
-    tally = fold(Tally.empty(), join(crowd, first))
-    assert judge(tally.without(40), CATEGORIES).flagged == []
+    tally = add_answers(SellerTotals.empty(), join(crowd, first))
+    assert assess_sellers(tally.without(40), CATEGORIES).flagged == []
     cleared = {40: 86_400.0}
-    assert judge(fold(Tally.empty(), join(crowd, first), cleared), CATEGORIES).flagged == []
+    assert assess_sellers(add_answers(SellerTotals.empty(), join(crowd, first), cleared), CATEGORIES).flagged == []
     again = replace(lying(rng, range(40, 41), favourite=9, lies=0.2), answered_at=np.full(100, 2 * 86_400.0))
-    assert judge(fold(tally.without(40), again, cleared), CATEGORIES).flagged == [40]
-    assert judge(fold(tally.without(40), first, cleared), CATEGORIES).flagged == []
+    assert assess_sellers(add_answers(tally.without(40), again, cleared), CATEGORIES).flagged == [40]
+    assert assess_sellers(add_answers(tally.without(40), first, cleared), CATEGORIES).flagged == []
 
 
 def test_day_by_day_gives_what_all_at_once_gives() -> None:
     rng = np.random.default_rng(9)
     log = join(honest(rng, range(20)), lying(rng, range(20, 22), favourite=9, lies=0.2))
     days = np.array_split(rng.permutation(len(log)), 7)
-    tally = Tally.empty()
+    tally = SellerTotals.empty()
     for day in days:
-        tally = fold(tally, log.where(day))
-    whole = fold(Tally.empty(), log)
+        tally = add_answers(tally, log.where(day))
+    whole = add_answers(SellerTotals.empty(), log)
     assert (tally.keys == whole.keys).all() and (tally.count == whole.count).all()
     assert tally.surprise == pytest.approx(whole.surprise)
-    assert len(fold(whole, log).keys) == len(whole.keys) < len(log) / 4
+    assert len(add_answers(whole, log).keys) == len(whole.keys) < len(log) / 4
 
 
 def test_the_products_that_speak_most_are_the_lies() -> None:
     rng = np.random.default_rng(10)
     log = join(honest(rng, range(40)), lying(rng, range(40, 41), favourite=9, lies=0.2))
     log = join(log, log_of(40, 2, 5, confidence=0.999))
-    judgement = judge(fold(Tally.empty(), log), CATEGORIES)
+    judgement = assess_sellers(add_answers(SellerTotals.empty(), log), CATEGORIES)
     liar = judgement.findings[0]
     rows = judgement.telling(log, liar, most=200)
     assert len(rows) == liar.surprising > liar.evidence and len(log) - 1 in rows[liar.evidence :]
@@ -189,10 +192,10 @@ NINE = log_of(np.arange(9), 3, 9)
         replace(NINE, confidence=np.ones(9), ensemble=np.zeros(9), text=np.zeros(9), image=np.zeros(9)),
     ],
 )  # fmt: skip
-def test_too_little_says_nothing_and_divides_by_nothing(log: Log) -> None:
+def test_too_little_says_nothing_and_divides_by_nothing(log: AnswerLog) -> None:
     with np.errstate(all="raise", under="ignore"):
-        judgement = judge(fold(Tally.empty(), log), CATEGORIES)
-    assert isinstance(judgement, Judgement) and judgement.flagged == []
+        judgement = assess_sellers(add_answers(SellerTotals.empty(), log), CATEGORIES)
+    assert isinstance(judgement, FraudFindings) and judgement.flagged == []
     assert ([finding.seller for finding in judgement.findings] and True) or len(log) == 0
     for finding in judgement.findings:
         figures = [
@@ -203,13 +206,13 @@ def test_too_little_says_nothing_and_divides_by_nothing(log: Log) -> None:
 
 def test_a_market_of_two_categories_or_one_is_judged() -> None:
     for categories in (1, 2):
-        tally = fold(Tally.empty(), log_of(np.arange(40) % 20, 0, np.arange(40) % categories))
-        assert judge(tally, categories).flagged == []
+        tally = add_answers(SellerTotals.empty(), log_of(np.arange(40) % 20, 0, np.arange(40) % categories))
+        assert assess_sellers(tally, categories).flagged == []
 
 
 def test_a_category_beyond_the_known_ones_is_refused() -> None:
     with pytest.raises(ValueError, match="not among 9"):
-        judge(fold(Tally.empty(), log_of(0, 3, 9)), 9)
+        assess_sellers(add_answers(SellerTotals.empty(), log_of(0, 3, 9)), 9)
 
 
 def test_columns_of_different_length_are_refused() -> None:
@@ -219,10 +222,10 @@ def test_columns_of_different_length_are_refused() -> None:
 
 def test_e_values_become_the_levels_of_e_bh() -> None:
     # m = 4: 4/(1*100), 4/(2*40), 4/(3*1) and 4/(4*0.5), each the smallest from its own rank on, at most 1.
-    assert e_to_q(np.log([1, 100, 0.5, 40])) == pytest.approx([1, 0.04, 1, 0.05])
-    assert e_to_q(np.log([10, 100])).tolist() == pytest.approx([0.1, 0.02])
-    assert e_to_q(np.array([-np.inf, 1e4])).tolist() == [1.0, 0.0]
-    assert e_to_q(np.empty(0)).size == 0
+    assert e_values_to_q_values(np.log([1, 100, 0.5, 40])) == pytest.approx([1, 0.04, 1, 0.05])
+    assert e_values_to_q_values(np.log([10, 100])).tolist() == pytest.approx([0.1, 0.02])
+    assert e_values_to_q_values(np.array([-np.inf, 1e4])).tolist() == [1.0, 0.0]
+    assert e_values_to_q_values(np.empty(0)).size == 0
 
 
 def test_the_priors_strength_is_that_of_the_sellers_behind_it() -> None:
@@ -230,16 +233,16 @@ def test_the_priors_strength_is_that_of_the_sellers_behind_it() -> None:
     chances = np.full(20_000, 60.0)
     for strength in (20.0, 100.0):
         events = rng.binomial(60, rng.beta(strength * 0.1, strength * 0.9, len(chances)))
-        assert prior_strength(events.astype(float), chances) == pytest.approx(strength, rel=0.5)
-    assert prior_strength(np.full(50, 6.0), np.full(50, 60.0)) == 500.0
-    assert prior_strength(np.zeros(0), np.zeros(0)) == 500.0
+        assert estimate_prior_strength(events.astype(float), chances) == pytest.approx(strength, rel=0.5)
+    assert estimate_prior_strength(np.full(50, 6.0), np.full(50, 60.0)) == 500.0
+    assert estimate_prior_strength(np.zeros(0), np.zeros(0)) == 500.0
 
 
 def test_looking_every_day_flags_no_honest_market() -> None:
     rng = np.random.default_rng(12)
     found: set[int] = set()
-    tally = Tally.empty()
+    tally = SellerTotals.empty()
     for _day in range(30):
-        tally = fold(tally, honest(rng, range(100), products=10, slips=0.05))
-        found |= set(judge(tally, CATEGORIES).flagged)
+        tally = add_answers(tally, honest(rng, range(100), products=10, slips=0.05))
+        found |= set(assess_sellers(tally, CATEGORIES).flagged)
     assert found == set()

@@ -14,8 +14,14 @@ from feedback.models import Period
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import address, percent
 from feedback.monitoring.queries import Breakdown, PeriodFigures, Scope
-from feedback.statistics.counters import BETWEEN, Answers, Volume, calibration, expected
-from feedback.statistics.intervals import LEAST, Estimate
+from feedback.statistics.counters import (
+    PAIR_SEPARATOR,
+    AnswerStatistics,
+    PredictionCounts,
+    estimate_from_histogram,
+    reliability_diagram,
+)
+from feedback.statistics.intervals import MINIMUM_ROWS, Estimate
 from feedback.statistics.performance_estimation import Calibrator
 
 LEAST_AT_A_POINT = 20
@@ -60,7 +66,7 @@ def over_time(
             for name, share in ((_("median"), 0.5), (_("95th percentile"), 0.95))
         ],
     )  # fmt: skip
-    estimates = [(at(part), expected(part.volume.confidence, known)) for part in parts] if known else []
+    estimates = [(at(part), estimate_from_histogram(part.volume.confidence, known)) for part in parts] if known else []
     band = [(x, 100 * each.low, 100 * each.high) for x, each in estimates if each]
     found["estimate"] = charts.line(
         title=_("Accuracy, estimated and reviewed"), x_label=x_label,
@@ -77,24 +83,26 @@ def over_time(
     return found
 
 
-def reliability(answers: Answers) -> SafeString | None:
-    found = calibration(answers.reliability)
-    if found is None or answers.weighted[0] < LEAST:
+def reliability(answers: AnswerStatistics) -> SafeString | None:
+    found = reliability_diagram(answers.reliability)
+    if found is None or answers.weighted[0] < MINIMUM_ROWS:
         return None
     bins = [{"count": b.rows, "confidence": b.confidence, "accuracy": b.accuracy} for b in found.bins]
     return charts.reliability(bins)
 
 
-def error(answers: Answers) -> str:
-    found = calibration(answers.reliability)
+def error(answers: AnswerStatistics) -> str:
+    found = reliability_diagram(answers.reliability)
     return percent(found.error) if found else ""
 
 
-def heatmap(answers: Answers, category: str, names: Mapping[str, str], request: HttpRequest) -> SafeString | None:
+def heatmap(
+    answers: AnswerStatistics, category: str, names: Mapping[str, str], request: HttpRequest
+) -> SafeString | None:
     """Return the confusions, of one category if one is given; each cell leads to products behind it."""
     counts = {}
     for name, (count, _examples) in answers.cells.items():
-        true, given = name.split(BETWEEN)
+        true, given = name.split(PAIR_SEPARATOR)
         if not category or category in (true, given):
             counts[true, given] = count
     if not counts:
@@ -106,7 +114,7 @@ def heatmap(answers: Answers, category: str, names: Mapping[str, str], request: 
     return charts.heatmap(counts, names, link)
 
 
-def _times(parts: Sequence[tuple[float, Volume]], share: float) -> list[tuple[float, float]]:
+def _times(parts: Sequence[tuple[float, PredictionCounts]], share: float) -> list[tuple[float, float]]:
     found = [(x, volume.wait.percentile(share)) for x, volume in parts]
     return [(x, milliseconds / 1000) for x, milliseconds in found if milliseconds is not None]
 

@@ -11,12 +11,12 @@ from feedback.models import MonitoringReport
 from feedback.monitoring import queries
 from feedback.monitoring.dashboard.formatting import pair_name
 from feedback.monitoring.queries import Scope
-from feedback.statistics.counters import BETWEEN, Answers
-from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH
+from feedback.statistics.counters import PAIR_SEPARATOR, AnswerStatistics
+from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH_DATA
 
 EXAMPLES = 5
-STATES = {DRIFTED: "danger", NOT_ENOUGH: "info"}
-ORDER = {DRIFTED: 0, NOT_ENOUGH: 2}
+STATES = {DRIFTED: "danger", NOT_ENOUGH_DATA: "info"}
+ORDER = {DRIFTED: 0, NOT_ENOUGH_DATA: 2}
 
 
 def finding_block(report: MonitoringReport) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def with_examples(block: Mapping[str, Any], products: Mapping[str, dict[str, Any
     return {**block, "rows": [row | {"examples": known(row["ids"], products)} for row in block["rows"]]}
 
 
-def cell_examples(answers: Answers, true: str, given: str) -> list[str]:
-    _count, examples = answers.cells.get(BETWEEN.join((true, given)), (0, []))
+def cell_examples(answers: AnswerStatistics, true: str, given: str) -> list[str]:
+    _count, examples = answers.cells.get(PAIR_SEPARATOR.join((true, given)), (0, []))
     return [id for _confidence, id in examples]
 
 

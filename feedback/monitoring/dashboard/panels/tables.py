@@ -14,10 +14,10 @@ from feedback.monitoring import queries
 from feedback.monitoring.baselines import VersionPair
 from feedback.monitoring.dashboard.formatting import address, interval, part_name, percent, seconds, share
 from feedback.monitoring.queries import Breakdown, PeriodFigures, Scope
-from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODELS, Answers, Volume
-from feedback.statistics.drift.two_sample_tests import NOT_ENOUGH
-from feedback.statistics.intervals import share_of, weights
-from feedback.statistics.performance_estimation import Expected
+from feedback.statistics.counters import BREAKDOWNS, COHORTS, MODEL_NAMES, AnswerStatistics, PredictionCounts
+from feedback.statistics.drift.two_sample_tests import NOT_ENOUGH_DATA
+from feedback.statistics.intervals import accuracy_weights, estimate_proportion
+from feedback.statistics.performance_estimation import AccuracyEstimate
 
 ROWS = 12  # of a table by category or language
 STRANGE = 0.03  # of the inputs; about 1 in 100 is unusual to each of two models when nothing is
@@ -27,14 +27,14 @@ def key_figures(
     whole: PeriodFigures,
     scope: Scope,
     only: Breakdown | None,
-    estimated: Expected | None,
+    estimated: AccuracyEstimate | None,
     reports: Sequence[MonitoringReport],
 ) -> list[dict[str, Any]]:
     volume, tally = whole.volume, queries.answer_counts_in(whole, only)
     figures = [{"name": _("Predictions"), "value": f"{queries.prediction_count_in(whole, only):,}"}]
     if not only:
         if scope.pair is None:  # what failed was answered by no version
-            failed = share_of(volume.failed, volume.done + volume.failed)
+            failed = estimate_proportion(volume.failed, volume.done + volume.failed)
             figures.append(share(failed, _("Failed"), digits=2))
         figures.append(_time(volume))
     figures += [
@@ -53,17 +53,17 @@ def key_figures(
     ]
 
 
-def is_strange(volume: Volume) -> bool:
+def is_strange(volume: PredictionCounts) -> bool:
     """Whether surely more inputs are unlike anything known than is ordinary."""
     unlike = volume.unlike()
     return unlike is not None and unlike.is_enough and unlike.low > STRANGE
 
 
-def models(answers: Answers, pair: VersionPair | None, versions: Mapping[int, ModelVersion]) -> dict[str, Any]:
+def models(answers: AnswerStatistics, pair: VersionPair | None, versions: Mapping[int, ModelVersion]) -> dict[str, Any]:
     """Return each model's accuracy, and the weights that follow for the registry where one pair is looked at."""
     titles = {"text": _("Text model"), "image": _("Image model"), "ensemble": _("Both together")}
     together, apart = answers.by_model(), answers.by_itself()
-    wanted = weights(together)
+    wanted = accuracy_weights(together)
     now = _registered(pair, versions)
     rows = [
         {
@@ -73,7 +73,7 @@ def models(answers: Answers, pair: VersionPair | None, versions: Mapping[int, Mo
             "wanted": percent(wanted[name]) if wanted and name in wanted else "",
             "now": percent(now[name]) if name in now else "",
         }
-        for name in MODELS
+        for name in MODEL_NAMES
     ]
     return {"rows": rows, "wanted": wanted, "now": now}
 
@@ -122,7 +122,7 @@ def _registered(pair: VersionPair | None, versions: Mapping[int, ModelVersion]) 
     return {name: value / total for name, value in accuracies.items()} if total else {}
 
 
-def _time(volume: Volume) -> dict[str, Any]:
+def _time(volume: PredictionCounts) -> dict[str, Any]:
     name = _("Time to the answer")
     median, slow = volume.wait.percentile(0.5), volume.wait.percentile(0.95)
     if median is None or slow is None:
@@ -130,7 +130,7 @@ def _time(volume: Volume) -> dict[str, Any]:
     return {"name": name, "value": seconds(median), "note": _("95 in 100 within %(slow)s") % {"slow": seconds(slow)}}
 
 
-def _estimate(estimated: Expected | None) -> dict[str, Any]:
+def _estimate(estimated: AccuracyEstimate | None) -> dict[str, Any]:
     name = _("Accuracy, estimated")
     if estimated is None:
         return {"name": name, "missing": _("not enough data")}
@@ -138,7 +138,7 @@ def _estimate(estimated: Expected | None) -> dict[str, Any]:
     return {"name": name, "value": percent(estimated.accuracy), "note": note}
 
 
-def _unusual(volume: Volume, scope: Scope) -> dict[str, Any]:
+def _unusual(volume: PredictionCounts, scope: Scope) -> dict[str, Any]:
     """Return the share of inputs unlike anything known, which leads to the predictions."""
     name, unlike = _("Unlike anything known"), volume.unlike()
     if unlike is None and volume.done:
@@ -162,6 +162,6 @@ def _drift(reports: Sequence[MonitoringReport]) -> dict[str, Any]:
     if not reports:
         return {"name": name, "missing": _("nothing to compare with yet")}
     findings = [finding for report in reports for finding in report.figures.get("findings", ())]
-    if all(finding["state"] == NOT_ENOUGH for finding in findings):
+    if all(finding["state"] == NOT_ENOUGH_DATA for finding in findings):
         return {"name": name, "missing": _("not enough data")}
     return {"name": name, "value": _("none found")}
