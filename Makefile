@@ -46,10 +46,10 @@ starter: .venv/installed  ## Train the starter models anew from product data (DA
 	AISLE_HOME=var/starter $(BIN)/python manage.py train_starter $(DATA)
 
 bench: .venv/installed-dev  ## Measure serving speed on this machine
-	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python -m benchmarks.serving
 
 soak: .venv/installed-dev  ## Half an hour of load while workers are killed and servers restart
-	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python -m benchmarks.soak
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aisle needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }

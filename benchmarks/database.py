@@ -5,55 +5,63 @@ real pages, and has PostgreSQL EXPLAIN (ANALYZE) every statement that they sent.
 """
 
 import argparse
+import http.client
 import json
 import re
-import signal
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from machine import machine
-from progress import say, track
-from seeding import DUE, prepare, seed
-from stack import get, running_web, set_up_home
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.progress import log_step, track_progress
+from benchmarks.harness.stack import prepare_database, running_web, set_up_home
+from benchmarks.seeding import DUE, seed_shop
 
 STATEMENT_BAR_MS, PAGE_BAR_MS = 50.0, 1000.0
 REPEATS = 3
 Statement = tuple[str, Any]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="100,000 rows: about a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def measure_database(options: Options) -> Figures:
+    """Return what every page and claim takes of the database, over a large shop."""
+    rows = options.rows or (100_000 if options.quick else 1_000_000)
+    set_up_home()
+    prepare_database(pages=True)
+    seed_shop(rows=rows, sellers=options.sellers)
+    background = run_background_work()
+    asked = seller_pages() | staff_pages() | claims()
+    queries = [measure_request(name, ask) for name, ask in track_progress(list(asked.items()), "Pages and claims")]
+    highest = {f"highest_{name}": max(each[name] for each in queries) for name in ("slowest_ms", "answer_ms")}
+    return {
+        "rows": rows,
+        "sellers": options.sellers,
+        **background,
+        "first_answers_ms": time_first_pages(),
+        "statement_bar_ms": STATEMENT_BAR_MS,
+        "page_bar_ms": PAGE_BAR_MS,
+        **highest,
+        "queries": queries,
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --rows and --sellers."""
     parser.add_argument("--rows", type=int, help="stored predictions (default: 1,000,000)")
     parser.add_argument("--sellers", type=int, default=50_000)
-    options = parser.parse_args()
-    rows = options.rows or (100_000 if options.quick else 1_000_000)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    set_up_home()
-    prepare()
-    seed(rows=rows, sellers=options.sellers)
-    background = background_work()
-    asked = seller_pages() | staff_pages() | claims()
-    results = [measure(name, ask) for name, ask in track(list(asked.items()), "Pages and claims")]
-    figures = {"rows": rows, "sellers": options.sellers, **background, "first_answers_ms": first_answers()}
-    report(figures, results, as_json=options.json)
 
 
-def background_work() -> dict[str, float]:
-    """Do what beat would have done before somebody looks; return how long it took."""
+def run_background_work() -> dict[str, float]:
+    """Do what beat would have done by then; return how long it took."""
     from feedback.fraud_cases.detection import find_fraud
     from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 
-    say("Looking for fraud")
+    log_step("Looking for fraud")
     began = time.perf_counter()
     opened = len(find_fraud().opened)
     fraud = time.perf_counter() - began
     assert opened, "Nobody was flagged: there is no case to look at."
-    say("Counting the last month")
+    log_step("Counting the last month")
     began = time.perf_counter()
     while hourly_summaries.update_summaries():
         pass
@@ -63,22 +71,32 @@ def background_work() -> dict[str, float]:
     return {"fraud_seconds": round(fraud, 1), "cases": opened, "summary_seconds": round(counted, 1)}
 
 
-def first_answers() -> dict[str, int]:
+def time_first_pages() -> dict[str, int]:
     """Return how long the first page takes that a web process is asked for, in milliseconds by address."""
     from portal.models import User
 
     cookie = log_in(User.objects.get(email="admin@shop.example")).cookies["sessionid"].output(attrs=[], header="")
     found = {}
     for address in ("/admin/", "/admin/review/", "/admin/health/?days=30", "/admin/classifier/prediction/"):
-        with running_web() as port:
+        with running_web() as web:
             began = time.perf_counter()
-            status = get(port, address, cookie.strip())
+            status = get_page(web.port, address, cookie.strip())
             found[address] = round(1000 * (time.perf_counter() - began))
             assert status == 200, f"{address}: {status}"
     return found
 
 
-def page(client: Any, address: str) -> Callable[[], object]:
+def get_page(port: int, path: str, cookie: str) -> int:
+    """Return the status of a page of a running web process."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Cookie": cookie})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def page_request(client: Any, address: str) -> Callable[[], object]:
     def ask() -> None:
         status = client.get(address).status_code
         assert status == 200, f"{address}: {status}"
@@ -103,29 +121,29 @@ def seller_pages() -> dict[str, Callable[[], object]]:
     theirs = Product.objects.for_seller(largest)
     product = theirs.latest("created_at")
     total = theirs.count()
-    say(f"The largest seller has {total} products")
+    log_step(f"The largest seller has {total} products")
     seller = log_in(largest)
     return {
-        "product list": page(seller, "/products/"),
-        "product list, last page": page(seller, f"/products/?page={total // PAGE_SIZE}"),
-        "product list, last by title": page(seller, f"/products/?sort=title&page={total // PAGE_SIZE}"),
-        "product list, open ones": page(seller, "/products/?state=open"),
-        "product list, open, last page": page(seller, "/products/?state=open&page=9999"),
-        "product list, failed ones": page(seller, "/products/?state=failed"),
-        "product list, waiting ones": page(seller, "/products/?state=waiting"),
-        "product list, shelved ones": page(seller, "/products/?state=shelved"),
-        "product list, none fits": page(seller, "/products/?state=homeless"),
-        "product list, by two words": page(seller, "/products/?q=blue+steel"),
-        "product list, by one word": page(seller, "/products/?q=blue"),
-        "product list, by a word in all": page(seller, "/products/?q=product"),
-        "product list, that, last page": page(seller, "/products/?q=product&page=9999"),
-        "product list, by a number": page(seller, "/products/?q=12345"),
-        "product list, by no one's word": page(seller, "/products/?q=astrolabe"),
-        "product page": page(seller, f"/products/{product.pk}/"),
-        "API: products": page(seller, "/api/v1/products"),
-        "API: products, open ones": page(seller, "/api/v1/products?state=open"),
-        "API: products, by two words": page(seller, "/api/v1/products?q=blue+steel"),
-        "API: one prediction": page(seller, f"/api/v1/predictions/{product.prediction_id}"),
+        "product list": page_request(seller, "/products/"),
+        "product list, last page": page_request(seller, f"/products/?page={total // PAGE_SIZE}"),
+        "product list, last by title": page_request(seller, f"/products/?sort=title&page={total // PAGE_SIZE}"),
+        "product list, open ones": page_request(seller, "/products/?state=open"),
+        "product list, open, last page": page_request(seller, "/products/?state=open&page=9999"),
+        "product list, failed ones": page_request(seller, "/products/?state=failed"),
+        "product list, waiting ones": page_request(seller, "/products/?state=waiting"),
+        "product list, shelved ones": page_request(seller, "/products/?state=shelved"),
+        "product list, none fits": page_request(seller, "/products/?state=homeless"),
+        "product list, by two words": page_request(seller, "/products/?q=blue+steel"),
+        "product list, by one word": page_request(seller, "/products/?q=blue"),
+        "product list, by a word in all": page_request(seller, "/products/?q=product"),
+        "product list, that, last page": page_request(seller, "/products/?q=product&page=9999"),
+        "product list, by a number": page_request(seller, "/products/?q=12345"),
+        "product list, by no one's word": page_request(seller, "/products/?q=astrolabe"),
+        "product page": page_request(seller, f"/products/{product.pk}/"),
+        "API: products": page_request(seller, "/api/v1/products"),
+        "API: products, open ones": page_request(seller, "/api/v1/products?state=open"),
+        "API: products, by two words": page_request(seller, "/api/v1/products?q=blue+steel"),
+        "API: one prediction": page_request(seller, f"/api/v1/predictions/{product.prediction_id}"),
     }
 
 
@@ -185,7 +203,7 @@ def staff_pages() -> dict[str, Callable[[], object]]:
         "experiments": "experiments/text/",
         "experiments, 30 days": "experiments/text/?days=30",
     }
-    return {f"admin: {name}": page(staff, f"/admin/{address}") for name, address in addresses.items()}
+    return {f"admin: {name}": page_request(staff, f"/admin/{address}") for name, address in addresses.items()}
 
 
 def claims() -> dict[str, Callable[[], object]]:
@@ -205,16 +223,16 @@ def claims() -> dict[str, Callable[[], object]]:
     }
 
 
-def measure(name: str, ask: Callable[[], object]) -> dict[str, Any]:
+def measure_request(name: str, ask: Callable[[], object]) -> dict[str, Any]:
     """Return the slowest statement of a question with its plan, what all of them take, and the whole answer."""
     ask()  # caches of the process, pages of the database
     whole = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        sent_by(ask)
+        statements_of(ask)
         whole.append(1000 * (time.perf_counter() - began))
-    statements = sent_by(ask)
-    explained = [explain(*statement) for statement in statements]
+    statements = statements_of(ask)
+    explained = [explain_statement(*statement) for statement in statements]
     slowest = max(explained, key=lambda entry: entry["ms"])
     return {
         "name": name,
@@ -227,7 +245,7 @@ def measure(name: str, ask: Callable[[], object]) -> dict[str, Any]:
     }
 
 
-def sent_by(ask: Callable[[], object]) -> list[Statement]:
+def statements_of(ask: Callable[[], object]) -> list[Statement]:
     """Return the statements that a question sends; what it changes is taken back."""
     from django.db import connection, transaction
 
@@ -244,7 +262,7 @@ def sent_by(ask: Callable[[], object]) -> list[Statement]:
     return sent
 
 
-def explain(sql: str, params: Any) -> dict[str, Any]:
+def explain_statement(sql: str, params: Any) -> dict[str, Any]:
     from django.db import connection, transaction
 
     times = []
@@ -255,29 +273,29 @@ def explain(sql: str, params: Any) -> dict[str, Any]:
             transaction.set_rollback(True)
         top = (json.loads(found) if isinstance(found, str) else found)[0]
         times.append(top["Planning Time"] + top["Execution Time"])
-    return {"ms": round(statistics.median(times), 2), "plan": " < ".join(nodes(top["Plan"])), "sql": sql}
+    return {"ms": round(statistics.median(times), 2), "plan": " < ".join(plan_nodes(top["Plan"])), "sql": sql}
 
 
-def nodes(plan: dict[str, Any]) -> list[str]:
+def plan_nodes(plan: dict[str, Any]) -> list[str]:
     """Return a plan's nodes from the top, with their indexes or tables and the rows that they read."""
     on = plan.get("Index Name") or plan.get("Relation Name")
     here = plan["Node Type"] + (f" {on}" if on else "") + f" ({plan.get('Actual Rows', 0):.0f})"
-    return [here] + [line for child in plan.get("Plans", []) for line in nodes(child)]
+    return [here] + [line for child in plan.get("Plans", []) for line in plan_nodes(child)]
 
 
-def report(figures: dict[str, Any], results: list[dict[str, Any]], *, as_json: bool) -> None:
-    print("  ".join(f"{name}: {value}" for name, value in figures.items()))
+def print_report(figures: Figures) -> None:
+    """Print a row for each page and claim, with the plan of its slowest statement."""
+    print("  ".join(f"{name}: {value}" for name, value in figures.items() if name != "queries"))
     print(f"{'':34}{'statements':>11}{'slowest':>12}{'all':>12}{'answer':>11}")
-    for each in results:
+    for each in figures["queries"]:
         is_over = each["slowest_ms"] >= STATEMENT_BAR_MS or each["answer_ms"] >= PAGE_BAR_MS
         times = f"{each['slowest_ms']:9.2f} ms{each['total_ms']:9.2f} ms{each['answer_ms']:8} ms"
         print(f"{each['name']:34}{each['statements']:11}{times}{'  over the bar' if is_over else ''}")
         print(f"    {each['plan'][:230]}")
-    if as_json:
-        bars = {"statement_bar_ms": STATEMENT_BAR_MS, "page_bar_ms": PAGE_BAR_MS}
-        worst = {f"highest_{name}": max(each[name] for each in results) for name in ("slowest_ms", "answer_ms")}
-        print(json.dumps(figures | machine() | bars | worst | {"queries": results}))
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_database, print_report=print_report, add_options=add_options,
+        quick="100,000 rows: about a minute",
+    )  # fmt: skip

@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine
-from predicted import UNSEEN, Predicted, load, parser, together
-from progress import say, track
 
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.held_back_predictions import (
+    QUICK_HELP,
+    UNSEEN,
+    HeldBackPredictions,
+    add_prediction_options,
+    combine_models,
+    load_predictions,
+)
+from benchmarks.harness.progress import log_step, track_progress
+from benchmarks.harness.report import print_markdown
 from classifier.ml.out_of_distribution import QUANTILE, Unusual
 from feedback.statistics.drift import columns as drift_columns
 from feedback.statistics.drift import input_features
@@ -34,38 +42,40 @@ FOR_EVIDENTLY = (0.0, 0.2, 0.5)
 LEAST_OF_A_CATEGORY = 60
 
 
-def main() -> None:
-    options = parse()
-    data = load(options)
-    small = len(data) < REFERENCE * 2
-    windows, reference = (SMALL_WINDOWS, len(data) // 3) if small else (WINDOWS, REFERENCE)
+def measure_drift(options: Options) -> Figures:
+    """Return how often each shift is found, and how well single unusual inputs are told from ordinary ones."""
+    data = load_predictions(options)
+    is_small = len(data) < REFERENCE * 2
+    windows, reference = (SMALL_WINDOWS, len(data) // 3) if is_small else (WINDOWS, REFERENCE)
     windows = tuple(options.windows or windows)
     rounds = (QUICK_QUIET, QUICK_SHIFTED) if options.quick else (QUIET, SHIFTED)
     with tempfile.TemporaryDirectory(prefix="aisle-drift-") as folder:
-        figures = measure(data, windows, reference, rounds, Path(folder) if options.evidently else None)
+        figures = measure_shifts(data, windows, reference, rounds, Path(folder) if options.evidently else None)
         if options.evidently:
-            beside = Path(__file__).with_name("evidently_preset.py")
-            say("Evidently's preset on the same windows")
-            done = subprocess.run([options.evidently, beside, folder], stdout=subprocess.PIPE, text=True, check=True)
-            figures["evidently"] = json.loads(done.stdout.splitlines()[-1])
-    figures["unusual"] = unusual(data)
-    if options.json:
-        print(json.dumps(figures | {"data": data.kind} | machine()))
-    else:
-        report(figures)
+            figures["evidently"] = ask_evidently(options.evidently, folder)
+    figures["unusual"] = measure_unusual(data)
+    return figures | {"data": data.kind}
 
 
-def parse() -> argparse.Namespace:
-    made = parser(__doc__)
-    made.add_argument("--evidently", help="a Python that has Evidently: its preset is asked about the same windows")
-    made.add_argument("--windows", type=int, nargs="+", help=f"rows of a window (default: {WINDOWS})")
-    return made.parse_args()
+def ask_evidently(python: str, folder: str) -> Any:
+    """Return what Evidently's preset finds in the windows of a folder; it runs in a Python of its own."""
+    log_step("Evidently's preset on the same windows")
+    script = Path(__file__).with_name("evidently_preset.py")
+    done = subprocess.run([python, script, folder], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --evidently and --windows to the options of all benchmarks over held-back products."""
+    add_prediction_options(parser)
+    parser.add_argument("--evidently", help="a Python that has Evidently: its preset is asked about the same windows")
+    parser.add_argument("--windows", type=int, nargs="+", help=f"rows of a window (default: {WINDOWS})")
 
 
 class Source:
     """The products as rows of drift's columns, and what can be mixed into a window of them."""
 
-    def __init__(self, data: Predicted) -> None:
+    def __init__(self, data: HeldBackPredictions) -> None:
         self.data = data
         foreign = np.array([product.language != "en" for product in data.products])
         known = data.targets != UNSEEN
@@ -84,7 +94,7 @@ class Source:
 
     def _rows(self, image: Any, seen: Any, embeddings: Any, fitted: Any) -> FeatureBatch:
         data = self.data
-        answers = together(data.text.probabilities, image.probabilities, data.labels)
+        answers = combine_models(data.text.probabilities, image.probabilities, data.labels)
         photos = [
             input_features.PhotoFeatures(int(w), int(h), b, s) if np.isfinite(w) else None
             for w, h, b, s in seen.tolist()
@@ -118,7 +128,9 @@ class Source:
         )
 
 
-def inject(source: Source, shift: str, rows: Any, rest: Any, share: float, rng: np.random.Generator) -> tuple[Any, Any]:
+def inject_shift(
+    source: Source, shift: str, rows: Any, rest: Any, share: float, rng: np.random.Generator
+) -> tuple[Any, Any]:
     """Return the window's rows with a shift, and which of them have their photograph blurred.
 
     What is mixed in is drawn with replacement where there isn't enough.
@@ -144,11 +156,11 @@ def inject(source: Source, shift: str, rows: Any, rest: Any, share: float, rng: 
     return rows, blurred
 
 
-def measure(
-    data: Predicted, windows: tuple[int, ...], reference: int, rounds: tuple[int, int], folder: Path | None
+def measure_shifts(
+    data: HeldBackPredictions, windows: tuple[int, ...], reference: int, rounds: tuple[int, int], folder: Path | None
 ) -> dict[str, Any]:
     """Return {window: {shift: {share: {alarm, columns}}}}; a folder keeps the small windows for Evidently."""
-    say("Looking at the products")
+    log_step("Looking at the products")
     source = Source(data)
     figures: dict[str, Any] = {"reference": reference, "rounds": rounds}
     for size in windows:
@@ -157,7 +169,7 @@ def measure(
             for share in {"quiet": (0.0,), "blurred photos": BLURRED}.get(shift, SHARES):
                 name = f"{shift} {share:.0%}" if share else shift
                 alarms, columns, seen = 0, Counter[str](), 0
-                for turn in track(range(rounds[shift != "quiet"]), f"{size} rows, {name}"):
+                for turn in track_progress(range(rounds[shift != "quiet"]), f"{size} rows, {name}"):
                     rng = np.random.default_rng([turn, size])
                     order = rng.permutation(source.ordinary)
                     known, rows, rest = (
@@ -166,19 +178,16 @@ def measure(
                         order[reference + size :],
                     )
                     try:
-                        rows, blurred = inject(source, shift, rows, rest, share, rng)
+                        rows, blurred = inject_shift(source, shift, rows, rest, share, rng)
                     except LookupError:
                         break
                     window = source.window(rows, blurred)
                     former = source.window(known, np.zeros(len(known), bool))
                     if folder and size == windows[0] and share in FOR_EVIDENTLY:
-                        keep(folder, name, turn, former, window)
+                        write_windows(folder, name, turn, former, window)
                     layout = BinLayout.of(former, keep=reference)
-                    found = drifted_columns(
-                        compare_summaries(
-                            DriftSummary.of(former, layout), DriftSummary.of(window, BinLayout(layout.edges))
-                        )
-                    )
+                    before, now = DriftSummary.of(former, layout), DriftSummary.of(window, BinLayout(layout.edges))
+                    found = drifted_columns(compare_summaries(before, now))
                     alarms += bool(found)
                     columns.update(finding.column for finding in found)
                     seen += 1
@@ -188,7 +197,8 @@ def measure(
     return figures
 
 
-def keep(folder: Path, name: str, turn: int, former: FeatureBatch, window: FeatureBatch) -> None:
+def write_windows(folder: Path, name: str, turn: int, former: FeatureBatch, window: FeatureBatch) -> None:
+    """Write the reference and the window as CSV files for Evidently."""
     for part, rows in (("reference", former), ("window", window)):
         with (folder / f"{name}.{turn}.{part}.csv").open("w", newline="") as file:
             table = csv.writer(file)
@@ -197,7 +207,7 @@ def keep(folder: Path, name: str, turn: int, former: FeatureBatch, window: Featu
                 table.writerow(["" if value is None or value != value else value for value in values])
 
 
-def unusual(data: Predicted) -> dict[str, Any]:
+def measure_unusual(data: HeldBackPredictions) -> dict[str, Any]:
     """Return how well single unusual inputs are told from ordinary ones: area under the curve, and shares flagged."""
     from sklearn.metrics import roc_auc_score
 
@@ -231,17 +241,20 @@ def unusual(data: Predicted) -> dict[str, Any]:
     return figures
 
 
-def report(figures: dict[str, Any]) -> None:
+def print_report(figures: Figures) -> None:
+    """Print the share of windows with an alarm, a row for each shift."""
     sizes = [key for key in figures if key.isdigit()]
-    beside = figures.get("evidently", {})
-    print(f"| shift | {' | '.join(f'{size} rows' for size in sizes)} | Evidently, any column | half of them |")
-    print("|---|" + "---:|" * (len(sizes) + 2))
+    evidently = figures.get("evidently", {})
+    header = ["shift", *(f"{size} rows" for size in sizes), "Evidently, any column", "half of them"]
+    rows = []
     for name in figures[sizes[0]]:
         cells = [f"{figures[size][name]['alarmed']:.1%}" for size in sizes if name in figures[size]]
-        cells += [f"{beside[name][kind]:.1%}" if name in beside else "" for kind in ("any", "preset")]
-        print(f"| {name} | {' | '.join(cells)} |")
+        for kind in ("any", "preset"):
+            cells.append(f"{evidently[name][kind]:.1%}" if name in evidently else "")
+        rows.append([name, *cells])
+    print_markdown(header, rows)
     print(json.dumps(figures["unusual"], indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_drift, print_report=print_report, add_options=add_options, quick=QUICK_HELP)

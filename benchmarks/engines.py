@@ -6,8 +6,6 @@ benchmarks/README.md.
 
 import argparse
 import io
-import json
-import os
 import sys
 import tempfile
 import time
@@ -18,43 +16,35 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from items import Item, gather
-from machine import machine
 from PIL import Image
-from progress import say, track
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.harness.command_line import Figures, Options, add_found_data_option, run_benchmark
+from benchmarks.harness.items import Item, gather_items
+from benchmarks.harness.products import STARTER
+from benchmarks.harness.progress import log_step, track_progress
+
 BATCHES = (1, 8, 32)
 MODALITIES = ("text", "image")
 Call = Callable[[Sequence[Any]], Any]
 
 
-def main() -> None:
-    options = parse()
-    load = os.getloadavg()[0]
-    items, source = gather(options.data, options.rows)
+def measure_engines(options: Options) -> Figures:
+    """Return what an item costs with each engine, and how much running both models side by side gains."""
+    rows, rounds = (32, 2) if options.quick else (64, 7)
+    items, source = gather_items(options.data, rows)
     with tempfile.TemporaryDirectory(prefix="aisle-engines-") as cache:
-        figures = measure(items, Path(cache), rounds=options.rounds, threads=options.threads)
-    figures |= machine() | {"threads": options.threads, "load_at_start": round(load, 2), "items": source}
-    report(figures, as_json=options.json)
+        figures = time_engines(items, Path(cache), rounds=rounds, threads=options.threads)
+    return figures | {"threads": options.threads, "items": source}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --threads and --data."""
     parser.add_argument("--threads", type=int, default=1, help="cores that each engine may use (default: 1)")
-    parser.add_argument("--data", type=Path, help="folder of product data (default: ../shared/data, else made up)")
-    options = parser.parse_args()
-    options.rows, options.rounds = (32, 2) if options.quick else (64, 7)
-    shared = ROOT.parent / "shared" / "data"
-    if options.data is None and shared.is_dir():
-        options.data = shared
-    return options
+    add_found_data_option(parser)
 
 
-def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) -> dict[str, Any]:
+def time_engines(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) -> Figures:
+    """Return the processor time of an item by model, engine and batch size."""
     import torch
 
     from classifier.ml import engines
@@ -69,16 +59,16 @@ def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) ->
     calls: dict[tuple[str, str], Call] = {}
     for modality in MODALITIES:
         for name in names:
-            say(f"Loading {modality} with {name}")
-            calls[modality, name] = load(modality, name, cache, threads)
-    inputs = {"text": list(items), "image": [stored(item) for item in items]}
+            log_step(f"Loading {modality} with {name}")
+            calls[modality, name] = load_model(modality, name, cache, threads)
+    inputs: dict[str, list[Any]] = {"text": list(items), "image": [small_copy(item) for item in items]}
 
     # The engines take turns, so that a busy moment of the machine hits all of them.
     spent: dict[tuple[str, str, int], list[float]] = {}
-    for number in track(range(rounds + 1), "Rounds"):
+    for number in track_progress(range(rounds + 1), "Rounds"):
         for (modality, name), call in calls.items():
             for batch in BATCHES:
-                milliseconds = cost(call, inputs[modality], batch)
+                milliseconds = processor_time(call, inputs[modality], batch)
                 if number:  # the first one warms up
                     spent.setdefault((modality, name, batch), []).append(milliseconds)
     figures: dict[str, Any] = {"reference": reference, "engines": {}}
@@ -90,16 +80,17 @@ def measure(items: Sequence[Item], cache: Path, *, rounds: int, threads: int) ->
                 row |= {f"cpu_ms_{batch}": round(own, 2), f"vs_reference_{batch}": round(base / own, 2)}
             figures["engines"][f"{modality} {name}"] = row
     best = [calls[modality, names[-1]] for modality in MODALITIES]
-    figures["side_by_side"] = round(side_by_side(best, inputs, rounds), 2)
+    figures["side_by_side"] = round(side_by_side_gain(best, inputs, rounds), 2)
     return figures
 
 
-def load(modality: str, name: str, cache: Path, threads: int) -> Call:
+def load_model(modality: str, name: str, cache: Path, threads: int) -> Call:
+    """Return a function that answers a batch with one starter model on the named engine."""
     from classifier.ml import engines
     from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
-    folder = ROOT / "classifier" / "starter" / modality
+    folder = STARTER / modality
     model: Any = TextModel.load(folder) if modality == "text" else ImageModel.load(folder)
     engines.speed_up(model.encoder, [name], threads=threads, cache=cache)
     if model.engine != name:
@@ -109,14 +100,14 @@ def load(modality: str, name: str, cache: Path, threads: int) -> Call:
     return lambda some: model.predict(some)
 
 
-def stored(item: Item) -> Image.Image:
+def small_copy(item: Item) -> Image.Image:
     """Return the small copy that the models read, decoded."""
     from common.photos.copies import make_copies
 
     return Image.open(io.BytesIO(make_copies(item.photo)[1])).convert("RGB")
 
 
-def cost(call: Call, inputs: Sequence[Any], batch: int) -> float:
+def processor_time(call: Call, inputs: Sequence[Any], batch: int) -> float:
     """Return the milliseconds of processor time, of all threads, that an item costs in batches of this size."""
     rows = list(islice(cycle(inputs), max(batch, 8)))
     start = time.process_time()
@@ -125,7 +116,7 @@ def cost(call: Call, inputs: Sequence[Any], batch: int) -> float:
     return (time.process_time() - start) * 1000 / len(rows)
 
 
-def side_by_side(calls: Sequence[Call], inputs: dict[str, list[Any]], rounds: int) -> float:
+def side_by_side_gain(calls: Sequence[Call], inputs: dict[str, list[Any]], rounds: int) -> float:
     """Return how many times as fast both models answer a batch in two threads as one after the other."""
     batches = [list(islice(cycle(inputs[modality]), 32)) for modality in MODALITIES]
     alone, together = [], []
@@ -141,20 +132,18 @@ def side_by_side(calls: Sequence[Call], inputs: dict[str, list[Any]], rounds: in
     return median(alone) / median(together)
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print a row for each model and engine, a column for each batch size."""
     print(f"{'CPU-ms an item (times the reference)':38}" + "".join(f"{f'batch {batch}':>18}" for batch in BATCHES))
     for name, row in figures["engines"].items():
         cells = [f"{row[f'cpu_ms_{batch}']:9.1f} ({row[f'vs_reference_{batch}']:4.1f}x)" for batch in BATCHES]
         print(f"{name:38}" + "".join(f"{cell:>18}" for cell in cells))
     print(f"Text and image side by side instead of one after the other: {figures['side_by_side']}x as fast")
-    print(
-        f"\n{figures['items']} products, {figures['threads']} threads an engine; {figures['cores']} cores of "
-        f"{figures['cpu']}, {figures['device']}, torch {figures['torch']}, load {figures['load_at_start']} at the start"
-    )
+    print(f"\n{figures['items']} products, {figures['threads']} threads an engine")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_engines, print_report=print_report, add_options=add_options,
+        quick="fewer repetitions: about a minute",
+    )  # fmt: skip

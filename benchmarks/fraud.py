@@ -5,19 +5,19 @@ table is a market of 200 sellers, drawn anew in each repetition. See benchmarks/
 """
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from answered import Answered, answered, made_up
-from machine import machine
-from products import data_folder
-from progress import track
-from sellers import CONFUSED, LIAR, Market, Scenario, simulate
 
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.products import data_folder
+from benchmarks.harness.progress import track_progress
+from benchmarks.harness.report import print_markdown
+from benchmarks.harness.starter_answers import StarterAnswers, made_up_answers, starter_answers
+from benchmarks.simulated_sellers import CONFUSED, LIAR, Market, Scenario, simulate
 from feedback.statistics.fraud import AnswerLog, SellerTotals, add_answers, assess_sellers
 from feedback.statistics.proportions import Proportion
 
@@ -66,53 +66,55 @@ class Outcome:
         return found | {"median_products_to_flag": median if np.isfinite(median) else None}
 
 
-def main() -> None:
-    options = parse()
-    said = answered(options.data) if options.data.is_dir() else made_up()
+def measure_fraud(options: Options) -> Figures:
+    """Return recall and precision of the detection in each simulated market."""
+    known = starter_answers(options.data) if options.data.is_dir() else made_up_answers()
     repetitions = options.repetitions or (5 if options.quick else 100)
-    results = {}
+    scenarios: dict[str, Figures] = {}
     for number, (name, scenario) in enumerate(SCENARIOS.items()):
-        results[name] = repeat(scenario, said, repetitions if name == BAR else max(repetitions // 4, 2), number, name)
-    if options.json:
-        rest = {name: outcome.figures() for name, outcome in results.items()}
-        setting = {"products": said.source, "repetitions": repetitions, "scenario": asdict(Scenario())}
-        print(json.dumps(rest[BAR] | {"scenarios": rest} | setting | machine()))
-        return
-    print(f"{len(said.truth)} {said.source} products\n")
-    print("| market | recall | precision | confused flagged | honest flagged | median products to flag | "
-          "baseline recall | baseline precision |\n|---|---:|---:|---:|---:|---:|---:|---:|")  # fmt: skip
-    for name, outcome in results.items():
-        print(f"| {name} | {' | '.join(row(outcome))} |")
+        times = repetitions if name == BAR else max(repetitions // 4, 2)
+        outcome = repeat_scenario(scenario, known, times, number, name)
+        scenarios[name] = outcome.figures() | {"row": table_row(outcome)}
+    rows = {name: found.pop("row") for name, found in scenarios.items()}
+    setting = {"products": known.source, "repetitions": repetitions, "scenario": asdict(Scenario())}
+    return scenarios[BAR] | {"scenarios": scenarios, "rows": rows, "product_count": len(known.truth)} | setting
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --data and --repetitions."""
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--repetitions", type=int, help="of the first market; the others have a quarter")
-    parser.add_argument("--quick", action="store_true", help="5 repetitions: under a minute")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    return parser.parse_args()
 
 
-def row(outcome: Outcome) -> list[str]:
+def print_report(figures: Figures) -> None:
+    """Print a row for each simulated market."""
+    print(f"{figures['product_count']} {figures['products']} products\n")
+    header = (
+        "market", "recall", "precision", "confused flagged", "honest flagged", "median products to flag",
+        "baseline recall", "baseline precision",
+    )  # fmt: skip
+    print_markdown(header, [(name, *cells) for name, cells in figures["rows"].items()])
+
+
+def table_row(outcome: Outcome) -> list[str]:
     median = outcome.figures()["median_products_to_flag"]
     time = "-" if not len(outcome.after) else "never" if median is None else f"{median:.0f}"
     recall, precision, confused, honest, *baseline = map(
-        percent, (outcome.liars, outcome.right, outcome.confused, outcome.honest, *outcome.baseline)
+        format_share, (outcome.liars, outcome.right, outcome.confused, outcome.honest, *outcome.baseline)
     )
     return [recall, precision, confused, honest, time, *baseline]
 
 
-def percent(share: Proportion) -> str:
+def format_share(share: Proportion) -> str:
     if not share.total:
         return "-"
     low, high = share.interval()
     return f"{100 * share.value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
-def repeat(scenario: Scenario, said: Answered, repetitions: int, number: int, name: str) -> Outcome:
+def repeat_scenario(scenario: Scenario, said: StarterAnswers, repetitions: int, number: int, name: str) -> Outcome:
     kinds, afters, ranks = [], [], []
-    for repetition in track(range(repetitions), name):
+    for repetition in track_progress(range(repetitions), name):
         market = simulate(scenario, said, np.random.default_rng([SEED, number, repetition]))
         kinds.append(market.kind)
         afters.append(watch(market, said))
@@ -133,7 +135,7 @@ def count(events: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Propor
     return Proportion(int((events & among).sum()), int(among.sum()))
 
 
-def watch(market: Market, said: Answered) -> npt.NDArray[np.float64]:
+def watch(market: Market, said: StarterAnswers) -> npt.NDArray[np.float64]:
     """Return after how many products each seller was first flagged (sellers,), inf for never."""
     after = np.full(len(market.kind), np.inf)
     tally = SellerTotals.empty()
@@ -144,7 +146,7 @@ def watch(market: Market, said: Answered) -> npt.NDArray[np.float64]:
     return after
 
 
-def to_log(market: Market, said: Answered, start: int, stop: int) -> AnswerLog:
+def to_log(market: Market, said: StarterAnswers, start: int, stop: int) -> AnswerLog:
     """Return the answers of all sellers to their products from `start` to before `stop`, one product a day."""
     goods, chosen = (column[:, start:stop].ravel() for column in (market.product, market.chosen))
     sellers = len(market.kind)
@@ -163,7 +165,7 @@ def to_log(market: Market, said: Answered, start: int, stop: int) -> AnswerLog:
     )
 
 
-def low_picks(market: Market, said: Answered) -> npt.NDArray[np.float64]:
+def low_picks(market: Market, said: StarterAnswers) -> npt.NDArray[np.float64]:
     """Return each seller's share of picks below each of `RANKS` (sellers, ranks), after all products."""
     of_chosen = np.take_along_axis(said.ensemble[market.product], market.chosen[:, :, None], axis=2)
     rank = 1 + (said.ensemble[market.product] > of_chosen).sum(axis=2)
@@ -185,4 +187,7 @@ def baseline(low: npt.NDArray[np.float64], liar: npt.NDArray[np.bool_]) -> tuple
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_fraud, print_report=print_report, add_options=add_options,
+        quick="5 repetitions: under a minute",
+    )  # fmt: skip

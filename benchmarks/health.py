@@ -5,17 +5,14 @@ and a day of many. See benchmarks/README.md.
 """
 
 import argparse
-import json
 import resource
-import signal
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 
-from machine import machine
-from progress import say
-from seeding import prepare, seed
-from stack import set_up_home
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.stack import prepare_database, set_up_home
+from benchmarks.seeding import seed_shop
 
 WEEK = 3_500  # predictions of the week before
 SPREAD = """
@@ -27,17 +24,12 @@ SPREAD = """
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20,000 predictions")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--rows", type=int, help="predictions of the day (default: 100,000)")
-    options = parser.parse_args()
+def measure_health(options: Options) -> Figures:
+    """Return the seconds that summaries and pages take over a day of predictions."""
     rows = options.rows or (20_000 if options.quick else 100_000)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     set_up_home()
-    prepare()
-    seed(rows=rows + WEEK, sellers=1_000)
+    prepare_database(pages=True)
+    seed_shop(rows=rows + WEEK, sellers=1_000)
     from django.db import connection
 
     day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
@@ -45,15 +37,16 @@ def main() -> None:
     with connection.cursor() as cursor:
         cursor.execute(SPREAD, {"week": WEEK, "rows": rows, "start": start, "day": day})
         cursor.execute("VACUUM (ANALYZE)")
-    figures = {"rows": rows, **measure(start, day)}
-    if options.json:
-        print(json.dumps(figures | machine()))
-    else:
-        for name, value in figures.items():
-            print(f"{name:40} {value:,}")
+    return {"rows": rows, **measure_day(start, day)}
 
 
-def measure(start: datetime, day: datetime) -> dict[str, float]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --rows."""
+    parser.add_argument("--rows", type=int, help="predictions of the day (default: 100,000)")
+
+
+def measure_day(start: datetime, day: datetime) -> dict[str, float]:
+    """Summarise the day, open the pages over it, and return how long each took."""
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
@@ -66,8 +59,8 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     while hourly_summaries.update_summaries(now=day + timedelta(minutes=5)):
         pass
     assert starter_baselines.create_missing_baselines(now=day + timedelta(minutes=5))
-    before = memory()
-    say("Summarising the day")
+    before = peak_memory()
+    log_step("Summarising the day")
     end = day + timedelta(days=1, minutes=5)
     began, used = time.perf_counter(), time.process_time()
     hours = hourly_summaries.update_summaries(now=end)
@@ -80,7 +73,7 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
     HealthSummary.objects.filter(period="hour", start__gte=day).update(is_stale=True)
     began = time.perf_counter()
     hourly_summaries.update_summaries(now=end)
-    anew = time.perf_counter() - began
+    again = time.perf_counter() - began
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.create_superuser("admin@shop.example"))
     pages = []
@@ -95,30 +88,30 @@ def measure(start: datetime, day: datetime) -> dict[str, float]:
         began = time.perf_counter()
         work = read_version_periods("text", start, day + timedelta(days=1))
         versions.append(time.perf_counter() - began)
-    assert sum(each.tally.answered for each in work) >= hours_rows(day)
+    assert sum(each.tally.answered for each in work) >= summarised_rows(day)
     return {
         "summarising the day, s": round(took, 1),
         "of it processor time, s": round(used, 1),
-        "rows a second": round(hours_rows(day) / took),
-        "counting 24 hours' answers anew, s": round(anew, 1),
+        "rows a second": round(summarised_rows(day) / took),
+        "counting 24 hours' answers again, s": round(again, 1),
         "comparing 24 hours and the day, s": round(watched, 1),
         "memory before, MB": before,
-        "highest memory, MB": memory(),
+        "highest memory, MB": peak_memory(),
         "health page, ms": round(1000 * min(pages[1:])),
         "its queries": len(asked),
         "figures of Experiments, an hour not summarised, ms": round(1000 * min(versions)),
     }
 
 
-def hours_rows(day: datetime) -> int:
+def summarised_rows(day: datetime) -> int:
     from feedback.models import HealthSummary, Period
 
     return sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY).filter(start=day))
 
 
-def memory() -> int:
+def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_health, add_options=add_options, quick="20,000 predictions")

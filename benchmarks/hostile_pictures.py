@@ -9,8 +9,6 @@ proportional set size of web and decoders, and how much longer the other seller 
 import argparse
 import http.client
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,14 +23,14 @@ from typing import Any
 
 import numpy as np
 import psutil
-from items import draw_photo
-from machine import machine
-from memory import pss
-from progress import say, track
-from stack import ROOT, running_web, set_up_home
-from upload import multipart
 
-sys.path.insert(0, str(ROOT))
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.items import draw_photo
+from benchmarks.harness.memory import proportional_megabytes
+from benchmarks.harness.multipart import multipart_body
+from benchmarks.harness.processes import ROOT, process_tree
+from benchmarks.harness.progress import log_step, track_progress
+from benchmarks.harness.stack import create_seller, prepare_database, running_web, set_up_home
 from tests.support.hostile_pictures import SIDE, Hostile, all_hostile, huge_jpeg, png
 
 LIMIT_MB = 768
@@ -50,7 +48,6 @@ ATTACKS = (
 ONE_PICTURE = """
 import json, os, re, resource, sys, threading, time, django
 from pathlib import Path
-sys.path.insert(0, os.getcwd())
 django.setup()
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from portal.products.photos import PhotoError, clean_photo
@@ -94,43 +91,30 @@ print(json.dumps({
 """
 
 
-def main() -> None:
-    options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load = os.getloadavg()[0]
+def measure_hostile_pictures(options: Options) -> Figures:
+    """Return what hostile pictures cost the web process and the other sellers."""
     set_up_home()
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-        for command in ("migrate", "prepare"):
-            call_command(command, verbosity=0, stdout=nowhere)
-    figures: dict[str, Any] = {}
+    prepare_database()
+    figures: Figures = {}
     if not options.server_only:
         figures["attacks"] = measure_attacks(options.baseline)
     if not options.attacks_only:
         hostile = all_hostile()[:: 4 if options.quick else 1]
         figures["server"] = measure_server(hostile, ordinary=10 if options.quick else 40)
-    figures |= machine() | {"load_at_start": round(load, 2)}
-    report(figures, as_json=options.json)
+    return figures
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="every fourth picture: about a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --baseline, --attacks-only and --server-only."""
     parser.add_argument("--baseline", type=Path, help="another checkout of Aisle to measure the attacks in")
     parser.add_argument("--attacks-only", action="store_true")
     parser.add_argument("--server-only", action="store_true")
-    return parser.parse_args()
 
 
 # One attack at a time
 
 
-def attacks() -> list[Hostile]:
+def known_attacks() -> list[Hostile]:
     named = {hostile.name: hostile for hostile in all_hostile()}
     return [
         *(named[name] for name in ATTACKS),
@@ -145,7 +129,7 @@ def measure_attacks(baseline: Path | None) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         ordinary = Path(folder) / "ordinary"
         ordinary.write_bytes(ordinary_photo())
-        for attack in track(attacks(), "Attacks"):
+        for attack in track_progress(known_attacks(), "Attacks"):
             file = Path(folder) / "hostile"
             file.write_bytes(attack.make())
             row: dict[str, Any] = {"attack": attack.name, "bytes": file.stat().st_size}
@@ -167,41 +151,41 @@ def clean_in(checkout: Path, ordinary: Path, file: Path) -> dict[str, Any]:
 
 def measure_server(hostile: Sequence[Hostile], *, ordinary: int) -> dict[str, Any]:
     tokens = make_sellers(ATTACKERS + 1)
-    with tempfile.TemporaryDirectory() as folder, running_web() as port:
+    with tempfile.TemporaryDirectory() as folder, running_web() as running:
         files = [Path(folder) / str(number) for number in range(len(hostile))]
-        for file, kind in zip(files, track(hostile, "Making pictures"), strict=True):
+        for file, kind in zip(files, track_progress(hostile, "Making pictures"), strict=True):
             file.write_bytes(kind.make())
-        other = OtherSeller(port, tokens[0])
+        other = OtherSeller(running.port, tokens[0])
         other.upload_one()  # the first one warms up
-        web = web_process(port)
+        web = running.process
         workers = {child.pid for child in web.children() if "gunicorn" in " ".join(child.cmdline())}
-        scale = Scale(web)
-        scale.start()
-        say("Ordinary uploads alone")
+        monitor = PeakMonitor(web)
+        monitor.start()
+        log_step("Ordinary uploads alone")
         alone = [other.upload_one() for _ in range(ordinary)]
-        idle_mb = scale.most
-        say(f"{len(hostile)} hostile pictures by {ATTACKERS} sellers, ordinary uploads meanwhile")
+        idle_mb = monitor.most
+        log_step(f"{len(hostile)} hostile pictures by {ATTACKERS} sellers, ordinary uploads at the same time")
         attackers = [
-            Attacker(port, token, list(zip(hostile, files, strict=True))[number::ATTACKERS])
+            Attacker(running.port, token, list(zip(hostile, files, strict=True))[number::ATTACKERS])
             for number, token in enumerate(tokens[1:])
         ]
         for attacker in attackers:
             attacker.start()
-        meanwhile = []
+        contended = []
         while any(attacker.is_alive() for attacker in attackers):
-            meanwhile.append(other.upload_one())
-        scale.stop()
+            contended.append(other.upload_one())
+        monitor.stop()
         is_same = workers == {child.pid for child in web.children() if "gunicorn" in " ".join(child.cmdline())}
-    return summary(attackers, alone, meanwhile) | {
+    return summarise(attackers, alone, contended) | {
         "web_process_died": not is_same,
         "most_mb_before": round(idle_mb),
-        "most_mb": round(scale.most),
-        "most_web_mb": round(scale.most_web),
-        "within_limit": scale.most <= LIMIT_MB,
+        "most_mb": round(monitor.most),
+        "most_web_mb": round(monitor.most_web),
+        "within_limit": monitor.most <= LIMIT_MB,
     }
 
 
-def summary(attackers: Sequence["Attacker"], alone: Sequence[float], meanwhile: Sequence[float]) -> dict[str, Any]:
+def summarise(attackers: Sequence["Attacker"], alone: Sequence[float], contended: Sequence[float]) -> dict[str, Any]:
     answers = [answer for attacker in attackers for answer in attacker.answers]
     wrong = [
         f"{kind.name}: {status} {words}"
@@ -221,11 +205,11 @@ def summary(attackers: Sequence["Attacker"], alone: Sequence[float], meanwhile: 
         "slowest": [f"{seconds:.1f} s: {name}" for seconds, name in slow[:5]],
         "other_alone_p50_ms": round(median(alone) * 1000, 1),
         "other_alone_p95_ms": round(float(np.percentile(alone, 95)) * 1000, 1),
-        "other_meanwhile": len(meanwhile),
-        "other_meanwhile_p50_ms": round(median(meanwhile) * 1000, 1),
-        "other_meanwhile_p95_ms": round(float(np.percentile(meanwhile, 95)) * 1000, 1),
-        "other_meanwhile_max_ms": round(max(meanwhile) * 1000, 1),
-        "slower": round(median(meanwhile) / median(alone), 2),
+        "other_meanwhile": len(contended),
+        "other_meanwhile_p50_ms": round(median(contended) * 1000, 1),
+        "other_meanwhile_p95_ms": round(float(np.percentile(contended, 95)) * 1000, 1),
+        "other_meanwhile_max_ms": round(max(contended) * 1000, 1),
+        "slower": round(median(contended) / median(alone), 2),
     }
 
 
@@ -242,7 +226,7 @@ class Attacker(threading.Thread):
         for kind, file in self._pictures:
             start = time.monotonic()
             try:
-                status, words = post(self._port, self._token, file.read_bytes())
+                status, words = post_photo(self._port, self._token, file.read_bytes())
             except OSError as error:
                 status, words = 599, repr(error)
             self.seconds[kind.name] = time.monotonic() - start
@@ -259,13 +243,13 @@ class OtherSeller:
         """Return how many seconds an upload takes."""
         time.sleep(PAUSE)
         start = time.monotonic()
-        status, words = post(self._port, self._token, self._photo)
+        status, words = post_photo(self._port, self._token, self._photo)
         assert status == http.client.ACCEPTED, f"{status} {words}"
         return time.monotonic() - start
 
 
-class Scale(threading.Thread):
-    """Weighs the web process, its master and their decoders again and again, and keeps the most."""
+class PeakMonitor(threading.Thread):
+    """Measures the memory of the web process, its master and their decoders again and again; keeps the highest."""
 
     def __init__(self, web: psutil.Process) -> None:
         super().__init__(daemon=True)
@@ -274,8 +258,8 @@ class Scale(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.wait(0.05):
-            family = [self._web, *self._web.children(recursive=True)]
-            weights = {process.pid: pss(process) for process in family}
+            family = process_tree(self._web)
+            weights = {process.pid: proportional_megabytes(process) for process in family}
             decoders = sum(weights[p.pid] for p in family if is_decoder(p))
             self.most = max(self.most, sum(weights.values()))
             self.most_web = max(self.most_web, sum(weights.values()) - decoders)
@@ -292,16 +276,9 @@ def is_decoder(process: psutil.Process) -> bool:
         return True  # it has ended, as decoders do
 
 
-def web_process(port: int) -> psutil.Process:
-    for process in psutil.Process().children():
-        if any(f"127.0.0.1:{port}" in part for part in process.cmdline()):
-            return process
-    sys.exit("The web process is gone.")
-
-
-def post(port: int, token: str, photo: bytes) -> tuple[int, str]:
-    """Upload a photograph; return the status and, of a refusal, its words."""
-    body, content_type = multipart(photo, title="Acoustic guitar")
+def post_photo(port: int, token: str, photo: bytes) -> tuple[int, str]:
+    """Upload a photograph; return the status and, of a refusal, its sentence."""
+    body, content_type = multipart_body(photo, title="Acoustic guitar")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
@@ -316,17 +293,7 @@ def post(port: int, token: str, photo: bytes) -> tuple[int, str]:
 
 def make_sellers(count: int) -> list[str]:
     """Return tokens of new sellers."""
-    from knox.models import AuthToken
-
-    from portal.accounts.roles import Role
-    from portal.models import User
-
-    tokens = []
-    for number in range(count):
-        seller = User.objects.create_user(f"bench{number}@shop.example", os.urandom(16).hex())
-        Role.SELLER.give(seller)
-        tokens.append(str(AuthToken.objects.create(user=seller)[1]))
-    return tokens
+    return [create_seller(f"bench{number}@shop.example")[1] for number in range(count)]
 
 
 def ordinary_photo() -> bytes:
@@ -336,10 +303,8 @@ def ordinary_photo() -> bytes:
 # The report
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print each attack, then a figure of the server a line."""
     for row in figures.get("attacks", []):
         print(f"{row['attack']} ({row['bytes']:,} bytes)")
         for when in ("before", "after"):
@@ -347,8 +312,10 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
                 print(f"  {when:7}" + ", ".join(f"{name} {value}" for name, value in row[when].items()))
     for name, value in figures.get("server", {}).items():
         print(f"{name:24}{value}")
-    print(f"\n{figures['cores']} cores of {figures['cpu']}, load {figures['load_at_start']} at the start")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_hostile_pictures, print_report=print_report, add_options=add_options,
+        quick="every fourth picture: about a minute",
+    )  # fmt: skip

@@ -4,50 +4,56 @@ Average precision of each order, the mean of several draws. Labels that were wro
 can reach 1. See benchmarks/README.md.
 """
 
-import json
 from typing import Any
 
 import numpy as np
-from machine import machine
-from predicted import UNSEEN, Predicted, load, parser
-from progress import say
 from sklearn.metrics import average_precision_score
 
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.held_back_predictions import (
+    QUICK_HELP,
+    UNSEEN,
+    HeldBackPredictions,
+    add_prediction_options,
+    load_predictions,
+)
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.report import print_markdown
 from feedback.statistics import label_errors
 
 FLIPPED = 0.1
 DRAWS, QUICK_DRAWS = 10, 3
+NOISES = ("uniform", "confusable")
 
 
-def main() -> None:
-    options = parser(__doc__).parse_args()
-    data = load(options)
-    figures = measure(data, QUICK_DRAWS if options.quick else DRAWS)
-    if options.json:
-        print(json.dumps(figures | {"data": data.kind} | machine()))
-        return
-    for noise in ("uniform", "confusable"):
-        print(
-            f"\n### {noise} flips, {figures['rows']} {data.kind} products\n\n| order | average precision |\n|---|---:|"
-        )
-        for name, value in sorted(figures[noise].items(), key=lambda item: item[1]):
-            print(f"| {name} | {value:.3f} |")
+def measure_label_errors(options: Options) -> Figures:
+    """Return how well each order finds flipped labels."""
+    data = load_predictions(options)
+    return rank_flipped_labels(data, QUICK_DRAWS if options.quick else DRAWS) | {"data": data.kind}
+
+
+def print_report(figures: Figures) -> None:
+    """Print a table for each way of flipping labels."""
+    for noise in NOISES:
+        print(f"\n### {noise} flips, {figures['rows']} {figures['data']} products\n")
+        ordered = sorted(figures[noise].items(), key=lambda item: item[1])
+        print_markdown(("order", "average precision"), [(name, f"{value:.3f}") for name, value in ordered])
         print(f"\nfound: precision {figures[f'{noise}_precision']:.3f}, recall {figures[f'{noise}_recall']:.3f}")
 
 
-def measure(data: Predicted, draws: int) -> dict[str, Any]:
+def rank_flipped_labels(data: HeldBackPredictions, draws: int) -> Figures:
     """Return {noise: {order: average precision}}, and precision and recall of what is counted as an error."""
     rows = np.flatnonzero(data.targets != UNSEEN)
     true, text, image = data.targets[rows], data.text.probabilities[rows], data.image.probabilities[rows]
     both = data.ensemble[rows]
     figures: dict[str, Any] = {"rows": len(rows), "flipped": FLIPPED, "draws": draws}
-    for noise in ("uniform", "confusable"):
-        say(f"{noise} flips")
+    for noise in NOISES:
+        log_step(f"{noise} flips")
         found: dict[str, list[float]] = {}
         counts = np.zeros(3)
         for draw in range(draws):
             rng = np.random.default_rng(draw)
-            given = flip(true, both, noise, rng)
+            given = flip_labels(true, both, noise, rng)
             wrong = given != true
             errors = label_errors.find_label_errors({"text": text, "image": image}, given)
             place = np.arange(len(rows))
@@ -60,8 +66,8 @@ def measure(data: Predicted, draws: int) -> dict[str, Any]:
                 "confident learning over all three": label_errors.find_label_errors(
                     {"text": text, "image": image, "ensemble": both}, given
                 ).suspicion,
-                "cleanlab, self-confidence, ensemble": cleanlab(given, both, "self_confidence"),
-                "cleanlab, normalized margin, ensemble": cleanlab(given, both, "normalized_margin"),
+                "cleanlab, self-confidence, ensemble": cleanlab_order(given, both, "self_confidence"),
+                "cleanlab, normalized margin, ensemble": cleanlab_order(given, both, "normalized_margin"),
                 "found errors first, then the margin": errors.suspicion + 1e3 * errors.found,
             }
             for name, score in orders.items():
@@ -72,15 +78,15 @@ def measure(data: Predicted, draws: int) -> dict[str, Any]:
     return figures
 
 
-def flip(true: Any, said: Any, noise: str, rng: np.random.Generator) -> Any:
+def flip_labels(true: Any, probabilities: Any, noise: str, rng: np.random.Generator) -> Any:
     """Return the labels with a tenth replaced: by any other category, or by one that it is really mixed up with.
 
     Mixed up: by how often the ensemble gives the one for the other over the whole set, plus one.
     """
-    given, classes = true.copy(), said.shape[1]
+    given, classes = true.copy(), probabilities.shape[1]
     mixed = np.ones((classes, classes))
     if noise == "confusable":
-        np.add.at(mixed, (true, said.argmax(axis=1)), 20.0)
+        np.add.at(mixed, (true, probabilities.argmax(axis=1)), 20.0)
     np.fill_diagonal(mixed, 0)
     for row in rng.choice(len(true), round(FLIPPED * len(true)), replace=False):
         chances = mixed[true[row]] / mixed[true[row]].sum()
@@ -88,11 +94,13 @@ def flip(true: Any, said: Any, noise: str, rng: np.random.Generator) -> Any:
     return given
 
 
-def cleanlab(given: Any, said: Any, method: str) -> Any:
+def cleanlab_order(given: Any, probabilities: Any, method: str) -> Any:
     from cleanlab.rank import get_label_quality_scores
 
-    return -get_label_quality_scores(given, said.astype(np.float64), method=method)
+    return -get_label_quality_scores(given, probabilities.astype(np.float64), method=method)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_label_errors, print_report=print_report, add_options=add_prediction_options, quick=QUICK_HELP
+    )

@@ -4,13 +4,20 @@ Each window is drawn with its own reference of labelled products, on which the c
 benchmarks/README.md.
 """
 
-import json
 from typing import Any
 
 import numpy as np
-from machine import machine
-from predicted import UNSEEN, Predicted, load, parser, together
 
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.held_back_predictions import (
+    QUICK_HELP,
+    UNSEEN,
+    HeldBackPredictions,
+    add_prediction_options,
+    combine_models,
+    load_predictions,
+)
+from benchmarks.harness.report import print_markdown
 from feedback.statistics.performance_estimation import Calibrator, estimate_accuracy
 
 REFERENCE, WINDOW = 3_000, 1_000
@@ -19,39 +26,50 @@ SHARE = 0.5  # of a window that a shift changes
 SHIFTS = ("none", "category mix", "source mix", "photographs only", "blurred photos", "new language", "unseen type")
 
 
-def main() -> None:
-    options = parser(__doc__).parse_args()
-    data = load(options)
-    figures = {shift: found for shift in SHIFTS if (found := measure(data, shift, options))}
-    if options.json:
-        print(json.dumps({"shifts": figures, "data": data.kind} | machine()))
-        return
-    print("| shift | windows | true accuracy | estimated | mean absolute error | bare confidence | interval covers |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for shift, found in figures.items():
+def measure_estimation(options: Options) -> Figures:
+    """Return how near the estimated accuracy is to the true one, by shift."""
+    data = load_predictions(options)
+    shifts = {}
+    for shift in SHIFTS:
+        found = measure_shift(data, shift, QUICK_WINDOWS if options.quick else WINDOWS)
+        if found:
+            shifts[shift] = found
+    return {"shifts": shifts, "data": data.kind}
+
+
+def print_report(figures: Figures) -> None:
+    """Print a row for each shift."""
+    header = (
+        "shift", "windows", "true accuracy", "estimated", "mean absolute error", "bare confidence", "interval covers",
+    )  # fmt: skip
+    rows = []
+    for shift, found in figures["shifts"].items():
         cells = [f"{found[name]:.3f}" for name in ("true", "estimated", "mae", "mae_bare")]
-        print(f"| {shift} | {found['windows']} | {' | '.join(cells)} | {found['covered']:.0%} |")
+        rows.append((shift, str(found["windows"]), *cells, f"{found['covered']:.0%}"))
+    print_markdown(header, rows)
 
 
-def measure(data: Predicted, shift: str, options: Any) -> dict[str, float] | None:
+def measure_shift(data: HeldBackPredictions, shift: str, windows: int) -> dict[str, float] | None:
     """Return the figures of one shift; None where the data has nothing to make it of."""
     pool = np.flatnonzero((data.targets != UNSEEN) & [product.language == "en" for product in data.products])
     reference = min(REFERENCE, len(pool) // 2)
     size = min(WINDOW, len(pool) - reference)
     errors, bare, truths, estimates, covered = [], [], [], [], 0
-    for turn in range(QUICK_WINDOWS if options.quick else WINDOWS):
+    for turn in range(windows):
         rng = np.random.default_rng(turn)
         order = rng.permutation(pool)
         known, rest = order[:reference], order[reference:]
-        calibrator = Calibrator.fit(data.ensemble[known].max(axis=1), right(data.ensemble[known], data.targets[known]))
+        calibrator = Calibrator.fit(
+            data.ensemble[known].max(axis=1), is_right(data.ensemble[known], data.targets[known])
+        )
         try:
-            answers, targets = window(data, shift, rest, size, rng)
+            answers, targets = draw_window(data, shift, rest, size, rng)
         except LookupError:
             return None
         assert calibrator
         expected = estimate_accuracy(answers.max(axis=1), calibrator)
         assert expected
-        true = float(right(answers, targets).mean())
+        true = float(is_right(answers, targets).mean())
         truths.append(true)
         estimates.append(expected.accuracy)
         errors.append(abs(expected.accuracy - true))
@@ -62,11 +80,13 @@ def measure(data: Predicted, shift: str, options: Any) -> dict[str, float] | Non
     return figures | {"windows": len(errors), "covered": covered / len(errors), "rows": size, "reference": reference}
 
 
-def right(answers: Any, targets: Any) -> Any:
+def is_right(answers: Any, targets: Any) -> Any:
     return answers.argmax(axis=1) == targets
 
 
-def window(data: Predicted, shift: str, rest: Any, size: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def draw_window(
+    data: HeldBackPredictions, shift: str, rest: Any, size: int, rng: np.random.Generator
+) -> tuple[Any, Any]:
     """Return a window's answers and true categories; half of it has shifted, drawn with replacement if need be."""
     if shift == "none":
         rows = rest[:size]
@@ -86,7 +106,7 @@ def window(data: Predicted, shift: str, rest: Any, size: int, rng: np.random.Gen
     elif shift == "blurred photos":
         sharp = np.isfinite(data.blurred.energies)
         some = rest[sharp[rest]]
-        answers = together(
+        answers = combine_models(
             data.text.probabilities,
             np.where(sharp[:, None], data.blurred.probabilities, data.image.probabilities),
             data.labels,
@@ -104,4 +124,6 @@ def window(data: Predicted, shift: str, rest: Any, size: int, rng: np.random.Gen
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_estimation, print_report=print_report, add_options=add_prediction_options, quick=QUICK_HELP
+    )

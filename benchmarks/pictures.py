@@ -4,80 +4,70 @@ Milliseconds of processor time a picture, for a JPEG, PNG and WebP of two sizes:
 Aisle does, and pyvips with its shrink-on-load. See benchmarks/README.md.
 """
 
-import argparse
 import importlib.util
 import io
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from items import draw_photo
-from machine import machine
 from PIL import Image
-from progress import track
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.items import draw_photo
+from benchmarks.harness.processes import ROOT
+from benchmarks.harness.progress import track_progress
+
 WITH_PYVIPS = ROOT / "var" / "benchmarks" / "servers-venv" / "bin" / "python"
 SIZES = ((1600, 1200), (4000, 3000))
 FORMATS = {"JPEG": {"quality": 88}, "PNG": {}, "WEBP": {"quality": 85}}
 Work = Callable[[bytes], Any]
 
 
-def main() -> None:
-    options = parse()
+def measure_pictures(options: Options) -> Figures:
+    """Return the processor time to decode an upload and to copy it, by library."""
     if importlib.util.find_spec("pyvips") is None and WITH_PYVIPS.exists():
-        os.execv(WITH_PYVIPS, [str(WITH_PYVIPS), *sys.argv])  # noqa: S606
-    load = os.getloadavg()[0]
-    works: dict[str, Work] = {"pillow_whole": whole, "aisle": ours}
-    decoders: dict[str, Work] = {"pillow_whole": decode_whole, "aisle": decode_ours}
+        os.execv(WITH_PYVIPS, [str(WITH_PYVIPS), "-m", "benchmarks.pictures", *sys.argv[1:]])  # noqa: S606
+    rounds, pictures = (2, 2) if options.quick else (5, 6)
+    works: dict[str, Work] = {"pillow_whole": copy_whole, "aisle": copy_reduced}
+    decoders: dict[str, Work] = {"pillow_whole": decode_whole, "aisle": decode_reduced}
     if importlib.util.find_spec("pyvips"):
         works["pyvips"], decoders["pyvips"] = shrink_on_load()
-    figures: dict[str, Any] = {"pictures": measure(works, decoders, options.rounds, options.pictures)}
-    figures |= machine() | {"load_at_start": round(load, 2), "has_pyvips": "pyvips" in works}
-    report(figures, as_json=options.json)
+    rows = compare_libraries(works, decoders, rounds, pictures)
+    return {"pictures": rows, "has_pyvips": "pyvips" in works}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about half a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    options = parser.parse_args()
-    options.rounds, options.pictures = (2, 2) if options.quick else (5, 6)
-    return options
-
-
-def measure(works: dict[str, Work], decoders: dict[str, Work], rounds: int, pictures: int) -> list[dict[str, Any]]:
+def compare_libraries(
+    works: dict[str, Work], decoders: dict[str, Work], rounds: int, pictures: int
+) -> list[dict[str, Any]]:
+    """Return a row for each size and format."""
     rng = np.random.default_rng(18)
     rows = []
     cases = [(size, kind) for size in SIZES for kind in FORMATS]
-    for size, kind in track(cases, "Sizes and formats"):
-        files = [encoded(draw_photo(rng, size), kind) for _ in range(pictures)]
+    for size, kind in track_progress(cases, "Sizes and formats"):
+        files = [encode_as(draw_photo(rng, size), kind) for _ in range(pictures)]
         row: dict[str, Any] = {"size": "x".join(map(str, size)), "format": kind, "kb": round(len(files[0]) / 1000)}
         spent: dict[str, list[float]] = {}
         for number in range(rounds + 1):  # they take turns, so that a busy moment of the machine hits all of them
             for what, table in (("decode", decoders), ("copies", works)):
                 for name, work in table.items():
-                    milliseconds = cost(work, files)
+                    milliseconds = milliseconds_each(work, files)
                     if number:  # the first one warms up
                         spent.setdefault(f"{name}_{what}_ms", []).append(milliseconds)
         rows.append(row | {name: round(median(times), 1) for name, times in spent.items()})
     return rows
 
 
-def encoded(jpeg: bytes, kind: str) -> bytes:
+def encode_as(jpeg: bytes, kind: str) -> bytes:
     buffer = io.BytesIO()
     Image.open(io.BytesIO(jpeg)).save(buffer, kind, **FORMATS[kind])
     return buffer.getvalue()
 
 
-def cost(work: Work, files: Sequence[bytes]) -> float:
+def milliseconds_each(work: Work, files: Sequence[bytes]) -> float:
     start = time.process_time()
     for file in files:
         work(file)
@@ -87,13 +77,13 @@ def cost(work: Work, files: Sequence[bytes]) -> float:
 # What is measured: a file -> its large and its small copy, or its pixels
 
 
-def ours(file: bytes) -> tuple[bytes, bytes]:
+def copy_reduced(file: bytes) -> tuple[bytes, bytes]:
     from common.photos import copies
 
     return copies.make_copies(file)
 
 
-def decode_ours(file: bytes) -> Image.Image:
+def decode_reduced(file: bytes) -> Image.Image:
     from common.photos import copies, headers
 
     header = headers.read_header(headers.read_from(file), len(file))
@@ -102,7 +92,7 @@ def decode_ours(file: bytes) -> Image.Image:
     return picture
 
 
-def whole(file: bytes) -> tuple[bytes, bytes]:
+def copy_whole(file: bytes) -> tuple[bytes, bytes]:
     """Make the two copies without the draft mode."""
     from common.photos.copies import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
     from common.photos.headers import LARGE_SIDE
@@ -149,19 +139,18 @@ def shrink_on_load() -> tuple[Work, Work]:
 # The report
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
-    names = ["pillow_whole", "aisle", *(["pyvips"] if figures["has_pyvips"] else [])]
+def print_report(figures: Figures) -> None:
+    """Print a row for each size and format, a column for each library."""
+    names = ["pillow_whole", "aisle"]
+    if figures["has_pyvips"]:
+        names.append("pyvips")
     print(f"{'CPU-ms a picture: decode, all':30}" + "".join(f"{name:>20}" for name in names))
     for row in figures["pictures"]:
         cells = [f"{row[f'{name}_decode_ms']:.1f}, {row[f'{name}_copies_ms']:.1f}" for name in names]
         print(f"{row['size']:10}{row['format']:6}{row['kb']:9} kB  " + "".join(f"{cell:>20}" for cell in cells))
     if not figures["has_pyvips"]:
         print("pyvips is not installed: see benchmarks/README.md")
-    print(f"\n{figures['cores']} cores of {figures['cpu']}, load {figures['load_at_start']} at the start")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_pictures, print_report=print_report, quick="fewer repetitions: about half a minute")

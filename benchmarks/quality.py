@@ -5,64 +5,64 @@ untouched test part, as the registry holds them. See benchmarks/README.md.
 """
 
 import argparse
+import csv
 import io
 import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine
-from progress import say
-from stack import set_up_home
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.products import data_folder, product_tables, read_rows
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.report import print_markdown
+from benchmarks.harness.stack import set_up_home
 
 FIGURES = ("n", "accuracy", "top5", "macro_f1", "log_loss", "ece")
 QUICK_ROWS = 600
 
 
-def main() -> None:
-    options = parse()
-    results = {}
+def measure_quality(options: Options) -> Figures:
+    """Return the figures of the models that are trained on each set."""
+    sets = {}
     for name in options.sets:
-        say(f"{name}: importing, training, measuring")
-        results[name] = in_own_process(name, options) if len(options.sets) > 1 else measure_set(name, options)
-    if options.json:
-        print(
-            json.dumps({"sets": results, "recipe": options.recipe, "from_starters": options.from_starters} | machine())
-        )
-    else:
-        print(table(results))
+        log_step(f"{name}: importing, training, measuring")
+        # Embedded servers belong to a process's home: each of several sets gets a process of its own.
+        sets[name] = measure_set(name, options) if len(options.sets) == 1 else measure_in_own_process(name, options)
+    return {"sets": sets, "recipe": options.recipe, "from_starters": options.from_starters}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the sets and how models are trained on them."""
     parser.add_argument("sets", nargs="+", help="folders under --data")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AISLE_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--category-column", default="category")
     parser.add_argument("--recipe", default="default", help="as for manage.py retrain")
-    parser.add_argument("--from-starters", action="store_true", help="go on from the models that come with Aisle")
+    parser.add_argument("--from-starters", action="store_true", help="continue from the models that come with Aisle")
     parser.add_argument("--modality", default="", choices=["", "text", "image"], help="default: what the set has")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows of a set, heads only: about a minute")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    return parser.parse_args()
 
 
-def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one set in a process of its own: embedded servers belong to a process's home."""
-    import subprocess
-    import sys
-
-    command = [sys.executable, __file__, name, "--data", str(options.data), "--category-column",
+def measure_in_own_process(name: str, options: Options) -> dict[str, Any]:
+    """Measure one set in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.quality", name, "--data", str(options.data), "--category-column",
                options.category_column, "--recipe", options.recipe, "--json"]  # fmt: skip
-    command += ["--quick"] if options.quick else []
-    command += ["--from-starters"] if options.from_starters else []
-    command += ["--modality", options.modality] if options.modality else []
+    if options.quick:
+        command.append("--quick")
+    if options.from_starters:
+        command.append("--from-starters")
+    if options.modality:
+        command += ["--modality", options.modality]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["sets"][name]
     return found
 
 
-def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure_set(name: str, options: Options) -> dict[str, Any]:
     """Import one set into a fresh Aisle, train on it and return every figure."""
     set_up_home()
     os.environ |= {"TEXT_MIN_ACCURACY": "0", "IMAGE_MIN_ACCURACY": "0", "TEXT_MAX_LATENCY_MS": "60000",
@@ -79,7 +79,7 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
     call_command("migrate", verbosity=0)
     if options.from_starters:
         call_command("prepare", stdout=io.StringIO())
-    folder = some_rows(options.data / name, QUICK_ROWS) if options.quick else options.data / name
+    folder = write_sample(options.data / name, QUICK_ROWS) if options.quick else options.data / name
     call_command(
         "import_products", str(folder), category_column=options.category_column, create_categories=True,
         source=name, stdout=io.StringIO(),
@@ -104,7 +104,7 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
             "latency_ms": round(version.metrics["latency_ms"], 1),
         }  # fmt: skip
         if modality == "text":
-            result["yardstick"] = yardstick(corpus)
+            result["yardstick"] = measure_tfidf(corpus)
     trained = dict(TrainingRun.objects.values_list("modality", "version"))
     rules = EnsembleRule.objects.filter(text_version=trained.get("text"), image_version=trained.get("image"))
     if rule := rules.first():
@@ -113,11 +113,11 @@ def measure_set(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def yardstick(corpus: Any) -> dict[str, float]:
-    """Return the yardstick's figures on the corpus's test products that have a text."""
+def measure_tfidf(corpus: Any) -> dict[str, float]:
+    """Return the figures of TF-IDF with logistic regression on the corpus's test products that have a text."""
     import numpy as np
-    from yardstick import predict
 
+    from benchmarks.tfidf_baseline import predict_with_tfidf
     from training.acceptance.metrics import compute_metrics
 
     labels = {label: number for number, label in enumerate(corpus.labels)}
@@ -128,51 +128,43 @@ def yardstick(corpus: Any) -> dict[str, float]:
         return texts, np.array([labels[label] for label in rows["label"]], np.int64)
 
     test, targets = part("test")
-    return compute_metrics(predict(part("train"), part("validation"), test, len(labels)), targets)
+    return compute_metrics(predict_with_tfidf(part("train"), part("validation"), test, len(labels)), targets)
 
 
-def some_rows(folder: Path, count: int) -> Path:
-    """Return a folder with `count` of the set's rows, evenly spread, and its pictures."""
-    import csv
-    import gzip
-    import shutil
-    import tempfile
-
-    quick = Path(tempfile.mkdtemp(prefix="aisle-quick-"))
-    table = next(path for path in (folder / "products.csv", folder / "products.csv.gz") if path.is_file())
-    open_text = gzip.open if table.suffix == ".gz" else open
-    with (
-        open_text(table, "rt", encoding="utf-8") as source,
-        (quick / "products.csv").open("w", newline="", encoding="utf-8") as target,
-    ):
-        header, *rows = csv.reader(source)
-        step = max(len(rows) / count, 1)
-        picked = [rows[int(number * step)] for number in range(min(count, len(rows)))]
-        csv.writer(target).writerows([header, *picked])
+def write_sample(folder: Path, count: int) -> Path:
+    """Return a new folder with `count` of the set's rows, evenly spread, and all its pictures."""
+    sample = Path(tempfile.mkdtemp(prefix="aisle-quick-"))
+    [table] = product_tables(folder.parent, folder.name)
+    rows = list(read_rows(table))
+    step = max(len(rows) / count, 1)
+    with (sample / "products.csv").open("w", newline="", encoding="utf-8") as target:
+        writer = csv.DictWriter(target, rows[0])
+        writer.writeheader()
+        for number in range(min(count, len(rows))):
+            writer.writerow(rows[int(number * step)])
     for path in folder.glob("*.zip"):
-        shutil.copy(path, quick)
-    for path in filter(Path.is_dir, folder.iterdir()):
-        shutil.copytree(path, quick / path.name)
-    return quick
+        shutil.copy(path, sample)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, sample / path.name)
+    return sample
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Return the figures as Markdown; shares in per cent, log-loss in nats."""
-    lines = [
-        "| set | model | n | accuracy | top-5 | macro F1 | log-loss | ECE |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, models in results.items():
-        for model, figures in models.items():
-            if not isinstance(figures, dict) or "accuracy" not in figures:
+def print_report(figures: Figures) -> None:
+    """Print a row for each set and model; shares in per cent, log-loss in nats."""
+    rows = []
+    for name, models in figures["sets"].items():
+        for model, measured in models.items():
+            if not isinstance(measured, dict) or "accuracy" not in measured:
                 continue
-            shares = (f"{100 * figures[f]:.1f}" for f in ("accuracy", "top5", "macro_f1"))
-            lines.append(
-                f"| {name} | {model} | {figures['n']:.0f} | {' | '.join(shares)} | {figures['log_loss']:.3f} "
-                f"| {100 * figures['ece']:.1f} |"
-            )
-    return "\n".join(lines)
+            shares = [f"{100 * measured[figure]:.1f}" for figure in ("accuracy", "top5", "macro_f1")]
+            rest = (f"{measured['log_loss']:.3f}", f"{100 * measured['ece']:.1f}")
+            rows.append((name, model, f"{measured['n']:.0f}", *shares, *rest))
+    print_markdown(("set", "model", "n", "accuracy", "top-5", "macro F1", "log-loss", "ECE"), rows)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_quality, print_report=print_report, add_options=add_options,
+        quick=f"{QUICK_ROWS} rows of a set, heads only: about a minute",
+    )  # fmt: skip

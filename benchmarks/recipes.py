@@ -5,7 +5,6 @@ same products. See benchmarks/README.md.
 """
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -15,15 +14,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
 
 import django
-from machine import machine
-from products import Photos, data_folder, folded, rows, shard_of, slugs, tables
-from progress import say
+
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.products import (
+    ProductPhotos,
+    data_folder,
+    fold_name,
+    product_tables,
+    read_rows,
+    shard_of,
+    slugs_by_name,
+)
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.report import print_markdown
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.photos import copies
 from training.datasets import splits
@@ -39,35 +46,32 @@ WHOLE = {"text": 3_000, "image": 600}
 EVERY = 7  # of a set's rows one in so many: they are sorted by category
 
 
-def main() -> None:
-    options = parse()
+def measure_recipes(options: Options) -> Figures:
+    """Return how long each recipe takes for a product, by modality."""
     django.setup()
     from training.runs.estimates import machine_speed
 
-    load = os.getloadavg()[0]
     data = data_folder(options.data)
-    if not tables(data):
+    tables = product_tables(data)
+    if not tables:
         sys.exit(f"There is no product data in {data}: name a folder of sets with --data.")
     counts = QUICK if options.quick else WHOLE
-    figures: dict[str, Any] = {}
+    figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        for modality, read in (("text", texts), ("image", photos)):
-            products = in_turn([read(table, Photos(data)) for table in tables(data)])
-            chosen = list(learnable(islice(products, counts[modality])))
+        for modality, read in (("text", titles_of), ("image", photos_of)):
+            products = take_turns([read(table, ProductPhotos(data)) for table in tables])
+            chosen = list(make_learnable(islice(products, counts[modality])))
             write_corpus(chosen, Path(folder) / modality, exclusions={})
-            figures[modality] = measure(modality, Path(folder), len(chosen))
-    report(figures, {"load_at_start": round(load, 2), "multiplies_gflops": machine_speed() / 1e9} | machine(), options)
+            figures[modality] = time_recipes(modality, Path(folder), len(chosen))
+    return figures | {"multiplies_gflops": machine_speed() / 1e9}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --data."""
     parser.add_argument("--data", type=Path, help="folder of product data (default: AISLE_DATA or ../shared/data)")
-    parser.add_argument("--quick", action="store_true", help="few products: some minutes")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    return parser.parse_args()
 
 
-def learnable(products: Iterable[CorpusRow]) -> Iterator[CorpusRow]:
+def make_learnable(products: Iterable[CorpusRow]) -> Iterator[CorpusRow]:
     """Yield the products, the first of each category in the training part."""
     seen: set[str] = set()
     for product in products:
@@ -75,44 +79,44 @@ def learnable(products: Iterable[CorpusRow]) -> Iterator[CorpusRow]:
         seen.add(product.label)
 
 
-def in_turn(sets: Sequence[Iterator[CorpusRow]]) -> Iterator[CorpusRow]:
+def take_turns(sets: Sequence[Iterator[CorpusRow]]) -> Iterator[CorpusRow]:
     """Yield one product of each set after the other, until all are at their end."""
     for products in zip_longest(*sets):
         yield from (product for product in products if product)
 
 
-def texts(table: Path, _files: Photos) -> Iterator[CorpusRow]:
+def titles_of(table: Path, _files: ProductPhotos) -> Iterator[CorpusRow]:
     """Yield titles of a set."""
-    for slug, row in labelled(table):
+    for slug, row in labelled_rows(table):
         if row.get("title"):
             key = f"{table.parent.name}-{row['id']}"
             yield CorpusRow(table.parent.name, key, row["title"], "", slug, None, "", splits.split_of_key(key))
 
 
-def photos(table: Path, files: Photos) -> Iterator[CorpusRow]:
+def photos_of(table: Path, files: ProductPhotos) -> Iterator[CorpusRow]:
     """Yield photographs of a set, as they are stored for the models."""
-    for slug, row in labelled(table):
+    for slug, row in labelled_rows(table):
         if row.get("shard") and row.get("image"):
             small = copies.make_copies(files.read(shard_of(table, row), row["image"]))[1]
             key = f"{table.parent.name}-{row['id']}"
             yield CorpusRow(table.parent.name, key, "", "", slug, small, key, splits.split_of_key(key))
 
 
-def labelled(table: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+def labelled_rows(table: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield one in so many rows that have a category of Aisle's, with its slug."""
-    known = slugs()
-    for row in islice(rows(table), 0, None, EVERY):
-        if slug := known.get(folded(row.get("mapped18") or "")):
+    known = slugs_by_name()
+    for row in islice(read_rows(table), 0, None, EVERY):
+        if slug := known.get(fold_name(row.get("mapped18") or "")):
             yield slug, row
 
 
-def measure(modality: str, folder: Path, count: int) -> dict[str, dict[str, float]]:
+def time_recipes(modality: str, folder: Path, count: int) -> dict[str, dict[str, float]]:
     """Return for each recipe the seconds for each product, and the ratio to the baseline."""
     corpus = folder / modality
     classes = json.loads((corpus / "manifest.json").read_text())["classes"]
     seconds: dict[str, float] = {}
     for name in (known for kind, known in recipes.NAMED if kind == modality):
-        say(f"{modality}: {name}")
+        log_step(f"{modality}: {name}")
         recipe = recipes.named_recipe(modality, name)
         workdir = Path(tempfile.mkdtemp(dir=folder))
         labels = [label for label, parts in classes.items() if parts["train"] >= recipe.least_rows]
@@ -127,18 +131,18 @@ def measure(modality: str, folder: Path, count: int) -> dict[str, dict[str, floa
     }
 
 
-def report(figures: dict[str, Any], about: dict[str, Any], options: argparse.Namespace) -> None:
-    if options.json:
-        print(json.dumps(figures | about))
-        return
-    out = io.StringIO()
-    print("| model | recipe | products | ms a product | ratio to head |\n|---|---|---:|---:|---:|", file=out)
-    for modality, found in figures.items():
-        for name, row in found.items():
-            cells = f"{row['products']} | {1000 * row['seconds_per_product']:.1f} | {row['ratio']:.1f}"
-            print(f"| {modality} | {name} | {cells} |", file=out)
-    print(out.getvalue() + ", ".join(f"{name}: {value}" for name, value in about.items()))
+def print_report(figures: Figures) -> None:
+    """Print a row for each recipe."""
+    rows = []
+    for modality in QUICK:
+        for name, row in figures[modality].items():
+            cells = (f"{row['products']}", f"{1000 * row['seconds_per_product']:.1f}", f"{row['ratio']:.1f}")
+            rows.append((modality, name, *cells))
+    print_markdown(("model", "recipe", "products", "ms a product", "ratio to head"), rows)
+    print(f"\nThe machine multiplies matrices at {figures['multiplies_gflops']:.1f} GFLOP/s.")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_recipes, print_report=print_report, add_options=add_options, quick="few products: some minutes"
+    )

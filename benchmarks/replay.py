@@ -6,52 +6,45 @@ both, as `retrain --from champion` does. Each is measured on both sets' untouche
 
 import argparse
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from machine import machine
-from progress import say
-from quality import some_rows
-from stack import set_up_home
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.products import data_folder
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.report import print_markdown
+from benchmarks.harness.stack import set_up_home
+from benchmarks.quality import write_sample
 
 FIGURES = ("n", "accuracy", "macro_f1", "log_loss")
 QUICK_ROWS = 600
 
 
-def main() -> None:
-    options = parse()
-    results = measure(options)
-    if options.json:
-        print(json.dumps({"models": results, "recipe": options.recipe, "sets": options.sets} | machine()))
-        return
-    print("| model | test part | n | accuracy | macro F1 | log-loss |\n|---|---|---:|---:|---:|---:|")
-    for name, parts in results.items():
-        for source, f in parts.items():
-            shares = f"{100 * f['accuracy']:.1f} | {100 * f['macro_f1']:.1f} | {f['log_loss']:.3f}"
-            print(f"| {name} | {source} | {f['n']:.0f} | {shares} |")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the two sets and how models are trained on them."""
     parser.add_argument(
         "sets", nargs="*", default=["gumtree_listings", "flipkart_titles"], help="two folders in --data"
     )
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AISLE_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--category-column", default="mapped18")
     parser.add_argument("--recipe", default="partial")
     parser.add_argument("--rows", type=int, default=3_000, help="of each set")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows a set, heads only: about a minute")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    options = parser.parse_args()
-    if options.quick:
-        options.rows, options.recipe = QUICK_ROWS, "head"
-    return options
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return {model: {set: figures on its test part}}."""
+def print_report(figures: Figures) -> None:
+    """Print a row for each model and test part."""
+    rows = []
+    for name, parts in figures["models"].items():
+        for source, measured in parts.items():
+            shares = [f"{100 * measured[figure]:.1f}" for figure in ("accuracy", "macro_f1")]
+            rows.append((name, source, f"{measured['n']:.0f}", *shares, f"{measured['log_loss']:.3f}"))
+    print_markdown(("model", "test part", "n", "accuracy", "macro F1", "log-loss"), rows)
+
+
+def measure_replay(options: Options) -> Figures:
+    """Return the figures of each model on the test part of each set."""
+    rows, recipe = (QUICK_ROWS, "head") if options.quick else (options.rows, options.recipe)
     set_up_home()
     os.environ |= {"TEXT_MIN_ACCURACY": "0", "TEXT_MAX_LATENCY_MS": "60000"}
     import django
@@ -66,7 +59,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     call_command("migrate", verbosity=0)
     load_categories()
     for name in options.sets:
-        folder = some_rows(options.data / name, options.rows)
+        folder = write_sample(options.data / name, rows)
         call_command("import_products", str(folder), category_column=options.category_column, source=name,
                      stdout=io.StringIO())  # fmt: skip
     old, new = options.sets
@@ -77,18 +70,18 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         (f"then {new} alone", [new], "champion"),
         (f"then {new}, {old} replayed", [old, new], "champion"),
     ):
-        say(title)
+        log_step(title)
         dataset = snapshots.make_dataset(sources=sources)
         # Only the base goes live, so that both others go on from it.
-        call_command("retrain", "text", dataset=str(dataset.pk), recipe=options.recipe, start=start,
+        call_command("retrain", "text", dataset=str(dataset.pk), recipe=recipe, start=start,
                      no_deploy=start is not None, stdout=io.StringIO())  # fmt: skip
-        results[title] = by_source(
+        results[title] = measure_by_source(
             ModelVersion.objects.latest("created_at"), snapshots.fetch_corpus(both), options.sets
         )
-    return results
+    return {"models": results, "recipe": recipe, "sets": options.sets}
 
 
-def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
+def measure_by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     """Return the version's figures on each source's test products."""
     import numpy as np
 
@@ -102,11 +95,14 @@ def by_source(version: Any, corpus: Any, sources: list[str]) -> dict[str, Any]:
     for source in sources:
         mine = [row for row in rows if row["source"] == source]
         keys = [row_key(row["source"], row["id"]) for row in mine]
-        said = predict_rows(version, corpus, "test", keys, corpus.labels)
-        figures = compute_metrics(said, np.array([numbers[row["label"]] for row in mine], np.int64))
+        probabilities = predict_rows(version, corpus, "test", keys, corpus.labels)
+        figures = compute_metrics(probabilities, np.array([numbers[row["label"]] for row in mine], np.int64))
         found[source] = {name: figures[name] for name in FIGURES}
     return found
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_replay, print_report=print_report, add_options=add_options,
+        quick=f"{QUICK_ROWS} rows a set, heads only: about a minute",
+    )  # fmt: skip

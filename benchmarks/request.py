@@ -4,31 +4,25 @@ Uploads products in this process, through Django's handler without a web server,
 them, over embedded servers in a temporary folder; nothing runs beside it. See benchmarks/README.md.
 """
 
-import argparse
 import gc
 import io
-import json
-import os
 import pkgutil
-import signal
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
-from items import Item, gather
-from machine import machine
 from PIL import Image
-from processes import Bill, Roles, embedded
-from progress import say
-from servers import make_seller
-from stack import set_up_home
-from upload import multipart
+
+from benchmarks.harness.command_line import Figures, Options, add_data_option, run_benchmark
+from benchmarks.harness.items import Item, gather_items
+from benchmarks.harness.multipart import multipart_body
+from benchmarks.harness.processor_time import ProcessorSeconds, Roles, embedded_servers
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.stack import create_seller, prepare_database, set_up_home
 
 WARM = 8
 # What is taken out of a step: where it is looked up -> its name.
@@ -36,7 +30,7 @@ PARTS = {
     "portal.products.photos.decode_upload": "asking the decoder",
     "django.core.files.storage.FileSystemStorage.save": "files",
     "django.http.multipartparser.MultiPartParser.parse": "multipart",
-    "celery.app.task.Task.apply_async": "bells",
+    "celery.app.task.Task.apply_async": "notifications",
     "django.db.backends.utils.CursorWrapper.execute": "driver of the database",
     "classifier.serving.batch.read_photos": "reading and decoding the small copies",
     "classifier.serving.batch.answer": "both models",
@@ -44,33 +38,12 @@ PARTS = {
 }
 
 
-def main() -> None:
-    options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load = os.getloadavg()[0]
-    items, source = gather(options.data, options.rows)
+def measure_request(options: Options) -> Figures:
+    """Return the processor time of an upload by step and part."""
+    items, source = gather_items(options.data, 64 if options.quick else 320)
     set_up_home()
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    say("Preparing a database")
-    for command in ("migrate", "prepare"):
-        call_command(command, verbosity=0, stdout=io.StringIO())
-    figures = measure(items)
-    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "requests": len(items)}
-    report(figures, as_json=options.json)
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about half a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products of 1600x1200)")
-    options = parser.parse_args()
-    options.rows = 64 if options.quick else 320
-    return options
+    prepare_database()
+    return measure_steps(items) | {"items": source, "requests": len(items)}
 
 
 # The measurements
@@ -119,7 +92,7 @@ class Meter:
         setattr(owner, attribute, metered)
 
 
-def measure(items: Sequence[Item]) -> dict[str, Any]:
+def measure_steps(items: Sequence[Item]) -> dict[str, Any]:
     """Return CPU-ms a request by step and part."""
     from django.test import Client
 
@@ -130,11 +103,11 @@ def measure(items: Sequence[Item]) -> dict[str, Any]:
     meter = Meter()
     for address, name in PARTS.items():
         meter.watch(address, name)
-    seller = Client(headers={"authorization": f"Bearer {make_seller()}"}, SERVER_NAME="localhost")
+    seller = Client(headers={"authorization": f"Bearer {create_seller()[1]}"}, SERVER_NAME="localhost")
 
     def upload(some: Sequence[Item]) -> None:
         for item in some:
-            body, content_type = multipart(item.photo, title=item.title, description=item.description)
+            body, content_type = multipart_body(item.photo, title=item.title, description=item.description)
             response = seller.generic("POST", "/api/v1/predictions", body, content_type)
             assert response.status_code == 202, response.content
 
@@ -153,26 +126,26 @@ def measure(items: Sequence[Item]) -> dict[str, Any]:
     gc.freeze()  # a web process has no models, whose objects would be looked through again and again
     figures: dict[str, Any] = {}
     for step, work in steps.items():
-        say(f"{len(items)} requests: {step}")
+        log_step(f"{len(items)} requests: {step}")
         meter.seconds.clear()
-        before = Bill(helpers())
+        before = ProcessorSeconds(helper_processes())
         with meter.part("the rest"):
             work()
-        spent = meter.seconds | Bill(helpers()).since(before)
+        spent = meter.seconds | ProcessorSeconds(helper_processes()).since(before)
         figures[step] = {name: round(seconds * 1000 / len(items), 2) for name, seconds in spent.items()}
     assert Prediction.objects.filter(state="done").count() == len(items) + WARM, "some predictions failed"
-    figures["models"] = models(items)
+    figures["models"] = measure_models(items)
     return figures
 
 
-def helpers() -> Roles:
+def helper_processes() -> Roles:
     """Return the processes that work for this one: the embedded servers, and the decoders of photographs."""
     from common.photo_decoding import upload_decoders
 
-    return embedded() | {"decoder": [psutil.Process(pid) for pid in upload_decoders().processes]}
+    return embedded_servers() | {"decoder": [psutil.Process(pid) for pid in upload_decoders().processes]}
 
 
-def models(items: Sequence[Item]) -> dict[str, float]:
+def measure_models(items: Sequence[Item]) -> dict[str, float]:
     """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
     from classifier.ml.image_model import crop
     from classifier.ml.text_model import join_text
@@ -181,7 +154,7 @@ def models(items: Sequence[Item]) -> dict[str, float]:
     deployed = deployments.deployed()
     text = model_cache.load_text(deployed["text"][0].version)
     image = model_cache.load_image(deployed["image"][0].version)
-    photos = [small(item) for item in items]
+    photos = [small_copy(item) for item in items]
     texts = [join_text(item.title, item.description) for item in items]
     works: dict[str, Callable[[slice], Any]] = {
         "text: tokenizing": lambda some: text.encoder.tokenizer(
@@ -203,7 +176,8 @@ def models(items: Sequence[Item]) -> dict[str, float]:
     return spent
 
 
-def small(item: Item) -> Image.Image:
+def small_copy(item: Item) -> Image.Image:
+    """Return the small copy that the models read, decoded."""
     from common.photos.copies import make_copies
 
     return Image.open(io.BytesIO(make_copies(item.photo)[1])).convert("RGB")
@@ -212,10 +186,8 @@ def small(item: Item) -> Image.Image:
 # The report
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print each step with its parts, the largest first."""
     print("CPU-ms a request")
     for step in ("web", "worker", "archive", "models"):
         rows = figures[step]
@@ -223,11 +195,11 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
         print(f"{step:42}{total}")
         for name, milliseconds in sorted(rows.items(), key=lambda row: -row[1]):
             print(f"  {name:40}{milliseconds:8.1f}")
-    print(
-        f"\n{figures['requests']} {figures['items']} products; {figures['cores']} cores of {figures['cpu']}, "
-        f"load {figures['load_at_start']} at the start"
-    )
+    print(f"\n{figures['requests']} {figures['items']} products")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_request, print_report=print_report, add_options=add_data_option,
+        quick="fewer repetitions: about half a minute",
+    )  # fmt: skip

@@ -5,25 +5,23 @@ with the service times and the start-up of this machine's workers, measured firs
 """
 
 import argparse
-import json
 import math
-import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curves import curves
-from items import PRODUCTS
-from machine import machine
-from progress import say
-from stack import ROOT, set_up_home, until
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.items import PRODUCTS
+from benchmarks.harness.processes import ROOT, wait_until
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.stack import prepare_database, set_up_home
+from benchmarks.harness.svg_curves import draw_curves
 
 HOUR = 3600
 HPA_SYNC = 15  # seconds between two looks of Kubernetes' autoscaler
@@ -68,28 +66,25 @@ class Day:
     changes: int
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three hours instead of a day, one try per measurement")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--svg", type=Path, help="write charts of queue age and workers to this folder")
-    parser.add_argument("--share", type=float, default=0.4, help="usual load, of one worker's speed (default: 0.4)")
-    parser.add_argument("--worker", type=float, nargs=3, metavar=("FIXED", "EACH", "START"), help="measure nothing")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load = os.getloadavg()[0]
-    worker = Worker(*options.worker) if options.worker else measured(tries=1 if options.quick else 5)
+def measure_scaling(options: Options) -> Figures:
+    """Return how long predictions wait and how many workers run, by scaling policy."""
+    worker = Worker(*options.worker) if options.worker else measure_worker(tries=1 if options.quick else 5)
     usual = options.share * worker.per_second
     hours = 3 if options.quick else 24
     rows = []
     for name, policy in policies().items():
-        day = replay(policy, worker, usual=usual, seconds=hours * HOUR)
-        rows.append({"policy": name} | figures(day))
+        day = replay_day(policy, worker, usual=usual, seconds=hours * HOUR)
+        rows.append({"policy": name} | day_figures(day))
         if options.svg:
-            draw(options.svg, name, day)
-    report(worker, usual, rows)
-    if options.json:
-        print(json.dumps(machine() | {"load_at_start": load, "worker": vars(worker), "usual": usual, "policies": rows}))
+            draw_day(options.svg, name, day)
+    return {"worker": asdict(worker), "usual": usual, "policies": rows}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --svg, --share and --worker."""
+    parser.add_argument("--svg", type=Path, help="write charts of queue age and workers to this folder")
+    parser.add_argument("--share", type=float, default=0.4, help="usual load, of one worker's speed (default: 0.4)")
+    parser.add_argument("--worker", type=float, nargs=3, metavar=("FIXED", "EACH", "START"), help="measure nothing")
 
 
 def policies() -> dict[str, Policy]:
@@ -113,21 +108,16 @@ def policies() -> dict[str, Policy]:
 # The measurements
 
 
-def measured(tries: int) -> Worker:
+def measure_worker(tries: int) -> Worker:
     """Return this machine's worker: the models over batches of 1 and of 32, and a worker process until it is ready."""
     set_up_home()
-    import django
-
-    django.setup()
-    from django.core.management import call_command
+    prepare_database()
     from PIL import Image
 
     from classifier.models import Prediction
     from classifier.serving.batch import answer_now
     from classifier.serving.inference import Question
 
-    call_command("migrate", "-v0")
-    call_command("prepare", "-v0", stdout=sys.stderr)
     picture = Image.new("RGB", (340, 256), (190, 40, 40))
     questions = [Question(Prediction(title=t, description=d), picture) for t, d in PRODUCTS[:32]]
 
@@ -136,16 +126,16 @@ def measured(tries: int) -> Worker:
         answer_now(questions[:rows])
         return time.perf_counter() - start
 
-    say("Measuring batches of 1 and of 32")
+    log_step("Measuring batches of 1 and of 32")
     seconds(32)
     one, many = (statistics.median(seconds(rows) for _ in range(2 * tries + 1)) for rows in (1, 32))
     each = max((many - one) / 31, 1e-4)
-    say("Measuring a worker's start")
-    start = statistics.median(start_of_a_worker() for _ in range(tries))
+    log_step("Measuring a worker's start")
+    start = statistics.median(time_worker_start() for _ in range(tries))
     return Worker(fixed=round(max(one - each, 0.0), 4), each=round(each, 5), start=round(start + LEAD, 1))
 
 
-def start_of_a_worker() -> float:
+def time_worker_start() -> float:
     """Return the seconds until a predict worker that is started now is ready, its models loaded."""
     from portal.celery import app
 
@@ -166,7 +156,7 @@ def start_of_a_worker() -> float:
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: bool(app.control.inspect(["start@bench"], timeout=0.5).ping()), "The worker did not start.")
+        wait_until(lambda: bool(app.control.inspect(["start@bench"], timeout=0.5).ping()), "the worker")
         return time.perf_counter() - start
     finally:
         process.terminate()
@@ -176,7 +166,7 @@ def start_of_a_worker() -> float:
 # The simulation: one second a step
 
 
-def replay(policy: Policy, worker: Worker, *, usual: float, seconds: int) -> Day:
+def replay_day(policy: Policy, worker: Worker, *, usual: float, seconds: int) -> Day:
     dice = random.Random(1)  # noqa: S311 - a simulation that gives the same day each time
     queue: deque[int] = deque()
     free_at = [0.0] * policy.least  # when each worker has done its batch
@@ -260,7 +250,7 @@ def scale(
 # The report
 
 
-def figures(day: Day) -> dict[str, Any]:
+def day_figures(day: Day) -> dict[str, Any]:
     waits = sorted(day.waits)
 
     def at(share: float) -> float:
@@ -278,24 +268,32 @@ def figures(day: Day) -> dict[str, Any]:
     }
 
 
-def report(worker: Worker, usual: float, rows: list[dict[str, Any]]) -> None:
+def print_report(figures: Figures) -> None:
+    """Print a row for each policy."""
+    worker = Worker(**figures["worker"])
     print(
         f"A worker: {worker.fixed * 1000:.0f} ms a batch and {worker.each * 1000:.1f} ms a row, so "
         f"{worker.per_second:.1f}/s in batches of {worker.batch}; {worker.start:.0f} s to start.\n"
-        f"Usually {usual:.1f} predictions/s arrive, in the campaign {CAMPAIGN} times as many.\n"
+        f"Usually {figures['usual']:.1f} predictions/s arrive, in the campaign {CAMPAIGN} times as many.\n"
     )
+    rows = figures["policies"]
     names = [name for name in rows[0] if name != "policy"]
     print(f"{'':24}" + "".join(f"{name:>14}" for name in names))
     for row in rows:
         print(f"{row['policy']:24}" + "".join(f"{row[name]:>14}" for name in names))
 
 
-def draw(folder: Path, name: str, day: Day) -> None:
+def draw_day(folder: Path, name: str, day: Day) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"scaling-{''.join(c if c.isalnum() else '-' for c in name)}.svg"
-    file.write_text(curves(name, [("age of the oldest (s)", day.ages), ("workers", [float(n) for n in day.replicas])]))
-    say(f"Wrote {file}")
+    file.write_text(
+        draw_curves(name, [("age of the oldest (s)", day.ages), ("workers", [float(n) for n in day.replicas])])
+    )
+    log_step(f"Wrote {file}")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_scaling, print_report=print_report, add_options=add_options,
+        quick="three hours instead of a day, one try per measurement",
+    )  # fmt: skip

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from progress import say, track
-from stack import set_up_home
+
+from benchmarks.harness.progress import track_progress
+from benchmarks.harness.stack import prepare_database, set_up_home
 
 CHUNK = 50_000
 DUE = 10_000
@@ -133,7 +134,8 @@ QUEUED = """
 """
 
 
-def main() -> None:
+def seed_home() -> None:
+    """Fill an installation in the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path, help="a folder that isn't there yet")
     parser.add_argument("--rows", type=int, default=1_000_000, help="predictions")
@@ -143,24 +145,12 @@ def main() -> None:
         parser.error(f"{options.home} is there already.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     set_up_home(options.home)
-    prepare()
-    seed(rows=options.rows, sellers=options.sellers)
+    prepare_database(pages=True)
+    seed_shop(rows=options.rows, sellers=options.sellers)
     print(f"AISLE_HOME={options.home} make run")
 
 
-def prepare() -> None:
-    """Set Django up over the home's database, and prepare that as `make run` does."""
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    say("Preparing the database")
-    for command in (["migrate", "-v0"], ["prepare", "-v0"], ["collectstatic", "--no-input", "-v0"]):
-        call_command(*command, stdout=sys.stderr)
-
-
-def seed(*, rows: int, sellers: int) -> None:
+def seed_shop(*, rows: int, sellers: int) -> None:
     """Fill an empty, prepared database, and let PostgreSQL look at it."""
     from django.db import connection
 
@@ -193,7 +183,7 @@ def seed(*, rows: int, sellers: int) -> None:
         }
         cursor.execute(KIND)
         cursor.executemany("INSERT INTO kind VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", kinds(categories))
-        for start in track(range(1, rows + 1, CHUNK), f"Chunks of {CHUNK} products"):
+        for start in track_progress(range(1, rows + 1, CHUNK), f"Chunks of {CHUNK} products"):
             cursor.execute("DROP TABLE IF EXISTS row")
             for statement in (ROWS, PREDICTIONS, PRODUCTS, ANSWERS, REVIEWS):
                 cursor.execute(statement, values | {"start": start, "end": min(start + CHUNK - 1, rows)})
@@ -237,4 +227,4 @@ def made_up_words(count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    seed_home()

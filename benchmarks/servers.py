@@ -9,7 +9,6 @@ import argparse
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,15 +23,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
-from items import gather
-from machine import machine
-from processes import Bill, Roles, family, roles
-from progress import say
-from stack import PATIENCE, ROOT, free_port, running_stack, set_up_home, stop, until
-from upload import multipart
 
-HERE = Path(__file__).resolve().parent
-ROOM = HERE / "rivals"
+from benchmarks.harness.command_line import Figures, Options, add_data_option, run_benchmark
+from benchmarks.harness.items import gather_items
+from benchmarks.harness.multipart import multipart_body
+from benchmarks.harness.processes import PATIENCE, ROOT, free_port, process_tree, stop_tree, wait_until
+from benchmarks.harness.processor_time import ProcessorSeconds, Roles, processes_by_role
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.stack import create_seller, running_stack, set_up_home, wait_for_archive
+
+REQUIREMENTS = Path(__file__).resolve().parent / "rivals" / "requirements.txt"
 ENVIRONMENT = ROOT / "var" / "benchmarks" / "servers-venv"
 CLIENTS = 32
 WARM = 6  # requests of each client before the clock runs
@@ -48,7 +48,7 @@ class Settings:
     wait: float  # seconds that a batch is waited for
 
 
-def tried() -> list[Settings]:
+def settings_to_try() -> list[Settings]:
     """Return what --tune tries. Of two workers each has at most half of the clients to answer."""
     cores = len(os.sched_getaffinity(0))
     return [Settings(1, cores, CLIENTS, 0.01), *(Settings(cores, 1, batch, 0.01) for batch in (8, CLIENTS // 2))]
@@ -57,71 +57,64 @@ def tried() -> list[Settings]:
 class Rival(NamedTuple):
     """A server of others in benchmarks/rivals, and what computes the models behind it: `eager` or `aisle`."""
 
-    script: str
+    module: str
     engine: str
 
 
 RIVALS = {
-    f"{server}_{title}": Rival(f"on_{script}.py", engine)
-    for server, script in (("litserve", "litserve"), ("ray_serve", "ray"))
+    f"{server}_{title}": Rival(f"benchmarks.rivals.on_{module}", engine)
+    for server, module in (("litserve", "litserve"), ("ray_serve", "ray"))
     for title, engine in (("eager", "eager"), ("with_engine", "aisle"))
 }
 SETTINGS = dict.fromkeys(RIVALS, Settings(2, 1, 8, 0.01))  # what --tune found best on 2 cores
 
 
-def main() -> None:
-    options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def measure_servers(options: Options) -> Figures:
+    """Return requests per second and latencies of Aisle and of the same models behind other servers."""
     if options.install:
-        install()
-        return
-    if not python().exists():
-        sys.exit(f"The other servers are not installed. First: {sys.executable} {Path(__file__).name} --install")
-    load = os.getloadavg()[0]
-    items, source = gather(options.data, options.rows)
-    requests = [multipart(item.photo, title=item.title, description=item.description) for item in items]
-    settings = tune(requests, seconds=options.seconds / 2) if options.tune else SETTINGS
-    figures = measure(settings, requests, seconds=options.seconds)
-    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "clients": CLIENTS}
-    figures["photo_kb"] = round(sum(len(item.photo) for item in items) / len(items) / 1000)
-    report(figures, as_json=options.json)
+        install_rivals()
+        sys.exit()
+    if not rival_python().exists():
+        sys.exit(f"The other servers are not installed. First: {sys.executable} -m benchmarks.servers --install")
+    seconds = 8 if options.quick else 30
+    items, source = gather_items(options.data, 64)
+    requests = [multipart_body(item.photo, title=item.title, description=item.description) for item in items]
+    settings = tune_rivals(requests, seconds=seconds / 2) if options.tune else SETTINGS
+    figures = compare_servers(settings, requests, seconds=seconds)
+    kilobytes = sum(len(item.photo) for item in items) / len(items) / 1000
+    return figures | {"items": source, "clients": CLIENTS, "photo_kb": round(kilobytes)}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer requests: about four minutes")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --install, --tune and --data."""
     parser.add_argument("--install", action="store_true", help=f"install the others into {ENVIRONMENT}, and end")
     parser.add_argument(
         "--tune", action="store_true", help="try several settings of the others first, and take the best"
     )
-    parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products of 1600x1200)")
-    options = parser.parse_args()
-    options.rows = 64
-    options.seconds = 8 if options.quick else 30
-    return options
+    add_data_option(parser)
 
 
 # The others' own environment
 
 
-def python() -> Path:
+def rival_python() -> Path:
+    """Return the Python of the others' environment."""
     return ENVIRONMENT / "bin" / "python"
 
 
-def install() -> None:
+def install_rivals() -> None:
     """Make an environment beside Aisle's, whose packages it sees, so that neither disturbs the other."""
     import site
 
     subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
     packages = next(ENVIRONMENT.glob("lib/python*/site-packages"))
     (packages / "aisle.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    wanted = ["--requirement", str(ROOM / "requirements.txt")]
-    subprocess.run([str(python()), "-m", "pip", "install", "--quiet", *wanted], check=True)
+    wanted = ["--requirement", str(REQUIREMENTS)]
+    subprocess.run([str(rival_python()), "-m", "pip", "install", "--quiet", *wanted], check=True)
 
 
 @contextmanager
-def running(rival: Rival, settings: Settings) -> Iterator[tuple[int, psutil.Popen]]:
+def running_rival(rival: Rival, settings: Settings) -> Iterator[tuple[int, psutil.Popen]]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="aisle-rival-") as folder:
         environment = os.environ | {
@@ -136,66 +129,66 @@ def running(rival: Rival, settings: Settings) -> Iterator[tuple[int, psutil.Pope
         }
         with (Path(folder) / "log").open("w+") as log:
             process = psutil.Popen(
-                [str(python()), rival.script, str(port)], cwd=ROOM, env=environment,
+                [str(rival_python()), "-m", rival.module, str(port)], cwd=ROOT, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
             try:
                 yield port, process
             finally:
-                stop(process)
+                stop_tree(process)
                 log.seek(0)
-                if said := log.read():
-                    say(said[-3000:])
+                if output := log.read():
+                    log_step(output[-3000:])
 
 
 # The measurements
 
 
-def measure(
+def compare_servers(
     settings: Mapping[str, Settings], requests: Sequence[tuple[bytes, str]], *, seconds: float
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name, its in settings.items():
-        say(f"{name}: {its}")
+        log_step(f"{name}: {its}")
         figures[name] = try_out(RIVALS[name], its, requests, seconds) | {"settings": asdict(its)}
     set_up_home()
     import django
 
     django.setup()
     with running_stack() as aisle:
-        headers = {"Authorization": f"Bearer {make_seller()}", "Prefer": "wait=10"}
+        headers = {"Authorization": f"Bearer {create_seller()[1]}", "Prefer": "wait=10"}
         path = "/api/v1/predictions"
-        figures["aisle"] = drive(aisle.process, roles, aisle.port, path, headers, requests, seconds)
-        figures["aisle"]["archived_after_s"] = settle()
+        figures["aisle"] = send_requests(aisle.process, processes_by_role, aisle.port, path, headers, requests, seconds)
+        figures["aisle"]["archived_after_s"] = time_archive()
     ours = figures["aisle"]
     for name in RIVALS:
         figures[f"aisle_vs_{name}"] = round(ours["per_second"] / figures[name]["per_second"], 2)
     return figures
 
 
-def tune(requests: Sequence[tuple[bytes, str]], *, seconds: float) -> dict[str, Settings]:
+def tune_rivals(requests: Sequence[tuple[bytes, str]], *, seconds: float) -> dict[str, Settings]:
     """Return the settings with which each server answered most."""
     best: dict[str, Settings] = {}
     for name, rival in RIVALS.items():
         speeds: dict[Settings, float] = {}
-        for settings in tried():
+        for settings in settings_to_try():
             found = try_out(rival, settings, requests, seconds)
             speeds[settings] = found["per_second"]
-            say(f"{name}: {settings}: {found['per_second']}/s, p99 {found['p99_ms']} ms")
+            log_step(f"{name}: {settings}: {found['per_second']}/s, p99 {found['p99_ms']} ms")
         best[name] = max(speeds, key=lambda each: speeds[each])
     return best
 
 
 def try_out(rival: Rival, settings: Settings, requests: Sequence[tuple[bytes, str]], seconds: float) -> dict[str, Any]:
-    with running(rival, settings) as (port, process):
-        return drive(process, everything, port, "/predict", {}, requests, seconds)
+    with running_rival(rival, settings) as (port, process):
+        return send_requests(process, all_as_one_role, port, "/predict", {}, requests, seconds)
 
 
-def everything(process: psutil.Process) -> Roles:
-    return {"all": family(process)}
+def all_as_one_role(process: psutil.Process) -> Roles:
+    return {"all": process_tree(process)}
 
 
-def drive(
+def send_requests(
     process: psutil.Popen,
     by_role: Callable[[psutil.Process], Roles],
     port: int,
@@ -206,18 +199,18 @@ def drive(
 ) -> dict[str, Any]:
     """Let all clients ask until the time is over; return requests per second, latencies and CPU-ms a request."""
     first = Client(port, path, headers, requests)
-    until(lambda: first.is_answered() or process.poll() is not None, f"{path} did not answer in time.")
+    wait_until(lambda: first.is_answered() or process.poll() is not None, f"an answer of {path}")
     if process.poll() is not None:
         sys.exit("The server ended.")
     clients = [
         Client(port, path, headers, list(islice(cycle(requests), at, at + len(requests)))) for at in range(CLIENTS)
     ]
-    ask_all(clients, lambda client: client.count(WARM))
-    before, own = Bill(by_role(process)), time.process_time()
+    ask_all(clients, lambda client: client.send_many(WARM))
+    before, own = ProcessorSeconds(by_role(process)), time.process_time()
     start = time.monotonic()
-    ask_all(clients, lambda client: client.last(start + seconds))
+    ask_all(clients, lambda client: client.send_until(start + seconds))
     spent = time.monotonic() - start
-    own, bill = time.process_time() - own, Bill(by_role(process)).since(before)
+    own, bill = time.process_time() - own, ProcessorSeconds(by_role(process)).since(before)
     waits = [wait for client in clients for wait in client.waits]
     return {
         "per_second": round(len(waits) / spent, 1),
@@ -236,7 +229,7 @@ def ask_all(clients: Sequence["Client"], how: Callable[["Client"], None]) -> Non
     for thread in threads:
         thread.join()
     if failures := [failure for client in clients for failure in client.failures]:
-        say(f"{len(failures)} requests failed, such as: {failures[0]}")
+        log_step(f"{len(failures)} requests failed, such as: {failures[0]}")
 
 
 class Client:
@@ -257,11 +250,13 @@ class Client:
             self.connection.close()
             return False
 
-    def count(self, requests: int) -> None:
+    def send_many(self, requests: int) -> None:
+        """Send so many requests, for warming up."""
         for _ in range(requests):
             self._checked()
 
-    def last(self, deadline: float) -> None:
+    def send_until(self, deadline: float) -> None:
+        """Send requests until the deadline, and note how long each took."""
         self.waits.clear()
         self.failures.clear()
         while time.monotonic() < deadline:
@@ -283,47 +278,32 @@ class Client:
         return response.status, response.read()
 
 
-def make_seller() -> str:
-    from knox.models import AuthToken
-
-    from portal.accounts.roles import Role
-    from portal.models import User
-
-    seller = User.objects.create_user("bench@shop.example", os.urandom(16).hex())
-    Role.SELLER.give(seller)
-    return str(AuthToken.objects.create(user=seller)[1])
-
-
-def settle() -> float:
+def time_archive() -> float:
     """Return after how many seconds everything is archived."""
-    from classifier.models import Prediction
-
     start = time.monotonic()
-    until(lambda: not Prediction.objects.filter(archived_at=None).exists(), "The archive did not settle.")
+    wait_for_archive()
     return round(time.monotonic() - start, 1)
 
 
 # The report
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print a row for each server, then Aisle's speed relative to each other one."""
     print(f"{'':22}{'per s':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'CPU-ms':>9}")
     for name in ("aisle", *RIVALS):
         row = figures[name]
         times = "".join(f"{row[f'p{share}_ms']:9.0f}" for share in (50, 95, 99))
         print(f"{name:22}{row['per_second']:8.1f}{times}{sum(row['cpu_ms'].values()):9.1f}")
-    for name in map("aisle_vs_{}".format, RIVALS):
+    for rival in RIVALS:
+        name = f"aisle_vs_{rival}"
         print(f"{name:32} {figures[name]:.2f}")
     print("Aisle's CPU-ms a request: " + ", ".join(f"{role} {ms}" for role, ms in figures["aisle"]["cpu_ms"].items()))
-    print(
-        f"\n{figures['clients']} clients, {figures['items']} products, photographs of {figures['photo_kb']} kB; "
-        f"{figures['cores']} cores of {figures['cpu']}, torch {figures['torch']}, "
-        f"load {figures['load_at_start']} at the start"
-    )
+    print(f"\n{figures['clients']} clients, {figures['items']} products, photographs of {figures['photo_kb']} kB")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_servers, print_report=print_report, add_options=add_options,
+        quick="fewer requests: about four minutes",
+    )  # fmt: skip

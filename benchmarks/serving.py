@@ -8,97 +8,80 @@ import argparse
 import http.client
 import json
 import os
-import signal
 import statistics
-import sys
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bare import PAUSE, Bare, Eager, Stored, side_by_side
-from items import Item, gather
-from machine import machine
-from progress import say, track
-from stack import PATIENCE, ROOT, running_stack, running_workers, set_up_home, until
-from upload import multipart
+
+from benchmarks.bare_models import PAUSE, BareModels, EagerModels, StoredItem, time_side_by_side
+from benchmarks.harness.command_line import Figures, Options, add_found_data_option, run_benchmark
+from benchmarks.harness.items import Item, gather_items
+from benchmarks.harness.multipart import multipart_body
+from benchmarks.harness.processes import PATIENCE, wait_until
+from benchmarks.harness.progress import log_step, track_progress
+from benchmarks.harness.report import print_rows
+from benchmarks.harness.stack import create_seller, running_stack, running_workers, set_up_home, wait_for_archive
 
 
-def main() -> None:
-    options = parse()
-    # A benchmark that is told to stop leaves nothing behind either.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load = os.getloadavg()[0]
-    items, source = gather(options.data, options.rows)
+def measure_serving(options: Options) -> Figures:
+    """Return how fast Aisle answers one seller, a full queue, and with two workers."""
+    rows = options.rows or (100 if options.quick else 2_000)
+    samples, rounds, bulk = (15, 2, 1_000) if options.quick else (100, 3, 10_000)
+    items, source = gather_items(options.data, rows)
     set_up_home()
     with running_stack() as running:
-        figures, queue = measure(items, running.port, samples=options.samples, rounds=options.rounds, bulk=options.bulk)
-    figures |= measure_workers(queue, rounds=options.rounds)
-    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "rows": len(items)}
-    report(figures, as_json=options.json)
+        figures, queue = measure_stack(items, running.port, samples=samples, rounds=rounds, bulk=bulk)
+    figures |= measure_workers(queue, rounds=rounds)
+    return figures | {"items": source, "rows": len(items)}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --rows and --data."""
     parser.add_argument("--rows", type=int, help="length of the queue (default: 2000)")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        help="folder of product data, one folder a set (default: ../shared/data if it exists, else made-up products)",
-    )
-    options = parser.parse_args()
-    options.samples, options.rounds, options.bulk = (15, 2, 1_000) if options.quick else (100, 3, 10_000)
-    options.rows = options.rows or (100 if options.quick else 2_000)
-    shared = ROOT.parent / "shared" / "data"
-    if options.data is None and shared.is_dir():
-        options.data = shared
-    return options
+    add_found_data_option(parser)
 
 
 # The measurements
 
 
-def measure(
-    items: Sequence[Item], port: int, *, samples: int, rounds: int, bulk: int
-) -> tuple[dict[str, Any], "Queue"]:
+def measure_stack(items: Sequence[Item], port: int, *, samples: int, rounds: int, bulk: int) -> tuple[Figures, "Queue"]:
+    """Return the figures of a whole running Aisle, and the queue with its stored rows."""
     import django
     from django.conf import settings
 
     django.setup()
-    say("Loading the models into this process, for the bare loop")
-    bare, eager = Bare(), Eager()
+    log_step("Loading the models into this process, for the bare loop")
+    bare, eager = BareModels(), EagerModels()
     queue = Queue(items)
     some = list(islice(cycle(items), samples))
     with closing(Seller(port, queue.token)) as seller:
         seller.ask(items[0])  # the workers load their models
-    queue.settle()
+    wait_for_archive()
 
     with closing(Seller(port, queue.token)) as seller:
-        waits = [seller.ask(item) for item in track(some, "One seller")]
-    queue.settle()
-    singles = [bare.one(item) for item in track(some, "The bare models, one by one")]
+        waits = [seller.ask(item) for item in track_progress(some, "One seller")]
+    wait_for_archive()
+    singles = [bare.one(item) for item in track_progress(some, "The bare models, one by one")]
 
     queued, alone, eagerly = [], [], []
     bare.many(queue.stored[:32])
     few = queue.stored[: max(len(queue.stored) // 4, 32)]  # the slow loop's speed hangs on no number of rows
-    for _ in track(range(rounds), f"{len(items)} rows, bare and queued"):
+    for _ in track_progress(range(rounds), f"{len(items)} rows, bare and queued"):
         alone.append(bare.many(queue.stored))
         eagerly.append(eager.many(few) * len(queue.stored) / len(few))
         queued.append(queue.drain())
-        queue.settle()
+        wait_for_archive()
 
-    say(f"One seller while {bulk} bulk rows wait")
+    log_step(f"One seller while {bulk} bulk rows wait")
     queue.fill(bulk)
     with closing(Seller(port, queue.token)) as seller:
-        crowded = [seller.ask(item) for item in track(some, "One seller among many rows")]
+        crowded = [seller.ask(item) for item in track_progress(some, "One seller among many rows")]
     left = queue.clear()
-    queue.settle()
+    wait_for_archive()
     per_second = len(items) / statistics.median(queued)
     bare_per_second = len(items) / statistics.median(alone)
     eager_per_second = len(items) / statistics.median(eagerly)
@@ -130,12 +113,12 @@ def measure_workers(queue: "Queue", *, rounds: int) -> dict[str, Any]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         return {"two_workers_vs_one": None, "two_bare_vs_one": None}
-    say("One worker on one core, two on two")
+    log_step("One worker on one core, two on two")
     seconds: dict[int, list[float]] = {1: [], 2: []}
     bare: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for count, times in seconds.items():
-            bare[count].append(side_by_side(cores[:count], queue.stored))
+            bare[count].append(time_side_by_side(cores[:count], queue.stored))
             with running_workers(cores[:count]):
                 queue.drain(warm=True)
                 queue.forget_archive()
@@ -161,7 +144,7 @@ class Seller:
 
     def ask(self, item: Item) -> float:
         """Return the milliseconds from POST to result, in an otherwise idle system."""
-        body, content_type = multipart(item.photo, title=item.title, description=item.description)
+        body, content_type = multipart_body(item.photo, title=item.title, description=item.description)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Prefer": "wait=10"}
         time.sleep(PAUSE)
         start = time.perf_counter()
@@ -183,17 +166,10 @@ class Queue:
     """A seller's rows in the database that the running workers share."""
 
     def __init__(self, items: Sequence[Item]) -> None:
-        from knox.models import AuthToken
-
-        from portal.accounts.roles import Role
-        from portal.models import User
-
-        self.seller = User.objects.create_user("bench@shop.example", uuid.uuid4().hex)
-        Role.SELLER.give(self.seller)
-        self.token: str = AuthToken.objects.create(user=self.seller)[1]
+        self.seller, self.token = create_seller()
         self.stored = [
-            Stored(item.title, item.description, photo.small, vars(photo))
-            for item in track(items, "Storing photographs")
+            StoredItem(item.title, item.description, photo.small, vars(photo))
+            for item in track_progress(items, "Storing photographs")
             for photo in [self._store(item.photo)]
         ]
 
@@ -218,7 +194,7 @@ class Queue:
             transaction.on_commit(lambda: committed.append(timezone.now()))
             products = self._submit(self.stored[:64] if warm else self.stored)
         mine = Prediction.objects.filter(pk__in=[product.prediction_id for product in products])
-        until(lambda: not mine.waiting().exists(), "The queue did not empty.")
+        wait_until(lambda: not mine.waiting().exists(), "the end of the queue")
         finished = [end for state, end in mine.values_list("state", "finished_at") if state == "done" and end]
         assert len(finished) == len(products), "some predictions failed"
         return (max(finished) - committed[0]).total_seconds()
@@ -233,7 +209,7 @@ class Queue:
             self._submit(list(islice(cycle(self.stored), rows)), priority=Prediction.Priority.BULK)
 
     def clear(self) -> int:
-        """Take back the rows that nobody has begun to answer; return how many those are."""
+        """Take back the rows that no worker has claimed; return how many those are."""
         from django.utils import timezone
 
         from classifier.models import Prediction
@@ -242,7 +218,7 @@ class Queue:
         waiting = Prediction.objects.filter(state=Prediction.State.QUEUED)
         return waiting.update(state=Prediction.State.FAILED, error="taken back", finished_at=now, archived_at=now)
 
-    def _submit(self, rows: Sequence[Stored], **options: Any) -> list[Any]:
+    def _submit(self, rows: Sequence[StoredItem], **options: Any) -> list[Any]:
         from portal.models import PhotoDraft
         from portal.products.services import submit_product
 
@@ -258,27 +234,19 @@ class Queue:
         ]
 
     def forget_archive(self) -> None:
-        """Where only predict workers run, nobody archives."""
+        """Mark all predictions as archived: where only predict workers run, none archives them."""
         from django.utils import timezone
 
         from classifier.models import Prediction
 
         Prediction.objects.filter(archived_at=None).update(archived_at=timezone.now())
 
-    def settle(self) -> None:
-        """Wait until nothing is left to predict or to archive."""
-        from classifier.models import Prediction
-
-        until(lambda: not Prediction.objects.filter(archived_at=None).exists(), "The archive did not settle.")
-
 
 # The report
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print the figures with their baselines."""
     rows = [
         ("One seller, POST to result, median", f"{figures['interactive_p50_ms']} ms"),
         ("One seller, POST to result, 95th percentile", f"{figures['interactive_p95_ms']} ms"),
@@ -292,13 +260,12 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
         ("Two workers / one, a core each", f"{figures['two_workers_vs_one'] or float('nan'):.2f}"),
         ("Two bare processes / one, a core each", f"{figures['two_bare_vs_one'] or float('nan'):.2f}"),
     ]
-    for name, value in rows:
-        print(f"{name:46} {value:>20}")
-    print(
-        f"\n{figures['items']} products, {figures['samples']} single uploads; {figures['cores']} cores of "
-        f"{figures['cpu']}, {figures['device']}, torch {figures['torch']}, load {figures['load_at_start']} at the start"
-    )
+    print_rows(rows)
+    print(f"\n{figures['items']} products, {figures['samples']} single uploads")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_serving, print_report=print_report, add_options=add_options,
+        quick="fewer repetitions: about a minute",
+    )  # fmt: skip

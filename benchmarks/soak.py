@@ -6,27 +6,26 @@ and PostgreSQL restart, the storage stops and versions are deployed. Then it cou
 """
 
 import argparse
-import json
 import os
 import random
-import signal
-import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import curves
-from items import Item, gather, shrink
-from machine import machine
-from memory import Scale
-from progress import say
-from stack import running_stack, running_storage, set_up_home, until
-from traffic import Ledger, Refusal, Sellers, uploads
-from trouble import FULL, QUICK, Trouble, Versions, Window, predict_workers
+import psutil
+
+from benchmarks.harness.command_line import Figures, Options, add_data_option, run_benchmark
+from benchmarks.harness.items import Item, gather_items, shrink_photo
+from benchmarks.harness.memory import MemoryMonitor
+from benchmarks.harness.processes import wait_until
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.stack import RunningStack, create_seller, running_stack, running_storage, set_up_home
+from benchmarks.harness.svg_curves import draw_curves
+from benchmarks.soak_disturbances import FULL, QUICK, Disturbances, Versions, Window, predict_workers
+from benchmarks.soak_traffic import Ledger, Refusal, Sellers, generate_uploads
 
 LOAD = 0.8  # of the throughput that was measured
 CLIENTS = 24  # that upload one after the other while it is measured
@@ -47,78 +46,74 @@ EXECUTE FUNCTION soak_note();
 """
 
 
-def main() -> None:
-    options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load = os.getloadavg()[0]
-    items, source = gather(options.data, 200)
-    items = [Item(item.title, item.description, shrink(item.photo, PHOTO_WIDTH)) for item in items]
+def measure_soak(options: Options) -> Figures:
+    """Return what was lost, doubled and refused while processes were killed and servers restarted."""
+    items, source = gather_items(options.data, 200)
+    items = [Item(item.title, item.description, shrink_photo(item.photo, PHOTO_WIDTH)) for item in items]
     set_up_home()
     with running_storage() as storage, running_stack("--predict", str(PREDICT_WORKERS)) as running:
         try:
-            figures, scale, faults = soak(items, running, storage, quick=options.quick)
+            figures, monitor, faults = run_soak(items, running, storage, quick=options.quick)
         finally:
             if options.log:
                 options.log.write_bytes((Path(os.environ["AISLE_HOME"]) / "stack.log").read_bytes())
-    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "faults": faults, "passed": not faults}
     if options.plot:
-        options.plot.write_text(plot(scale))
-        say(f"Wrote {options.plot}")
-    report(figures, as_json=options.json)
-    sys.exit(1 if faults else 0)
+        options.plot.write_text(plot_memory(monitor))
+        log_step(f"Wrote {options.plot}")
+    return figures | {"items": source, "faults": faults, "passed": not faults}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 minutes of load instead of 30")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --plot, --log and --data."""
     parser.add_argument("--plot", type=Path, help="write the memory of each kind of process to this SVG file")
-    parser.add_argument("--log", type=Path, help="keep what the processes said in this file")
-    parser.add_argument("--data", type=Path, help="folder of product data (default: made-up products)")
-    return parser.parse_args()
+    parser.add_argument("--log", type=Path, help="keep the log of all processes in this file")
+    add_data_option(parser)
 
 
-def soak(items: Sequence[Item], running: Any, storage: Any, *, quick: bool) -> tuple[dict[str, Any], Scale, list[str]]:
-    """Return the figures, the weights, and what went wrong, in words."""
+def run_soak(
+    items: Sequence[Item], running: RunningStack, storage: Any, *, quick: bool
+) -> tuple[dict[str, Any], MemoryMonitor, list[str]]:
+    """Return the figures, the memory curves, and a sentence for each fault."""
     import django
 
     django.setup()
     from django.db import connection
 
-    from portal.operations.worker_watchdog import sign_of_life
-
     plan = QUICK if quick else FULL
     dice = random.Random(5)  # noqa: S311
-    work = uploads(items, dice)
-    sellers = Sellers(running.port, make_seller())
+    work = generate_uploads(items, dice)
+    sellers = Sellers(running.port, create_seller("soak@shop.example")[1])
     watch_results()
     versions = Versions()
 
-    say("Waiting for the models")
-    until(lambda: all(sign_of_life(worker.pid).exists() for worker in predict_workers(running.process)), "No models.")
-    sellers.flood(work, clients=4, seconds=1)
-    settle()
+    log_step("Waiting for the models")
+    wait_until(lambda: all_workers_live(running.process), "the models")
+    sellers.upload_in_parallel(work, clients=4, seconds=1)
+    wait_until_settled()
     seconds = 15 if quick else 60
-    say(f"{CLIENTS} clients at once for {seconds} s: what it can take")
+    log_step(f"{CLIENTS} clients at once for {seconds} s: what it can take")
     before, start = len(sellers.ledger.accepted), time.monotonic()
-    sellers.flood(work, clients=CLIENTS, seconds=seconds)
-    settle()
+    sellers.upload_in_parallel(work, clients=CLIENTS, seconds=seconds)
+    wait_until_settled()
     per_second = (len(sellers.ledger.accepted) - before) / (time.monotonic() - start)
     sellers.ledger.waits.clear()
 
-    say(f"{per_second:.1f} uploads/s predicted and archived; now {LOAD:.0%} of that for {plan.seconds:.0f} s")
-    scale = Scale(running.process, Path(os.environ["AISLE_HOME"]), every=1 if quick else 5)
-    trouble = Trouble(plan, running.process, storage, versions)
-    scale.start()
-    trouble.start()
-    sellers.come(work, per_second=LOAD * per_second, seconds=plan.seconds, dice=dice)
-    trouble.join()
-    scale.stop()
+    log_step(f"{per_second:.1f} uploads/s predicted and archived; now {LOAD:.0%} of that for {plan.seconds:.0f} s")
+    monitor = MemoryMonitor(running.process, Path(os.environ["AISLE_HOME"]), every=1 if quick else 5)
+    disturbances = Disturbances(plan, running.process, storage, versions)
+    monitor.start()
+    disturbances.start()
+    sellers.upload_at_rate(work, per_second=LOAD * per_second, seconds=plan.seconds, dice=dice)
+    disturbances.join()
+    monitor.stop()
     ended = time.monotonic()
     connection.close()
-    left = settle()
+    left = wait_until_settled()
     ledger = sellers.ledger
-    checks = count(ledger, trouble.windows, versions) | {"unarchived": left, "orphans": trouble.orphans()}
+    checks = count_faults(ledger, disturbances.windows, versions) | {
+        "unarchived": left,
+        "orphans": disturbances.orphans(),
+    }
     figures = {
         "throughput_per_second": round(per_second, 1),
         "offered_per_second": round(LOAD * per_second, 1),
@@ -127,23 +122,19 @@ def soak(items: Sequence[Item], running: Any, storage: Any, *, quick: bool) -> t
         "interactive_p50_ms": round(1000 * float(np.percentile(ledger.waits, 50))) if ledger.waits else None,
         "interactive_p99_ms": round(1000 * float(np.percentile(ledger.waits, 99))) if ledger.waits else None,
         "settled_after_seconds": round(time.monotonic() - ended, 1),
-        "troubles": dict(trouble.done),
-        "windows_seconds": [(window.what, round(window.ended - window.began, 1)) for window in trouble.windows],
+        "troubles": dict(disturbances.done),
+        "windows_seconds": [(window.what, round(window.ended - window.began, 1)) for window in disturbances.windows],
         **checks,
-        "memory_mb": scale.thirds(),
+        "memory_mb": monitor.thirds(),
     }
-    return figures, scale, verdict(figures, trouble.failed)
+    return figures, monitor, list_faults(figures, disturbances.failed)
 
 
-def make_seller() -> str:
-    from knox.models import AuthToken
+def all_workers_live(stack: psutil.Process) -> bool:
+    """Return whether every predict worker shows a sign of life, its models loaded."""
+    from portal.operations.worker_watchdog import sign_of_life
 
-    from portal.accounts.roles import Role
-    from portal.models import User
-
-    seller = User.objects.create_user("soak@shop.example", uuid.uuid4().hex)
-    Role.SELLER.give(seller)
-    return str(AuthToken.objects.create(user=seller)[1])
+    return all(sign_of_life(worker.pid).exists() for worker in predict_workers(stack))
 
 
 def watch_results() -> None:
@@ -154,7 +145,7 @@ def watch_results() -> None:
         cursor.execute(DOUBLED)
 
 
-def settle() -> int:
+def wait_until_settled() -> int:
     """Wait until all is predicted and archived, for SETTLING at most; return what is left."""
     from django.db import connection
 
@@ -173,7 +164,7 @@ def settle() -> int:
 # The checks
 
 
-def count(ledger: Ledger, windows: Sequence[Window], versions: Versions) -> dict[str, Any]:
+def count_faults(ledger: Ledger, windows: Sequence[Window], versions: Versions) -> dict[str, Any]:
     """Return what was lost, doubled and refused."""
     from django.db import connection
     from django.db.models import Count, Q
@@ -238,7 +229,8 @@ def sort_refusals(refusals: Sequence[Refusal], windows: Sequence[Window]) -> tup
     While PostgreSQL restarts any request may be told so; while the storage is away, any with a photo. Both must come as
     a 503 with a sentence. A restart of Valkey, a killed worker and a deployment explain none.
     """
-    inside, outside = [], []
+    inside: list[Refusal] = []
+    outside: list[Refusal] = []
     for refusal in refusals:
         explained = refusal.is_plain and any(
             window.what in AFTERMATH
@@ -251,7 +243,7 @@ def sort_refusals(refusals: Sequence[Refusal], windows: Sequence[Window]) -> tup
     return inside, outside
 
 
-def verdict(figures: dict[str, Any], failed: BaseException | None) -> list[str]:
+def list_faults(figures: dict[str, Any], failed: BaseException | None) -> list[str]:
     """Return what is wrong, in words."""
     none_wanted = (
         "lost", "failed", "doubled_products", "unknown_products", "stored_twice", "feedback_lost", "unarchived",
@@ -272,19 +264,20 @@ def verdict(figures: dict[str, Any], failed: BaseException | None) -> list[str]:
 # The report
 
 
-def plot(scale: Scale) -> str:
-    lines = [(f"{role} (MB)", [s.megabytes.get(role, 0.0) for s in scale.samples]) for role in scale.roles]
-    return curves(f"Memory by kind of process over {scale.samples[-1].second:.0f} s", lines)
+def plot_memory(monitor: MemoryMonitor) -> str:
+    lines = [(f"{role} (MB)", [s.megabytes.get(role, 0.0) for s in monitor.samples]) for role in monitor.roles]
+    return draw_curves(f"Memory by kind of process over {monitor.samples[-1].second:.0f} s", lines)
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print one figure a line, then whether the run passed."""
     for name, value in figures.items():
         print(f"{name:24} {value}")
     print("Passed" if figures["passed"] else "FAILED: " + "; ".join(figures["faults"]))
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_soak, print_report=print_report, add_options=add_options,
+        quick="3 minutes of load instead of 30",
+    )  # fmt: skip

@@ -6,69 +6,59 @@ untouched test part, trains the yardstick on the training part, and prints Markd
 
 import argparse
 import io
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine
-from progress import say
-from quality import some_rows
-from stack import set_up_home
+
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.products import data_folder, product_tables
+from benchmarks.harness.progress import log_step
+from benchmarks.harness.report import print_markdown
+from benchmarks.harness.stack import prepare_database, set_up_home
+from benchmarks.quality import write_sample
 
 QUICK_ROWS = 400
 FIGURES = ("accuracy", "top5", "macro_f1", "log_loss", "ece")
 POOLED = "**pooled**"
 
 
-def main() -> None:
-    options = parse()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --data."""
+    parser.add_argument("--data", type=Path, default=data_folder())
+
+
+def measure_starters(options: Options) -> Figures:
+    """Return the figures of the starters and of TF-IDF with logistic regression, by model and data set."""
     set_up_home()
-    results = measure(options)
-    if options.json:
-        print(json.dumps({"models": results} | machine()))
-        return
-    for name, sets in results.items():
-        print(f"\n### {name}\n\n{table(sets)}")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AISLE_DATA", "../shared/data")))
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows of each set")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    return parser.parse_args()
-
-
-def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return {model: {data set: figures}} on the test part."""
-    import django
-
-    django.setup()
+    prepare_database()
     from django.core.management import call_command
 
     from training.datasets import snapshots
 
-    call_command("migrate", verbosity=0)
-    call_command("prepare", stdout=io.StringIO())
-    for folder in sorted(path.parent for path in options.data.glob("*/products.csv*")):
-        rows = some_rows(folder, QUICK_ROWS) if options.quick else folder
+    for table in product_tables(options.data):
+        folder = table.parent
+        rows = write_sample(folder, QUICK_ROWS) if options.quick else folder
         call_command("import_products", str(rows), category_column="mapped18", source=folder.name, stdout=io.StringIO())
     corpus = snapshots.fetch_corpus(snapshots.make_dataset())
-    say("The yardstick")
-    results = {"Yardstick: TF-IDF + logistic regression": yardstick(corpus)}
-    say("The starters")
-    return starters(corpus) | results
+    log_step("TF-IDF + logistic regression")
+    baseline = {"Baseline: TF-IDF + logistic regression": measure_tfidf(corpus)}
+    log_step("The starters")
+    return {"models": measure_models(corpus) | baseline}
 
 
-def starters(corpus: Any) -> dict[str, Any]:
+def measure_models(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
     from classifier.ml import ensemble
+    from classifier.models import ModelVersion
     from classifier.registry import deployments, ensemble_rules
     from training.acceptance.batch_inference import predict_rows
 
-    versions = {modality: deployments.champion(modality) for modality in ("text", "image")}
+    versions: dict[str, ModelVersion] = {}
+    for modality in ("text", "image"):
+        champion = deployments.champion(modality)
+        assert champion, f"{modality}: no version is live"
+        versions[modality] = champion
 
     def ask(modality: str, rows: list[dict[str, str]]) -> Any:
         return predict_rows(versions[modality], corpus, "test", [row["key"] for row in rows], corpus.labels)
@@ -78,26 +68,27 @@ def starters(corpus: Any) -> dict[str, Any]:
     rule = ensemble_rules.usable(versions.values())[versions["text"].pk, versions["image"].pk]
     parts = ask("text", both), ask("image", both)
     return {
-        "Text": by_source(ask("text", texts), texts, corpus),
-        "Image": by_source(ask("image", photos), photos, corpus),
-        "Text and photograph: text alone": by_source(parts[0], both, corpus),
-        f"Text and photograph: ensemble ({rule.kind})": by_source(
+        "Text": figures_by_source(ask("text", texts), texts, corpus),
+        "Image": figures_by_source(ask("image", photos), photos, corpus),
+        "Text and photograph: text alone": figures_by_source(parts[0], both, corpus),
+        f"Text and photograph: ensemble ({rule.kind})": figures_by_source(
             ensemble.combine(*parts, rule, corpus.labels), both, corpus
         ),
     }
 
 
-def yardstick(corpus: Any) -> dict[str, Any]:
-    from yardstick import predict
+def measure_tfidf(corpus: Any) -> dict[str, Any]:
+    """Return the figures of TF-IDF with logistic regression by data set."""
+    from benchmarks.tfidf_baseline import predict_with_tfidf
 
     def part(split: str) -> tuple[list[tuple[str, str]], Any]:
         rows = corpus.split(split, columns=["title", "description", "label"], with_text=True)
         texts = list(zip(rows["title"], rows["description"], strict=True))
-        return texts, targets(rows["label"], corpus)
+        return texts, target_numbers(rows["label"], corpus)
 
     test = part("test")[0]
-    said = predict(part("train"), part("validation"), test, len(corpus.labels))
-    return by_source(said, test_rows(corpus, with_text=True), corpus)
+    probabilities = predict_with_tfidf(part("train"), part("validation"), test, len(corpus.labels))
+    return figures_by_source(probabilities, test_rows(corpus, with_text=True), corpus)
 
 
 def test_rows(corpus: Any, **wanted: bool) -> list[dict[str, str]]:
@@ -108,27 +99,36 @@ def test_rows(corpus: Any, **wanted: bool) -> list[dict[str, str]]:
     return [{"key": row_key(r["source"], r["id"]), "source": r["source"], "label": r["label"]} for r in rows]
 
 
-def targets(labels: Any, corpus: Any) -> Any:
+def target_numbers(labels: Any, corpus: Any) -> Any:
     numbers = {label: number for number, label in enumerate(corpus.labels)}
     return np.array([numbers[label] for label in labels], np.int64)
 
 
-def by_source(said: Any, rows: list[dict[str, str]], corpus: Any) -> dict[str, Any]:
+def figures_by_source(probabilities: Any, rows: list[dict[str, str]], corpus: Any) -> dict[str, Any]:
+    """Return the figures of each data set, and of all of them together."""
     from training.acceptance import metrics
 
-    wanted = targets([row["label"] for row in rows], corpus)
-    figures: dict[str, Any] = metrics.metrics_by_group(said, wanted, [row["source"] for row in rows])
-    return figures | {POOLED: metrics.compute_metrics(said, wanted)}
+    wanted = target_numbers([row["label"] for row in rows], corpus)
+    figures: dict[str, Any] = metrics.metrics_by_group(probabilities, wanted, [row["source"] for row in rows])
+    return figures | {POOLED: metrics.compute_metrics(probabilities, wanted)}
 
 
-def table(sets: dict[str, Any]) -> str:
-    """Return the figures as Markdown; shares in per cent, log-loss in nats."""
-    lines = [f"| data set | n | {' | '.join(FIGURES)} |", "|---|---:|" + "---:|" * len(FIGURES)]
-    for name, figures in sets.items():
-        cells = [f"{figures[f]:.3f}" if f == "log_loss" else f"{100 * figures[f]:.1f}" for f in FIGURES]
-        lines.append(f"| {name} | {figures['n']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def print_report(figures: Figures) -> None:
+    """Print a table for each model; shares in per cent, log-loss in nats."""
+    for name, sets in figures["models"].items():
+        print(f"\n### {name}\n")
+        rows = []
+        for source, measured in sets.items():
+            cells = []
+            for figure in FIGURES:
+                value = measured[figure]
+                cells.append(f"{value:.3f}" if figure == "log_loss" else f"{100 * value:.1f}")
+            rows.append((source, str(measured["n"]), *cells))
+        print_markdown(("data set", "n", *FIGURES), rows)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_starters, print_report=print_report, add_options=add_options,
+        quick=f"{QUICK_ROWS} rows of each set",
+    )  # fmt: skip

@@ -6,10 +6,6 @@ the bare forward and backward pass over one batch that lies in its memory is sho
 """
 
 import argparse
-import csv
-import gzip
-import io
-import json
 import os
 import statistics
 import sys
@@ -20,16 +16,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.harness.command_line import Figures, Options, add_found_data_option, run_benchmark
+from benchmarks.harness.products import product_tables, read_rows
+from benchmarks.harness.report import print_rows
+
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as training.fit sets it, before torch is loaded
 
 import numpy as np
 import torch
-from items import PRODUCTS, VARIANTS
-from machine import machine
-from progress import say, track
 from torch.nn.functional import cross_entropy
 
+from benchmarks.harness.items import PRODUCTS, VARIANTS
+from benchmarks.harness.progress import track_progress
 from classifier.ml.encoders import load_text_backbone, pick_device
 from classifier.ml.text_model import join_text
 from training.fit.batches import EpochOrder, RowTargets, TokenRows
@@ -42,41 +40,27 @@ from training.fit.trainer import BETAS, TrainerTask, train_stage, uses_bf16
 
 CLASSES = 18
 VALIDATION_ROWS = 32
-ROOT = Path(__file__).resolve().parents[1]
 
 
-def main() -> None:
-    options = parse()
-    load = os.getloadavg()[0]
+def measure_training(options: Options) -> Figures:
+    """Return texts per second through Aisle's training path and in a plain loop."""
+    rounds = 2 if options.quick else 5
+    rows = options.rows or (256 if options.quick else 1_024)
     recipe = named_recipe("text", options.recipe).but(epochs=1, batch_size=options.batch_size)
-    texts, source = gather(options.data, options.rows + VALIDATION_ROWS)
-    figures = measure(recipe, texts, rounds=options.rounds)
-    figures |= machine() | {"load_at_start": round(load, 2), "items": source, "rows": options.rows}
-    report(figures | {"recipe": recipe.name, "batch_size": recipe.batch_size}, as_json=options.json)
+    texts, source = gather_texts(options.data, rows + VALIDATION_ROWS)
+    figures = compare_loops(recipe, texts, rounds=rounds)
+    return figures | {"items": source, "rows": rows, "recipe": recipe.name, "batch_size": recipe.batch_size}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: about a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --recipe, --batch-size, --rows and --data."""
     parser.add_argument("--recipe", default="partial", choices=["lora", "partial", "full"])
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rows", type=int, help="texts in a round (default: 1024, quick: 256)")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        help="folder of product data, one folder a set (default: ../shared/data if it exists, else made-up products)",
-    )
-    options = parser.parse_args()
-    options.rounds = 2 if options.quick else 5
-    options.rows = options.rows or (256 if options.quick else 1_024)
-    shared = ROOT.parent / "shared" / "data"
-    if options.data is None and shared.is_dir():
-        options.data = shared
-    return options
+    add_found_data_option(parser)
 
 
-def gather(data: Path | None, rows: int) -> tuple[list[str], str]:
+def gather_texts(data: Path | None, rows: int) -> tuple[list[str], str]:
     """Return the texts of products, as a model reads them, and where they come from."""
     source = real_texts(data) if data else made_texts()
     texts = list(islice(source, rows))
@@ -86,15 +70,15 @@ def gather(data: Path | None, rows: int) -> tuple[list[str], str]:
 
 
 def real_texts(data: Path) -> Iterator[str]:
-    for table in sorted(data.glob("*/products.csv*")):
-        raw = table.read_bytes()
-        text = (gzip.decompress(raw) if table.suffix == ".gz" else raw).decode()
-        for row in csv.DictReader(io.StringIO(text, newline="")):
+    """Yield the texts of products that have a title and a description."""
+    for table in product_tables(data):
+        for row in read_rows(table):
             if row["title"] and row["description"]:
                 yield join_text(row["title"], row["description"])
 
 
 def made_texts() -> Iterator[str]:
+    """Yield made-up texts without end."""
     random = np.random.default_rng(18)
     while True:
         title, description = PRODUCTS[random.integers(len(PRODUCTS))]
@@ -102,11 +86,11 @@ def made_texts() -> Iterator[str]:
         yield join_text(title + VARIANTS[random.integers(len(VARIANTS))], " ".join([description, *more]))
 
 
-def measure(recipe: Recipe, texts: Sequence[str], *, rounds: int) -> dict[str, Any]:
+def compare_loops(recipe: Recipe, texts: Sequence[str], *, rounds: int) -> dict[str, Any]:
     train_rows, validation_rows = rows_of(recipe, texts)
     ours, plain = [], []
     through_trainer(recipe, validation_rows, validation_rows)  # imports and first allocations
-    for _ in track(range(rounds), f"{len(train_rows)} texts, both ways"):
+    for _ in track_progress(range(rounds), f"{len(train_rows)} texts, both ways"):
         ours.append(through_trainer(recipe, train_rows, validation_rows))
         plain.append(plain_loop(recipe, train_rows))
     figures = {
@@ -121,6 +105,7 @@ def measure(recipe: Recipe, texts: Sequence[str], *, rounds: int) -> dict[str, A
 
 
 def rows_of(recipe: Recipe, texts: Sequence[str]) -> tuple[TokenRows, TokenRows]:
+    """Return tokenized rows to train with and to validate with."""
     assert isinstance(recipe, TextRecipe)
     tokenizer, _ = load_text_backbone(recipe.backbone)
     ids = tokenizer(list(texts), truncation=True, max_length=recipe.max_tokens)["input_ids"]
@@ -134,10 +119,11 @@ def rows_of(recipe: Recipe, texts: Sequence[str]) -> tuple[TokenRows, TokenRows]
 
 
 def network_of(recipe: Recipe) -> Network:
+    """Return a new network of the recipe, with the same weights every time."""
     torch.manual_seed(recipe.seed)
     _, encoder = load_text_backbone(recipe.backbone)
     unfreeze_layers(encoder, recipe)
-    dim = int(encoder.config.hidden_size)  # type: ignore[union-attr]
+    dim = int(encoder.config.hidden_size)  # type: ignore[union-attr,arg-type]
     scale = Scale(torch.zeros(dim), torch.ones(dim))
     return Network(TextBody(encoder), new_head(dim, CLASSES, recipe), scale, recipe.dropout)
 
@@ -164,7 +150,7 @@ def plain_loop(recipe: Recipe, rows: TokenRows) -> float:
     for at in range(0, len(order), recipe.batch_size):
         batch = rows.__getitems__(order[at : at + recipe.batch_size])
         batch = {name: value.to(device) for name, value in batch.items()}
-        step(network, batch, recipe)
+        forward_and_backward(network, batch, recipe)
         torch.nn.utils.clip_grad_norm_(learnt, recipe.clip)
         optimizer.step()
         optimizer.zero_grad()
@@ -173,7 +159,7 @@ def plain_loop(recipe: Recipe, rows: TokenRows) -> float:
     return time.perf_counter() - start
 
 
-def step(network: Network, batch: dict[str, torch.Tensor], recipe: Recipe) -> None:
+def forward_and_backward(network: Network, batch: dict[str, torch.Tensor], recipe: Recipe) -> None:
     with torch.autocast(batch["labels"].device.type, torch.bfloat16, enabled=uses_bf16(recipe)):
         logits = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     (cross_entropy(logits.float(), batch["labels"], reduction="none") * batch["weights"]).mean().backward()
@@ -183,21 +169,20 @@ def bare_step(recipe: Recipe, rows: TokenRows, *, steps: int = 50) -> float:
     """Return items a second of forward and backward passes over one batch that lies in the GPU's memory."""
     device = pick_device(None)
     network = network_of(recipe).to(device).train()
+    assert rows.lengths is not None
     middle = np.argsort(rows.lengths)[len(rows) // 2 :][: recipe.batch_size].tolist()
     batch = {name: value.to(device) for name, value in rows.__getitems__(middle).items()}
     for measured in (False, True):
         torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(steps if measured else 5):
-            step(network, batch, recipe)
+            forward_and_backward(network, batch, recipe)
         torch.cuda.synchronize()
     return steps * len(middle) / (time.perf_counter() - start)
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
+def print_report(figures: Figures) -> None:
+    """Print the speeds and their ratio."""
     rows = [
         ("Aisle's training path", f"{figures['aisle_per_second']} texts/s"),
         ("Plain PyTorch loop", f"{figures['plain_per_second']} texts/s"),
@@ -205,14 +190,15 @@ def report(figures: dict[str, Any], *, as_json: bool) -> None:
     ]
     if "bare_step_per_second" in figures:
         rows.append(("Bare forward and backward pass", f"{figures['bare_step_per_second']} texts/s"))
-    for name, value in rows:
-        print(f"{name:46} {value:>20}")
-    say(
+    print_rows(rows)
+    print(
         f"\n{figures['items']} texts, recipe {figures['recipe']}, {figures['rows']} rows in batches of "
-        f"{figures['batch_size']}, {figures['precision']}; {figures['cores']} cores of {figures['cpu']}, "
-        f"{figures['device']}, torch {figures['torch']}, load {figures['load_at_start']} at the start"
+        f"{figures['batch_size']}, {figures['precision']}"
     )
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__, measure_training, print_report=print_report, add_options=add_options,
+        quick="fewer rows and rounds: about a minute",
+    )  # fmt: skip

@@ -1,109 +1,78 @@
-"""Whether hundreds of clients that wait for their result leave the site quick for everybody else.
+"""Measure how quick the site stays while hundreds of clients wait for their result.
 
 Starts a web process of its own, without any worker, so that nothing is answered; lets clients upload a title with
-`Prefer: wait=10` and wait at the same time; asks for the product list meanwhile; then finishes the predictions in
+`Prefer: wait=10` and wait all together; asks for the product list while they wait; then finishes the predictions in
 batches, as a worker does, and measures how soon their clients know. See benchmarks/README.md.
 """
 
 import argparse
 import http.client
-import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import psutil
-from machine import machine
-from progress import say, track
-from stack import PATIENCE, ROOT, answers, free_port, set_up_home, stop, until
+
+from benchmarks.harness.command_line import Figures, Options, run_benchmark
+from benchmarks.harness.multipart import multipart_body
+from benchmarks.harness.processes import PATIENCE, process_tree, wait_until
+from benchmarks.harness.progress import log_step, track_progress
+from benchmarks.harness.stack import create_seller, prepare_database, running_web, set_up_home
 
 WAIT = 10
 BATCH = 32
-BOUNDARY = "aisle"
 
 
-def main() -> None:
-    options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load = os.getloadavg()[0]
-    os.environ["MAX_QUEUE_SECONDS"] = "1000000"  # nobody works here: that is no reason to refuse
+def measure_waiting(options: Options) -> Figures:
+    """Return how quick the site stays while clients wait for their result."""
+    os.environ["MAX_QUEUE_SECONDS"] = "1000000"  # no worker runs: that is no reason to refuse
     set_up_home()
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    for command in ("migrate", "prepare"):
-        call_command(command, verbosity=0, stdout=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    with web() as (port, process):
-        figures = measure(port, process, clients=options.clients, samples=options.samples)
-    figures |= machine() | {"load_at_start": round(load, 2)}
-    report(figures, as_json=options.json)
+    prepare_database()
+    with running_web("/health/ready/") as web:
+        return measure_site(web.port, web.process, clients=options.clients, samples=20 if options.quick else 60)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about half a minute")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --clients."""
     parser.add_argument("--clients", type=int, default=300, help="how many wait at the same time (default: 300)")
-    options = parser.parse_args()
-    options.samples = 20 if options.quick else 60
-    return options
-
-
-@contextmanager
-def web() -> Iterator[tuple[int, psutil.Popen]]:
-    """Run the web process as `make run` does, and nothing else."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{port}"]
-    process = psutil.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
-    try:
-        until(lambda: answers(port), "The web process did not start in time.")
-        yield port, process
-    finally:
-        stop(process)
 
 
 # The measurements
 
 
-def measure(port: int, process: psutil.Popen, *, clients: int, samples: int) -> dict[str, Any]:
+def measure_site(port: int, process: psutil.Popen, *, clients: int, samples: int) -> Figures:
+    """Return the times of the product list without and with waiting clients, and of their results."""
     from classifier.models import Prediction
 
-    token = make_seller()
-    idle = [ask_list(port, token) for _ in track(range(samples), "The product list, idle")]
+    _, token = create_seller()
+    idle = [ask_list(port, token) for _ in track_progress(range(samples), "The product list, idle")]
     waiting = [Client(port, token) for _ in range(clients)]
-    say(f"{clients} clients upload and wait")
+    log_step(f"{clients} clients upload and wait")
     for client in waiting:
         client.start()
-    until(lambda: Prediction.objects.waiting().count() >= clients, "The uploads were not taken in time.")
+    wait_until(lambda: Prediction.objects.waiting().count() >= clients, "the uploads")
     time.sleep(0.5)
-    deadline = time.monotonic() + WAIT * 0.3  # so that there is time to tell them before they give up
-    busy = []
+    deadline = time.monotonic() + WAIT * 0.3  # leaves time to finish them before they give up
+    busy: list[float] = []
     while len(busy) < samples and time.monotonic() < deadline:
         busy.append(ask_list(port, token))
-    figures = {"database_connections": connections(), **weight(process)}
+    figures = {"database_connections": count_connections(), **web_process_figures(process)}
     still = sum(client.is_alive() for client in waiting)
-    told = finish(waiting)
+    told = finish_predictions(waiting)
     for client in waiting:
         client.join(PATIENCE)
     return {
         "clients": clients,
         "waiting_at_once": still,
-        "idle_list_p50_ms": percentile(idle, 50),
-        "waiting_list_p50_ms": percentile(busy, 50),
-        "waiting_list_p95_ms": percentile(busy, 95),
-        "list_ratio": round(percentile(busy, 50) / percentile(idle, 50), 2),
-        "told_p50_ms": percentile(told, 50),
-        "told_p95_ms": percentile(told, 95),
+        "idle_list_p50_ms": rounded_percentile(idle, 50),
+        "waiting_list_p50_ms": rounded_percentile(busy, 50),
+        "waiting_list_p95_ms": rounded_percentile(busy, 95),
+        "list_ratio": round(rounded_percentile(busy, 50) / rounded_percentile(idle, 50), 2),
+        "told_p50_ms": rounded_percentile(told, 50),
+        "told_p95_ms": rounded_percentile(told, 95),
         "told": len(told),
         **figures,
     }
@@ -120,23 +89,20 @@ class Client(threading.Thread):
         self.status = 0
 
     def run(self) -> None:
-        parts = [
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-            for name, value in (("title", "Acoustic guitar"), ("sku", self.sku))
-        ]
+        body, content_type = multipart_body(None, title="Acoustic guitar", sku=self.sku)
         headers = {
             "Authorization": f"Bearer {self.token}",
-            "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
+            "Content-Type": content_type,
             "Prefer": f"wait={WAIT}",
         }
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        connection.request("POST", "/api/v1/predictions", "".join(parts) + f"--{BOUNDARY}--\r\n", headers)
+        connection.request("POST", "/api/v1/predictions", body, headers)
         response = connection.getresponse()
         response.read()
         self.answered_at, self.status = time.monotonic(), response.status
 
 
-def finish(waiting: Sequence[Client]) -> list[float]:
+def finish_predictions(waiting: Sequence[Client]) -> list[float]:
     """Finish the predictions batch by batch; return after how many milliseconds each client had its answer."""
     from django.utils import timezone
 
@@ -144,19 +110,19 @@ def finish(waiting: Sequence[Client]) -> list[float]:
     from classifier.serving import notifications
 
     by_sku = {client.sku: client for client in waiting}
-    rung: dict[str, float] = {}
+    announced: dict[str, float] = {}
     rows = list(Prediction.objects.waiting().values_list("pk", "product__sku"))
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         ids = [pk for pk, _sku in batch]
         Prediction.objects.filter(pk__in=ids).update(state="failed", error="-", finished_at=timezone.now())
-        rung |= dict.fromkeys((sku for _pk, sku in batch), time.monotonic())
+        announced |= dict.fromkeys((sku for _pk, sku in batch), time.monotonic())
         notifications.announce(ids)
         time.sleep(0.25)
     for client in waiting:
         client.join(PATIENCE)
     ok = http.client.OK
-    return [(by_sku[sku].answered_at - at) * 1000 for sku, at in rung.items() if by_sku[sku].status == ok]
+    return [(by_sku[sku].answered_at - at) * 1000 for sku, at in announced.items() if by_sku[sku].status == ok]
 
 
 def ask_list(port: int, token: str) -> float:
@@ -172,15 +138,7 @@ def ask_list(port: int, token: str) -> float:
     return milliseconds
 
 
-def make_seller() -> str:
-    from knox.models import AuthToken
-
-    from portal.models import User
-
-    return str(AuthToken.objects.create(user=User.objects.create_user("waiting@shop.example", "a long password"))[1])
-
-
-def connections() -> int:
+def count_connections() -> int:
     """Return how many connections the database has, without the one that asks."""
     from django.db import connection
 
@@ -189,25 +147,17 @@ def connections() -> int:
         return int(cursor.fetchone()[0])
 
 
-def weight(process: psutil.Popen) -> dict[str, int]:
-    family = [process, *process.children(recursive=True)]
+def web_process_figures(process: psutil.Popen) -> dict[str, int]:
+    family = process_tree(process)
     return {
         "web_threads": max(each.num_threads() for each in family),
         "web_memory_mb": round(max(each.memory_info().rss for each in family) / 1e6),
     }
 
 
-def percentile(values: Sequence[float], share: int) -> float:
+def rounded_percentile(values: Sequence[float], share: int) -> float:
     return round(float(np.percentile(values, share)), 1) if values else float("nan")
 
 
-def report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name:24} {value}")
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_waiting, add_options=add_options, quick="fewer repetitions: about half a minute")

@@ -1,11 +1,12 @@
-"""The starter models behind LitServe: `python on_litserve.py PORT`."""
+"""The starter models behind LitServe: `python -m benchmarks.rivals.on_litserve PORT`."""
 
 import sys
 from typing import Any
 
 import litserve
 from fastapi import Request
-from starters import BATCH, WAIT, WORKERS, Starters, Upload
+
+from benchmarks.rivals.starters import BATCH, WAIT, WORKERS, Starters, Upload
 
 
 class Api(litserve.LitAPI):

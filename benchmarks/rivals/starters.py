@@ -11,11 +11,10 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 SIDE = 256  # the short side that a decoder may reduce a photograph to
 Upload = tuple[str, str, bytes]  # title, description, photograph
 
-# What benchmarks/servers.py sets.
+# What benchmarks.servers sets.
 ENGINE = os.environ["RIVAL_ENGINE"]  # eager or aisle
 WORKERS = int(os.environ["RIVAL_WORKERS"])
 THREADS = int(os.environ["RIVAL_THREADS"])  # of each worker
@@ -40,7 +39,8 @@ class Starters:
         self.image = ImageModel.load(folder / "image", "cpu")
         if ENGINE == "aisle":
             precision = engines.precisions("openvino", torch.device("cpu"))[0]
-            for model in (self.text, self.image):
+            models: list[Any] = [self.text, self.image]
+            for model in models:
                 name, cache = f"openvino {precision} cpu", Path(os.environ["RIVAL_CACHE"])
                 engines.speed_up(model.encoder, [name], threads=THREADS, cache=cache)
                 if model.engine != name:

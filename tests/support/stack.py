@@ -3,11 +3,8 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +12,10 @@ import psutil
 import psycopg
 import requests
 
+from benchmarks.harness.processes import BIN, PATIENCE, ROOT, free_port, is_ready, kill_tree, wait_until
 from tests.support.photos import product_photo
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-PATIENCE = 180  # seconds; a limit against hanging for ever, not a measurement
 LOG_CHARACTERS = 4000
-
-
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"In vain waited for: {what}")
 
 
 class Stack:
@@ -37,7 +23,7 @@ class Stack:
         self.home = home
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, psutil.Popen] = {}
         names = ("DATABASE_URL", "REDIS_URL")
         base = {name: value for name, value in os.environ.items() if name not in names}
         self.environment = {
@@ -75,7 +61,7 @@ class Stack:
 
     def start(self, name: str, *command: str) -> None:
         with (self.home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
+            self.processes[name] = psutil.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
@@ -105,18 +91,8 @@ class Stack:
         return [f"{BIN}/celery", "-A", "portal", *arguments]
 
     def kill(self, name: str) -> None:
-        """SIGKILL a process and all its children at once, as a machine that loses its power would."""
-        process = self.processes.pop(name)
-        try:
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
-        for member in family:
-            try:
-                member.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        process.wait()
+        """Kill a process and all its children at once, as a machine that loses its power would."""
+        kill_tree(self.processes.pop(name))
 
     def stop(self) -> None:
         for name in list(self.processes):
@@ -130,7 +106,7 @@ class Stack:
     # What tests do with it
 
     def is_live(self) -> bool:
-        return responds(f"{self.address}/health/ready/")
+        return is_ready(f"{self.address}/health/ready/")
 
     def manage(self, *arguments: str) -> str:
         """Return a command's output; one that hangs is broken off, with the stacks of its threads on stderr."""
@@ -190,16 +166,3 @@ class Uploader:
         if files is None:
             files = {"nothing": (None, "")}  # type: ignore[dict-item]  # multipart without a photo
         return self.session.post(address, data=data, files=files, headers=headers, timeout=timeout)
-
-
-def responds(address: str) -> bool:
-    try:
-        return requests.get(address, timeout=5).ok
-    except requests.RequestException:
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from benchmarks.harness.processes import wait_until
 from tests.support.accounts import PASSWORD
 from tests.support.browser import CHROMIUM_FLAGS, assert_no_sideways_scroll, chromium_path
 from tests.support.photos import product_photo
-from tests.support.stack import Stack, wait_until, with_networks
+from tests.support.stack import Stack, with_networks
 
 expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from tests.support.stack import PATIENCE, ROOT, free_port, responds, wait_until
+from benchmarks.harness.processes import PATIENCE, ROOT, free_port, is_ready, wait_until
 
 
 def start(home: Path, port: int) -> subprocess.Popen[str]:
@@ -48,7 +48,7 @@ def left_behind(home: Path) -> list[str]:
 def test_it_starts_answers_stops_without_a_trace_and_keeps_the_data(tmp_path: Path) -> None:
     port, home = free_port(), tmp_path / "home"
     process = start(home, port)
-    wait_until(lambda: responds(f"http://127.0.0.1:{port}/health/ready/"), "the first start")
+    wait_until(lambda: is_ready(f"http://127.0.0.1:{port}/health/ready/"), "the first start")
     assert requests.get(f"http://127.0.0.1:{port}/accounts/login/", timeout=10).ok
     assert {"postgres", "valkey-server"} <= set(left_behind(home)), "the search below could find nothing"
     accounts = (home / "demo-accounts.json").read_text()
@@ -60,7 +60,7 @@ def test_it_starts_answers_stops_without_a_trace_and_keeps_the_data(tmp_path: Pa
     wait_until(lambda: not left_behind(home), "the end of every process")
 
     process = start(home, port)
-    wait_until(lambda: responds(f"http://127.0.0.1:{port}/health/ready/"), "the second start")
+    wait_until(lambda: is_ready(f"http://127.0.0.1:{port}/health/ready/"), "the second start")
     interrupt(process)
     assert (home / "demo-accounts.json").read_text() == accounts
     wait_until(lambda: not left_behind(home), "the end of every process")

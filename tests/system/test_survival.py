@@ -9,7 +9,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.support.stack import BIN, Stack, Uploader, free_port, responds, wait_until
+from benchmarks.harness.processes import BIN, free_port, is_ready, wait_until
+from tests.support.stack import Stack, Uploader
 
 UPLOADS = 200
 KILLS = 10
@@ -102,7 +103,7 @@ def test_a_storage_that_hangs_delays_photos_and_archive_and_nothing_else(home: P
     storage = subprocess.Popen([f"{BIN}/moto_server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
     stack = None
     try:
-        wait_until(lambda: responds(address), "the storage server")
+        wait_until(lambda: is_ready(address), "the storage server")
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket="aisle")
         bucket = {"AWS_STORAGE_BUCKET_NAME": "aisle", "AWS_S3_ENDPOINT_URL": address}

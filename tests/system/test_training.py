@@ -5,7 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.stack import Stack, wait_until
+from benchmarks.harness.processes import wait_until
+from tests.support.stack import Stack
 from tests.support.training_runs import write_products
 
 RUN = "SELECT state, message, log FROM training_trainingrun"

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.stack import Stack, Uploader, responds, wait_until
+from benchmarks.harness.processes import is_ready, wait_until
+from tests.support.stack import Stack, Uploader
 
 
 @pytest.fixture
@@ -169,4 +170,4 @@ def test_a_stuck_worker_is_noticed_and_replaced_and_so_is_a_killed_one(machine: 
     wait_until(lambda: worker(machine, "predict") not in (None, frozen), "another predict worker")
     assert uploader.upload("after", photo=False).status_code == 202
     wait_until(lambda: machine.count("state = 'done'") == 5, "the last answer")
-    assert responds(f"{machine.address}/health/ready/"), "the others went on"
+    assert is_ready(f"{machine.address}/health/ready/"), "the others went on"

@@ -1,4 +1,4 @@
-"""What goes wrong while sellers upload: workers that are killed, servers that restart, versions that are deployed."""
+"""Disturb a running Aisle: kill workers, restart servers, deploy versions."""
 
 import itertools
 import os
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from progress import say
-from stack import ROOT, until
+
+from benchmarks.harness.processes import ROOT, wait_until
+from benchmarks.harness.progress import log_step
 
 if TYPE_CHECKING:
     from classifier.models import ModelVersion
@@ -58,8 +59,8 @@ class Window:
     ended: float
 
 
-class Trouble(threading.Thread):
-    """Carries a plan out, one thing after the other; `windows` says what was away when."""
+class Disturbances(threading.Thread):
+    """Carries out a plan; `windows` records what was away when."""
 
     def __init__(self, plan: Plan, stack: psutil.Process, storage: psutil.Process, versions: "Versions") -> None:
         super().__init__(daemon=True)
@@ -70,7 +71,7 @@ class Trouble(threading.Thread):
         self._kinds, self._dice = itertools.cycle(KINDS), random.Random(4)  # noqa: S311
         self._storage_stopped = 0.0
         self._left_alone: list[psutil.Process] = []
-        deeds: list[tuple[float, Callable[[], None]]] = [
+        actions: list[tuple[float, Callable[[], None]]] = [
             *((second, self._kill_worker) for second in plan.kills),
             *((second, lambda: self._restart("valkey")) for second in plan.valkey),
             *((second, lambda: self._restart("postgres")) for second in plan.postgres),
@@ -78,14 +79,14 @@ class Trouble(threading.Thread):
             (plan.storage[1], self._resume_storage),
             *((second, self._deploy) for second in plan.deploys),
         ]
-        self._deeds = sorted(deeds, key=lambda deed: deed[0])
+        self._actions = sorted(actions, key=lambda action: action[0])
 
     def run(self) -> None:
         start = time.monotonic()
         try:
-            for second, deed in self._deeds:
+            for second, action in self._actions:
                 time.sleep(max(start + second - time.monotonic(), 0))
-                deed()
+                action()
         except BaseException as error:  # noqa: BLE001 - the soak fails with it
             self.failed = error
         finally:
@@ -97,7 +98,7 @@ class Trouble(threading.Thread):
 
     def _kill_worker(self) -> None:
         kind = next(self._kinds)
-        until(lambda: bool(predict_workers(self._stack)), "No predict worker was started again.")
+        wait_until(lambda: bool(predict_workers(self._stack)), "another predict worker")
         worker = self._dice.choice(predict_workers(self._stack))
         pool = worker.children(recursive=True)
         victims = {"worker and pool": [*pool, worker], "worker": [worker], "pool": pool}[kind]
@@ -133,7 +134,7 @@ class Trouble(threading.Thread):
 
     def _note(self, what: str) -> None:
         self.done[what] += 1
-        say(what.capitalize())
+        log_step(what.capitalize())
 
 
 def predict_workers(stack: psutil.Process) -> list[psutil.Process]:
@@ -147,16 +148,17 @@ class Versions:
     def __init__(self) -> None:
         from classifier.models import Modality
 
-        pairs = [(copy(modality), starter(modality)) for modality in Modality.values]
+        pairs = [(register_copy(modality), live_starter(modality)) for modality in Modality.values]
         self._next = itertools.cycle([version for column in zip(*pairs, strict=True) for version in column])
         self.deployed: list[ModelVersion] = []
 
     def deploy_next(self) -> "ModelVersion":
+        """Deploy the next version in turn."""
         from django.db import connection
 
         from classifier.registry import deployments
 
-        version = next(self._next)
+        version: ModelVersion = next(self._next)
         connection.close()  # the database may have restarted
         deployments.deploy(version)
         connection.close()
@@ -164,20 +166,21 @@ class Versions:
         return version
 
 
-def starter(modality: str) -> "ModelVersion":
+def live_starter(modality: str) -> "ModelVersion":
+    """Return the only live version of a modality."""
     from classifier.registry import deployments
 
     (variant,) = deployments.live(modality)
     return variant.version
 
 
-def copy(modality: str) -> "ModelVersion":
-    """Register the starter anew under another checksum, with the same weights."""
+def register_copy(modality: str) -> "ModelVersion":
+    """Register the starter again under another checksum, with the same weights."""
     from classifier.ml import artifact
     from classifier.registry import deployments
     from classifier.services import STARTER
 
-    original = starter(modality)
+    original = live_starter(modality)
     folder = Path(os.environ["AISLE_HOME"]) / f"copy-{modality}"
     shutil.copytree(STARTER / modality, folder)
     (folder / artifact.MANIFEST).unlink()

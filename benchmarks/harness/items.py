@@ -1,10 +1,7 @@
-"""What the benchmarks upload: made-up products, or real ones from a folder."""
+"""Gather products to upload: made-up ones, or real ones from a folder."""
 
-import csv
-import gzip
 import io
 import sys
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -12,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from progress import track
+
+from benchmarks.harness.products import ProductPhotos, product_tables, read_rows, shard_of
+from benchmarks.harness.progress import track_progress
 
 PHOTO = (1600, 1200)
 PICTURES = 24  # distinct photographs; texts differ for every item
@@ -60,12 +59,15 @@ VARIANTS = ["", " - blue", " (new)", ", size L", " - 2 pack", ", black", " for b
 
 @dataclass(frozen=True)
 class Item:
+    """A product to upload."""
+
     title: str
     description: str
     photo: bytes
 
 
-def gather(data: Path | None, rows: int) -> tuple[list[Item], str]:
+def gather_items(data: Path | None, rows: int) -> tuple[list[Item], str]:
+    """Return so many products, and whether they are real or made up."""
     if data is None:
         return made_items(rows), "made up"
     items = list(islice(real_items(data), rows))
@@ -75,14 +77,15 @@ def gather(data: Path | None, rows: int) -> tuple[list[Item], str]:
 
 
 def made_items(count: int) -> list[Item]:
+    """Return made-up products; PICTURES photographs take turns."""
     rng = np.random.default_rng(18)
-    photos = [draw_photo(rng) for _ in track(range(min(count, PICTURES)), "Drawing photographs")]
+    photos = [draw_photo(rng) for _ in track_progress(range(min(count, PICTURES)), "Drawing photographs")]
     texts = ((title + variant, description) for variant in VARIANTS for title, description in PRODUCTS)
     return [Item(*text, photo) for text, photo in zip(islice(cycle(texts), count), cycle(photos), strict=False)]
 
 
 def draw_photo(rng: np.random.Generator, size: tuple[int, int] = PHOTO) -> bytes:
-    """Return a JPEG with soft shapes on a gradient and a camera's noise; it weighs as much as a photograph."""
+    """Return a JPEG with soft shapes on a gradient and a camera's noise; it is as large as a photograph."""
     width, height = size
     corners = rng.integers(40, 230, (2, 2, 3)).astype(np.uint8)
     picture = Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC)
@@ -93,34 +96,32 @@ def draw_photo(rng: np.random.Generator, size: tuple[int, int] = PHOTO) -> bytes
         draw.ellipse((x, y, x + wide, y + wide * rng.uniform(0.4, 1.6)), fill=tuple(rng.integers(0, 255, 3).tolist()))
     pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(3)), np.float32)
     noisy = (pixels + rng.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8)
-    return to_jpeg(Image.fromarray(noisy))
+    return encode_jpeg(Image.fromarray(noisy))
 
 
 def real_items(data: Path) -> Iterator[Item]:
     """Yield products that have both texts and a photograph; small photographs are enlarged to a phone's size."""
-    for table in sorted(data.glob("*/products.csv*")):
-        raw = table.read_bytes()
-        text = gzip.decompress(raw) if table.suffix == ".gz" else raw
-        archives: dict[str, zipfile.ZipFile] = {}
-        for row in csv.DictReader(io.StringIO(text.decode(), newline="")):
+    photos = ProductPhotos(data)
+    for table in product_tables(data):
+        for row in read_rows(table):
             if not (row["title"] and row["description"] and row["image"] and row.get("shard")):
                 continue
-            archive = archives.setdefault(row["shard"], zipfile.ZipFile(table.parent / row["shard"]))
-            with Image.open(io.BytesIO(archive.read(row["image"]))) as picture:
+            with photos.open(shard_of(table, row), row["image"]) as picture:
                 scale = PHOTO[0] / max(picture.size)
                 size = (round(picture.width * scale), round(picture.height * scale))
-                photo = to_jpeg(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+                photo = encode_jpeg(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC))
             yield Item(row["title"][:300], row["description"][:5000], photo)
 
 
-def shrink(photo: bytes, width: int) -> bytes:
+def shrink_photo(photo: bytes, width: int) -> bytes:
     """Return the JPEG at most so wide and high."""
     with Image.open(io.BytesIO(photo)) as picture:
         picture.thumbnail((width, width))
-        return to_jpeg(picture)
+        return encode_jpeg(picture)
 
 
-def to_jpeg(picture: Image.Image) -> bytes:
+def encode_jpeg(picture: Image.Image) -> bytes:
+    """Return the picture as a JPEG."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -10,8 +10,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from products import BATCH, STARTER, Photos, Row, cache_folder, folded, rows, rule, seal, shard_of, slugs, tables
-from progress import say, track
+
+from benchmarks.harness.products import (
+    BATCH,
+    STARTER,
+    ProductPhotos,
+    Row,
+    cache_folder,
+    cache_key,
+    fold_name,
+    product_tables,
+    read_rows,
+    shard_of,
+    slugs_by_name,
+    starter_rule,
+)
+from benchmarks.harness.progress import log_step, track_progress
 
 VERSION = 1  # of what is kept: count it up when this file chooses or computes otherwise
 
@@ -19,7 +33,7 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Answered:
+class StarterAnswers:
     """Probabilities of both models and their ensemble (n, classes) float32, and the category that each was listed in.
 
     `truth` (n,) int64 is the source's own label: of gumtree_listings, what a private seller chose, slips included.
@@ -33,7 +47,7 @@ class Answered:
     source: str
 
 
-def made_up(products: int = 2_000, classes: int = 18) -> Answered:
+def made_up_answers(products: int = 2_000, classes: int = 18) -> StarterAnswers:
     """Return made-up products: two models that see the truth through noise.
 
     Each category is like another one in 85 of 100 products, and like a second one in the rest: of real products the
@@ -48,20 +62,20 @@ def made_up(products: int = 2_000, classes: int = 18) -> Answered:
     text, image = (_softmax(hidden + rng.normal(0, noise, hidden.shape)) for noise in (1.0, 2.0))
     pool = np.sqrt(text * image)
     ensemble = (pool / pool.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Answered(text, image, ensemble, truth, [f"category {number}" for number in range(classes)], "made-up")
+    return StarterAnswers(text, image, ensemble, truth, [f"category {number}" for number in range(classes)], "made-up")
 
 
-def answered(data: Path) -> Answered:
+def starter_answers(data: Path) -> StarterAnswers:
     """Return every product in `data` with a title, a photograph and a category that fell to no training part.
 
     A product counts as held back when the split sends it and all that are near to it to validation or test.
     """
-    cache = cache_folder() / f"answered-{seal(data, VERSION)}.npz"
+    cache = cache_folder() / f"answered-{cache_key(data, VERSION)}.npz"
     if not cache.is_file():
         _compute(data, cache)
     with np.load(cache) as kept:
         arrays = {name: kept[name] for name in ("text", "image", "ensemble", "truth")}
-        return Answered(**arrays, labels=[str(label) for label in kept["labels"]], source="real")
+        return StarterAnswers(**arrays, labels=[str(label) for label in kept["labels"]], source="real")
 
 
 def _compute(data: Path, cache: Path) -> None:
@@ -70,32 +84,33 @@ def _compute(data: Path, cache: Path) -> None:
     from classifier.ml.text_model import TextModel
 
     text, image = TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")
-    slug, photos = slugs(), Photos(data)
+    slug, photos = slugs_by_name(), ProductPhotos(data)
     labels = list(slug.values())
-    products = held_back(list(read(data)))
-    say(f"{len(products)} products that no starter was trained with")
+    products = held_back_rows(list(labelled_rows(data)))
+    log_step(f"{len(products)} products that no starter was trained with")
     answers: dict[str, list[Any]] = {"text": [], "image": []}
-    for start in track(range(0, len(products), BATCH), "Asking the starters"):
+    for start in track_progress(range(0, len(products), BATCH), "Asking the starters"):
         batch = products[start : start + BATCH]
         said = text.predict([row["title"] for _, row in batch], [row["description"] for _, row in batch])
         answers["text"].append(align(said.probabilities, text.labels, labels))
         seen = image.predict([photos.open(shard_of(table, row), row["image"]).convert("RGB") for table, row in batch])
         answers["image"].append(align(seen.probabilities, image.labels, labels))
     both = {side: np.concatenate(parts) for side, parts in answers.items()}
-    truth = [labels.index(slug[folded(row["mapped18"])]) for _, row in products]
+    truth = [labels.index(slug[fold_name(row["mapped18"])]) for _, row in products]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, **both, ensemble=combine(both["text"], both["image"], rule(), labels), truth=truth, labels=labels)
+    ensemble = combine(both["text"], both["image"], starter_rule(), labels)
+    np.savez(cache, text=both["text"], image=both["image"], ensemble=ensemble, truth=truth, labels=labels)
 
 
-def read(data: Path) -> Iterator[tuple[Path, Row]]:
+def labelled_rows(data: Path) -> Iterator[tuple[Path, Row]]:
     """Yield every product with a title and one of the starters' categories, with the table that it is in."""
-    for table in tables(data):
-        for row in rows(table):
+    for table in product_tables(data):
+        for row in read_rows(table):
             if row["title"] and row["mapped18"]:
                 yield table, row
 
 
-def held_back(products: Sequence[tuple[Path, Row]]) -> list[tuple[Path, Row]]:
+def held_back_rows(products: Sequence[tuple[Path, Row]]) -> list[tuple[Path, Row]]:
     from training.datasets import splits
 
     near, kept = splits.NearTitles(), []

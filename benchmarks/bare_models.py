@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from items import Item
 from PIL import Image
+
+from benchmarks.harness.items import Item
 
 # Between two single uploads, for what the last one left to archive. A processor that slept is slower for a moment, so
 # the bare models are asked after the same pause.
@@ -18,7 +19,7 @@ PAUSE = 0.1  # seconds
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredItem:
     """An item whose photograph the portal has cleaned and stored."""
 
     title: str
@@ -27,7 +28,7 @@ class Stored:
     photo: dict[str, Any]  # the fields of a PhotoDraft
 
 
-class Bare:
+class BareModels:
     """The same models in one process, with no portal round them."""
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class Bare:
         self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
         return (time.perf_counter() - start) * 1000
 
-    def many(self, rows: Sequence[Stored]) -> float:
+    def many(self, rows: Sequence[StoredItem]) -> float:
         """Return the seconds to decode the stored photographs and to run both models, in batches of 32."""
         from django.core.files.storage import default_storage
 
@@ -64,7 +65,7 @@ class Bare:
         return time.perf_counter() - start
 
 
-class Eager(Bare):
+class EagerModels(BareModels):
     """The same with torch eager in float32, channels_last: what anyone would write first."""
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class Eager(Bare):
         self.image = model_cache.load_fresh(variants["image"][0].version, names)
 
 
-def side_by_side(cores: Sequence[int], rows: Sequence[Stored]) -> float:
+def time_side_by_side(cores: Sequence[int], rows: Sequence[StoredItem]) -> float:
     """Return the seconds that as many processes need for their equal shares, each on one core with one thread.
 
     What two cores of this machine are worth, when nothing is shared but memory and caches.
@@ -102,12 +103,12 @@ def side_by_side(cores: Sequence[int], rows: Sequence[Stored]) -> float:
     return slowest
 
 
-def _on_core(core: int, rows: Sequence[Stored], start: Barrier, seconds: Any) -> None:
+def _on_core(core: int, rows: Sequence[StoredItem], start: Barrier, seconds: Any) -> None:
     os.sched_setaffinity(0, {core})
     import django
 
     django.setup()
-    bare = Bare()
+    bare = BareModels()
     bare.many(rows[:32])
     start.wait()
     seconds.put(bare.many(rows))

@@ -1,10 +1,12 @@
-"""What processes cost: seconds of processor time, by role."""
+"""Measure the processor time of processes, by role."""
 
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import psutil
+
+from benchmarks.harness.processes import process_tree
 
 Roles = Mapping[str, Sequence[psutil.Process]]
 STARTED = {  # a word of the command line of what `manage.py start` runs -> its role
@@ -17,31 +19,28 @@ STARTED = {  # a word of the command line of what `manage.py start` runs -> its 
 EMBEDDED = {"postgres": "PostgreSQL", "valkey-server": "Valkey"}
 
 
-class Bill(dict[str, float]):
+class ProcessorSeconds(dict[str, float]):
     """Seconds of processor time that the processes of each role have used, with their children that have ended."""
 
     def __init__(self, roles: Roles) -> None:
         super().__init__({role: sum(map(_seconds, processes)) for role, processes in roles.items()})
 
-    def since(self, before: "Bill") -> dict[str, float]:
+    def since(self, before: "ProcessorSeconds") -> dict[str, float]:
+        """Return the seconds that were used since an earlier measurement, by role."""
         return {role: seconds - before.get(role, 0.0) for role, seconds in self.items()}
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
-
-
-def roles(start: psutil.Process) -> Roles:
+def processes_by_role(start: psutil.Process) -> Roles:
     """Return the processes of a running Aisle by role, its embedded servers among them."""
     found: dict[str, list[psutil.Process]] = {"supervisor": [start]}
     for child in start.children():
         line = child.cmdline()
         role = next((role for word, role in STARTED.items() if any(word in part for part in line)), "others")
-        found.setdefault(role, []).extend(family(child))
-    return found | embedded()
+        found.setdefault(role, []).extend(process_tree(child))
+    return found | embedded_servers()
 
 
-def embedded() -> dict[str, list[psutil.Process]]:
+def embedded_servers() -> dict[str, list[psutil.Process]]:
     """Return the embedded servers of AISLE_HOME."""
     found: dict[str, list[psutil.Process]] = {role: [] for role in EMBEDDED.values()}
     for process in psutil.process_iter():
@@ -49,7 +48,7 @@ def embedded() -> dict[str, list[psutil.Process]]:
             line = process.cmdline()
             for word, role in EMBEDDED.items():
                 if line and line[0].endswith(f"/{word}") and any(os.environ["AISLE_HOME"] in part for part in line):
-                    found[role] += family(process)
+                    found[role] += process_tree(process)
     return found
 
 

@@ -3,7 +3,7 @@
 import uuid
 
 
-def multipart(photo: bytes | None, **fields: str) -> tuple[bytes, str]:
+def multipart_body(photo: bytes | None, **fields: str) -> tuple[bytes, str]:
     """Return the body of a POST /api/v1/predictions and its content type."""
     boundary = uuid.uuid4().hex
     parts = [

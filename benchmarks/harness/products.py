@@ -1,4 +1,4 @@
-"""Product data as the benchmarks read it, and what they all take from the starter models.
+"""Read product data, and what all benchmarks take from the starter models.
 
 A folder of product data has one folder a set, with products.csv or products.csv.gz and photographs in zip shards.
 """
@@ -9,17 +9,14 @@ import hashlib
 import io
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for this import, and for those of all benchmarks that import this file
-
-from classifier.ml.ensemble import Rule  # noqa: E402
+from benchmarks.harness.processes import ROOT
+from classifier.ml.ensemble import Rule
 
 STARTER = ROOT / "classifier" / "starter"
 BATCH = 32
@@ -37,27 +34,29 @@ def cache_folder(given: Path | None = None) -> Path:
     return given or Path(os.environ.get("AISLE_HOME", ROOT / "var")) / "benchmarks"
 
 
-def seal(data: Path | None, version: int) -> str:
+def cache_key(data: Path | None, version: int) -> str:
     """Return what the starters' answers depend on, as a name. `version`: of how products are chosen and asked."""
     digest = hashlib.sha256(str(version).encode())
     for path in [*sorted(STARTER.glob("*/manifest.json")), STARTER / "ensemble.json"]:
         digest.update(path.read_bytes())
-    for table in tables(data) if data else ():
+    for table in product_tables(data) if data else ():
         digest.update(f"{table} {table.stat().st_size}".encode())
     return digest.hexdigest()[:12]
 
 
-def tables(data: Path) -> list[Path]:
-    return sorted(path for path in data.glob("*/products.csv*") if path.suffix in (".csv", ".gz"))
+def product_tables(data: Path, name: str = "*") -> list[Path]:
+    """Return the tables of all sets in a folder, or of the set `name`."""
+    return sorted(path for path in data.glob(f"{name}/products.csv*") if path.suffix in (".csv", ".gz"))
 
 
-def rows(table: Path) -> Iterator[Row]:
+def read_rows(table: Path) -> Iterator[Row]:
+    """Yield the rows of a table with all of its columns, those that `common.tables` leaves out among them."""
     open_text = gzip.open if table.suffix == ".gz" else open
     with open_text(table, "rt", encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 
 
-class Photos:
+class ProductPhotos:
     """Photographs of a folder of product data; a shard that was read from stays open."""
 
     def __init__(self, data: Path) -> None:
@@ -79,18 +78,18 @@ def shard_of(table: Path, row: Row) -> str:
     return f"{table.parent.name}/{row['shard']}"
 
 
-def slugs() -> dict[str, str]:
+def slugs_by_name() -> dict[str, str]:
     """Return the slug of each of the starters' categories by its name, as `folded` has it."""
     content = json.loads((ROOT / "classifier" / "categories.json").read_text())
-    return {folded(about["name"]): slug for slug, about in content.items()}
+    return {fold_name(about["name"]): slug for slug, about in content.items()}
 
 
-def folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """Return a name in the spelling by which names are compared."""
     return " ".join(name.split()).casefold()
 
 
-def rule() -> Rule:
+def starter_rule() -> Rule:
     """Return the rule by which both starters are combined."""
     fitted = json.loads((STARTER / "ensemble.json").read_text())
     return Rule.from_json(fitted["kind"], fitted["parameters"], text=1.0, image=1.0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def curves(title: str, lines: Sequence[tuple[str, Sequence[float]]]) -> str:
+def draw_curves(title: str, lines: Sequence[tuple[str, Sequence[float]]]) -> str:
     """Return curves under each other, from left to right over the same time, each with its own scale from 0."""
     width, height = 900, 160
     parts = [f'<text x="10" y="20">{title}</text>']

@@ -1,8 +1,8 @@
-"""What the starter models say of real products that they were not trained with, computed once and kept in a folder.
+"""Compute the starter models' outputs for real products that they were not trained with; keep them in a folder.
 
 The starters were trained with the products that `training.datasets.splits` puts into the training part. Held back are
 therefore products that fall to the test part and are alike to none that doesn't, and those that belong to none of the
-starters' categories. Without data, made-up products stand in for them.
+starters' categories. Without data, made-up products take their place.
 """
 
 import argparse
@@ -17,24 +17,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from items import made_items
 from PIL import Image, ImageFilter
-from products import (
+
+from benchmarks.harness.items import made_items
+from benchmarks.harness.products import (
     BATCH,
     STARTER,
-    Photos,
+    ProductPhotos,
     cache_folder,
+    cache_key,
     data_folder,
-    folded,
-    rows,
-    rule,
-    seal,
+    fold_name,
+    product_tables,
+    read_rows,
     shard_of,
-    slugs,
-    tables,
+    slugs_by_name,
+    starter_rule,
 )  # fmt: skip
-from progress import say, track
-
+from benchmarks.harness.progress import log_step, track_progress
 from classifier.ml.ensemble import combine
 from common.photos import copies
 from feedback.statistics.drift import input_features
@@ -49,6 +49,7 @@ MADE = 360
 BLUR = 3.0  # pixels, of a picture whose short side has 256: a phone that didn't focus
 MOST_BLURRED = 600
 SEED = 18
+QUICK_HELP = "fewer products and repetitions: some minutes"
 UNSEEN = -1  # as a target: none of the starters' categories
 
 
@@ -66,34 +67,37 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A model's answers: rows of NaN for products that it can't answer."""
+class ModelOutputs:
+    """A model's outputs; rows of NaN for products that it can't read."""
 
     probabilities: Array  # (n, labels)
     embeddings: Array  # (n, dim)
     energies: Array  # (n,): -logsumexp of the logits
 
-    def take(self, rows: npt.NDArray[np.intp]) -> "Answers":
-        return Answers(self.probabilities[rows], self.embeddings[rows], self.energies[rows])
+    def take(self, rows: npt.NDArray[np.intp]) -> "ModelOutputs":
+        """Return the outputs of some rows."""
+        return ModelOutputs(self.probabilities[rows], self.embeddings[rows], self.energies[rows])
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """Products, what they are, and what the models say; everything has one row a product, in the same order."""
+class HeldBackPredictions:
+    """Products, what they are, and what the models put out; everything has one row a product, in the same order."""
 
     kind: str  # "real" or "made up"
     labels: list[str]
     products: list[Product]
     targets: npt.NDArray[np.int64]  # column of the true category, or UNSEEN
-    text: Answers
-    image: Answers
+    text: ModelOutputs
+    image: ModelOutputs
     looks: Array  # (n, 4): width, height, brightness, sharpness; NaN without a photograph
-    blurred: Answers  # the image model on the first photographs, blurred; NaN for the others
+    blurred: ModelOutputs  # the image model on the first photographs, blurred; NaN for the others
     blurred_looks: Array
     ensemble: Array = field(init=False)  # (n, labels): what a seller is shown
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ensemble", together(self.text.probabilities, self.image.probabilities, self.labels))
+        object.__setattr__(
+            self, "ensemble", combine_models(self.text.probabilities, self.image.probabilities, self.labels)
+        )
 
     def __len__(self) -> int:
         return len(self.products)
@@ -107,33 +111,30 @@ class Predicted:
         return np.isfinite(self.image.energies)
 
 
-def together(text: Array, image: Array, labels: Sequence[str]) -> Array:
+def combine_models(text: Array, image: Array, labels: Sequence[str]) -> Array:
     """Return both models combined by the starters' rule; a row of NaN stands for a model that can't answer."""
     answer = np.where(np.isnan(text), image, text)
     both = np.isfinite(text[:, 0]) & np.isfinite(image[:, 0])
     if both.any():
-        answer[both] = combine(text[both], image[both], rule(), labels)
+        answer[both] = combine(text[both], image[both], starter_rule(), labels)
     return answer
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return what the benchmarks over these products are asked with."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--data", type=Path, help="folder of product data (default: ../shared/data, else made up)")
-    made.add_argument("--cache", type=Path, help="where the starters' answers are kept (default: var/benchmarks)")
-    made.add_argument("--quick", action="store_true", help="fewer products and repetitions: some minutes")
-    made.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    return made
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Add --data and --cache, which the benchmarks over these products share."""
+    parser.add_argument("--data", type=Path, help="folder of product data (default: ../shared/data, else made up)")
+    parser.add_argument("--cache", type=Path, help="where the starters' outputs are kept (default: var/benchmarks)")
 
 
-def load(options: argparse.Namespace) -> Predicted:
+def load_predictions(options: argparse.Namespace) -> HeldBackPredictions:
+    """Return the held-back products that the command line asks for."""
     data = data_folder(options.data)
-    return predicted(data if data.is_dir() else None, cache_folder(options.cache), quick=options.quick)
+    return predictions_of(data if data.is_dir() else None, cache_folder(options.cache), quick=options.quick)
 
 
-def predicted(data: Path | None, cache: Path, *, quick: bool = False) -> Predicted:
+def predictions_of(data: Path | None, cache: Path, *, quick: bool = False) -> HeldBackPredictions:
     """Return the held-back products of `data`, or made-up ones, with the starters' answers, from the cache if there."""
-    folder = cache / f"predicted-{seal(data, VERSION)}{'-quick' if quick else ''}"
+    folder = cache / f"predicted-{cache_key(data, VERSION)}{'-quick' if quick else ''}"
     if not (folder / "products.json").is_file():
         _compute(data, folder, quick=quick)
     return _read(folder)
@@ -154,10 +155,10 @@ def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
         chosen, photos = _made(texts.labels)
     count, classes = len(chosen), len(texts.labels)
 
-    def say_of(model: Any, rows: list[int], inputs: Iterable[Any], what: str, dim: int) -> Answers:
-        answers = Answers(*(np.full((count, *shape), np.nan, np.float32) for shape in ((classes,), (dim,), ())))
+    def run_model(model: Any, rows: list[int], inputs: Iterable[Any], what: str, dim: int) -> ModelOutputs:
+        outputs = ModelOutputs(*(np.full((count, *shape), np.nan, np.float32) for shape in ((classes,), (dim,), ())))
         source = iter(inputs)
-        for batch in track([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)], what):
+        for batch in track_progress([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)], what):
             some = list(itertools.islice(source, len(batch)))
             with torch.inference_mode():
                 if isinstance(model, TextModel):
@@ -165,44 +166,44 @@ def _compute(data: Path | None, folder: Path, *, quick: bool) -> None:
                     logits, embeddings = model.combine(parts), parts.embeddings
                 else:
                     logits, embeddings = model.parts(some)
-            answers.probabilities[batch] = (logits.double() / model.temperature).softmax(dim=1).float().numpy()
-            answers.embeddings[batch] = embeddings.float().numpy()
-            answers.energies[batch] = -torch.logsumexp(logits.double(), dim=1).float().numpy()
-        return answers
+            outputs.probabilities[batch] = (logits.double() / model.temperature).softmax(dim=1).float().numpy()
+            outputs.embeddings[batch] = embeddings.float().numpy()
+            outputs.energies[batch] = -torch.logsumexp(logits.double(), dim=1).float().numpy()
+        return outputs
 
     with_text = [row for row, product in enumerate(chosen) if product.title or product.description]
     pairs = ((chosen[row].title, chosen[row].description) for row in with_text)
-    text = say_of(texts, with_text, pairs, "Texts", 384)
+    text = run_model(texts, with_text, pairs, "Texts", 384)
     with_photo = [row for row, product in enumerate(chosen) if product.photo]
-    image = say_of(images, with_photo, map(photos, with_photo), "Photographs", 1280)
+    image = run_model(images, with_photo, map(photos, with_photo), "Photographs", 1280)
     blurry = with_photo[:MOST_BLURRED]
-    blurred = say_of(images, blurry, map(_blur, map(photos, blurry)), "Blurred photographs", 1280)
+    blurred = run_model(images, blurry, map(_blur, map(photos, blurry)), "Blurred photographs", 1280)
     seen, unsharp = (np.full((count, 4), np.nan, np.float32) for _ in range(2))
     for row in with_photo:
         seen[row] = list(asdict(input_features.measure_photo(photos(row))).values())
     for row in blurry:
         unsharp[row] = list(asdict(input_features.measure_photo(_blur(photos(row)))).values())
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"looks": seen, "blurred_looks": unsharp}
+    arrays: dict[str, Any] = {"looks": seen, "blurred_looks": unsharp}
     for name, answers in (("text", text), ("image", image), ("blurred", blurred)):
-        arrays |= {f"{name}.{part.name}": getattr(answers, part.name) for part in fields(Answers)}
+        arrays |= {f"{name}.{part.name}": getattr(answers, part.name) for part in fields(ModelOutputs)}
     np.savez(folder / "answers.npz", **arrays)
     about = {"kind": "real" if data else "made up", "labels": texts.labels, "products": [asdict(p) for p in chosen]}
     (folder / "products.json").write_text(json.dumps(about))
 
 
-def _read(folder: Path) -> Predicted:
+def _read(folder: Path) -> HeldBackPredictions:
     about = json.loads((folder / "products.json").read_text())
     with np.load(folder / "answers.npz") as arrays:
         parts = {
-            name: Answers(*(arrays[f"{name}.{part.name}"] for part in fields(Answers)))
+            name: ModelOutputs(*(arrays[f"{name}.{part.name}"] for part in fields(ModelOutputs)))
             for name in ("text", "image", "blurred")
         }
         seen, unsharp = arrays["looks"], arrays["blurred_looks"]
     products = [Product(**{**row, "photo": row["photo"] and tuple(row["photo"])}) for row in about["products"]]
     place = {label: column for column, label in enumerate(about["labels"])}
     targets = np.array([place.get(product.slug, UNSEEN) for product in products], np.int64)
-    return Predicted(
+    return HeldBackPredictions(
         about["kind"],
         about["labels"],
         products,
@@ -219,7 +220,7 @@ def _choose(data: Path, labels: Sequence[str], most: int) -> list[Product]:
     """Return up to `most` held-back products of each set, and a fifth as many of no category, in a random order."""
     rng = np.random.default_rng(SEED)
     products = list(_products(data, labels))
-    say(f"{len(products)} products; looking for those that were held back")
+    log_step(f"{len(products)} products; looking for those that were held back")
     groups: dict[tuple[str, bool], list[Product]] = defaultdict(list)
     for product in _held_back(products):
         groups[product.source, not product.slug].append(product)
@@ -274,14 +275,14 @@ def _held_back(products: Sequence[Product]) -> Iterator[Product]:
 
 def _products(data: Path, labels: Sequence[str]) -> Iterator[Product]:
     """Yield every product of every set but those whose part depends on the bytes of their picture."""
-    known = slugs()
-    for table in tables(data):
-        for row in rows(table):
+    known = slugs_by_name()
+    for table in product_tables(data):
+        for row in read_rows(table):
             title, description = row["title"].strip()[:300], row["description"].strip()[:5000]
             group = row.get("subcategory", "")
             if not splits.title_words(title) and not group:
                 continue
-            slug = known.get(folded(row["mapped18"]), "")
+            slug = known.get(fold_name(row["mapped18"]), "")
             assert not row["mapped18"] or slug in labels
             photo = (shard_of(table, row), row["image"]) if row.get("shard") else None
             language = row.get("language") or "en"
@@ -290,7 +291,7 @@ def _products(data: Path, labels: Sequence[str]) -> Iterator[Product]:
 
 
 def _photos(data: Path, products: Sequence[Product]) -> Any:
-    photos = Photos(data)
+    photos = ProductPhotos(data)
 
     def photo(row: int) -> Image.Image:
         return _small(photos.read(*(products[row].photo or ("", ""))))

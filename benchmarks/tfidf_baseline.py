@@ -22,7 +22,9 @@ Targets = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float32]
 
 
-def predict(train: tuple[Texts, Targets], validation: tuple[Texts, Targets], test: Texts, classes: int) -> Array:
+def predict_with_tfidf(
+    train: tuple[Texts, Targets], validation: tuple[Texts, Targets], test: Texts, classes: int
+) -> Array:
     """Return probabilities (n, classes) float32 of the test texts.
 
     The yardstick is given what our models are given: the same training rows, and its strength and its temperature

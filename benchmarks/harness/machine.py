@@ -1,4 +1,4 @@
-"""Which machine a figure was taken on."""
+"""Describe the machine that a figure was measured on."""
 
 import os
 import sys
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, device and versions."""
     import torch
 
     return {
-        "cpu": cpu_model(),
+        "cpu": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
@@ -18,7 +19,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def cpu_model() -> str:
+def processor_name() -> str:
+    """Return the processor's model name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

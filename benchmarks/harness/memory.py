@@ -25,7 +25,7 @@ class Sample(NamedTuple):
     megabytes: dict[str, float]  # by role
 
 
-class Scale(threading.Thread):
+class MemoryMonitor(threading.Thread):
     """Weighs all processes of an installation again and again, from a thread of its own.
 
     A role's weight is the sum of its processes' proportional set sizes: what several share counts once.
@@ -39,7 +39,7 @@ class Scale(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.wait(self._every):
-            weights = {role: sum(map(pss, family)) for role, family in self._families().items()}
+            weights = {role: sum(map(proportional_megabytes, family)) for role, family in self._families().items()}
             self.samples.append(Sample(time.monotonic() - self._start, weights))
 
     def stop(self) -> None:
@@ -75,7 +75,7 @@ class Scale(threading.Thread):
         return families
 
 
-def pss(process: psutil.Process) -> float:
+def proportional_megabytes(process: psutil.Process) -> float:
     """Return the proportional set size in MB without shared memory, 0 for a process that has ended.
 
     Shared memory has a fixed size: PostgreSQL's buffers fill up to it, and are no growth.

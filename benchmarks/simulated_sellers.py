@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from answered import Answered
+
+from benchmarks.harness.starter_answers import StarterAnswers
 
 HONEST, RANDOM, RUNNER_UP, ONE_PAIR, LIAR = "honest", "random", "runner-up", "one pair", "liar"
 CONFUSED = (RANDOM, RUNNER_UP, ONE_PAIR)
@@ -39,7 +40,7 @@ class Market:
     chosen: npt.NDArray[np.int64]
 
 
-def simulate(scenario: Scenario, said: Answered, rng: np.random.Generator) -> Market:
+def simulate(scenario: Scenario, said: StarterAnswers, rng: np.random.Generator) -> Market:
     """Return what sellers, each with an own mix of categories, answer.
 
     Who is honest chooses the source's own label. Who is confused is wrong in 5 to 20 % of the products: anywhere at
@@ -78,7 +79,7 @@ def simulate(scenario: Scenario, said: Answered, rng: np.random.Generator) -> Ma
     return Market(kind, product, chosen)
 
 
-def stock(size: tuple[int, int], said: Answered, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def stock(size: tuple[int, int], said: StarterAnswers, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Return each seller's products (sellers, products): two to four categories make up most of them (Dirichlet, 0.2).
 
     No product twice: one that the source keeps in a wrong category would look like a habit.

@@ -1,4 +1,4 @@
-"""Sellers' programs that upload products over HTTP, one after the other or as they come, and heed every refusal."""
+"""Upload products over HTTP as sellers' programs do, and record every refusal."""
 
 import http.client
 import itertools
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from items import Item
-from upload import multipart
+from benchmarks.harness.items import Item
+from benchmarks.harness.multipart import multipart_body
 
 WITH_PHOTO, BULK, JUDGED = 0.4, 0.3, 0.2  # shares: of all uploads; of all; of the results that came while one waited
 WAIT = 5
@@ -57,7 +57,7 @@ class Ledger:
     waits: list[float] = field(default_factory=list)  # seconds from POST to result, of those that waited for it
 
 
-def uploads(items: Sequence[Item], dice: random.Random) -> Iterator[Upload]:
+def generate_uploads(items: Sequence[Item], dice: random.Random) -> Iterator[Upload]:
     """Yield uploads without end: a mix of photos and words alone, interactive and bulk."""
     for item in itertools.cycle(items):
         yield Upload(
@@ -77,8 +77,8 @@ class Sellers:
         self.ledger = Ledger()
         self._lock = threading.Lock()
 
-    def flood(self, work: Iterator[Upload], *, clients: int, seconds: float) -> None:
-        """Let so many clients upload one product after the other for so long."""
+    def upload_in_parallel(self, work: Iterator[Upload], *, clients: int, seconds: float) -> None:
+        """Let `clients` clients upload one product after the other for some seconds."""
         until, lock = time.monotonic() + seconds, threading.Lock()
 
         def client(_number: int) -> None:
@@ -90,8 +90,8 @@ class Sellers:
         with ThreadPoolExecutor(clients) as pool:
             list(pool.map(client, range(clients)))
 
-    def come(self, work: Iterator[Upload], *, per_second: float, seconds: float, dice: random.Random) -> None:
-        """Let uploads arrive at this rate, whatever becomes of the earlier ones; return when all are done with."""
+    def upload_at_rate(self, work: Iterator[Upload], *, per_second: float, seconds: float, dice: random.Random) -> None:
+        """Let uploads arrive at a rate that does not wait for earlier ones; return when all have ended."""
         start = due = time.monotonic()
         with ThreadPoolExecutor(CLIENTS) as pool:
             while (due := due + dice.expovariate(per_second)) < start + seconds:
@@ -128,7 +128,7 @@ class Sellers:
 
     def _send(self, upload: Upload) -> dict[str, Any] | None:
         fields = {"sku": upload.sku, "title": upload.item.title, "description": upload.item.description}
-        body, content_type = multipart(
+        body, content_type = multipart_body(
             upload.item.photo if upload.photo else None, **fields, bulk=str(upload.bulk).lower()
         )
         headers = {"Content-Type": content_type}

@@ -8,11 +8,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def say(what: str) -> None:
+def log_step(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def track(things: Sequence[T], what: str) -> Iterator[T]:
+def track_progress(things: Sequence[T], what: str) -> Iterator[T]:
     """Yield the things; show on stderr how many are done, how fast and how long the rest takes."""
     start = time.monotonic()
     for done, thing in enumerate(things, 1):

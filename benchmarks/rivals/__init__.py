@@ -1,0 +1,1 @@
+"""The starter models behind other servers, for `python -m benchmarks.servers`."""
