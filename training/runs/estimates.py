@@ -12,7 +12,8 @@ from django.utils.translation import ngettext
 from classifier.models import Modality
 from training.models import Dataset, Example, TrainingRun
 
-# Seconds for each product of a whole fit: python -m benchmarks.recipes --quick on two cores that multiply REFERENCE_SPEED.
+# Seconds for each product of a whole fit, measured by `python -m benchmarks.recipes --quick` on two cores that multiply
+# REFERENCE_SPEED.
 SECONDS_PER_PRODUCT = {
     "text": {"head": 0.017, "lora": 0.042, "partial": 0.033, "full": 0.047, "starter": 0.026},
     "image": {"head": 0.036, "partial": 0.11, "full": 0.28, "starter": 0.20},
