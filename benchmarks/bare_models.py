@@ -34,7 +34,7 @@ class BareModels:
     def __init__(self) -> None:
         from classifier.registry import deployments, model_cache
 
-        variants = deployments.deployed()
+        variants = deployments.live_variants_by_modality()
         self.text = model_cache.load_text(variants["text"][0].version)
         self.image = model_cache.load_image(variants["image"][0].version)
 
@@ -71,10 +71,10 @@ class EagerModels(BareModels):
     def __init__(self) -> None:
         from classifier.registry import deployments, model_cache
 
-        variants = deployments.deployed()
+        variants = deployments.live_variants_by_modality()
         names = ("torch f32 cpu",)
-        self.text = model_cache.load_fresh(variants["text"][0].version, names)
-        self.image = model_cache.load_fresh(variants["image"][0].version, names)
+        self.text = model_cache.load_uncached(variants["text"][0].version, names)
+        self.image = model_cache.load_uncached(variants["image"][0].version, names)
 
 
 def time_side_by_side(cores: Sequence[int], rows: Sequence[StoredItem]) -> float:

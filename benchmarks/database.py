@@ -219,7 +219,7 @@ def claims() -> dict[str, Callable[[], object]]:
         "is anything due": lambda: Prediction.objects.due().exists(),
         "claim for the archive": lambda: Prediction.objects.finished().claim_unarchived(limit=50),
         "claim feedback for the archive": lambda: Feedback.objects.claim_unarchived(limit=50),
-        "length of the queue": queue_metrics.measure,
+        "length of the queue": queue_metrics.measure_load,
     }
 
 

@@ -221,7 +221,7 @@ def measure_unusual(data: HeldBackPredictions) -> dict[str, Any]:
         if len(held) < 1 / (1 - QUANTILE):
             continue
         sure = answers.probabilities.max(axis=1)
-        judge = Unusual.fit(answers.embeddings[train], answers.embeddings[held], sure[held])
+        judge = CentroidDetector.fit(answers.embeddings[train], answers.embeddings[held], sure[held])
         groups = {"unseen type": np.flatnonzero(asked & (data.targets == UNSEEN) & ~foreign)}
         groups["new language"] = np.flatnonzero(asked & foreign)
         ordinary = judge.score(answers.embeddings[test], sure[test])

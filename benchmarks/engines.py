@@ -54,7 +54,7 @@ def time_engines(items: Sequence[Item], cache: Path, *, rounds: int, threads: in
     device = pick_device(None)
     kind = "openvino" if device.type == "cpu" else "torch"
     reference = f"torch f32 {device.type}"
-    fast = [f"{kind} {precision} {device.type}" for precision in engines.precisions(kind, device)]
+    fast = [f"{kind} {precision} {device.type}" for precision in engines.fast_precisions(kind, device)]
     names = list(dict.fromkeys([reference, *reversed(fast)]))
     calls: dict[tuple[str, str], Call] = {}
     for modality in MODALITIES:
@@ -92,7 +92,7 @@ def load_model(modality: str, name: str, cache: Path, threads: int) -> Call:
 
     folder = STARTER / modality
     model: Any = TextModel.load(folder) if modality == "text" else ImageModel.load(folder)
-    engines.speed_up(model.encoder, [name], threads=threads, cache=cache)
+    engines.select_engine(model.encoder, [name], threads=threads, cache=cache)
     if model.engine != name:
         sys.exit(f"{name} can't be used here.")
     if modality == "text":

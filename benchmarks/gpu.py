@@ -56,14 +56,14 @@ def prepare_calls(modality: str, precision: str, items: Sequence[Item]) -> dict[
     import torch
 
     from classifier.ml import engines
-    from classifier.ml.image_model import ImageModel, crop
+    from classifier.ml.image_model import ImageModel, crop_image
     from classifier.ml.text_model import TextModel, join_text
 
     folder = STARTER / modality
     model: Any = (TextModel if modality == "text" else ImageModel).load(folder, "cuda")
     encoder = model.encoder
     network = encoder.network
-    engines.speed_up(encoder, [f"torch {precision} cuda"], threads=engines.cores(), cache=folder)
+    engines.select_engine(encoder, [f"torch {precision} cuda"], threads=engines.usable_cores(), cache=folder)
     if modality == "text":
         texts = [join_text(item.title, item.description) for item in items]
         inputs = encoder._batch(encoder._tokens(texts))

@@ -34,7 +34,7 @@ PARTS = {
     "django.db.backends.utils.CursorWrapper.execute": "driver of the database",
     "classifier.serving.batch.read_photos": "reading and decoding the small copies",
     "classifier.serving.batch.answer": "both models",
-    "classifier.serving.results.store": "storing the results",
+    "classifier.serving.results.store_results": "storing the results",
 }
 
 
@@ -97,7 +97,7 @@ def measure_steps(items: Sequence[Item]) -> dict[str, Any]:
     from django.test import Client
 
     from classifier.models import Prediction
-    from classifier.serving.batch import classify
+    from classifier.serving.batch import classify_claimed
     from classifier.tasks import archive_pending
 
     meter = Meter()
@@ -113,7 +113,7 @@ def measure_steps(items: Sequence[Item]) -> dict[str, Any]:
 
     def predict() -> None:
         while batch := Prediction.objects.claim(limit=32):
-            classify(batch)
+            classify_claimed(batch)
 
     def archive() -> None:
         while Prediction.objects.filter(archived_at=None).exists():
@@ -147,11 +147,11 @@ def helper_processes() -> Roles:
 
 def measure_models(items: Sequence[Item]) -> dict[str, float]:
     """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
-    from classifier.ml.image_model import crop
+    from classifier.ml.image_model import crop_image
     from classifier.ml.text_model import join_text
     from classifier.registry import deployments, model_cache
 
-    deployed = deployments.deployed()
+    deployed = deployments.live_variants_by_modality()
     text = model_cache.load_text(deployed["text"][0].version)
     image = model_cache.load_image(deployed["image"][0].version)
     photos = [small_copy(item) for item in items]
@@ -163,7 +163,7 @@ def measure_models(items: Sequence[Item]) -> dict[str, float]:
         "text: all": lambda some: text.predict(
             [item.title for item in items[some]], [item.description for item in items[some]]
         ),
-        "image: cutting": lambda some: [crop(photo, image.encoder.preprocess) for photo in photos[some]],
+        "image: cutting": lambda some: [crop_image(photo, image.encoder.preprocess) for photo in photos[some]],
         "image: all": lambda some: image.predict(photos[some]),
     }
     spent: dict[str, float] = {}

@@ -115,15 +115,15 @@ def measure_worker(tries: int) -> Worker:
     from PIL import Image
 
     from classifier.models import Prediction
-    from classifier.serving.batch import answer_now
-    from classifier.serving.inference import Question
+    from classifier.serving.batch import predict_many_now
+    from classifier.serving.inference import ProductInput
 
     picture = Image.new("RGB", (340, 256), (190, 40, 40))
-    questions = [Question(Prediction(title=t, description=d), picture) for t, d in PRODUCTS[:32]]
+    questions = [ProductInput(Prediction(title=t, description=d), picture) for t, d in PRODUCTS[:32]]
 
     def seconds(rows: int) -> float:
         start = time.perf_counter()
-        answer_now(questions[:rows])
+        predict_many_now(questions[:rows])
         return time.perf_counter() - start
 
     log_step("Measuring batches of 1 and of 32")

@@ -160,7 +160,7 @@ class Versions:
 
         version: ModelVersion = next(self._next)
         connection.close()  # the database may have restarted
-        deployments.deploy(version)
+        deployments.deploy_version(version)
         connection.close()
         self.deployed.append(version)
         return version
@@ -170,7 +170,7 @@ def live_starter(modality: str) -> "ModelVersion":
     """Return the only live version of a modality."""
     from classifier.registry import deployments
 
-    (variant,) = deployments.live(modality)
+    (variant,) = deployments.live_variants(modality)
     return variant.version
 
 
@@ -186,8 +186,8 @@ def register_copy(modality: str) -> "ModelVersion":
     (folder / artifact.MANIFEST).unlink()
     card = folder / artifact.CARD
     card.write_text(card.read_text() + "\nThe same weights once more.\n")
-    artifact.seal(folder)
-    version = deployments.register(folder, name="copy")
+    artifact.seal_artifact(folder)
+    version = deployments.register_version(folder, name="copy")
     version.engines = original.engines
     version.save(update_fields=["engines"])
     return version

@@ -65,7 +65,7 @@ def measure_models(corpus: Any) -> dict[str, Any]:
 
     texts, photos = (test_rows(corpus, **{f"with_{kind}": True}) for kind in ("text", "photo"))
     both = test_rows(corpus, with_text=True, with_photo=True)
-    rule = ensemble_rules.usable(versions.values())[versions["text"].pk, versions["image"].pk]
+    rule = ensemble_rules.usable_rules(versions.values())[versions["text"].pk, versions["image"].pk]
     parts = ask("text", both), ask("image", both)
     return {
         "Text": figures_by_source(ask("text", texts), texts, corpus),

@@ -14,8 +14,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import (
     Category,
     CategoryAlias,
+    DistributionDetector,
     EnsembleRule,
-    Familiar,
     Modality,
     ModelVersion,
     ReferenceProduct,
@@ -29,7 +29,7 @@ STARTER = HERE / "starter"
 STARTER_NAME = "starter"
 # What `manage.py check_engine` found of each starter's engines, by its checksum, and what `learn_unusual` learnt.
 STARTER_ENGINES = HERE / "starter_engines.json"
-STARTER_FAMILIAR = HERE / "starter_familiar"
+STARTER_DETECTORS = HERE / "starter_familiar"
 STARTER_REFERENCE = STARTER / "reference"
 
 
@@ -57,7 +57,7 @@ def register_starters() -> list[Variant]:
         serving = Variant.objects.filter(version__modality=modality)
         is_new = not version.deployments.exists()
         if not serving.exists() or (is_new and not serving.exclude(version__name__startswith=STARTER_NAME).exists()):
-            deployments.deploy(version)
+            deployments.deploy_version(version)
     rule = json.loads((STARTER / "ensemble.json").read_text())
     if all(rule[modality] == version.checksum for modality, version in versions.items()):
         EnsembleRule.objects.get_or_create(
@@ -68,18 +68,18 @@ def register_starters() -> list[Variant]:
     return list(Variant.objects.select_related("version"))
 
 
-def fill_labels() -> None:
+def fill_missing_labels() -> None:
     """Read the categories of versions of which the row doesn't tell them from their stored artifacts.
 
     What the storage doesn't give out is left for the next time.
     """
     for version in ModelVersion.objects.filter(labels=[]).defer("metrics"):
         with suppress(ArtifactError, StorageDown):
-            deployments.labels_of(version)
+            deployments.read_labels(version)
 
 
 @transaction.atomic
-def load_reference() -> int:
+def load_reference_products() -> int:
     """Create the reference products that come with Aisle, replace those that changed; return how many there are.
 
     Those of a category that is no longer there are left out. Raises StorageDown when a photo can't be stored.
@@ -139,13 +139,13 @@ def _store_reference_photo(product: ReferenceProduct) -> None:
 
 
 def _register_starter(folder: Path) -> ModelVersion:
-    checksum = artifact.verify(folder)
-    version = deployments.register(folder, name=f"{STARTER_NAME} {checksum[:8]}")
+    checksum = artifact.verify_artifact(folder)
+    version = deployments.register_version(folder, name=f"{STARTER_NAME} {checksum[:8]}")
     checks = json.loads(STARTER_ENGINES.read_text()).get(checksum)
     if checks and not version.engines:
         version.engines = checks
         version.save(update_fields=["engines"])
-    file = STARTER_FAMILIAR / detector_store.file_name(version)
-    if file.exists() and not Familiar.objects.filter(version=version).exists():
-        detector_store.keep_file(version, file)
+    file = STARTER_DETECTORS / detector_store.detector_file_name(version)
+    if file.exists() and not DistributionDetector.objects.filter(version=version).exists():
+        detector_store.import_detector(version, file)
     return version

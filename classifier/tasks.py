@@ -10,9 +10,9 @@ from kombu.exceptions import OperationalError
 
 from classifier.archive import retention, writer
 from classifier.models import Prediction
-from classifier.models.archivable import archive_due
+from classifier.models.archivable import archive_due_rows
 from classifier.registry import rollout_guard
-from classifier.serving.batch import classify
+from classifier.serving.batch import classify_claimed
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def classify_pending() -> None:
     turn = time.monotonic() + LONGEST_TURN
     while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
         try:
-            classify(batch)
+            classify_claimed(batch)
         except SystemExit:  # how a process learns that its time to stop is over
             _give_back(batch)
             raise
@@ -60,13 +60,13 @@ def _rang(task: Task[[], None]) -> bool:
     return True
 
 
-def ring_on_commit() -> None:
+def notify_workers_on_commit() -> None:
     """Wake the workers after the commit. A bell that can't ring fails nothing: beat rings again."""
     transaction.on_commit(classify_pending.delay, robust=True)
 
 
-@shared_task
-def ring() -> None:
+@shared_task(name="classifier.tasks.ring")  # schedules in the database name the task so
+def wake_workers() -> None:
     """Wake the workers for rows whose bell was lost, whose lease ran out or whose pause is over."""
     if Prediction.objects.due().exists():
         classify_pending.delay()
@@ -75,16 +75,16 @@ def ring() -> None:
 @shared_task(expires=60)
 def archive_pending() -> None:
     """Archive finished predictions; those that the storage refuses are tried again later."""
-    archive_due(Prediction.objects.finished().with_versions(), writer.archive)
+    archive_due_rows(Prediction.objects.finished().with_versions(), writer.archive_prediction)
 
 
 @shared_task(expires=60)
 def guard_versions() -> None:
     """Stop new versions that fail or are slow beyond their budget."""
-    rollout_guard.check()
+    rollout_guard.stop_failing_versions()
 
 
-@shared_task(expires=3600)
-def forget_old_records() -> None:
+@shared_task(name="classifier.tasks.forget_old_records", expires=3600)
+def delete_old_records() -> None:
     """Delete what shadows answered and versions failed at long ago."""
-    retention.forget_old()
+    retention.delete_old_records()

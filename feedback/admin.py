@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from unfold.decorators import action, display
 from unfold.forms import ActionForm
 
-from classifier.admin import SellersAdmin, bars, photo_tag
+from classifier.admin import SellersAdmin, photo_tag, suggestion_bars
 from feedback.fraud_cases.admin import CaseAdmin as CaseAdmin
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.monitoring.admin import MonitoringReportAdmin as MonitoringReportAdmin
@@ -138,7 +138,7 @@ class FeedbackAdmin(SellersAdmin):
 
     @admin.display(description=_("five likeliest"))
     def five_bars(self, feedback: Feedback) -> SafeString:
-        return bars(feedback.prediction.top5)
+        return suggestion_bars(feedback.prediction.top5)
 
 
 def _seen(request: HttpRequest) -> datetime:

@@ -1,7 +1,7 @@
 from celery import shared_task
 
 from classifier.archive import writer
-from classifier.models.archivable import archive_due
+from classifier.models.archivable import archive_due_rows
 from common.locks import Lock, try_lock
 from feedback.models import Feedback
 from feedback.review.category_proposals import update_proposals
@@ -11,11 +11,11 @@ from feedback.review.queue import prioritise_new_answers
 @shared_task(expires=60)
 def archive_feedback() -> None:
     """Write new answers beside the archived predictions; what the storage refuses is tried again later."""
-    archive_due(Feedback.objects.select_related("category"), _write)
+    archive_due_rows(Feedback.objects.select_related("category"), _write)
 
 
 def _write(feedback: Feedback) -> None:
-    writer.write(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
+    writer.write_file(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
 
 
 @shared_task(expires=60)

@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from classifier.admin import ReadOnlyAdmin, SellersAdmin, bars, photo_tag
+from classifier.admin import ReadOnlyAdmin, SellersAdmin, photo_tag, suggestion_bars
 from portal.accounts import notices
 from portal.models import Product, User
 from portal.privacy.admin import ERASE, erase_page
@@ -158,4 +158,4 @@ class ProductAdmin(SellersAdmin):
 
     @admin.display(description=_("five likeliest"))
     def five_bars(self, product: Product) -> Any:
-        return bars(product.prediction.top5)
+        return suggestion_bars(product.prediction.top5)

@@ -21,7 +21,7 @@ def load_models(**_: Any) -> None:
     if "predict" in app.amqp.queues.consume_from:
         from classifier.registry import model_cache
 
-        model_cache.load_deployed()
+        model_cache.load_live_models()
 
 
 @task_postrun.connect

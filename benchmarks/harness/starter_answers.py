@@ -79,7 +79,7 @@ def starter_answers(data: Path) -> StarterAnswers:
 
 
 def _compute(data: Path, cache: Path) -> None:
-    from classifier.ml.ensemble import align, combine
+    from classifier.ml.ensemble import align_columns, combine_probabilities
     from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
@@ -92,9 +92,9 @@ def _compute(data: Path, cache: Path) -> None:
     for start in track_progress(range(0, len(products), BATCH), "Asking the starters"):
         batch = products[start : start + BATCH]
         said = text.predict([row["title"] for _, row in batch], [row["description"] for _, row in batch])
-        answers["text"].append(align(said.probabilities, text.labels, labels))
+        answers["text"].append(align_columns(said.probabilities, text.labels, labels))
         seen = image.predict([photos.open(shard_of(table, row), row["image"]).convert("RGB") for table, row in batch])
-        answers["image"].append(align(seen.probabilities, image.labels, labels))
+        answers["image"].append(align_columns(seen.probabilities, image.labels, labels))
     both = {side: np.concatenate(parts) for side, parts in answers.items()}
     truth = [labels.index(slug[fold_name(row["mapped18"])]) for _, row in products]
     cache.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ class Starters:
             models: list[Any] = [self.text, self.image]
             for model in models:
                 name, cache = f"openvino {precision} cpu", Path(os.environ["RIVAL_CACHE"])
-                engines.speed_up(model.encoder, [name], threads=THREADS, cache=cache)
+                engines.select_engine(model.encoder, [name], threads=THREADS, cache=cache)
                 if model.engine != name:
                     sys.exit(f"{name} can't be used here.")
         self.rule = Rule()
@@ -50,13 +50,15 @@ class Starters:
 
     def answer(self, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
         """Return the five likeliest categories of each upload."""
-        from classifier.ml.ensemble import align, combine, top_k
+        from classifier.ml.ensemble import align_columns, combine_probabilities, top_k
 
         photos = list(self.threads.map(decode, [photo for _title, _description, photo in uploads]))
         text = self.text.predict([upload[0] for upload in uploads], [upload[1] for upload in uploads])
         image = self.image.predict(photos)
         labels = self.text.labels
-        both = combine(text.probabilities, align(image.probabilities, self.image.labels, labels), self.rule)
+        both = combine_probabilities(
+            text.probabilities, align_columns(image.probabilities, self.image.labels, labels), self.rule
+        )
         return [
             {"top5": [{"category": slug, "probability": probability} for slug, probability in top_k(row, labels)]}
             for row in both

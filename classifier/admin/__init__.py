@@ -1,6 +1,6 @@
 """The staff's pages of this room, by subject."""
 
-from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, bars, likeliest, photo_tag
+from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, photo_tag, suggestion_bars, top_suggestions
 from classifier.admin.categories import CategoryAdmin
 from classifier.admin.ensemble_rules import EnsembleRuleAdmin
 from classifier.admin.model_versions import ModelVersionAdmin
@@ -17,7 +17,7 @@ __all__ = [
     "ReadOnlyAdmin",
     "SellersAdmin",
     "VariantAdmin",
-    "bars",
-    "likeliest",
     "photo_tag",
+    "suggestion_bars",
+    "top_suggestions",
 ]

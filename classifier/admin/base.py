@@ -71,12 +71,12 @@ def photo_tag(prediction: Prediction, size: str) -> SafeString | str:
     )
 
 
-def bars(rows: Sequence[dict[str, Any]] | None) -> SafeString:
+def suggestion_bars(rows: Sequence[dict[str, Any]] | None) -> SafeString:
     """Return suggestions with probabilities as labelled bars."""
     return SafeString(render_to_string("admin/bars.html", {"rows": rows or []}))
 
 
-def likeliest(probabilities: dict[str, float] | None, count: int = 5) -> list[dict[str, Any]]:
+def top_suggestions(probabilities: dict[str, float] | None, count: int = 5) -> list[dict[str, Any]]:
     names = dict(Category.objects.values_list("slug", "name"))
     ranked = sorted((probabilities or {}).items(), key=lambda item: -item[1])[:count]
     return [{"category": names.get(slug, slug), "slug": slug, "probability": p} for slug, p in ranked]

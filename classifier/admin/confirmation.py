@@ -27,7 +27,7 @@ class Refused(Exception):
 REFUSALS = (ArtifactError, StorageDown, deployments.NotDeployable, deployments.NothingToRollBack, Refused)
 
 
-def confirm(
+def confirm_change(
     page: ModelAdmin, request: HttpRequest, question: dict[str, Any], act: Callable[[], tuple[str, str]], *, back: str
 ) -> HttpResponse:
     """Ask the question; posted, `act`, which returns what to say and the address to go to.
@@ -54,7 +54,7 @@ def confirm(
     return TemplateResponse(request, "admin/classifier/confirm.html", context)
 
 
-def described(version: ModelVersion | None, nothing: str = "") -> str:
+def describe_version(version: ModelVersion | None, nothing: str = "") -> str:
     """Return a version with the accuracy on its own test products, which are not another version's."""
     if version is None:
         return nothing or _("nothing")

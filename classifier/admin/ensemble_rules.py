@@ -31,7 +31,7 @@ class EnsembleRuleAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
         rule = self.get_object(request, object_id)
-        extra = {**(extra_context or {}), "tables": tables(rule) if rule else []}
+        extra = {**(extra_context or {}), "tables": metric_tables(rule) if rule else []}
         return super().change_view(request, object_id, form_url, extra)
 
     @admin.display(description=_("pair"))
@@ -55,7 +55,7 @@ class EnsembleRuleAdmin(ReadOnlyAdmin):
         return format_html('<pre class="aisle-pre">{}</pre>', json.dumps(rule.parameters, indent=1))
 
 
-def tables(rule: EnsembleRule) -> list[dict[str, Any]]:
+def metric_tables(rule: EnsembleRule) -> list[dict[str, Any]]:
     """Return what was measured of a rule and of what it was chosen over: one table a part of the data."""
     names = {"text": _now("Text alone"), "image": _now("Image alone"), **dict(EnsembleRule.Kind.choices)}
     titles = {

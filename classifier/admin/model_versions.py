@@ -18,10 +18,10 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from classifier.admin.base import ReadOnlyAdmin
-from classifier.admin.confirmation import DEPLOY, confirm, described, experiment_url
+from classifier.admin.confirmation import DEPLOY, confirm_change, describe_version, experiment_url
 from classifier.evaluation import quality_reports
 from classifier.evaluation.category_coverage import active_categories, coverage_of
-from classifier.evaluation.version_comparison import at_the_gate, in_place_of_live, side_by_side
+from classifier.evaluation.version_comparison import compare_with_live, comparison_at_gate, side_by_side
 from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.registry import deployments
@@ -76,7 +76,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         comparison, side, problem = None, None, ""
         if first and second:
             try:
-                comparison = quality_reports.compare(first, second, _names())
+                comparison = quality_reports.compare_metrics(first, second, _names())
                 side = side_by_side(first, second)
             except ValueError:
                 problem = _now("A text model and an image model can't be compared: choose two of one kind.")
@@ -101,7 +101,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to deploy the version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        question = self._question(deployments.champion(version.modality), version)
+        question = self._question(deployments.current_champion(version.modality), version)
         question |= {
             "phrase": question["side"].phrase,
             "title": _now("Deploy %(version)s?") % {"version": version},
@@ -110,7 +110,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         }
 
         def act() -> Variant:
-            return deployments.deploy(
+            return deployments.deploy_version(
                 version,
                 by=request.user,  # type: ignore[arg-type]
                 note=request.POST.get("note", ""),
@@ -124,7 +124,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         """Ask whether to go back to what served before; do it."""
         if modality not in Modality.values:
             raise Http404
-        before, after = deployments.champion(modality), deployments.previous(modality)
+        before, after = deployments.current_champion(modality), deployments.previous_version(modality)
         if after is None:
             messages.error(request, _now("There is nothing to go back to: no earlier version was deployed."))
             return redirect("admin:classifier_modelversion_changelist")
@@ -140,8 +140,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     def _question(self, before: ModelVersion | None, after: ModelVersion) -> dict[str, Any]:
         return {
-            "facts": [(_now("Serves now"), described(before)), (_now("Will serve"), described(after))],
-            "side": in_place_of_live(after),
+            "facts": [(_now("Serves now"), describe_version(before)), (_now("Will serve"), describe_version(after))],
+            "side": compare_with_live(after),
             "serving": before.pk if before else "",
             "hint": _now(
                 "Its stored files are verified first. If one is damaged, nothing changes. A test of its kind ends. "
@@ -158,12 +158,12 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             return words, reverse("admin:classifier_modelversion_change", args=[now.pk])
 
         back = reverse("admin:classifier_modelversion_change", args=[version.pk])
-        return confirm(self, request, question, deploy, back=back)
+        return confirm_change(self, request, question, deploy, back=back)
 
     def _report(self, request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
         names, metrics = _names(), version.metrics
-        champion = deployments.champion(version.modality)
-        previous = deployments.previous(version.modality)
+        champion = deployments.current_champion(version.modality)
+        previous = deployments.previous_version(version.modality)
         variant = Variant.objects.filter(version=version).first()
         is_live = variant is not None and variant.is_live
         may_deploy = request.user.has_perm(DEPLOY)
@@ -173,17 +173,17 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         return {
             "version": version,
             "badge": {"text": _state_word(version), "type": STATE_COLOURS[_state(version)]},
-            "figures": quality_reports.figures(version),
-            "side": in_place_of_live(version),
-            "then": at_the_gate(version)
+            "figures": quality_reports.key_figures(version),
+            "side": compare_with_live(version),
+            "then": comparison_at_gate(version)
             if version.lineage.get("compared_with") != (champion and champion.pk)
             else None,
-            "classes": quality_reports.classes(version, names),
+            "classes": quality_reports.category_figures(version, names),
             "sources": sources,
             "reliability": _reliability(version),
             "heatmap": charts.heatmap(_counts(confusion), names) if confusion else "",
             "rules": own.filter(**{f"{version.modality}_version": version}).defer("metrics"),
-            "lineage": lineage(version),
+            "lineage": lineage_rows(version),
             "card": _card(version),
             "champion": champion if champion != version else None,
             "is_live": is_live,
@@ -226,7 +226,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         return _state(version), _state_word(version)
 
 
-def lineage(version: ModelVersion) -> list[dict[str, Any]]:
+def lineage_rows(version: ModelVersion) -> list[dict[str, Any]]:
     """Return where a version comes from: what is known as name, value and an address to look at."""
     known = dict(version.lineage)
     recipe = known.pop("recipe", None)
@@ -250,7 +250,10 @@ def lineage(version: ModelVersion) -> list[dict[str, Any]]:
         if key == "dataset" and number:
             row |= {"value": f"{number} ({value[:12]})", "url": _address("admin:training_dataset_change", number)}
         elif key == "compared_with" and value:
-            row |= {"value": deployments.name_of(value), "url": _address("admin:classifier_modelversion_change", value)}
+            row |= {
+                "value": deployments.version_name(value),
+                "url": _address("admin:classifier_modelversion_change", value),
+            }
         elif key in links:
             row["url"] = _address(links[key], value)
         rows.append(row)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from classifier.admin.base import SellersAdmin, bars, likeliest, photo_tag
+from classifier.admin.base import SellersAdmin, photo_tag, suggestion_bars, top_suggestions
 from classifier.archive import writer
 from classifier.models import VECTORS, Prediction
 
@@ -96,7 +96,7 @@ class PredictionAdmin(SellersAdmin):
 
     def archived(self, request: HttpRequest, pk: Any, name: str) -> FileResponse:
         prediction, storage = self._visible(request, pk), storages["archive"]
-        key = writer.path(prediction.pk, name)
+        key = writer.archive_path(prediction.pk, name)
         if name not in ARCHIVED or not storage.exists(key):
             raise Http404
         return FileResponse(storage.open(key), content_type=ARCHIVED[name])
@@ -139,7 +139,7 @@ class PredictionAdmin(SellersAdmin):
 
     @admin.display(description=_("five likeliest"))
     def five_bars(self, prediction: Prediction) -> SafeString:
-        return bars(prediction.top5)
+        return suggestion_bars(prediction.top5)
 
     @admin.display(description=_("how both were combined"))
     def combination(self, prediction: Prediction) -> str:
@@ -158,11 +158,11 @@ class PredictionAdmin(SellersAdmin):
 
     @admin.display(description=_("five likeliest"))
     def text_bars(self, prediction: Prediction) -> SafeString:
-        return bars(likeliest(prediction.text_probabilities))
+        return suggestion_bars(top_suggestions(prediction.text_probabilities))
 
     @admin.display(description=_("five likeliest"))
     def image_bars(self, prediction: Prediction) -> SafeString:
-        return bars(likeliest(prediction.image_probabilities))
+        return suggestion_bars(top_suggestions(prediction.image_probabilities))
 
     @admin.display(description=_("archive"))
     def files(self, prediction: Prediction) -> Any:

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from classifier.admin.base import ReadOnlyAdmin
-from classifier.admin.confirmation import confirm, described, experiment_url
-from classifier.evaluation.version_comparison import in_place_of_live
+from classifier.admin.confirmation import confirm_change, describe_version, experiment_url
+from classifier.evaluation.version_comparison import compare_with_live
 from classifier.models import Deployment, Fault, ModelVersion, Variant
 from classifier.registry import deployments, traffic
 
@@ -39,10 +39,10 @@ class VariantAdmin(ReadOnlyAdmin):
     def test(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask with what share to test a version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        side = in_place_of_live(version)
+        side = compare_with_live(version)
         question = {
             "title": _now("Test %(version)s?") % {"version": version},
-            "facts": [*_serving(version), (_now("Under test"), described(version))],
+            "facts": [*_serving(version), (_now("Under test"), describe_version(version))],
             "side": side,
             "phrase": side.phrase,
             "hint": _now(
@@ -65,7 +65,7 @@ class VariantAdmin(ReadOnlyAdmin):
         version = get_object_or_404(ModelVersion, pk=pk)
         question = {
             "title": _now("Run %(version)s as a shadow?") % {"version": version},
-            "facts": [*_serving(version), (_now("Will look on"), described(version))],
+            "facts": [*_serving(version), (_now("Will look on"), describe_version(version))],
             "hint": _now(
                 "It answers every question too, after the seller has the result. Its answers are stored, never shown. "
                 "Workers have that much more to do."
@@ -92,7 +92,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            traffic.stop(version, **how)
+            traffic.stop_variant(version, **how)
             return _now("%(version)s was stopped.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -100,10 +100,10 @@ class VariantAdmin(ReadOnlyAdmin):
     def promote(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to give a version under test all traffic; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        side = in_place_of_live(version)
+        side = compare_with_live(version)
         question = {
             "title": _now("Promote %(version)s?") % {"version": version},
-            "facts": [*_serving(version), (_now("Will serve alone"), described(version))],
+            "facts": [*_serving(version), (_now("Will serve alone"), describe_version(version))],
             "side": side,
             "phrase": side.phrase,
             "hint": _now("It gets all traffic, and the others stop. A roll-back brings back what served before."),
@@ -112,7 +112,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            traffic.promote(version, accepts_loss=bool(side.phrase), **how)
+            traffic.promote_variant(version, accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s serves alone now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -124,11 +124,11 @@ class VariantAdmin(ReadOnlyAdmin):
         question: dict[str, Any],
         act: Callable[[dict[str, Any]], str],
     ) -> HttpResponse:
-        question |= {"seen": traffic.at_work(version.modality)}
+        question |= {"seen": traffic.traffic_state(version.modality)}
         back = experiment_url(version.modality)
         how = {"by": request.user, "note": request.POST.get("note", ""), "seen": request.POST.get("seen")}
         words = _now("Workers take it up with their next batch.")
-        return confirm(self, request, question, lambda: (f"{act(how)} {words}", back), back=back)
+        return confirm_change(self, request, question, lambda: (f"{act(how)} {words}", back), back=back)
 
 
 @admin.register(Deployment)
@@ -154,10 +154,10 @@ class FaultAdmin(ReadOnlyAdmin):
 
 
 def _serving(version: ModelVersion) -> list[tuple[str, str]]:
-    live = deployments.live(version.modality)
+    live = deployments.live_variants(version.modality)
     if len(live) < 2:
-        return [(_now("Serves now"), described(live[0].version if live else None))]
-    return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, described(each.version)) for each in live]
+        return [(_now("Serves now"), describe_version(live[0].version if live else None))]
+    return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, describe_version(each.version)) for each in live]
 
 
 def _share(request: HttpRequest) -> int:

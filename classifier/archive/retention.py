@@ -10,7 +10,7 @@ from classifier.models import Fault, ModelVersion, ShadowAnswer
 BATCH = 1_000
 
 
-def forget_old() -> int:
+def delete_old_records() -> int:
     """Delete shadows' answers and faults older than TRIAL_DAYS, BATCH rows at a time; return how many rows."""
     before = timezone.now() - timedelta(days=settings.TRIAL_DAYS)
     versions = list(ModelVersion.objects.values_list("pk", flat=True))  # the index of each table begins with it

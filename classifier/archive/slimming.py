@@ -35,13 +35,13 @@ class Outcome:
     missing: int = 0
 
 
-def movable(before: datetime) -> QuerySet[Prediction]:
+def slimmable(before: datetime) -> QuerySet[Prediction]:
     """Answered and archived predictions from before that moment that still have their heavy columns."""
     done = Prediction.objects.filter(state=Prediction.State.DONE, archived_at__isnull=False, created_at__lt=before)
     return done.exclude(probabilities={}).order_by("created_at")
 
 
-def move(*, before: datetime, progress: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
+def slim_predictions(*, before: datetime, progress: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
     """Archive the vectors of what is movable, then empty its heavy columns, batch by batch, the oldest first.
 
     The row stays, with the five likeliest, the versions and the answer to it. A run that was stopped is gone on with by
@@ -53,7 +53,7 @@ def move(*, before: datetime, progress: Callable[[Outcome], None] = lambda outco
     with ThreadPoolExecutor(THREADS) as threads:
         while batch := _next(before, start, seen):
             kept = [row.pk for row, is_safe in zip(batch, threads.map(_keep, batch), strict=True) if is_safe]
-            outcome.moved += movable(before).filter(pk__in=kept).order_by().update(**MOVED)
+            outcome.moved += slimmable(before).filter(pk__in=kept).order_by().update(**MOVED)
             outcome.missing += len(batch) - len(kept)
             start, seen = batch[-1].created_at, {row.pk for row in batch}
             progress(outcome)
@@ -62,7 +62,7 @@ def move(*, before: datetime, progress: Callable[[Outcome], None] = lambda outco
 
 def _next(before: datetime, start: datetime | None, seen: set[Any]) -> list[Prediction]:
     """Return the next rows in order of time; of those of one moment, those not seen in the last batch."""
-    rows = movable(before).exclude(pk__in=seen)
+    rows = slimmable(before).exclude(pk__in=seen)
     if start:
         rows = rows.filter(created_at__gte=start)
     return list(rows.only("pk", "created_at", "text_embedding", "image_embedding")[:BATCH])
@@ -71,10 +71,10 @@ def _next(before: datetime, start: datetime | None, seen: set[Any]) -> list[Pred
 def _keep(prediction: Prediction) -> bool:
     """Write the vectors, which the archive has not yet; return whether the rest is there."""
     with storage_faults():
-        if not storages["archive"].exists(writer.path(prediction.pk, WITNESS)):
+        if not storages["archive"].exists(writer.archive_path(prediction.pk, WITNESS)):
             return False
     vectors = {"text": prediction.text_embedding, "image": prediction.image_embedding}
     if any(vector is not None for vector in vectors.values()):
         content = {kind: None if vector is None else list(map(float, vector)) for kind, vector in vectors.items()}
-        writer.write(prediction.pk, VECTORS, content)
+        writer.write_file(prediction.pk, VECTORS, content)
     return True

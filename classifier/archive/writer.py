@@ -14,23 +14,23 @@ from common.object_storage import storage_faults
 log = logging.getLogger(__name__)
 
 
-def path(prediction: uuid.UUID, name: str) -> str:
+def archive_path(prediction: uuid.UUID, name: str) -> str:
     return f"{str(prediction)[:2]}/{prediction}/{name}"
 
 
-def write(prediction: uuid.UUID, name: str, content: Any) -> None:
+def write_file(prediction: uuid.UUID, name: str, content: Any) -> None:
     """Write bytes as they are, anything else as JSON. Writing the same again changes nothing.
 
     Raises StorageDown.
     """
     data = content if isinstance(content, bytes) else json.dumps(content, indent=1, ensure_ascii=False).encode()
     with storage_faults():
-        storages["archive"].save(path(prediction, name), ContentFile(data))
+        storages["archive"].save(archive_path(prediction, name), ContentFile(data))
 
 
-def delete(prediction: uuid.UUID) -> int:
+def delete_files(prediction: uuid.UUID) -> int:
     """Delete all files of a prediction, whatever they are called; return how many. Raises StorageDown."""
-    storage, folder = storages["archive"], path(prediction, "").rstrip("/")
+    storage, folder = storages["archive"], archive_path(prediction, "").rstrip("/")
     with storage_faults():
         try:
             names = storage.listdir(folder)[1]
@@ -42,7 +42,7 @@ def delete(prediction: uuid.UUID) -> int:
     return len(names)
 
 
-def archive(prediction: Prediction) -> None:
+def archive_prediction(prediction: Prediction) -> None:
     """Write all that is known of a finished prediction. Raises StorageDown.
 
     One whose details were moved here keeps what lies here.
@@ -50,7 +50,7 @@ def archive(prediction: Prediction) -> None:
     if prediction.probabilities == {}:
         return
     key = prediction.pk
-    write(key, "input.json", _input(prediction))
+    write_file(key, "input.json", _input(prediction))
     if prediction.photo_small:
         try:
             with storage_faults(), default_storage.open(prediction.photo_small) as file:
@@ -58,12 +58,12 @@ def archive(prediction: Prediction) -> None:
         except FileNotFoundError:
             log.error("The photo of prediction %s is lost; the rest is archived.", key)
         else:
-            write(key, "image.jpg", photo)
+            write_file(key, "image.jpg", photo)
     if prediction.text_version:
-        write(key, "text.json", _model_view(prediction, prediction.text_version, prediction.text_probabilities))
+        write_file(key, "text.json", _model_view(prediction, prediction.text_version, prediction.text_probabilities))
     if prediction.image_version:
-        write(key, "image.json", _model_view(prediction, prediction.image_version, prediction.image_probabilities))
-    write(key, "ensemble.json", _ensemble(prediction))
+        write_file(key, "image.json", _model_view(prediction, prediction.image_version, prediction.image_probabilities))
+    write_file(key, "ensemble.json", _ensemble(prediction))
 
 
 def _input(prediction: Prediction) -> dict[str, Any]:

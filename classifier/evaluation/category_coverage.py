@@ -60,7 +60,7 @@ def coverage_of(
     return Coverage(offered=len(active), missing=missing, lost=lost)
 
 
-def listed(names: Iterable[str]) -> str:
+def name_list(names: Iterable[str]) -> str:
     """Return the first names, separated by semicolons, and how many more there are."""
     every = list(names)
     shown, more = "; ".join(every[:MOST_NAMED]), len(every) - MOST_NAMED

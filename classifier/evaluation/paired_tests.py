@@ -88,7 +88,7 @@ def paired_bootstrap(first: Values, second: Values, *, resamples: int = RESAMPLE
 
 
 @dataclass(frozen=True)
-class Scored:
+class ProductScores:
     """How a classifier did on each of n products.
 
     `correct` and `in_top5` (n,) say whether the true category came first, or among the first five; `loss` (n,) is
@@ -108,10 +108,10 @@ class Scored:
     def __len__(self) -> int:
         return len(self.correct)
 
-    def where(self, rows: npt.ArrayLike) -> "Scored":
+    def where(self, rows: npt.ArrayLike) -> "ProductScores":
         """Return the scores of some products, chosen by index or flag."""
         chosen = np.asarray(rows)
-        return Scored(self.correct[chosen], self.in_top5[chosen], self.loss[chosen])
+        return ProductScores(self.correct[chosen], self.in_top5[chosen], self.loss[chosen])
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class PairedFigures:
         return cls(n=values["n"], lost=values["lost"], won=values["won"], p_worse=values["p_worse"], **figures)
 
 
-def compare(first: Scored, second: Scored) -> PairedFigures:
+def compare_paired(first: ProductScores, second: ProductScores) -> PairedFigures:
     """Compare two classifiers on the same products. Raises ValueError when there is none or the lengths differ."""
     test = mcnemar(first.correct, second.correct)
     return PairedFigures(

@@ -60,7 +60,7 @@ FIGURES = (
 CLASS_FIGURES = ("train", "n", "accuracy", "precision", "f1")
 
 
-def figures(version: ModelVersion) -> list[dict[str, Any]]:
+def key_figures(version: ModelVersion) -> list[dict[str, Any]]:
     """Return the key figures, those that weren't recorded too."""
     return [
         {"key": figure.key, "name": figure.name, "value": value, "shown": figure.shown(value)}
@@ -69,7 +69,7 @@ def figures(version: ModelVersion) -> list[dict[str, Any]]:
     ]
 
 
-def classes(version: ModelVersion, names: dict[str, str]) -> list[dict[str, Any]]:
+def category_figures(version: ModelVersion, names: dict[str, str]) -> list[dict[str, Any]]:
     """Return each category's row, the worst F1 first; `names` by slug."""
     rows = version.metrics.get("classes", {})
     return sorted(
@@ -89,7 +89,7 @@ class Comparison:
     classes: list[dict[str, Any]]
 
 
-def compare(first: ModelVersion, second: ModelVersion, names: dict[str, str]) -> Comparison:
+def compare_metrics(first: ModelVersion, second: ModelVersion, names: dict[str, str]) -> Comparison:
     """Compare the second with the first. Raises ValueError for versions of different modalities."""
     if first.modality != second.modality:
         raise ValueError(f"{first} and {second} answer different questions")

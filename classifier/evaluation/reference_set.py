@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
-from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
+from classifier.evaluation.paired_tests import PairedFigures, ProductScores, compare_paired
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
 
 
@@ -32,8 +32,8 @@ def compare_on_reference(first: ModelVersion, second: ModelVersion) -> PairedFig
     common = sorted(set(answers[0]) & set(answers[1]))
     if not common:
         return None
-    scored = [Scored.of(*zip(*(found[product] for product in common), strict=True)) for found in answers]
-    return compare(*scored)
+    scored = [ProductScores.of(*zip(*(found[product] for product in common), strict=True)) for found in answers]
+    return compare_paired(*scored)
 
 
 def labelled_count(modality: str) -> int:

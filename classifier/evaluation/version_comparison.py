@@ -50,9 +50,9 @@ class SideBySide:
         return _("lose %(count)d") % {"count": len(self.lost)} if self.lost else ""
 
 
-def in_place_of_live(after: ModelVersion) -> SideBySide:
+def compare_with_live(after: ModelVersion) -> SideBySide:
     """Compare a version with the champion; what would be lost is what any other live version suggests."""
-    serving = [variant.version for variant in deployments.live(after.modality) if variant.version != after]
+    serving = [variant.version for variant in deployments.live_variants(after.modality) if variant.version != after]
     labels = {label for version in serving for label in version.labels}
     return side_by_side(serving[0] if serving else None, after, served=labels)
 
@@ -82,7 +82,7 @@ def side_by_side(
     return SideBySide(before, after, coverages, list(found.lost.values()), tables, measure_url)
 
 
-def at_the_gate(version: ModelVersion) -> SideBySide | None:
+def comparison_at_gate(version: ModelVersion) -> SideBySide | None:
     """Return how the version compared with the champion of the time when it was trained, or None if it didn't."""
     before = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
     if not version.gate or before is None:
@@ -97,7 +97,7 @@ def at_the_gate(version: ModelVersion) -> SideBySide | None:
     )
 
 
-def rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
+def figure_rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
     """Yield a row for each figure: both values, the difference with its interval, and what that says.
 
     `tone` is "better" or "worse" where the interval leaves out 0, "same" where nothing differs, else "chance".
@@ -122,7 +122,7 @@ def rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
 
 
 def _table(basis: str, figures: PairedFigures) -> dict[str, Any]:
-    return {"title": BASES[basis], "n": figures.n, "figures": figures, "rows": list(rows(figures))}
+    return {"title": BASES[basis], "n": figures.n, "figures": figures, "rows": list(figure_rows(figures))}
 
 
 def _measure_url(*versions: ModelVersion) -> str:

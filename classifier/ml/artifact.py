@@ -29,7 +29,7 @@ class ArtifactError(Exception):
     """A corrupt, incomplete or foreign folder; the message says which file and why. A retry does not help."""
 
 
-def seal(folder: Path) -> str:
+def seal_artifact(folder: Path) -> str:
     """Write manifest.json over every file in `folder` and return its checksum (64 hex digits).
 
     Raises ArtifactError when a required file is missing or something other than a plain file lies there.
@@ -44,7 +44,7 @@ def seal(folder: Path) -> str:
     return _sha256(path)
 
 
-def verify(folder: Path, checksum: str | None = None) -> str:
+def verify_artifact(folder: Path, checksum: str | None = None) -> str:
     """Hash every file again and return the folder's checksum.
 
     Raises ArtifactError for a missing, extra or changed file, or when the checksum is not the one asked for.

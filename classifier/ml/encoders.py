@@ -29,7 +29,7 @@ LORA_A, LORA_B = "lora_a.", "lora_b."
 
 
 @dataclass(frozen=True)
-class Output:
+class BatchOutput:
     """What a model answers: probabilities (n, classes) and unit-length embeddings (n, dim), both float32."""
 
     probabilities: npt.NDArray[np.float32]
@@ -147,15 +147,15 @@ def load_fine_tuned(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ArtifactError(f"{WEIGHTS}: the encoder does not fit the backbone ({error})") from error
 
 
-def soften(logits: Tensor, embeddings: Tensor, temperature: float) -> Output:
+def calibrate_logits(logits: Tensor, embeddings: Tensor, temperature: float) -> BatchOutput:
     """Return calibrated probabilities for logits (n, classes), with the embeddings (n, dim)."""
     probabilities = (logits.double() / temperature).softmax(dim=1)
-    return Output(probabilities.float().cpu().numpy(), embeddings.cpu().numpy())
+    return BatchOutput(probabilities.float().cpu().numpy(), embeddings.cpu().numpy())
 
 
-def answer(head: nn.Module, embeddings: Tensor, temperature: float) -> Output:
+def predict_embeddings(head: nn.Module, embeddings: Tensor, temperature: float) -> BatchOutput:
     """Return calibrated probabilities for unit-length embeddings (n, dim)."""
-    return soften(head(embeddings), embeddings, temperature)
+    return calibrate_logits(head(embeddings), embeddings, temperature)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -92,16 +92,16 @@ class Rule:
         plain = np.tile([self.text, self.image], (len(text), 1))
         if not self.gate:
             return plain
-        sureness = np.stack([sure(text), sure(image)], axis=1)
+        sureness = np.stack([certainty(text), certainty(image)], axis=1)
         return np.asarray(plain * np.exp(sureness @ np.array([self.gate["text"], self.gate["image"]]).T))
 
 
-def combine(text: Array | None, image: Array | None, rule: Rule, categories: Sequence[str] = ()) -> Array:
+def combine_probabilities(text: Array | None, image: Array | None, rule: Rule, categories: Sequence[str] = ()) -> Array:
     """Return both models' probabilities combined by the rule, (n, classes) float32, rows summing to 1.
 
     Either side may be None; the other then answers alone, unchanged. Columns of both must already be in the same
-    order (see `align`), which is that of `categories`; only a rule with a bias needs their names. In a log pool a
-    category with probability 0 is one that the model does not know: the other model's word counts for both.
+    order (see `align_columns`), which is that of `categories`; only a rule with a bias needs their names. In a log pool
+    a category with probability 0 is one that the model does not know: the other model's word counts for both.
     Raises ValueError when both are missing, the shapes differ or are not (n, classes), or a row cannot be normalised.
     """
     if text is None:
@@ -120,7 +120,7 @@ def combine(text: Array | None, image: Array | None, rule: Rule, categories: Seq
     return _sharpened(mean, rule.temperature)
 
 
-def logs(text: Array, image: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def filled_log_probabilities(text: Array, image: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return what a log pool adds up: log-probabilities, with the other's where one model does not know a category.
 
     Where neither knows it both are -inf.
@@ -131,14 +131,14 @@ def logs(text: Array, image: Array) -> tuple[npt.NDArray[np.float64], npt.NDArra
     return log_text, log_image
 
 
-def sure(probabilities: Array) -> npt.NDArray[np.float64]:
+def certainty(probabilities: Array) -> npt.NDArray[np.float64]:
     """Return how sure each row is, (n,) in [0, 1]: 1 - entropy / ln(classes)."""
     p = probabilities.astype(np.float64)
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=1)
     return np.asarray(1 - entropy / math.log(max(p.shape[1], 2)))
 
 
-def align(probabilities: Array, labels: Sequence[str], categories: Sequence[str]) -> Array:
+def align_columns(probabilities: Array, labels: Sequence[str], categories: Sequence[str]) -> Array:
     """Return probabilities (n, len(categories)) with `labels`' columns moved to the order of `categories`.
 
     A category that the model does not know gets 0. A label that is no longer a category is dropped and its
@@ -173,7 +173,7 @@ def top_k(probabilities_row: Array, labels: Sequence[str], k: int = 5) -> list[t
 
 def _pooled(text: Array, image: Array, rule: Rule, categories: Sequence[str]) -> Array:
     weights = rule.weights(text, image)
-    log_text, log_image = logs(text, image)
+    log_text, log_image = filled_log_probabilities(text, image)
     with np.errstate(invalid="ignore"):  # a weight of 0 times the -inf of a category that nobody knows
         scores = weights[:, :1] * log_text + weights[:, 1:] * log_image
     if rule.bias:

@@ -15,18 +15,18 @@ from torch.nn.functional import normalize
 
 from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.encoders import (
-    Output,
+    BatchOutput,
     Preprocess,
+    calibrate_logits,
     load_fine_tuned,
     load_head,
     load_image_backbone,
     pick_device,
     read_tensors,
-    soften,
 )
-from classifier.ml.engines import Batch, Engine, TorchEngine, pool
+from classifier.ml.engines import Batch, Engine, TorchEngine, input_threads
 
-__all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "Output", "to_rgb"]
+__all__ = ["BatchOutput", "ImageEncoder", "ImageModel", "ImageNetwork", "to_rgb"]
 
 IMAGES_PER_PASS = 32
 SAMPLES = (1, 3, 8)  # pictures of each sample batch
@@ -79,7 +79,7 @@ class ImageEncoder:
         """Return unit embeddings (n, dim) float32. Raises ValueError for an empty batch."""
         if not images:
             raise ValueError("the batch is empty")
-        cut = pool().map(lambda image: crop(image, self.preprocess), images)
+        cut = input_threads().map(lambda image: crop_image(image, self.preprocess), images)
         # Each stream gets its share of a small batch too.
         most = min(self.engine.rows, math.ceil(len(images) / self.engine.streams))
         return torch.cat(self.engine.run(_batches(cut, most)))
@@ -122,13 +122,13 @@ class ImageModel:
         return cls(encoder, head, list(config["labels"]), float(config["temperature"]))
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[Image.Image]) -> Output:
+    def predict(self, images: Sequence[Image.Image]) -> BatchOutput:
         """Return probabilities (n, classes) float32, rows summing to 1, and unit embeddings (n, dim) float32.
 
         Images may have any size and mode. Raises ValueError for an empty batch.
         """
         logits, embeddings = self.parts(images)
-        return soften(logits, embeddings, self.temperature)
+        return calibrate_logits(logits, embeddings, self.temperature)
 
     @torch.inference_mode()
     def parts(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ def _batches(pictures: Iterator[npt.NDArray[np.uint8]], rows: int) -> Iterator[B
         yield (torch.from_numpy(np.stack(some)),)
 
 
-def crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+def crop_image(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     """Return what the model sees of the image, (size, size, 3): its middle square, or the whole of it."""
     if preprocess.view == "whole":
         return _resized(to_rgb(image), preprocess.size)

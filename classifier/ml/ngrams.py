@@ -36,7 +36,7 @@ DESCRIPTION_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
-class Pool:
+class LogitPool:
     """How the parts of a text model make one answer: log p = lexical * log p_l + encoder * log p_e + bias."""
 
     lexical: float
@@ -51,7 +51,7 @@ class Pool:
         return both.log_softmax(dim=1)
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> "Pool":
+    def read(cls, config: Mapping[str, Any]) -> "LogitPool":
         """Return the pool of config.json. Raises ArtifactError when it is missing or no numbers."""
         try:
             values = config["pool"]
@@ -71,13 +71,13 @@ def lexical_text(title: str, description: str) -> str:
     return re.sub(r"\s+", " ", f"{title} {title} {description}").strip()
 
 
-def count(texts: Sequence[str]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+def count_ngrams(texts: Sequence[str]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """Return how often each n-gram occurs, (n, HASHES) for words and for characters, float32."""
     words, characters = (vectorizer.transform(texts) for vectorizer in _vectorizers())
     return words, characters
 
 
-def weigh(counts: sparse.csr_matrix, keys: Ints, idf: Floats) -> sparse.csr_matrix:
+def weigh_counts(counts: sparse.csr_matrix, keys: Ints, idf: Floats) -> sparse.csr_matrix:
     """Return the features of one block, (n, len(keys)) float32: (1 + ln count) * idf, each row of length one.
 
     N-grams that are not among `keys` (sorted) are left out. A row without any stays empty.
@@ -95,7 +95,7 @@ def weigh(counts: sparse.csr_matrix, keys: Ints, idf: Floats) -> sparse.csr_matr
     return sparse.csr_matrix((values, columns, ends), shape=(counts.shape[0], len(keys)))
 
 
-class Lexical:
+class LexicalModel:
     """A linear layer over hashed n-grams."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Lexical:
         self.bias = bias.float().to(device)
 
     @classmethod
-    def read(cls, tensors: Mapping[str, Tensor], classes: int, device: torch.device) -> "Lexical | None":
+    def read(cls, tensors: Mapping[str, Tensor], classes: int, device: torch.device) -> "LexicalModel | None":
         """Return the artifact's lexical part, or None when it has none. Raises ArtifactError if it is unusable."""
         if LEXICAL + "weights" not in tensors:
             return None
@@ -143,8 +143,8 @@ class Lexical:
     def features(self, counts: tuple[sparse.csr_matrix, sparse.csr_matrix]) -> sparse.csr_matrix:
         """Return the features (n, rows) of counted texts, float32."""
         middle = len(self.keys[0])
-        words = weigh(counts[0], self.keys[0], self.idf[:middle])
-        characters = weigh(counts[1], self.keys[1], self.idf[middle:])
+        words = weigh_counts(counts[0], self.keys[0], self.idf[:middle])
+        characters = weigh_counts(counts[1], self.keys[1], self.idf[middle:])
         return sparse.hstack([words, characters], format="csr")
 
     @torch.inference_mode()
@@ -152,7 +152,7 @@ class Lexical:
         """Return logits (n, classes) float32. Raises ValueError for an empty batch."""
         if not titles:
             raise ValueError("the batch is empty")
-        return self.score(count([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
+        return self.score(count_ngrams([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
 
     @torch.inference_mode()
     def score(self, counts: tuple[sparse.csr_matrix, sparse.csr_matrix]) -> Tensor:

@@ -17,7 +17,7 @@ SEED = 18
 
 
 @dataclass(frozen=True)
-class Unusual:
+class CentroidDetector:
     """Centres (k, dim) of the training embeddings, and what is ordinary, learnt from rows held back from training.
 
     `distances` and `doubts` (at most 1,000 each, ascending) are held-back rows' distances to the nearest centre and

@@ -14,20 +14,20 @@ from torch.nn.functional import normalize
 
 from classifier.ml.artifact import ArtifactError, read_config
 from classifier.ml.encoders import (
-    Output,
+    BatchOutput,
+    calibrate_logits,
     load_fine_tuned,
     load_head,
     load_text_backbone,
     pick_device,
     read_tensors,
-    soften,
 )
 from classifier.ml.engines import Batch, Engine, TorchEngine
 from classifier.ml.engines import pool as inputs_pool
 from classifier.ml.ngrams import Lexical, Pool
 from common.text import clean_description, clean_title
 
-__all__ = ["Output", "Parts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
+__all__ = ["BatchOutput", "LogitParts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
 
 # Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the tokenizer.
 DESCRIPTION_CHARACTERS = 2_000
@@ -116,7 +116,7 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
-class Parts:
+class LogitParts:
     """What the parts of a text model say: logits (n, classes) and unit embeddings (n, dim), on the model's device."""
 
     encoder: Tensor
@@ -133,8 +133,8 @@ class TextModel:
         head: nn.Module,
         labels: list[str],
         temperature: float,
-        lexical: Lexical | None = None,
-        pool: Pool | None = None,
+        lexical: LexicalModel | None = None,
+        pool: LogitPool | None = None,
     ) -> None:
         """Raises ValueError when only one of the lexical part and the pool is given."""
         if (lexical is None) != (pool is None):
@@ -163,29 +163,29 @@ class TextModel:
         load_fine_tuned(encoder.encoder, tensors)
         head = load_head(tensors, config).to(target)
         labels = list(config["labels"])
-        lexical = Lexical.read(tensors, len(labels), target)
-        pool = Pool.read(config) if lexical else None
+        lexical = LexicalModel.read(tensors, len(labels), target)
+        pool = LogitPool.read(config) if lexical else None
         return cls(encoder, head, labels, float(config["temperature"]), lexical, pool)
 
     @torch.inference_mode()
-    def predict(self, titles: Sequence[str], descriptions: Sequence[str]) -> Output:
+    def predict(self, titles: Sequence[str], descriptions: Sequence[str]) -> BatchOutput:
         """Return probabilities (n, classes) float32, rows summing to 1, and unit embeddings (n, dim) float32.
 
         Either text of a product may be empty. Raises ValueError for an empty batch or unequal lengths.
         """
         parts = self.parts(titles, descriptions)
-        return soften(self.combine(parts), parts.embeddings, self.temperature)
+        return calibrate_logits(self.combine(parts), parts.embeddings, self.temperature)
 
     @torch.inference_mode()
-    def parts(self, titles: Sequence[str], descriptions: Sequence[str]) -> Parts:
+    def parts(self, titles: Sequence[str], descriptions: Sequence[str]) -> LogitParts:
         """Return what each part says, before the pool and the temperature. Raises as `predict`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
         counted = inputs_pool().submit(self.lexical.logits, titles, descriptions) if self.lexical else None
         embeddings = self.encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)])
-        return Parts(self.head(embeddings), embeddings, counted.result() if counted else None)
+        return LogitParts(self.head(embeddings), embeddings, counted.result() if counted else None)
 
-    def combine(self, parts: Parts) -> Tensor:
+    def combine(self, parts: LogitParts) -> Tensor:
         """Return logits (n, classes) before the temperature."""
         if self.pool is None or parts.lexical is None:
             return parts.encoder

@@ -50,7 +50,7 @@ class ArchivableQuerySet(models.QuerySet[Row]):
         return list(self.filter(pk__in=ids))
 
 
-def archive_due(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]) -> None:
+def archive_due_rows(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]) -> None:
     """Write the rows that are due until none is left or the storage is plainly down; beat asks again."""
     failures = 0
     while failures < TOLERATED_FAILURES and (batch := rows.claim_unarchived(limit=BATCH)):

@@ -78,17 +78,28 @@ class ModelVersion(models.Model):
         return f"{self.modality}/{self.checksum}"
 
 
-class Familiar(models.Model):
-    """Store a version's out-of-distribution detector: `arrays` are those of `Unusual`, as safetensors."""
+class DistributionDetector(models.Model):
+    """The out-of-distribution detector of a version: `arrays` are those of a `CentroidDetector`, as safetensors."""
 
-    version = models.OneToOneField(ModelVersion, models.CASCADE, related_name="familiar", verbose_name=_("version"))
+    version = models.OneToOneField(ModelVersion, models.CASCADE, related_name="detector", verbose_name=_("version"))
     arrays = models.BinaryField()
-    figures = models.JSONField(_("figures"), default=dict, help_text=_("Rows it was learnt from, share flagged."))
-    created_at = models.DateTimeField(_("learnt"), auto_now_add=True)
+    figures = models.JSONField(
+        _("figures"), default=dict, help_text=_("Rows that it was fitted to, and the share of them that it flags.")
+    )
+    created_at = models.DateTimeField(_("fitted"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("what a version knows")
-        verbose_name_plural = _("what versions know")
+        verbose_name = _("out-of-distribution detector")
+        verbose_name_plural = _("out-of-distribution detectors")
+        db_table = "classifier_familiar"
+        # Groups of existing installations hold these codenames.
+        default_permissions = ()
+        permissions = [
+            ("add_familiar", "Can add out-of-distribution detectors"),
+            ("change_familiar", "Can change out-of-distribution detectors"),
+            ("delete_familiar", "Can delete out-of-distribution detectors"),
+            ("view_familiar", "Can view out-of-distribution detectors"),
+        ]
 
     def __str__(self) -> str:
         return str(self.version)

@@ -40,25 +40,25 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         """Lease up to `limit` due rows to the caller, interactive first, then oldest; return them.
 
         Rows of one claim have one priority: a seller who waits doesn't wait for a batch filled up with bulk.
-        The lease lasts LEASE_SECONDS and is proven by the token in `lease`: results are stored only with it, so
+        The lease lasts LEASE_SECONDS and is proven by `lease_token`: results are stored only with it, so
         a worker that comes back late can't overwrite another's work. A row that was tried twice may be what kills
         its workers, so it is handed out alone when its turn comes.
         """
-        lease = uuid.uuid4()
+        lease_token = uuid.uuid4()
         with transaction.atomic():
-            due = self.due().order_by("priority", "due_at").defer(*VECTORS)
+            due = self.due().order_by("priority", "available_at").defer(*VECTORS)
             rows = list(due.select_for_update(skip_locked=True, of=("self",))[:limit])
             claimed = [row for row in rows if row.attempts < TRIES_IN_COMPANY and row.priority == rows[0].priority]
             if rows and rows[0].attempts >= TRIES_IN_COMPANY:
                 claimed = [rows[0]]
             self.filter(pk__in=[row.pk for row in claimed]).update(
                 state=Prediction.State.RUNNING,
-                lease=lease,
-                due_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
+                lease_token=lease_token,
+                available_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
                 attempts=F("attempts") + 1,
             )
-        for row in claimed:  # as they are now in the database, but for `due_at`
-            row.state, row.lease, row.attempts = Prediction.State.RUNNING, lease, row.attempts + 1
+        for row in claimed:  # as they are now in the database, but for `available_at`
+            row.state, row.lease_token, row.attempts = Prediction.State.RUNNING, lease_token, row.attempts + 1
         return claimed
 
     def give_back(self, predictions: "Sequence[Prediction]", *, pause: timedelta = timedelta()) -> int:
@@ -69,12 +69,14 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         return self.filter(
             pk__in=[prediction.pk for prediction in predictions],
             state=Prediction.State.RUNNING,
-            lease=predictions[0].lease,
-        ).update(state=Prediction.State.QUEUED, lease=None, due_at=Now() + pause, attempts=F("attempts") - 1)
+            lease_token=predictions[0].lease_token,
+        ).update(
+            state=Prediction.State.QUEUED, lease_token=None, available_at=Now() + pause, attempts=F("attempts") - 1
+        )
 
     def held(self, prediction: "Prediction") -> Self:
         """The row of `prediction` as long as its lease is the one that the caller claimed."""
-        return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease=prediction.lease)
+        return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease_token=prediction.lease_token)
 
     def with_versions(self) -> Self:
         """With both models' names, and without what is long and seldom read: vectors and the versions' reports."""
@@ -122,8 +124,11 @@ class Prediction(Archivable):
     priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority, default=Priority.INTERACTIVE)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     # The database's clock, which `due` compares with: a web machine's may be ahead of it.
-    due_at = models.DateTimeField(_("due"), db_default=Now(), help_text=_("When a worker may claim the row."))
-    lease = models.UUIDField(null=True, editable=False)
+    # While a worker holds the row, this is when its lease expires and another one may claim it.
+    available_at = models.DateTimeField(
+        _("available"), db_default=Now(), db_column="due_at", help_text=_("When a worker may claim the row.")
+    )
+    lease_token = models.UUIDField(null=True, editable=False, db_column="lease")
     error = models.TextField(_("error"), blank=True, help_text=_("In words for the seller."))
 
     text_version = models.ForeignKey(
@@ -168,7 +173,7 @@ class Prediction(Archivable):
                 fields=["-finished_at"], name="prediction_finished", condition=Q(state__in=["done", "failed"])
             ),
             models.Index(
-                fields=["priority", "due_at"],
+                fields=["priority", "available_at"],
                 name="prediction_due",
                 condition=Q(state__in=["queued", "running"]),
             ),

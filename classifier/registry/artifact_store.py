@@ -21,7 +21,7 @@ from common.object_storage import storage_faults
 CHUNK = 1 << 20
 
 
-def publish(folder: Path, version: ModelVersion) -> None:
+def publish_artifact(folder: Path, version: ModelVersion) -> None:
     """Write the folder's files to the storage, the manifest last; raise ArtifactError when one comes back changed."""
     storage = storages["models"]
     manifest = (folder / artifact.MANIFEST).read_bytes()
@@ -53,7 +53,7 @@ def verify_stored(version: ModelVersion) -> None:
             raise ArtifactError(f"{name}: missing or changed in the storage of {version}")
 
 
-def read_config(version: ModelVersion) -> dict[str, Any]:
+def read_stored_config(version: ModelVersion) -> dict[str, Any]:
     """Return the version's stored config.json. Raises ArtifactError when it is missing or unusable, and StorageDown."""
     content = _stored(storages["models"], f"{version.path}/{artifact.CONFIG}")
     try:
@@ -66,7 +66,7 @@ def read_config(version: ModelVersion) -> dict[str, Any]:
     return dict(config)
 
 
-def fetch(path: str, checksum: str) -> Path:
+def fetch_artifact(path: str, checksum: str) -> Path:
     """Return a verified local copy of the artifact at `path` in the storage "models".
 
     A copy that went bad is fetched anew. Raises ArtifactError when the stored one is bad or missing, and StorageDown
@@ -85,7 +85,7 @@ def fetch(path: str, checksum: str) -> Path:
 
 def _is_good(folder: Path, checksum: str) -> bool:
     try:
-        artifact.verify(folder, checksum)
+        artifact.verify_artifact(folder, checksum)
     except (ArtifactError, OSError):  # another process may be replacing it right now
         return False
     return True
@@ -104,7 +104,7 @@ def _download(path: str, checksum: str, folder: Path) -> None:
                         shutil.copyfileobj(stored, file, CHUNK)
         except FileNotFoundError as error:
             raise ArtifactError(f"{path}: missing from the storage") from error
-        artifact.verify(fresh, checksum)
+        artifact.verify_artifact(fresh, checksum)
         fresh.rename(folder)
 
 

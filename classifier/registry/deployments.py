@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from classifier.evaluation.category_coverage import coverage_of, listed
+from classifier.evaluation.category_coverage import coverage_of, name_list
 from classifier.ml import artifact
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from classifier.registry import artifact_store, ensemble_rules
@@ -38,7 +38,7 @@ class NotDeployable(Exception):
     """A version that must not serve; the message says why."""
 
 
-class LosesCategories(NotDeployable):
+class CategoryLoss(NotDeployable):
     """A version that can't suggest active categories which the serving one suggests."""
 
 
@@ -46,7 +46,7 @@ class NothingToRollBack(Exception):
     """No earlier deployment is known."""
 
 
-def register(
+def register_version(
     folder: Path,
     *,
     name: str,
@@ -63,7 +63,7 @@ def register(
     is corrupt, incomplete or not ours, or that the storage gives back changed, and StorageDown; nothing is registered
     then.
     """
-    checksum = artifact.verify(folder)
+    checksum = artifact.verify_artifact(folder)
     known = ModelVersion.objects.filter(checksum=checksum).first()
     if known:
         return known
@@ -81,7 +81,7 @@ def register(
         parent=parent,
         lineage=lineage or {},
     )
-    artifact_store.publish(folder, version)
+    artifact_store.publish_artifact(folder, version)
     try:
         with transaction.atomic():
             version.save()
@@ -93,7 +93,7 @@ def register(
     return version
 
 
-def deploy(
+def deploy_version(
     version: ModelVersion,
     *,
     by: "AbstractBaseUser | None" = None,
@@ -105,13 +105,13 @@ def deploy(
     """Give all traffic of the version's modality to it, after hashing its stored files again; a test ends.
 
     Deploying what serves alone already changes nothing. Raises NotDeployable for a rejected version, when another than
-    `in_place_of` serves by now, and while a test runs unless `ends_test`; LosesCategories for one that can't suggest
+    `in_place_of` serves by now, and while a test runs unless `ends_test`; CategoryLoss for one that can't suggest
     what the serving one suggests, unless `accepts_loss`; ArtifactError for one whose stored artifact is corrupt or
     incomplete, and StorageDown; what serves goes on serving then.
     """
     refuse_rejected(version)
     if not accepts_loss:
-        refuse_loss(version)
+        refuse_category_loss(version)
     artifact_store.verify_stored(version)
     kind = Deployment.Kind.DEPLOYMENT
     return _switch(
@@ -134,30 +134,30 @@ def refuse_rejected(version: ModelVersion) -> None:
         )
 
 
-def labels_of(version: ModelVersion) -> list[str]:
+def read_labels(version: ModelVersion) -> list[str]:
     """Return the slugs that a version can suggest, from its stored artifact where the row doesn't tell them.
 
     Raises ArtifactError for an artifact that doesn't tell them either, and StorageDown.
     """
     if not version.labels:
-        version.labels = artifact_store.read_config(version)["labels"]
+        version.labels = artifact_store.read_stored_config(version)["labels"]
         ModelVersion.objects.filter(pk=version.pk).update(labels=version.labels)
     return list(version.labels)
 
 
 def served_labels(modality: str, *, besides: ModelVersion | None = None) -> set[str]:
-    """Return the slugs that the live versions of a modality, but for one, suggest. Raises as `labels_of` does."""
-    versions = [variant.version for variant in live(modality) if variant.version != besides]
-    return {label for version in versions for label in labels_of(version)}
+    """Return the slugs that the live versions of a modality, but for one, suggest. Raises as `read_labels` does."""
+    versions = [variant.version for variant in live_variants(modality) if variant.version != besides]
+    return {label for version in versions for label in read_labels(version)}
 
 
-def refuse_loss(version: ModelVersion) -> None:
-    """Raise LosesCategories for a version that can't suggest active categories which live versions suggest."""
-    lost = coverage_of(labels_of(version), before=served_labels(version.modality, besides=version)).lost
+def refuse_category_loss(version: ModelVersion) -> None:
+    """Raise CategoryLoss for a version that can't suggest active categories which live versions suggest."""
+    lost = coverage_of(read_labels(version), before=served_labels(version.modality, besides=version)).lost
     if lost:
-        raise LosesCategories(
+        raise CategoryLoss(
             _("%(version)s can't suggest %(count)d categories that the live model suggests: %(names)s.")
-            % {"version": version, "count": len(lost), "names": listed(lost.values())}
+            % {"version": version, "count": len(lost), "names": name_list(lost.values())}
         )
 
 
@@ -172,10 +172,10 @@ def roll_back(
 
     Categories that only the present version knows don't stop it: going back is the way out of an emergency.
 
-    Raises NothingToRollBack when there is nothing before it, and what `deploy` raises.
+    Raises NothingToRollBack when there is nothing before it, and what `deploy_version` raises.
     """
-    serving = champion(modality) if in_place_of is ... else in_place_of
-    before = previous(modality)
+    serving = current_champion(modality) if in_place_of is ... else in_place_of
+    before = previous_version(modality)
     if before is None:
         raise NothingToRollBack(
             _("There is nothing to go back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
@@ -184,16 +184,16 @@ def roll_back(
     return _switch(before, by=by, note=note, kind=Deployment.Kind.ROLLBACK, in_place_of=serving)
 
 
-def previous(modality: str) -> ModelVersion | None:
+def previous_version(modality: str) -> ModelVersion | None:
     """Return the version that a roll-back would deploy."""
     stack = _whole(modality)
-    serving = champion(modality)
+    serving = current_champion(modality)
     if stack and serving and stack[-1] != serving.pk:  # a version under test has most of the traffic
         return ModelVersion.objects.get(pk=stack[-1])
     return ModelVersion.objects.get(pk=stack[-2]) if len(stack) > 1 else None
 
 
-def last_whole(modality: str) -> ModelVersion | None:
+def last_sole_version(modality: str) -> ModelVersion | None:
     """Return the version that had all of the modality's traffic last."""
     stack = _whole(modality)
     return ModelVersion.objects.get(pk=stack[-1]) if stack else None
@@ -211,31 +211,31 @@ def _whole(modality: str) -> list[int]:
     return stack
 
 
-def replaced_by(version: ModelVersion) -> ModelVersion | None:
+def replaced_version(version: ModelVersion) -> ModelVersion | None:
     """Return the version that this one replaced when it was deployed or tested last."""
     replacing = Deployment.objects.filter(version=version, kind__in=[*WHOLE, Deployment.Kind.TEST])
     deployment = replacing.select_related("replaced").first()
     return deployment.replaced if deployment else None
 
 
-def champion(modality: str) -> ModelVersion | None:
+def current_champion(modality: str) -> ModelVersion | None:
     """Return the version that answers most of the modality's traffic."""
-    variants = live(modality)
+    variants = live_variants(modality)
     return variants[0].version if variants else None
 
 
-def live(modality: str) -> list[Variant]:
+def live_variants(modality: str) -> list[Variant]:
     """Return the modality's live variants, the one with most traffic first."""
     variants = Variant.objects.filter(version__modality=modality, role=Variant.Role.LIVE)
     return list(variants.select_related("version").order_by("-weight", "pk"))
 
 
-def name_of(pk: int) -> str:
+def version_name(pk: int) -> str:
     """Return the name of the version with this id, or the id where it is gone."""
     return str(ModelVersion.objects.filter(pk=pk).defer("metrics").first() or pk)
 
 
-def find(name: str) -> ModelVersion:
+def find_version(name: str) -> ModelVersion:
     """Return the version with this id, name, "modality name", or beginning of a checksum (8 digits or more).
 
     Raises ModelVersion.DoesNotExist when none or several have it; the message says which.
@@ -256,12 +256,12 @@ def find(name: str) -> ModelVersion:
     raise ModelVersion.DoesNotExist(_("There is no model version %(name)s: see `models list`.") % {"name": name})
 
 
-def deployed() -> dict[str, list[Variant]]:
+def live_variants_by_modality() -> dict[str, list[Variant]]:
     """Return the live variants of each modality, the one with most traffic first."""
     return _at_work(Variant.Role.LIVE)
 
 
-def shadows() -> dict[str, list[Variant]]:
+def shadows_by_modality() -> dict[str, list[Variant]]:
     """Return the shadows of each modality, the oldest first."""
     return _at_work(Variant.Role.SHADOW)
 
@@ -276,16 +276,16 @@ def _at_work(role: str) -> dict[str, list[Variant]]:
 
 def pairs_without_rule() -> list[tuple[ModelVersion, ModelVersion]]:
     """Return the deployed pairs (text, image) for which no rule was fitted: they have none, or another pair's."""
-    variants = deployed()
+    variants = live_variants_by_modality()
     pairs = [(text.version, image.version) for text in variants["text"] for image in variants["image"]]
-    return [(text, image) for text, image in pairs if not ensemble_rules.is_fitted(text, image)]
+    return [(text, image) for text, image in pairs if not ensemble_rules.has_fitted_rule(text, image)]
 
 
-def carry_rules_over(version: ModelVersion, *, in_place_of: ModelVersion) -> None:
+def carry_over_rules(version: ModelVersion, *, in_place_of: ModelVersion) -> None:
     """Let the version answer by the rules of the one that it replaces, with each live partner it has no rule with."""
     other = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
-    partners = [variant.version for variant in live(other)]
-    ensemble_rules.carry_over(version, in_place_of=in_place_of, partners=partners)
+    partners = [variant.version for variant in live_variants(other)]
+    ensemble_rules.copy_rules(version, in_place_of=in_place_of, partners=partners)
 
 
 def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
@@ -309,7 +309,7 @@ def _draw(key: uuid.UUID, version: ModelVersion) -> float:
     return (int.from_bytes(digest) + 0.5) / 2**48
 
 
-def lock() -> None:
+def lock_versions() -> None:
     """Make changes of what serves come one after the other; needs a transaction.
 
     Of both modalities: whoever changes one carries over rules with what serves the other.
@@ -328,10 +328,10 @@ def _switch(
     ends_test: bool = True,
     accepts_loss: bool = True,
 ) -> Variant:
-    lock()
+    lock_versions()
     if not accepts_loss:  # another version may have been deployed since the caller looked
-        refuse_loss(version)
-    serving = live(version.modality)
+        refuse_category_loss(version)
+    serving = live_variants(version.modality)
     if [variant.version_id for variant in serving] == [version.pk]:
         return serving[0]
     if len(serving) > 1 and not ends_test:
@@ -347,15 +347,15 @@ def _switch(
         )
     others = [variant for variant in serving if variant.version_id != version.pk]
     if others:
-        carry_rules_over(version, in_place_of=others[0].version)
+        carry_over_rules(version, in_place_of=others[0].version)
     Variant.objects.filter(pk__in=[variant.pk for variant in others]).delete()
     Variant.objects.filter(version=version).delete()
     variant = Variant.objects.create(version=version, weight=100)
-    note_change(version, kind=kind, by=by, note=note, replaced=others[0].version if others else None)
+    record_deployment(version, kind=kind, by=by, note=note, replaced=others[0].version if others else None)
     return variant
 
 
-def note_change(
+def record_deployment(
     version: ModelVersion,
     *,
     kind: str,
@@ -369,7 +369,7 @@ def note_change(
         version=version,
         replaced=replaced,
         kind=kind,
-        shares={variant.version.name: variant.weight for variant in live(version.modality)},
+        shares={variant.version.name: variant.weight for variant in live_variants(version.modality)},
         deployed_by_id=by.pk if by else None,
         note=note[:200],
     )

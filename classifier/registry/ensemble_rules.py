@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 HEAVY = ("metrics", "labels", "gate", "lineage")
 
 
-def usable(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.Rule]:
+def usable_rules(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.Rule]:
     """Return the rule of each (text version, image version) pair among the versions that has a usable one."""
     among = {version.pk for version in versions}
     pairs = EnsembleRule.objects.filter(text_version__in=among, image_version__in=among)
@@ -26,12 +26,12 @@ def usable(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ensemble.R
     return found
 
 
-def is_fitted(text: ModelVersion, image: ModelVersion) -> bool:
+def has_fitted_rule(text: ModelVersion, image: ModelVersion) -> bool:
     """Return whether a rule was fitted for the pair, not carried over from another one."""
     return EnsembleRule.objects.filter(text_version=text, image_version=image, carried_over_from="").exists()
 
 
-def carry_over(version: ModelVersion, *, in_place_of: ModelVersion, partners: Iterable[ModelVersion]) -> None:
+def copy_rules(version: ModelVersion, *, in_place_of: ModelVersion, partners: Iterable[ModelVersion]) -> None:
     """Copy the rules of the version that is replaced for each partner that `version` has no rule with.
 
     So sellers keep their percentages when no rule could be fitted beforehand. `training.acceptance.ensemble_fitting`

@@ -16,7 +16,7 @@ from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.ml.image_model import ImageModel
-    from classifier.ml.out_of_distribution import Unusual
+    from classifier.ml.out_of_distribution import CentroidDetector
     from classifier.ml.text_model import TextModel
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ BROKEN_FOR = 30.0  # seconds before a version that could not be loaded is tried 
 LOOK_AGAIN = 60.0  # seconds after which what a version is familiar with is read again: it may have learnt
 _loading = threading.Lock()
 _models: dict[tuple[str, str, tuple[str, ...]], Any] = {}  # (path, checksum, engines) -> model, as loaded
-_unusual: dict[str, "tuple[float, Unusual | None]"] = {}  # checksum -> when to look again, and what was read
+_unusual: dict[str, "tuple[float, CentroidDetector | None]"] = {}  # checksum -> when to look again, and what was read
 _broken: dict[str, float] = {}  # checksum -> until when (monotonic) its predecessor answers without another try
 
 
@@ -40,7 +40,7 @@ def load_image(version: ModelVersion) -> "ImageModel":
     return cast("ImageModel", _load(version))
 
 
-def unusual(version: ModelVersion) -> "Unusual | None":
+def cached_detector(version: ModelVersion) -> "CentroidDetector | None":
     """Return what tells inputs unlike all that a standing version has learnt; None where that is not known."""
     return _unusual.get(version.checksum, (0.0, None))[1]
 
@@ -52,7 +52,7 @@ def unload_all() -> None:
         _unusual.clear()
 
 
-def standing(version: ModelVersion) -> ModelVersion:
+def load_or_fall_back(version: ModelVersion) -> ModelVersion:
     """Return the version if it can be loaded, else the nearest one that it replaced and that can be.
 
     A version that went bad after its deployment must not keep sellers waiting. It is tried again every half minute.
@@ -67,16 +67,16 @@ def standing(version: ModelVersion) -> ModelVersion:
             return candidate
         except (ArtifactError, StorageDown) as error:
             reason = reason or error
-            candidate = deployments.replaced_by(candidate) or version
+            candidate = deployments.replaced_version(candidate) or version
     raise reason or deployments.NothingDeployed(str(version))
 
 
-def load_deployed() -> None:
+def load_live_models() -> None:
     """Load what is deployed, so that nobody waits for it. What can't be loaded now is tried when it is needed."""
     try:
-        for variants in deployments.deployed().values():
+        for variants in deployments.live_variants_by_modality().values():
             for variant in variants:
-                standing(variant.version)
+                load_or_fall_back(variant.version)
         _limit_torch()
     except (ArtifactError, StorageDown, OSError, DatabaseError) as error:
         log.warning("The deployed models could not be loaded yet: %s", type(error).__name__)
@@ -89,7 +89,7 @@ def _try(version: ModelVersion) -> None:
     try:
         (load_text if version.modality == Modality.TEXT else load_image)(version)
     except (ArtifactError, StorageDown) as error:
-        before = deployments.replaced_by(version)
+        before = deployments.replaced_version(version)
         if before:  # with nobody to answer in its place, it is tried again at once
             log.error("%s is deployed but can't be loaded (%s); trying %s in its place.", version, error, before)
             _broken[version.checksum] = time.monotonic() + BROKEN_FOR
@@ -102,7 +102,7 @@ def _read_familiar(version: ModelVersion) -> None:
     if _unusual.get(version.checksum, (0.0, None))[0] > time.monotonic():
         return
     try:
-        known = detector_store.read(version)
+        known = detector_store.read_detector(version)
     except (SafetensorError, LookupError, ValueError):
         log.exception("What %s is familiar with can't be read.", version)
         known = None
@@ -115,19 +115,19 @@ def _load(version: ModelVersion) -> Any:
     from classifier.ml.encoders import pick_device
 
     device = pick_device(device_name())
-    names = engines.candidates(settings.ENGINE, settings.ENGINE_PRECISION, device, version.engines)
+    names = engines.engine_candidates(settings.ENGINE, settings.ENGINE_PRECISION, device, version.engines)
     key = (version.path, version.checksum, names)
     model = _models.get(key)
     if model is None:
         with _loading:
             if key not in _models:
-                _models[key] = load_fresh(version, names)
+                _models[key] = load_uncached(version, names)
                 _unload_unused(version.modality, key)
             model = _models[key]
     return model
 
 
-def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
+def load_uncached(version: ModelVersion, names: tuple[str, ...]) -> Any:
     """Return the version's model anew, computed by the first of the named engines that can be had, else the reference.
 
     Raises ArtifactError and StorageDown.
@@ -136,13 +136,13 @@ def load_fresh(version: ModelVersion, names: tuple[str, ...]) -> Any:
     from classifier.ml.image_model import ImageModel
     from classifier.ml.text_model import TextModel
 
-    folder = artifact_store.fetch(version.path, version.checksum)
+    folder = artifact_store.fetch_artifact(version.path, version.checksum)
     kind: Any = TextModel if version.modality == Modality.TEXT else ImageModel
     try:
         model = kind.load(folder, device=device_name())
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # weights that don't fit their config, say
         raise ArtifactError(f"{version.path} can't be loaded: {type(error).__name__}: {error}") from error
-    engines.speed_up(model.encoder, names, threads=_threads(), cache=settings.MODEL_CACHE / "engines")
+    engines.select_engine(model.encoder, names, threads=_threads(), cache=settings.MODEL_CACHE / "engines")
     log.info("%s is computed by %s.", version, model.engine)
     return model
 
@@ -166,9 +166,9 @@ def device_name() -> str | None:
 
 
 def _threads() -> int:
-    from classifier.ml.engines import cores
+    from classifier.ml.engines import usable_cores
 
-    return int(settings.ENGINE_THREADS) or cores()
+    return int(settings.ENGINE_THREADS) or usable_cores()
 
 
 def _limit_torch() -> None:

@@ -33,14 +33,14 @@ GROUP BY 1, 2
 """
 
 
-def check() -> list[ModelVersion]:
+def stop_failing_versions() -> list[ModelVersion]:
     """Stop every new version that breaks its budget; return them.
 
     New is what a test made live, and for an hour what was deployed alone: that one is rolled back.
     """
     stopped = []
     for modality in Modality.values:
-        live = sorted(deployments.live(modality), key=lambda variant: (variant.deployed_at, variant.pk))
+        live = sorted(deployments.live_variants(modality), key=lambda variant: (variant.deployed_at, variant.pk))
         for variant in live[1:] or live:
             others = [other.version for other in live if other != variant]
             if why := _verdict(variant, others):
@@ -50,7 +50,7 @@ def check() -> list[ModelVersion]:
     return stopped
 
 
-def records(modality: str, versions: Sequence[ModelVersion], since: datetime) -> dict[int, Record]:
+def load_records(modality: str, versions: Sequence[ModelVersion], since: datetime) -> dict[int, Record]:
     """Return what each version did since then, by its id."""
     ids = [version.pk for version in versions]
     failed = Fault.objects.filter(version__in=ids, created_at__gte=since).values("version").annotate(rows=Sum("rows"))
@@ -68,15 +68,15 @@ def records(modality: str, versions: Sequence[ModelVersion], since: datetime) ->
 
 def _verdict(variant: Variant, others: Sequence[ModelVersion]) -> str:
     now, version = timezone.now(), variant.version
-    if not others and (now - variant.deployed_at > WINDOW or deployments.previous(version.modality) is None):
+    if not others and (now - variant.deployed_at > WINDOW or deployments.previous_version(version.modality) is None):
         return ""
     since = max(variant.deployed_at, now - WINDOW)
-    known = records(version.modality, [version, *others], since)
+    known = load_records(version.modality, [version, *others], since)
     new = known.pop(version.pk)
     budget = Budget(
         settings.CANARY_MAX_ERROR_RATE, settings.CANARY_MAX_LATENCY_RATIO, settings.CANARY_LEAST_PREDICTIONS
     )
-    return rollout_statistics.verdict(new, _together(known.values()), budget)
+    return rollout_statistics.reason_to_stop(new, _together(known.values()), budget)
 
 
 def _together(known: Any) -> Record:
@@ -101,7 +101,7 @@ def _take_back(variant: Variant, *, alone: bool, why: str) -> bool:
         if alone:
             deployments.roll_back(version.modality, note=note, in_place_of=version)
         else:
-            traffic.stop(version, note=note)
+            traffic.stop_variant(version, note=note)
     except (deployments.NotDeployable, deployments.NothingToRollBack, ArtifactError, StorageDown) as error:
         log.error("%s should be stopped (%s) but could not be: %s", version, why, error)
         return False
@@ -118,7 +118,7 @@ def _tell(version: ModelVersion, why: str) -> None:
         may |= Q(**{f"{path}{name}": value for name, value in permission.items()})
     people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
     addresses = list(people.values_list("email", flat=True))
-    serving = ", ".join(str(variant) for variant in deployments.live(version.modality))
+    serving = ", ".join(str(variant) for variant in deployments.live_variants(version.modality))
     body = _(
         "Aisle stopped %(version)s by itself: %(why)s.\n\n"
         "Sellers went on getting answers. What serves now: %(serving)s.\n"

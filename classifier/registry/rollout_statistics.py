@@ -39,9 +39,13 @@ class Budget:
     least: int
 
 
-def verdict(new: Record, others: Record, budget: Budget) -> str:
+def reason_to_stop(new: Record, others: Record, budget: Budget) -> str:
     """Return why the new version must stop, in words, or nothing."""
-    if new.tries >= budget.least and exceeds(new, budget.error_rate) and exceeds(new, others.error_rate):
+    if (
+        new.tries >= budget.least
+        and exceeds_error_rate(new, budget.error_rate)
+        and exceeds_error_rate(new, others.error_rate)
+    ):
         return f"{new.failed} of {new.tries} rows failed: more than {budget.error_rate:.1%}"
     ratio = latency_ratio(new, others, least=budget.least)
     if ratio is not None and ratio > budget.latency_ratio:
@@ -49,7 +53,7 @@ def verdict(new: Record, others: Record, budget: Budget) -> str:
     return ""
 
 
-def exceeds(record: Record, rate: float) -> bool:
+def exceeds_error_rate(record: Record, rate: float) -> bool:
     """Whether the record's error rate is above `rate`, almost surely: by the posterior of its rows."""
     return bool(betaincc(PRIOR + record.failed, PRIOR + record.answered, rate) > CERTAINTY)
 

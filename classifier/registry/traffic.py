@@ -38,7 +38,7 @@ def start_test(
     """
     deployments.refuse_rejected(version)
     if not accepts_loss:
-        deployments.refuse_loss(version)
+        deployments.refuse_category_loss(version)
     artifact_store.verify_stored(version)
     with transaction.atomic():
         serving = _locked(version.modality, seen)
@@ -51,13 +51,13 @@ def start_test(
                 _("A share must be from 1 to %(most)d %%, not %(weight)d %%.")
                 % {"most": WHOLE - len(serving), "weight": weight}
             )
-        deployments.carry_rules_over(version, in_place_of=serving[0].version)
+        deployments.carry_over_rules(version, in_place_of=serving[0].version)
         _give({each.version: each.weight for each in serving}, WHOLE - weight)
         variant, _is_new = Variant.objects.update_or_create(
             version=version,
             defaults={"role": Variant.Role.LIVE, "weight": weight, "deployed_at": timezone.now()},
         )
-        deployments.note_change(version, kind=Deployment.Kind.TEST, by=by, note=note, replaced=serving[0].version)
+        deployments.record_deployment(version, kind=Deployment.Kind.TEST, by=by, note=note, replaced=serving[0].version)
     return variant
 
 
@@ -82,9 +82,9 @@ def set_weights(
             raise NotDeployable(_("The shares must be from 1 on and sum to 100 %."))
         for version, weight in weights.items():
             Variant.objects.filter(version=version).update(weight=weight)
-        champion = deployments.live(modality)[0].version
-        deployments.note_change(champion, kind=Deployment.Kind.WEIGHTS, by=by, note=note)
-    return deployments.live(modality)
+        champion = deployments.live_variants(modality)[0].version
+        deployments.record_deployment(champion, kind=Deployment.Kind.WEIGHTS, by=by, note=note)
+    return deployments.live_variants(modality)
 
 
 def start_shadow(
@@ -100,12 +100,12 @@ def start_shadow(
         if Variant.objects.filter(version=version).exists():
             raise NotDeployable(_("%(version)s is at work already.") % {"version": version})
         variant = Variant.objects.create(version=version, role=Variant.Role.SHADOW, weight=0)
-        deployments.note_change(version, kind=Deployment.Kind.SHADOW, by=by, note=note)
+        deployments.record_deployment(version, kind=Deployment.Kind.SHADOW, by=by, note=note)
     return variant
 
 
 @transaction.atomic
-def stop(
+def stop_variant(
     version: ModelVersion, *, by: "AbstractBaseUser | None" = None, note: str = "", seen: str | None = None
 ) -> None:
     """End a test or a shadow; the other live versions get its share in proportion to theirs.
@@ -122,14 +122,14 @@ def stop(
     variant.delete()
     if variant.is_live:
         _give(rest, WHOLE)
-    deployments.note_change(version, kind=Deployment.Kind.STOP, by=by, note=note)
+    deployments.record_deployment(version, kind=Deployment.Kind.STOP, by=by, note=note)
     if len(rest) == 1 and variant.is_live:
         (winner,) = rest
-        if winner != deployments.last_whole(version.modality):
-            deployments.note_change(winner, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=version)
+        if winner != deployments.last_sole_version(version.modality):
+            deployments.record_deployment(winner, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=version)
 
 
-def promote(
+def promote_variant(
     version: ModelVersion,
     *,
     by: "AbstractBaseUser | None" = None,
@@ -146,7 +146,7 @@ def promote(
     with transaction.atomic():
         serving = _locked(version.modality, seen)
         if not accepts_loss:
-            deployments.refuse_loss(version)
+            deployments.refuse_category_loss(version)
         if version not in [variant.version for variant in serving]:
             raise NotDeployable(_("%(version)s is not under test.") % {"version": version})
         others = [variant for variant in serving if variant.version_id != version.pk]
@@ -154,11 +154,13 @@ def promote(
             raise NotDeployable(_("%(version)s serves alone already.") % {"version": version})
         Variant.objects.filter(pk__in=[variant.pk for variant in others]).delete()
         Variant.objects.filter(version=version).update(weight=WHOLE)
-        deployments.note_change(version, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=others[0].version)
+        deployments.record_deployment(
+            version, kind=Deployment.Kind.PROMOTION, by=by, note=note, replaced=others[0].version
+        )
     return Variant.objects.get(version=version)
 
 
-def at_work(modality: str) -> str:
+def traffic_state(modality: str) -> str:
     """Return what serves and looks on as a word, for `seen`: a page's question is void when it has changed since."""
     rows = Variant.objects.filter(version__modality=modality).order_by("version")
     return " ".join(f"{version}:{weight}" for version, weight in rows.values_list("version", "weight"))
@@ -169,19 +171,19 @@ def _locked(modality: str, seen: str | None) -> list[Variant]:
 
     Raises NotDeployable when what is at work isn't what the caller saw.
     """
-    deployments.lock()
-    if seen is not None and seen != at_work(modality):
+    deployments.lock_versions()
+    if seen is not None and seen != traffic_state(modality):
         raise NotDeployable(_("What serves was changed meanwhile. Look again."))
-    return deployments.live(modality)
+    return deployments.live_variants(modality)
 
 
 def _give(weights: Mapping[ModelVersion, int], total: int) -> None:
     """Share `total` per cent among the versions in proportion to their weights, each at least 1."""
-    for version, weight in shared(weights, total).items():
+    for version, weight in split_shares(weights, total).items():
         Variant.objects.filter(version=version).update(weight=weight)
 
 
-def shared(weights: Mapping[ModelVersion, int], total: int) -> dict[ModelVersion, int]:
+def split_shares(weights: Mapping[ModelVersion, int], total: int) -> dict[ModelVersion, int]:
     """Return whole shares of `total` in proportion to the weights, by the largest remainders, each at least 1."""
     exact = {version: total * weight / sum(weights.values()) for version, weight in weights.items()}
     shares = {version: max(1, int(share)) for version, share in exact.items()}

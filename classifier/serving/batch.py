@@ -13,7 +13,14 @@ from PIL import Image
 
 from classifier.models import Category, Fault, Prediction
 from classifier.serving import notifications, results, shadow
-from classifier.serving.inference import OUTAGES, Answer, ModelFailed, Question, Trouble, answer
+from classifier.serving.inference import (
+    OUTAGES,
+    ModelFailed,
+    ModelFailure,
+    PredictionResult,
+    ProductInput,
+    predict_batch,
+)
 from classifier.serving.photos import UnreadablePhoto, read_photos
 from common.object_storage import StorageDown
 
@@ -23,7 +30,7 @@ FIRST_RETRY = timedelta(seconds=2)
 OUTAGE_PAUSE = timedelta(seconds=10)
 
 
-def classify(predictions: Sequence[Prediction]) -> None:
+def classify_claimed(predictions: Sequence[Prediction]) -> None:
     """Compute and store the answers of predictions that were claimed together; announce those that are finished.
 
     A batch that raises is tried again row by row, so that a poison row fails alone. What keeps every row from its
@@ -38,31 +45,31 @@ def classify(predictions: Sequence[Prediction]) -> None:
         categories = _categories()
         answered = _answer_and_store(questions, categories)
         if answered:
-            shadow.look_on(answered, categories)
+            shadow.run_shadows(answered, categories)
 
 
-def predict_now(*, title: str, description: str, photo: Image.Image | None) -> tuple[Answer, list[Category]]:
-    """Answer one question in this process, storing nothing; return the answer and the categories in its order."""
-    answers, categories = answer_now([Question(Prediction(title=title, description=description), photo)])
+def predict_now(*, title: str, description: str, photo: Image.Image | None) -> tuple[PredictionResult, list[Category]]:
+    """Classify one product in this process, storing nothing; return the answer and the categories in its order."""
+    answers, categories = predict_many_now([ProductInput(Prediction(title=title, description=description), photo)])
     return answers[0], categories
 
 
-def answer_now(questions: Sequence[Question]) -> tuple[list[Answer], list[Category]]:
-    """Answer a batch in this process, storing nothing; return the answers and the categories in their order.
+def predict_many_now(questions: Sequence[ProductInput]) -> tuple[list[PredictionResult], list[Category]]:
+    """Classify a batch in this process, storing nothing; return the answers and the categories in their order.
 
     Raises one of OUTAGES when the models can't be had, and ModelFailed.
     """
     categories = _categories()
-    return answer(questions, categories)[0], categories
+    return predict_batch(questions, categories)[0], categories
 
 
 def _categories() -> list[Category]:
     return list(Category.objects.order_by("slug"))
 
 
-def _with_photos(predictions: Sequence[Prediction]) -> list[Question]:
+def _with_photos(predictions: Sequence[Prediction]) -> list[ProductInput]:
     """Return the predictions whose photo could be read or that have none; the others are put off or failed."""
-    questions: list[Question] = []
+    questions: list[ProductInput] = []
     postponed: list[Prediction] = []
     for prediction, photo in zip(predictions, read_photos(predictions), strict=True):
         if isinstance(photo, StorageDown):
@@ -70,17 +77,17 @@ def _with_photos(predictions: Sequence[Prediction]) -> list[Question]:
         elif isinstance(photo, Exception):
             _retry_or_fail(prediction, photo)
         else:
-            questions.append(Question(prediction, photo))
+            questions.append(ProductInput(prediction, photo))
     _postpone(postponed)
     return questions
 
 
-def _answer_and_store(questions: Sequence[Question], categories: Sequence[Category]) -> list[shadow.Answered]:
+def _answer_and_store(questions: Sequence[ProductInput], categories: Sequence[Category]) -> list[shadow.Answered]:
     """Return what was answered and stored."""
     predictions = [question.prediction for question in questions]
     start = time.perf_counter()
     try:
-        answers, troubles = answer(questions, categories)
+        answers, troubles = predict_batch(questions, categories)
     except OUTAGES as error:
         log.warning("%d predictions wait: %s", len(questions), type(error).__name__)
         _postpone(predictions)
@@ -93,14 +100,14 @@ def _answer_and_store(questions: Sequence[Question], categories: Sequence[Catego
         _retry_or_fail(predictions[0], error)
     else:
         milliseconds = (time.perf_counter() - start) * 1000 / len(questions)
-        done = results.store(questions, answers, categories, milliseconds=milliseconds)
-        notifications.announce(done)
+        done = results.store_results(questions, answers, categories, milliseconds=milliseconds)
+        notifications.publish_finished(done)
         _note(troubles)
         return [pair for pair in zip(questions, answers, strict=True) if pair[0].prediction.pk in done]
     return []
 
 
-def _note(troubles: Sequence[Trouble]) -> None:
+def _note(troubles: Sequence[ModelFailure]) -> None:
     for trouble in troubles:
         log.warning("%s could not answer %d rows: %s", trouble.version, trouble.rows, trouble.error)
     if troubles:
@@ -119,7 +126,7 @@ def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
     else:
         log.warning("Prediction %s failed (attempt %d).", prediction.pk, prediction.attempts, exc_info=error)
         pause = FIRST_RETRY * 2 ** (prediction.attempts - 1)
-        Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, due_at=Now() + pause)
+        Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, available_at=Now() + pause)
 
 
 def _postpone(predictions: Sequence[Prediction]) -> None:
@@ -132,4 +139,4 @@ def _fail(prediction: Prediction, message: str) -> None:
         state=Prediction.State.FAILED, error=message, finished_at=timezone.now()
     )
     if failed:
-        notifications.announce([prediction.pk])
+        notifications.publish_finished([prediction.pk])

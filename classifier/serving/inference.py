@@ -18,7 +18,7 @@ from classifier.registry import deployments, ensemble_rules, model_cache
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
-    from classifier.ml.encoders import Output
+    from classifier.ml.encoders import BatchOutput
 
 OUTAGES = (StorageDown, deployments.NothingDeployed, ArtifactError)
 TOP = 5
@@ -27,7 +27,7 @@ REFERENCE = "torch fp32"  # the engine of a model that names none
 
 
 @dataclass(frozen=True)
-class Question:
+class ProductInput:
     """A prediction and its photo, decoded."""
 
     prediction: Prediction
@@ -38,7 +38,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Said:
+class ModelOutput:
     """What one version said of one question; arrays (categories,) in the order of the slugs, and (dim,)."""
 
     version: ModelVersion
@@ -54,15 +54,15 @@ class Said:
 
 
 @dataclass
-class Answer:
+class PredictionResult:
     """What both models said of one prediction, and what they say together, (categories,)."""
 
-    text: Said | None = None
-    image: Said | None = None
+    text: ModelOutput | None = None
+    image: ModelOutput | None = None
     combined: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     ensemble: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, modality: str) -> Said | None:
+    def of(self, modality: str) -> ModelOutput | None:
         return self.text if modality == Modality.TEXT else self.image
 
     @property
@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class ModelFailure:
     """A version that could not answer so many rows, and why."""
 
     version: ModelVersion
@@ -84,7 +84,7 @@ class Trouble:
 class ModelFailed(Exception):
     """A version raised and no other could stand in for it; its cause is what was raised."""
 
-    def __init__(self, troubles: Sequence[Trouble]) -> None:
+    def __init__(self, troubles: Sequence[ModelFailure]) -> None:
         super().__init__(str(troubles[-1]))
         self.troubles = troubles
 
@@ -98,34 +98,36 @@ class _Part:
     stand_in: ModelVersion
 
 
-def answer(questions: Sequence[Question], categories: Sequence[Category]) -> tuple[list[Answer], list[Trouble]]:
-    """Answer a batch; return the answers and what went wrong though every question has its answer.
+def predict_batch(
+    questions: Sequence[ProductInput], categories: Sequence[Category]
+) -> tuple[list[PredictionResult], list[ModelFailure]]:
+    """Classify a batch; return the answers and what went wrong though every question has its answer.
 
     A version under test that can't be loaded, or that raises, costs nobody an answer: what it replaced, or the version
     with most traffic, answers in its place. Raises one of OUTAGES when the models can't be had, ModelFailed when one
     fails that nobody can stand in for.
     """
     slugs = [category.slug for category in categories]
-    live = deployments.deployed()
-    troubles: list[Trouble] = []
+    live = deployments.live_variants_by_modality()
+    troubles: list[ModelFailure] = []
     parts = [part for modality in Modality.values for part in _parts(live[modality], modality, questions, troubles)]
-    answers = [Answer() for _question in questions]
+    answers = [PredictionResult() for _question in questions]
     for part, outcome in zip(parts, _all_at_once(parts, questions, slugs), strict=True):
         for row, said in _settle(part, outcome, questions, slugs, troubles):
             if said.version.modality == Modality.TEXT:
                 answers[row].text = said
             else:
                 answers[row].image = said
-    rules = ensemble_rules.usable({said.version for each in answers for said in (each.text, each.image) if said})
+    rules = ensemble_rules.usable_rules({said.version for each in answers for said in (each.text, each.image) if said})
     for each in answers:
         _combine(each, rules, slugs)
     return answers, troubles
 
 
-def ask(version: ModelVersion, questions: Sequence[Question], slugs: Sequence[str]) -> list[Said]:
+def run_version(version: ModelVersion, questions: Sequence[ProductInput], slugs: Sequence[str]) -> list[ModelOutput]:
     """Return what the version says of each question. Raises whatever its model raises."""
     start = perf_counter()
-    output: Output
+    output: BatchOutput
     model: Any
     if version.modality == Modality.TEXT:
         model = model_cache.load_text(version)
@@ -136,24 +138,24 @@ def ask(version: ModelVersion, questions: Sequence[Question], slugs: Sequence[st
         output = model.predict([question.photo for question in questions])
     if not np.isfinite(output.probabilities).all():
         raise ValueError(f"{version} answered with something that is no number")
-    probabilities = ensemble.align(output.probabilities, model.labels, slugs)
+    probabilities = ensemble.align_columns(output.probabilities, model.labels, slugs)
     count = len(questions)
-    known = model_cache.unusual(version)
+    known = model_cache.cached_detector(version)
     confidence = output.probabilities.max(axis=1)
     strange = known.flags(output.embeddings, confidence) if known else np.zeros(count, bool)
     milliseconds = (perf_counter() - start) * 1000 / count
     engine = getattr(model, "engine", REFERENCE)
     rows = zip(probabilities, output.embeddings, strange.tolist(), strict=True)
-    return [Said(version, each, embedding, engine, milliseconds, count, odd) for each, embedding, odd in rows]
+    return [ModelOutput(version, each, embedding, engine, milliseconds, count, odd) for each, embedding, odd in rows]
 
 
-def shown(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
+def round_probabilities(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
     """Return {slug: probability}, rounded to six digits."""
     rounded = probabilities.astype(np.float64).round(6).tolist()
     return {category.slug: value for category, value in zip(categories, rounded, strict=True)}
 
 
-def five_likeliest(probabilities: np.ndarray, categories: Sequence[Category]) -> list[dict[str, Any]]:
+def top_five(probabilities: np.ndarray, categories: Sequence[Category]) -> list[dict[str, Any]]:
     """Return the five likeliest of the categories that sellers are offered."""
     offered = [i for i, category in enumerate(categories) if category.is_active]
     names = {categories[i].slug: categories[i].name for i in offered}
@@ -161,12 +163,12 @@ def five_likeliest(probabilities: np.ndarray, categories: Sequence[Category]) ->
     return [{"category": names[slug], "slug": slug, "probability": round(float(p), 6)} for slug, p in ranked]
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
 def _parts(
-    variants: Sequence[Variant], modality: str, questions: Sequence[Question], troubles: list[Trouble]
+    variants: Sequence[Variant], modality: str, questions: Sequence[ProductInput], troubles: list[ModelFailure]
 ) -> list[_Part]:
     """Return who answers which rows. Each of the versions can be loaded; those that can't be are noted."""
     chosen: dict[ModelVersion, list[int]] = defaultdict(list)
@@ -176,9 +178,9 @@ def _parts(
             chosen[deployments.choose_variant(variants, key)].append(row)
     groups: dict[ModelVersion, list[int]] = defaultdict(list)
     for version, rows in chosen.items():
-        standing = model_cache.standing(version)
+        standing = model_cache.load_or_fall_back(version)
         if standing != version:
-            troubles.append(Trouble(version, len(rows), f"could not be loaded: {standing} answered"))
+            troubles.append(ModelFailure(version, len(rows), f"could not be loaded: {standing} answered"))
         groups[standing] += rows
     return [_Part(version, rows, variants[0].version) for version, rows in groups.items()]
 
@@ -189,13 +191,13 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _all_at_once(
-    parts: Sequence[_Part], questions: Sequence[Question], slugs: Sequence[str]
-) -> list[list[Said] | Exception]:
+    parts: Sequence[_Part], questions: Sequence[ProductInput], slugs: Sequence[str]
+) -> list[list[ModelOutput] | Exception]:
     """Return what each part's version says, or raised: two at a time, so that text and image run side by side."""
 
-    def attempt(part: _Part) -> list[Said] | Exception:
+    def attempt(part: _Part) -> list[ModelOutput] | Exception:
         try:
-            return ask(part.version, [questions[row] for row in part.rows], slugs)
+            return run_version(part.version, [questions[row] for row in part.rows], slugs)
         except Exception as error:  # noqa: BLE001 - who asked decides what becomes of it
             return error
 
@@ -204,38 +206,38 @@ def _all_at_once(
 
 def _settle(
     part: _Part,
-    outcome: list[Said] | Exception,
-    questions: Sequence[Question],
+    outcome: list[ModelOutput] | Exception,
+    questions: Sequence[ProductInput],
     slugs: Sequence[str],
-    troubles: list[Trouble],
-) -> Iterable[tuple[int, Said]]:
+    troubles: list[ModelFailure],
+) -> Iterable[tuple[int, ModelOutput]]:
     """Return what is said of each of the part's rows; where its version raised, by the one that stands in."""
     if not isinstance(outcome, Exception):
         return zip(part.rows, outcome, strict=True)
     if isinstance(outcome, OUTAGES):
         raise outcome
     if part.version == part.stand_in:
-        raise ModelFailed([Trouble(part.version, len(part.rows), in_words(outcome))]) from outcome
-    said: list[tuple[int, Said]] = []
+        raise ModelFailed([ModelFailure(part.version, len(part.rows), describe_error(outcome))]) from outcome
+    said: list[tuple[int, ModelOutput]] = []
     left = part.rows
     if len(part.rows) > 1:
         left = []
         for row in part.rows:
             try:
-                said.append((row, ask(part.version, [questions[row]], slugs)[0]))
+                said.append((row, run_version(part.version, [questions[row]], slugs)[0]))
             except Exception as error:  # noqa: BLE001 - the row is answered below
                 outcome, left = error, [*left, row]
     if left:
-        troubles.append(Trouble(part.version, len(left), in_words(outcome)))
-        stand_in = model_cache.standing(part.stand_in)
+        troubles.append(ModelFailure(part.version, len(left), describe_error(outcome)))
+        stand_in = model_cache.load_or_fall_back(part.stand_in)
         try:
-            said += zip(left, ask(stand_in, [questions[row] for row in left], slugs), strict=True)
+            said += zip(left, run_version(stand_in, [questions[row] for row in left], slugs), strict=True)
         except Exception as error:
-            raise ModelFailed([*troubles, Trouble(stand_in, len(left), in_words(error))]) from error
+            raise ModelFailed([*troubles, ModelFailure(stand_in, len(left), describe_error(error))]) from error
     return said
 
 
-def _combine(answer: Answer, rules: dict[tuple[int, int], ensemble.Rule], slugs: Sequence[str]) -> None:
+def _combine(answer: PredictionResult, rules: dict[tuple[int, int], ensemble.Rule], slugs: Sequence[str]) -> None:
     """Set what both models say together and how it came about."""
     text, image = answer.text, answer.image
     text_row = None if text is None else text.probabilities[np.newaxis]
@@ -245,7 +247,7 @@ def _combine(answer: Answer, rules: dict[tuple[int, int], ensemble.Rule], slugs:
     rule = ensemble.Rule(text=accuracies.get("text", 1.0), image=accuracies.get("image", 1.0))
     if text and image:
         rule = rules.get((text.version.pk, image.version.pk), rule)
-    answer.combined = ensemble.combine(text_row, image_row, rule, slugs)[0]
+    answer.combined = ensemble.combine_probabilities(text_row, image_row, rule, slugs)[0]
     if text_row is not None and image_row is not None:
         weights = rule.weights(text_row, image_row)[0]
         answer.ensemble = {

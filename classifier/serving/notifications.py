@@ -39,7 +39,7 @@ def _valkey() -> redis.Redis:
     return _connect()
 
 
-def announce(predictions: Collection[uuid.UUID]) -> None:
+def publish_finished(predictions: Collection[uuid.UUID]) -> None:
     """Tell those who wait that these predictions are finished: one message for all."""
     if not predictions:
         return
@@ -49,7 +49,7 @@ def announce(predictions: Collection[uuid.UUID]) -> None:
         log.warning("Nobody could be told of finished predictions: %s", type(error).__name__)
 
 
-def wait_for(prediction: uuid.UUID, *, seconds: float) -> bool:
+def wait_until_finished(prediction: uuid.UUID, *, seconds: float) -> bool:
     """Wait until the prediction is finished, at most `seconds`; return whether it is.
 
     A thread that waits sleeps and holds no connection, neither to the database nor to Valkey: one listener hears the

@@ -56,35 +56,35 @@ class Load:
 
     @classmethod
     def from_cache(cls, value: Any) -> Self | None:
-        """Return the load that `keep` wrote; None for anything else, such as what another version of Aisle kept."""
+        """Return the load that `cache_load` wrote, or None for anything else, such as another version's format."""
         try:
             return cls(Lane(**value["interactive"]), Lane(**value["bulk"]), value["per_second"])
         except (KeyError, TypeError):
             return None
 
 
-def load() -> Load:
+def current_load() -> Load:
     """Return the queue's load, at most FRESH seconds old."""
     found = Load.from_cache(cache.get(KEY))
     if found is None:
-        found = measure()
-        keep(found)
+        found = measure_load()
+        cache_load(found)
     return found
 
 
-def keep(load: Load, seconds: int = FRESH) -> None:
+def cache_load(load: Load, seconds: int = FRESH) -> None:
     """Let all processes use this measurement for so long."""
     cache.set(KEY, asdict(load), seconds)
 
 
-def measure() -> Load:
+def measure_load() -> Load:
     now = timezone.now()
     lanes = {
         row["priority"]: Lane(row["count"], _age(row["oldest"], now), _age(row["due"], now))
         for row in Prediction.objects.waiting()
         .order_by()
         .values("priority")
-        .annotate(count=Count("*"), oldest=Min("created_at"), due=Min("due_at"))
+        .annotate(count=Count("*"), oldest=Min("created_at"), due=Min("available_at"))
     }
     return Load(lanes.get(Priority.INTERACTIVE, Lane()), lanes.get(Priority.BULK, Lane()), _per_second())
 

@@ -15,7 +15,7 @@ from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from psycopg.types import TypeInfo
 
 from classifier.models import VECTORS, Category
-from classifier.serving.inference import Answer, Question, Said, five_likeliest, shown
+from classifier.serving.inference import ModelOutput, PredictionResult, ProductInput, round_probabilities, top_five
 from common.photos.copies import photo_hash, signed
 
 COLUMNS = {
@@ -48,9 +48,9 @@ RETURNING prediction.id
 """  # noqa: S608 - made of the names above
 
 
-def store(
-    questions: Sequence[Question],
-    answers: Sequence[Answer],
+def store_results(
+    questions: Sequence[ProductInput],
+    answers: Sequence[PredictionResult],
     categories: Sequence[Category],
     *,
     milliseconds: float,
@@ -73,7 +73,9 @@ def store(
         halfvec = _halfvec(connection.connection)
         halfvec.register(cursor)
         cursor.adapters.register_dumper(HalfVector, _dumper(halfvec.oid))
-        cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease])
+        cursor.execute(
+            UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease_token]
+        )
         return {pk for (pk,) in cursor.fetchall()}
 
 
@@ -92,20 +94,20 @@ def _dumper(oid: int) -> type[HalfVectorBinaryDumper]:
     return type("HalfVectorDumper", (HalfVectorBinaryDumper,), {"oid": oid})
 
 
-def _row(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:
+def _row(answer: PredictionResult, categories: Sequence[Category]) -> dict[str, Any]:
     text, image = answer.text, answer.image
     return {
         "text_version_id": text and text.version.pk,
         "image_version_id": image and image.version.pk,
-        "text_probabilities": text and shown(text.probabilities, categories),
-        "image_probabilities": image and shown(image.probabilities, categories),
-        "probabilities": shown(answer.combined, categories),
+        "text_probabilities": text and round_probabilities(text.probabilities, categories),
+        "image_probabilities": image and round_probabilities(image.probabilities, categories),
+        "probabilities": round_probabilities(answer.combined, categories),
         "ensemble": answer.ensemble,
-        "top5": five_likeliest(answer.combined, categories),
+        "top5": top_five(answer.combined, categories),
         "unusual": answer.unusual,
         "passes": {said.version.modality: said.how() for said in (text, image) if said},
     }
 
 
-def _vector(said: Said | None) -> HalfVector | None:
+def _vector(said: ModelOutput | None) -> HalfVector | None:
     return HalfVector(said.embedding) if said else None

@@ -5,20 +5,27 @@ from collections.abc import Sequence
 
 from classifier.models import Category, Modality, ModelVersion, Prediction, ShadowAnswer
 from classifier.registry import deployments
-from classifier.serving.inference import Answer, Question, Said, ask, in_words, shown
+from classifier.serving.inference import (
+    ModelOutput,
+    PredictionResult,
+    ProductInput,
+    describe_error,
+    round_probabilities,
+    run_version,
+)
 
 log = logging.getLogger(__name__)
 
-Answered = tuple[Question, Answer]
+Answered = tuple[ProductInput, PredictionResult]
 
 
-def look_on(answered: Sequence[Answered], categories: Sequence[Category]) -> None:
+def run_shadows(answered: Sequence[Answered], categories: Sequence[Category]) -> None:
     """Ask the shadows about questions whose answers are stored and announced. Whatever fails here harms nobody.
 
     They are asked only when no seller's product is due: what they see is a sample, taken when there is time.
     """
     try:
-        shadows = deployments.shadows()
+        shadows = deployments.shadows_by_modality()
         if not any(shadows.values()) or Prediction.objects.due().exists():
             return
         for modality in Modality.values:
@@ -33,11 +40,11 @@ def look_on(answered: Sequence[Answered], categories: Sequence[Category]) -> Non
 def _answers(version: ModelVersion, asked: Sequence[Answered], categories: Sequence[Category]) -> list[ShadowAnswer]:
     questions = [question for question, _answer in asked]
     try:
-        said = ask(version, questions, [category.slug for category in categories])
+        said = run_version(version, questions, [category.slug for category in categories])
     except Exception as error:  # noqa: BLE001 - written down, and compared like any other figure
         log.warning("The shadow %s failed for %d rows: %s", version, len(asked), type(error).__name__)
         return [
-            ShadowAnswer(prediction=question.prediction, version=version, error=in_words(error))
+            ShadowAnswer(prediction=question.prediction, version=version, error=describe_error(error))
             for question in questions
         ]
     return [
@@ -46,12 +53,14 @@ def _answers(version: ModelVersion, asked: Sequence[Answered], categories: Seque
     ]
 
 
-def _row(said: Said, question: Question, live: Said | None, categories: Sequence[Category]) -> ShadowAnswer:
+def _row(
+    said: ModelOutput, question: ProductInput, live: ModelOutput | None, categories: Sequence[Category]
+) -> ShadowAnswer:
     best = int(said.probabilities.argmax())
     return ShadowAnswer(
         prediction=question.prediction,
         version=said.version,
-        probabilities=shown(said.probabilities, categories),
+        probabilities=round_probabilities(said.probabilities, categories),
         best=categories[best].slug,
         agrees=None if live is None else best == int(live.probabilities.argmax()),
         engine=said.engine,

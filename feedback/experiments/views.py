@@ -96,7 +96,7 @@ def experiment_page(request: HttpRequest, modality: str = Modality.TEXT) -> Http
         "least": MINIMUM_ANSWERS,
         "may_deploy": request.user.has_perm(DEPLOY),
         "is_test": sum(variant.is_live for variant in variants) > 1,
-        "previous": deployments.previous(modality),
+        "previous": deployments.previous_version(modality),
         "changes": Deployment.objects.filter(modality=modality).select_related("version", "deployed_by")[:LATEST],
         "titles": {"live": _("Live versions"), "shadows": _("Shadows"), "changes": _("Latest changes")},
     }

@@ -12,7 +12,7 @@ from django.db.models import Case, Count, F, JSONField, Q, QuerySet, When
 from django.db.models.functions import Trunc
 from django.utils import timezone
 
-from classifier.models import Familiar, Modality, Prediction
+from classifier.models import DistributionDetector, Modality, Prediction
 from classifier.registry import deployments
 from common.locks import Lock, try_lock
 from feedback.experiments import counts
@@ -150,7 +150,7 @@ class Partners:
 
 def _live(modality: Modality) -> int | None:
     """Return the version with most of the traffic."""
-    variants = sorted(deployments.live(modality), key=lambda variant: -variant.weight)
+    variants = sorted(deployments.live_variants(modality), key=lambda variant: -variant.weight)
     return variants[0].version_id if variants else None
 
 
@@ -160,7 +160,7 @@ def _finished(hour: datetime) -> QuerySet[Prediction]:
 
 def _count_predictions(hour: datetime, heaps: dict[VersionPair, PairAccumulator], partners: Partners) -> None:
     finished = _finished(hour)
-    learnt = dict(Familiar.objects.values_list("version_id", "created_at"))
+    learnt = dict(DistributionDetector.objects.values_list("version_id", "created_at"))
     rows = finished.values_list(*PREDICTION, named=True).iterator(chunk_size=AT_ONCE)
     while batch := list(islice(rows, AT_ONCE)):
         by_pair = defaultdict(list)

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from classifier.admin import likeliest, photo_tag
+from classifier.admin import photo_tag, top_suggestions
 from classifier.models import Category
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
 from feedback.review.decisions import StaleReview, record_review, undo_review
@@ -148,8 +148,8 @@ def _item(feedback: Feedback, is_blind: bool) -> dict[str, Any]:
     return shown | {
         "five": [{**row, "is_chosen": feedback.rank == number} for number, row in enumerate(_rows(prediction.top5), 1)],
         "alone": [
-            (_("Text model"), _rows(likeliest(prediction.text_probabilities))),
-            (_("Image model"), _rows(likeliest(prediction.image_probabilities))),
+            (_("Text model"), _rows(top_suggestions(prediction.text_probabilities))),
+            (_("Image model"), _rows(top_suggestions(prediction.image_probabilities))),
         ],
         "history": _history(feedback.seller_id),
         "reviews": feedback.reviews.standing().select_related("reviewer", "category")[:5],

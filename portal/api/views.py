@@ -121,7 +121,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
             raise RefusedPhoto(error) from error
         product = services.submit_product(seller=seller, draft=draft, priority=priority, **values)
         wait = _preferred_wait(request)
-        is_there = wait is not None and notifications.wait_for(product.prediction_id, seconds=wait)
+        is_there = wait is not None and notifications.wait_until_finished(product.prediction_id, seconds=wait)
         return self._answer(product.prediction_id, is_there, wait)
 
     @extend_schema(operation_id="get_prediction", responses=PredictionSerializer)

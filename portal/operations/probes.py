@@ -27,7 +27,7 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 def _queue() -> dict[str, Any] | None:
     try:
-        load = queue_metrics.load()
+        load = queue_metrics.current_load()
     except DatabaseError:
         return None
     return {

@@ -29,7 +29,9 @@ def retain() -> Counter[str]:
     now = timezone.now()
     try:
         if settings.DETAIL_MONTHS:
-            deleted["details moved to the archive"] = slimming.move(before=now - settings.DETAIL_MONTHS * MONTH).moved
+            deleted["details moved to the archive"] = slimming.slim_predictions(
+                before=now - settings.DETAIL_MONTHS * MONTH
+            ).moved
         if settings.DELETED_DAYS:
             _delete_leftovers(now - timedelta(days=settings.DELETED_DAYS), deleted)
     except StorageDown as error:

@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 500
 def delete_files(predictions: Sequence[uuid.UUID], photos: Sequence[str]) -> dict[str, int]:
     """Delete the archive's objects of these predictions and the named photos; return how many. Raises StorageDown."""
     with ThreadPoolExecutor(THREADS) as threads:
-        objects = sum(threads.map(writer.delete, predictions))
+        objects = sum(threads.map(writer.delete_files, predictions))
         list(threads.map(_delete_photo, photos))
     return {"archive objects": objects, "photos": len(photos)}
 

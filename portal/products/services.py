@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from classifier.models import Category, Prediction
 from classifier.serving import queue_metrics
-from classifier.tasks import ring_on_commit
+from classifier.tasks import notify_workers_on_commit
 from common import connections
 from common.object_storage import StorageDown
 from feedback.models import Feedback
@@ -38,7 +38,7 @@ def check_queue(*, priority: Priority) -> None:
 
     Bulk rows don't count for an interactive one, so that they never use up its share.
     """
-    over = queue_metrics.load().seconds(priority) - settings.MAX_QUEUE_SECONDS
+    over = queue_metrics.current_load().seconds(priority) - settings.MAX_QUEUE_SECONDS
     if over > 0:
         raise QueueFull(round(min(max(over, SHORTEST_PAUSE), LONGEST_PAUSE)))
 
@@ -193,5 +193,5 @@ def _ask(
         variant_key=product,
         **photo.as_fields(),
     )
-    ring_on_commit()
+    notify_workers_on_commit()
     return prediction

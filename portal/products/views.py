@@ -77,7 +77,7 @@ def product_new(request: HttpRequest) -> HttpResponse:
     product = form.save(services.submit_product, seller=seller) if form.is_valid() else None
     if product is None:
         return _form_again(request, "products/new.html", form)
-    notifications.wait_for(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    notifications.wait_until_finished(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     if request.htmx:  # type: ignore[attr-defined]
         context = _result_context(_my_product(request, product.pk))
         return push_url(render(request, "products/_created.html", context), product.get_absolute_url())
@@ -134,7 +134,7 @@ def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     )
     if changed is None:
         return _form_again(request, "products/edit.html", form, product=mine)
-    notifications.wait_for(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    notifications.wait_until_finished(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     messages.success(request, _("Saved."))
     return redirect(changed)
 
@@ -146,7 +146,7 @@ def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     again = services.ask_again(product=_my_product(request, pk))
-    notifications.wait_for(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
+    notifications.wait_until_finished(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     return _result(request, pk) if request.htmx else redirect(again)  # type: ignore[attr-defined]
 
 
@@ -249,7 +249,7 @@ def _result_context(product: Product) -> dict[str, Any]:
 
 def _wait_in_words(prediction: Prediction) -> str:
     """Say how long it will take, if that is worth saying."""
-    seconds = queue_metrics.load().seconds(prediction.priority)
+    seconds = queue_metrics.current_load().seconds(prediction.priority)
     if seconds < WORTH_SAYING:
         return ""
     minutes = math.ceil(seconds / 60)

@@ -31,13 +31,13 @@ def test_a_stopped_server_is_left_alone_after_some_faults_and_asked_again_after_
     bucket: ThreadedMotoServer, quick: Breaker
 ) -> None:
     key = uuid.uuid4()
-    writer.write(key, "input.json", {"title": "before"})
+    writer.write_file(key, "input.json", {"title": "before"})
     port = bucket.get_host_and_port()[1]
     bucket.stop()
     said = []
     for _ in range(4):
         with pytest.raises(StorageDown) as caught:
-            writer.write(key, "input.json", {"title": "meanwhile"})
+            writer.write_file(key, "input.json", {"title": "meanwhile"})
         said.append(str(caught.value))
     assert ["in a row" in words for words in said] == [False, False, False, True]
 
@@ -45,11 +45,11 @@ def test_a_stopped_server_is_left_alone_after_some_faults_and_asked_again_after_
     again.start()
     try:
         with pytest.raises(StorageDown, match="in a row"):
-            writer.write(key, "input.json", {"title": "still resting"})
+            writer.write_file(key, "input.json", {"title": "still resting"})
         quick._open_until = 0
-        writer.write(key, "input.json", {"title": "after"})
-        assert b"after" in storages["archive"].open(writer.path(key, "input.json")).read()
-        writer.write(key, "input.json", {"title": "closed again"})
+        writer.write_file(key, "input.json", {"title": "after"})
+        assert b"after" in storages["archive"].open(writer.archive_path(key, "input.json")).read()
+        writer.write_file(key, "input.json", {"title": "closed again"})
     finally:
         again.stop()
 

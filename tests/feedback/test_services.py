@@ -31,18 +31,18 @@ def test_an_answer_that_changes_while_it_is_archived_is_archived_again(
     prediction = make_product(seller).prediction
     first, second = Category.objects.all()[:2]
     record_feedback(prediction=prediction, category=first)
-    write = writer.write
+    write = writer.write_file
 
     def slow_write(*arguments: Any) -> None:
         """The answer changes and is archived by another worker before this write arrives."""
-        monkeypatch.setattr(writer, "write", write)
+        monkeypatch.setattr(writer, "write_file", write)
         record_feedback(prediction=prediction, category=second)
         archive_feedback()
         write(*arguments)
 
-    monkeypatch.setattr(writer, "write", slow_write)
+    monkeypatch.setattr(writer, "write_file", slow_write)
     archive_feedback()
-    kept = json.loads(storages["archive"].open(writer.path(prediction.pk, "feedback.json")).read())
+    kept = json.loads(storages["archive"].open(writer.archive_path(prediction.pk, "feedback.json")).read())
     assert kept["category"] == second.slug
     assert Feedback.objects.get().archived_at
 

@@ -142,7 +142,7 @@ def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_pa
             assert answer.status_code == 200
             assert "Nothing was changed" in answer.content.decode()
             assert "kept note" in answer.content.decode()
-        assert [variant.version for variant in deployments.live("text")] == [starter]
+        assert [variant.version for variant in deployments.live_variants("text")] == [starter]
     client.post(address("deploy", narrow.pk), {"typed": " Lose  16 ", "note": "meant so"})
     assert live_version_name() == "narrow"
     assert "2 of 18 categories" in client.get(reverse("admin:classifier_modelversion_changelist")).content.decode()
@@ -239,7 +239,7 @@ def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: 
     ModelVersion.objects.filter(pk=champion.pk).update(labels=["beauty", "electronics"])
     ModelVersion.objects.filter(pk=third.pk).update(labels=["beauty", "electronics"])
     champion.refresh_from_db()
-    deployments.deploy(champion, accepts_loss=True)
+    deployments.deploy_version(champion, accepts_loss=True)
     traffic.start_test(tested, weight=10)
     client = logged_in_client(scientist)
     page = client.get(address("deploy", third.pk)).content.decode()

@@ -16,9 +16,9 @@ from tests.support.stack import Stack, with_networks
 def converted() -> Path:
     """The starters' converted networks, made once: each installation would take seconds for its own."""
     folder = Path(settings.MODEL_CACHE) / "engines"
-    names = engines.candidates("auto", "f32", torch.device("cpu"), {})
+    names = engines.engine_candidates("auto", "f32", torch.device("cpu"), {})
     for model in (TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")):
-        engines.speed_up(model.encoder, names, threads=1, cache=folder)
+        engines.select_engine(model.encoder, names, threads=1, cache=folder)
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier.ml.ensemble import align
+from classifier.ml.ensemble import align_columns
 from classifier.models import Modality, ModelVersion
 from classifier.registry import model_cache
 from training.acceptance.metrics import Probabilities
@@ -30,7 +30,7 @@ def predict_rows(
     """
     model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
     parts = [
-        align(ask(model, version.modality, batch), model.labels, labels)
+        align_columns(ask(model, version.modality, batch), model.labels, labels)
         for batch in _batches(corpus, split, keys, version.modality)
     ]
     return np.concatenate(parts) if parts else np.empty((0, len(labels)), np.float32)

@@ -126,7 +126,7 @@ def seal_artifact(fitted: FittedModel, metrics: dict[str, Any], card: str) -> st
     """Complete the artifact with its figures and its card, seal it and return its checksum."""
     artifact.write_json(fitted.folder / artifact.METRICS, metrics)
     (fitted.folder / artifact.CARD).write_text(card, encoding="utf-8")
-    return artifact.seal(fitted.folder)
+    return artifact.seal_artifact(fitted.folder)
 
 
 def predict_test_split(version: ModelVersion, corpus: "Corpus", fitted: FittedModel) -> Probabilities | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier.evaluation.category_coverage import active_categories
-from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
+from classifier.evaluation.paired_tests import PairedFigures, ProductScores, compare_paired
 from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
@@ -65,7 +65,7 @@ def compare_on_reference_set(
         return None, candidates
     by_product = {answer.product_id: answer for answer in candidates}
     pairs = [(answer, by_product[answer.product_id]) for answer in champions if answer.product_id in by_product]
-    known, own = set(deployments.labels_of(champion)), set(fitted.labels)
+    known, own = set(deployments.read_labels(champion)), set(fitted.labels)
     return _compare(pairs, known=known, own=own, learnt=set(learnt)), candidates
 
 
@@ -140,10 +140,10 @@ def _figures(pairs: list[Pair]) -> PairedFigures | None:
     if not pairs:
         return None
     champion, candidate = (
-        Scored.of([answer.rank for answer in side], [answer.probability for answer in side])
+        ProductScores.of([answer.rank for answer in side], [answer.probability for answer in side])
         for side in zip(*pairs, strict=True)
     )
-    return compare(champion, candidate)
+    return compare_paired(champion, candidate)
 
 
 def _scored(probabilities: Probabilities, targets: Targets) -> Scored:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.ml.out_of_distribution import QUANTILE, Unusual
-from classifier.models import Familiar, Modality, ModelVersion
+from classifier.ml.out_of_distribution import QUANTILE, CentroidDetector
+from classifier.models import DistributionDetector, Modality, ModelVersion
 from classifier.registry import detector_store, model_cache
 from training.datasets import labelled_products
 from training.datasets.labelled_products import LabelledProduct
@@ -49,7 +49,7 @@ def fit_detector(
     if len(learnt) < LEAST:
         return None
     try:
-        found = Unusual.fit(learnt, others, confidence)
+        found = CentroidDetector.fit(learnt, others, confidence)
     except ValueError:  # too few held-back rows, or too few that are numbers
         return None
     figures = {
@@ -59,7 +59,7 @@ def fit_detector(
         "flagged": round(float(found.flags(others, confidence).mean()), 4),
         "engine": model.engine,
     }
-    return detector_store.keep(version, found, figures)
+    return detector_store.store_detector(version, found, figures)
 
 
 def _asked(

@@ -11,7 +11,7 @@ from PIL import Image
 from classifier.models import Category, Modality, ModelVersion, Prediction
 from classifier.registry import deployments
 from classifier.serving import batch as serving_batch
-from classifier.serving.inference import Answer, Question, five_likeliest
+from classifier.serving.inference import PredictionResult, ProductInput, top_five
 from feedback.models import DriftReference
 from feedback.monitoring import baselines
 from feedback.monitoring.baselines import VersionPair
@@ -32,8 +32,8 @@ PARTS = (Split.TEST, Split.VALIDATION)  # what a model answers more surely becau
 
 def pairs_without_baseline() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
     """Yield the live pairs that were trained on a snapshot and are not compared with it yet, and that snapshot."""
-    for text in deployments.live(Modality.TEXT):
-        for image in deployments.live(Modality.IMAGE):
+    for text in deployments.live_variants(Modality.TEXT):
+        for image in deployments.live_variants(Modality.IMAGE):
             dataset = _dataset(text.version) or _dataset(image.version)
             known = DriftReference.objects.filter(
                 text_version=text.version, image_version=image.version, origin=DriftReference.Origin.SNAPSHOT
@@ -90,16 +90,18 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
     return baselines.store_baseline(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
 
 
-def _answered(corpus: "Corpus") -> Iterator[tuple[Mapping[str, Any], Image.Image | None, Answer, dict[str, Any]]]:
+def _answered(
+    corpus: "Corpus",
+) -> Iterator[tuple[Mapping[str, Any], Image.Image | None, PredictionResult, dict[str, Any]]]:
     """Yield a sample of the held-back products with what the live versions say of them now."""
     rows = _sample(corpus)
     while batch := list(islice(rows, AT_ONCE)):
         photos = [Image.open(io.BytesIO(row["photo"])).convert("RGB") if row["photo"] else None for row in batch]
         questions = [
-            Question(Prediction(title=row["title"] or "", description=row["description"] or ""), photo)
+            ProductInput(Prediction(title=row["title"] or "", description=row["description"] or ""), photo)
             for row, photo in zip(batch, photos, strict=True)
         ]
-        answers, categories = serving_batch.answer_now(questions)
+        answers, categories = serving_batch.predict_many_now(questions)
         for row, photo, answer in zip(batch, photos, answers, strict=True):
             yield row, photo, answer, _best(answer, categories)
 
@@ -116,8 +118,8 @@ def _sample(corpus: "Corpus") -> Iterator[Mapping[str, Any]]:
             number -= len(part)
 
 
-def _best(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:
-    return five_likeliest(answer.combined, categories)[0]
+def _best(answer: PredictionResult, categories: Sequence[Category]) -> dict[str, Any]:
+    return top_five(answer.combined, categories)[0]
 
 
 def _other(answer: Answer, pair: VersionPair) -> bool:

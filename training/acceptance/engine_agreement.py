@@ -54,10 +54,10 @@ def compare_engines(
     Return each engine's check by its name; one that can't be built has none. Raises ArtifactError and StorageDown.
     """
     device = pick_device(model_cache.device_name())
-    reference = model_cache.load_fresh(version, (f"torch f32 {device.type}",))
+    reference = model_cache.load_uncached(version, (f"torch f32 {device.type}",))
     kind = "openvino" if device.type == "cpu" else "torch"
-    names = [f"{kind} {precision} {device.type}" for precision in engines.precisions(kind, device)]
-    models = {name: model_cache.load_fresh(version, (name,)) for name in names if name != reference.engine}
+    names = [f"{kind} {precision} {device.type}" for precision in engines.fast_precisions(kind, device)]
+    models = {name: model_cache.load_uncached(version, (name,)) for name in names if name != reference.engine}
     models = {name: model for name, model in models.items() if model.engine == name}
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*models, reference.engine)}
     targets: list[int] = []
@@ -87,7 +87,7 @@ def store_check(version: ModelVersion, name: str, check: EngineCheck) -> None:
     """Keep the check with the version: workers go by it from their next batch on."""
     row = ModelVersion.objects.select_for_update().only("engines").get(pk=version.pk)
     row.engines[name] = {
-        "library": engines.library(name),
+        "library": engines.library_version(name),
         "n": check.n,
         "agreement": round(check.agreement, 5),
         "accuracy": round(check.accuracy, 5),

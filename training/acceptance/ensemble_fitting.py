@@ -10,7 +10,14 @@ from scipy.optimize import minimize, minimize_scalar
 
 from classifier.evaluation.paired_tests import Values
 from classifier.ml.artifact import ArtifactError
-from classifier.ml.ensemble import ACCURACY_WEIGHTED, LOG_POOL, Rule, combine, logs, sure
+from classifier.ml.ensemble import (
+    ACCURACY_WEIGHTED,
+    LOG_POOL,
+    Rule,
+    certainty,
+    combine_probabilities,
+    filled_log_probabilities,
+)
 from classifier.models import EnsembleRule, Modality, ModelVersion
 from classifier.registry import deployments, ensemble_rules, model_cache
 from training.acceptance.batch_inference import predict_rows, rows_with_both
@@ -49,7 +56,7 @@ class _Pairs:
         return replace(self, text=self.text[rows], image=self.image[rows], targets=self.targets[rows])
 
     def combined(self, rule: Rule) -> Probabilities:
-        return combine(self.text, self.image, rule, self.labels)
+        return combine_probabilities(self.text, self.image, rule, self.labels)
 
 
 _Fit = Callable[[_Pairs], Rule]
@@ -96,9 +103,9 @@ def fit_missing_rules(version: ModelVersion, corpus: "Corpus") -> list[EnsembleR
     """
     partner_modality = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     made = []
-    for variant in deployments.deployed()[partner_modality]:
+    for variant in deployments.live_variants_by_modality()[partner_modality]:
         text, image = (version, variant.version) if version.modality == Modality.TEXT else (variant.version, version)
-        if ensemble_rules.is_fitted(text, image):
+        if ensemble_rules.has_fitted_rule(text, image):
             continue
         try:
             rule = _fit_pair(text, image, corpus)
@@ -203,10 +210,10 @@ def _minimise(pairs: _Pairs, *, gated: bool, biased: bool) -> list[float]:
     """Return the pool's two weights, four gates and biases of the lowest log-loss, what isn't wanted left at 0."""
     size, classes = pairs.text.shape
     rows = np.arange(size)
-    log_text, log_image = logs(pairs.text, pairs.image)
+    log_text, log_image = filled_log_probabilities(pairs.text, pairs.image)
     known = np.isfinite(log_text)
     log_text, log_image = np.where(known, log_text, 0), np.where(known, log_image, 0)
-    sureness = np.stack([sure(pairs.text), sure(pairs.image)], axis=1)
+    sureness = np.stack([certainty(pairs.text), certainty(pairs.image)], axis=1)
     wanted = np.concatenate([np.ones(2), np.full(4, float(gated)), np.full(classes, float(biased))])
 
     def loss(found: Values) -> tuple[float, Values]:

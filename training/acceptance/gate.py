@@ -11,8 +11,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from classifier.evaluation.category_coverage import Coverage, listed
-from classifier.evaluation.paired_tests import PairedFigures, Scored, compare
+from classifier.evaluation.category_coverage import Coverage, name_list
+from classifier.evaluation.paired_tests import PairedFigures, ProductScores, compare_paired
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
 
@@ -37,8 +37,8 @@ class HeldOutComparison:
 
     __test__ = False  # pytest would collect it for its name
 
-    champion: Scored
-    candidate: Scored
+    champion: ProductScores
+    candidate: ProductScores
     known: Sequence[bool]
 
 
@@ -140,11 +140,11 @@ def _check_coverage(coverage: Coverage, holds: _Sentences, remarks: _Sentences) 
                 "It can't suggest %(count)d categories that the champion suggests: %(names)s. Train with products of "
                 "them, or go on from the live model (--from champion) to keep them."
             )
-            % {"count": len(coverage.lost), "names": listed(coverage.lost.values())}
+            % {"count": len(coverage.lost), "names": name_list(coverage.lost.values())}
         )
     remarks.append(_("It suggests %(coverage)s.") % {"coverage": coverage})
     if new := [name for slug, name in coverage.missing.items() if slug not in coverage.lost]:
-        remarks.append(_("Neither it nor the champion suggests %(names)s.") % {"names": listed(new)})
+        remarks.append(_("Neither it nor the champion suggests %(names)s.") % {"names": name_list(new)})
 
 
 def _check_test(test: HeldOutComparison, failures: _Sentences, remarks: _Sentences) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _check_test(test: HeldOutComparison, failures: _Sentences, remarks: _Sentenc
     new = [row for row, known in enumerate(test.known) if not known]
     old = [row for row, known in enumerate(test.known) if known]
     if old:
-        found = compare(test.champion.where(old), test.candidate.where(old))
+        found = compare_paired(test.champion.where(old), test.candidate.where(old))
         record["test"] = found.to_json()
         worse = [
             why
@@ -186,7 +186,7 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
     if reference.collapsed:
         holds.append(
             _("It hardly knows %(names)s any more: less than half of what the champion gets right.")
-            % {"names": listed(reference.collapsed)}
+            % {"names": name_list(reference.collapsed)}
         )
     if known := reference.known:
         record |= {"reference": known.to_json(), "macro": list(reference.macro)}
@@ -236,7 +236,7 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
     if reference.unmeasured:
         holds.append(
             _("The new data lacks %(names)s, and too few products measure whether it still knows them.")
-            % {"names": listed(reference.unmeasured)}
+            % {"names": name_list(reference.unmeasured)}
         )
     return record
 

@@ -14,8 +14,8 @@ from django.conf import settings
 from PIL import Image
 
 from classifier.models import Category, Prediction
-from classifier.serving.batch import answer_now
-from classifier.serving.inference import Answer, Question
+from classifier.serving.batch import predict_many_now
+from classifier.serving.inference import PredictionResult, ProductInput
 from common.tables.product_files import ProductFile, RowError, SourceRow
 from training.acceptance.metrics import Metrics, compute_metrics
 from training.datasets.importing import CategoryLookup, small_copy
@@ -89,10 +89,10 @@ def score_products(
                 if photo is None and not prediction.has_text:
                     skipped["no input"] += 1
                     continue
-                questions.append(Question(prediction, photo))
+                questions.append(ProductInput(prediction, photo))
                 targets.append(place[category])
             if questions:
-                _add(views, answer_now(questions)[0], targets)
+                _add(views, predict_many_now(questions)[0], targets)
             progress(len(batch))
     figures = {name: view.figures() for name, view in views.items()}
     return LiveScores(figures, len(views["ensemble"].targets), skipped, without_photo)
@@ -119,7 +119,7 @@ def _photo(products: ProductFile, row: SourceRow) -> Image.Image | RowError | No
         return error
 
 
-def _add(views: dict[str, _View], answers: list[Answer], targets: list[int]) -> None:
+def _add(views: dict[str, _View], answers: list[PredictionResult], targets: list[int]) -> None:
     for answer, target in zip(answers, targets, strict=True):
         for said in (answer.text, answer.image):
             if said:

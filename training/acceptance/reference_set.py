@@ -22,7 +22,7 @@ from PIL import Image
 from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
-from classifier.ml.ensemble import align
+from classifier.ml.ensemble import align_columns
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments, model_cache
 from common.locks import Lock, lock_until_commit
@@ -102,7 +102,7 @@ def unmeasured_versions() -> list[ModelVersion]:
     for modality in Modality.values:
         versions = ModelVersion.objects.filter(modality=modality, state=ModelVersion.State.REGISTERED)
         latest = list(versions.defer("metrics").order_by("-pk")[:LATEST])
-        recent = [*latest, *(variant.version for variant in deployments.live(modality))]
+        recent = [*latest, *(variant.version for variant in deployments.live_variants(modality))]
         if len(versions.order_by()[:2]) > 1 and labelled_count(modality):
             measured = ReferenceAnswer.objects.filter(offer=offer)
             found += [version for version in dict.fromkeys(recent) if not measured.filter(version=version).exists()]
@@ -151,7 +151,7 @@ def answer_products(
     found = []
     for batch in _batches(products, modality):
         output = ask(model, modality, batch)
-        probabilities = align(output.probabilities, model.labels, slugs)
+        probabilities = align_columns(output.probabilities, model.labels, slugs)
         for (product, _photo), row in zip(batch, np.where(offered, probabilities, 0), strict=True):
             found.append(_answer(product, row, slugs, offer))
         progress(len(batch))

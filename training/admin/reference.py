@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from unfold.decorators import display
 
 from classifier.admin import ReadOnlyAdmin
-from classifier.admin.confirmation import Refused, confirm
+from classifier.admin.confirmation import Refused, confirm_change
 from classifier.models import ModelVersion, ReferenceProduct
 from training import tasks
 
@@ -60,7 +60,7 @@ class ReferenceProductAdmin(ReadOnlyAdmin):
                 raise Refused(_now("The queue of the workers can't be reached. Try again in a minute.")) from error
             return _now("The measurement was handed to the training worker. Look again in a minute."), back
 
-        return confirm(self, request, question, act, back=back)
+        return confirm_change(self, request, question, act, back=back)
 
     @admin.display(description=_("product"))
     def product(self, product: ReferenceProduct) -> str:

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import action, display
 
 from classifier.admin import ReadOnlyAdmin
-from classifier.evaluation.version_comparison import at_the_gate
+from classifier.evaluation.version_comparison import comparison_at_gate
 from classifier.models import Modality
 from classifier.registry import deployments
 from common import charts
@@ -96,7 +96,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "title": _("Retrain"),
             "form": form,
-            "champions": {modality: deployments.deployed()[modality] for modality in Modality},
+            "champions": {modality: deployments.live_variants_by_modality()[modality] for modality in Modality},
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/training/start_form.html", context)
@@ -130,7 +130,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     def _shown(self, request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
         return {
             "run": run,
-            "then": at_the_gate(run.version) if run.version else None,
+            "then": comparison_at_gate(run.version) if run.version else None,
             "colour": STATE_COLOURS[run.state],
             "percent": round(100 * run.share),
             "left": None if run.eta_seconds is None else clock(run.eta_seconds),

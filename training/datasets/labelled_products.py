@@ -21,7 +21,7 @@ from training.models import Example, Split
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from classifier.ml.encoders import Output
+    from classifier.ml.encoders import BatchOutput
     from training.datasets.corpus import Corpus
 
 ROWS_AT_ONCE = 64
@@ -124,9 +124,9 @@ def product_batches(products: Iterable[LabelledProduct], modality: str, labels: 
         yield batch
 
 
-def ask(model: Any, modality: str, batch: Sequence[tuple[Described, Image.Image | None]]) -> "Output":
+def ask(model: Any, modality: str, batch: Sequence[tuple[Described, Image.Image | None]]) -> "BatchOutput":
     """Return what a model answers to a batch."""
-    output: Output
+    output: BatchOutput
     if modality == Modality.TEXT:
         output = model.predict([p.title for p, _photo in batch], [p.description for p, _photo in batch])
     else:

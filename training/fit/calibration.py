@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from classifier.ml.ngrams import Pool
+from classifier.ml.ngrams import LogitPool
 
 # How far a model may be from honest before its temperature is of no use.
 LEAST, MOST = 0.05, 20.0
 
 
-def fit_pool(lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor) -> Pool:
+def fit_pool(lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor) -> LogitPool:
     """Return the pool with the lowest weighted log-loss; its weights are not negative and sum to one.
 
     How sure the pooled answer may be is left to the temperature.
@@ -29,7 +29,7 @@ def fit_pool(lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor)
     _minimise(rates, loss)
     shares = torch.nn.functional.softplus(rates.detach())
     shares = shares / shares.sum()
-    return Pool(round(float(shares[0]), 6), round(1 - round(float(shares[0]), 6), 6))
+    return LogitPool(round(float(shares[0]), 6), round(1 - round(float(shares[0]), 6), 6))
 
 
 def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from classifier.ml import artifact
 from classifier.ml.encoders import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
-from classifier.ml.ngrams import Pool
+from classifier.ml.ngrams import LogitPool
 from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stages import replace_bytes, write_json
 
@@ -71,7 +71,7 @@ def write_artifact(
     state = {HEAD + name: value.half().contiguous() for name, value in head.state_dict().items()}
     tensors = {**state, **encoder, **lexical}
     replace_bytes(folder / artifact.WEIGHTS, save(tensors))
-    write_json(folder / artifact.CONFIG, config | _pool(Pool(0.5, 0.5) if lexical else None))
+    write_json(folder / artifact.CONFIG, config | _pool(LogitPool(0.5, 0.5) if lexical else None))
 
 
 def store_calibration(folder: Path, *, temperature: float, pool: Pool | None) -> None:
@@ -80,7 +80,7 @@ def store_calibration(folder: Path, *, temperature: float, pool: Pool | None) ->
     write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool(pool))
 
 
-def _pool(pool: Pool | None) -> dict[str, Any]:
+def _pool(pool: LogitPool | None) -> dict[str, Any]:
     if pool is None:
         return {}
     return {"pool": {"lexical": pool.lexical, "encoder": pool.encoder, "bias": list(pool.bias)}}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from classifier.ml.ngrams import BLOCKS, Lexical, count, lexical_text
+from classifier.ml.ngrams import BLOCKS, LexicalModel, count_ngrams, lexical_text
 from training.fit import process_group
 from training.fit.features import read_texts
 from training.fit.job import SplitTable
@@ -39,7 +39,7 @@ def fit_lexical_part(
     recipe: TextRecipe,
     stage: Stage,
     progress: Progress,
-    start: Lexical | None = None,
+    start: LexicalModel | None = None,
 ) -> dict[str, Any]:
     """Fit the lexical part on the training rows, its strength chosen by the validation rows; return what came of it.
 
@@ -67,7 +67,7 @@ def fit_lexical_part(
 def read_lexical_tensors(stage: Stage, classes: int) -> dict[str, Tensor]:
     """Return the tensors of the finished table. Raises ArtifactError when they are damaged."""
     tensors = load_file(stage.folder / TABLE)
-    Lexical.read(tensors, classes, torch.device("cpu"))
+    LexicalModel.read(tensors, classes, torch.device("cpu"))
     return tensors
 
 
@@ -77,8 +77,8 @@ def _fit(
     recipe: TextRecipe,
     work: Path,
     progress: Progress,
-    start: Lexical | None,
-) -> tuple[Lexical, dict[str, Any]]:
+    start: LexicalModel | None,
+) -> tuple[LexicalModel, dict[str, Any]]:
     train, validation = tables["train"], tables["validation"]
     progress.stage("counting n-grams", len(train) + len(validation))
     counts = _SparseChunks.counted(train, work / "train", progress, 0)
@@ -114,7 +114,7 @@ def _fit(
         prior, kept = (torch.cat([weights[rows], weights[-1:]]) for weights in (prior, kept))
         kept = _LogisticRegression(features, train, prior, holds_bias=start is not None).solve(kept, strength, steps)
         best = _loss(held_back, validation, kept)
-    lexical = Lexical(keys, idf, kept[:-1], kept[-1])
+    lexical = LexicalModel(keys, idf, kept[:-1], kept[-1])
     return lexical, {"strength": strength, "rows": len(idf), "validation_loss": best}
 
 
@@ -185,7 +185,7 @@ def _features(counts: _SparseChunks, keys: tuple[Ints, Ints], idf: Floats, folde
 
     features = _WeightedFeatures(folder, len(idf))
     nothing = torch.zeros(len(idf), 1)
-    lexical = Lexical(keys, idf, nothing, nothing[0])
+    lexical = LexicalModel(keys, idf, nothing, nothing[0])
     for chunk in range(counts.size):
         words, characters = (counts.block(chunk, name, HASHES) for name in BLOCKS)
         features.add(lexical.features((words, characters)))
@@ -311,10 +311,10 @@ def reorder_columns(lexical: Lexical, labels: Sequence[str], wanted: Sequence[st
     for column, label in enumerate(wanted):
         if label in place:
             columns[:, column], bias[column] = weights[:, place[label]], old[place[label]]
-    return Lexical(lexical.keys, lexical.idf, columns, bias)
+    return LexicalModel(lexical.keys, lexical.idf, columns, bias)
 
 
-def _joined(start: Lexical, keys: tuple[Ints, Ints], idf: Floats) -> tuple[tuple[Ints, Ints], Floats, Tensor]:
+def _joined(start: LexicalModel, keys: tuple[Ints, Ints], idf: Floats) -> tuple[tuple[Ints, Ints], Floats, Tensor]:
     """Return the n-grams of `start` and the new ones, their idf, and the weights of `start` over all of them.
 
     An n-gram that `start` knows keeps its idf, for its weights were fitted to it.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.ml.encoders import HEAD, read_tensors
 from classifier.ml.image_model import ImageModel
-from classifier.ml.ngrams import Lexical
+from classifier.ml.ngrams import LexicalModel
 from classifier.ml.text_model import TextModel
 from training.datasets.corpus import Corpus
 from training.fit import export, ngrams, process_group
@@ -45,7 +45,7 @@ class StartingModel:
 
     labels: list[str]
     head: dict[str, Tensor]
-    lexical: Lexical | None = None
+    lexical: LexicalModel | None = None
 
 
 class ModelFit:
@@ -205,7 +205,7 @@ class ModelFit:
         assert self.start is not None  # noqa: S101 - `_check_heads` saw it
         return extended_head(head, self.learnt, self.start.head, self.start.labels, self.job.labels)
 
-    def _lexical_start(self) -> Lexical | None:
+    def _lexical_start(self) -> LexicalModel | None:
         """Return the lexical part to go on from, its columns in the order of the job's labels."""
         if self.start is None or self.start.lexical is None:
             return None
@@ -258,14 +258,14 @@ def fit_model(job: Job, progress: Progress) -> None:
 
 def write_predictions(path: Path, table: SplitTable, answers: SplitLogits, folder: Path) -> None:
     """Write keys, targets, probabilities and logits_before of one split, as the artifact in `folder` answers."""
-    from classifier.ml.encoders import soften
-    from classifier.ml.ngrams import Pool
+    from classifier.ml.encoders import calibrate_logits
+    from classifier.ml.ngrams import LogitPool
 
     config = read_config(folder)
     logits = answers.encoder
     if answers.lexical is not None:
-        logits = Pool.read(config)(answers.lexical, answers.encoder)
-    probabilities = soften(logits, torch.empty(0), float(config["temperature"])).probabilities
+        logits = LogitPool.read(config)(answers.lexical, answers.encoder)
+    probabilities = calibrate_logits(logits, torch.empty(0), float(config["temperature"])).probabilities
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
         np.savez(

@@ -101,7 +101,7 @@ class RetrainForm(forms.Form):
                     modality=modality,
                     recipe=recipes.named_recipe(modality, data["recipe"]),
                     dataset=data["dataset"],
-                    parent=deployments.champion(modality) if data["from_champion"] else None,
+                    parent=deployments.current_champion(modality) if data["from_champion"] else None,
                     trials=data["trials"],
                     deploys=data["deploys"],
                     ends_test=data["ends_test"],

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
-from classifier.models import Category, Decision, Familiar, Modality, ModelVersion, ReferenceAnswer
+from classifier.models import Category, Decision, DistributionDetector, Modality, ModelVersion, ReferenceAnswer
 from classifier.registry import artifact_store, deployments
 from common.object_storage import StorageDown
 from training.acceptance import (
@@ -196,7 +196,9 @@ def _go_live(run: TrainingRun, watch: RunMonitor, version: ModelVersion, corpus:
     compared_with = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
     note = _("Training run %(id)s") % {"id": run.pk}
     try:
-        deployments.deploy(version, by=run.requested_by, note=note, in_place_of=compared_with, ends_test=run.ends_test)
+        deployments.deploy_version(
+            version, by=run.requested_by, note=note, in_place_of=compared_with, ends_test=run.ends_test
+        )
     except deployments.NotDeployable as refusal:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed, but was not deployed. %s") % refusal, version)
     return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)
@@ -229,7 +231,7 @@ def _compare_engines(watch: RunMonitor, version: ModelVersion, corpus: "Corpus")
 
 def _learn_unusual(watch: RunMonitor, version: ModelVersion, corpus: "Corpus") -> None:
     """Keep with the version what tells inputs that are unlike all that it learnt."""
-    if Familiar.objects.filter(version=version).exists():  # an earlier attempt
+    if DistributionDetector.objects.filter(version=version).exists():  # an earlier attempt
         return
     watch.stage(_("Learning what is usual"), 0, detector_fitting.ROWS)
     known, held_back = detector_fitting.sample_products(
@@ -282,14 +284,14 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
 
 def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
     """Return the active categories that the model to go on from knows and `labels` lacks."""
-    known = deployments.labels_of(run.parent) if run.parent else []
+    known = deployments.read_labels(run.parent) if run.parent else []
     active = set(Category.objects.active().values_list("slug", flat=True))
     return [label for label in known if label in active and label not in labels]
 
 
 def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
     """Write what the child process reads: with a model to go on from, also what it must not forget."""
-    start = artifact_store.fetch(run.parent.path, run.parent.checksum) if run.parent else None
+    start = artifact_store.fetch_artifact(run.parent.path, run.parent.checksum) if run.parent else None
     kept = labels_to_keep(run, labels)
     job: dict[str, Any] = {
         "modality": run.modality,

@@ -150,7 +150,7 @@ def code_version() -> str:
 
 def describe_plan(run: TrainingRun) -> dict[str, Any]:
     """Return what a run would do, for a person to read before it does."""
-    champions = deployments.deployed()[run.modality]
+    champions = deployments.live_variants_by_modality()[run.modality]
     return {
         "recipe": run.recipe,
         "dataset": str(run.dataset) if run.dataset else _("made when it starts"),

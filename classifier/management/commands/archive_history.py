@@ -21,12 +21,12 @@ class Command(BaseCommand):
         if older_than < 1:
             raise CommandError("--older-than takes whole months, from 1 on.")
         before = timezone.now() - older_than * MONTH
-        total = slimming.movable(before).count()
+        total = slimming.slimmable(before).count()
         if dry_run:
             self.stdout.write(f"{total} predictions from before {before:%Y-%m-%d} could be moved.")
             return
         try:
-            outcome = slimming.move(before=before, progress=lambda so_far: self._show(so_far, total))
+            outcome = slimming.slim_predictions(before=before, progress=lambda so_far: self._show(so_far, total))
         except StorageDown as error:
             raise CommandError(f"The archive does not answer ({error}). Nothing is lost: run it again.") from error
         self.stdout.write(f"Moved {outcome.moved} predictions from before {before:%Y-%m-%d}.")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from classifier.models import Prediction
 from classifier.serving.batch import predict_now
-from classifier.serving.inference import OUTAGES, Answer, Said, five_likeliest, shown
+from classifier.serving.inference import OUTAGES, ModelOutput, PredictionResult, round_probabilities, top_five
 from common.photo_decoding import decode_trusted
 from common.photos.headers import PictureError
 from common.text import clean_description, clean_title
@@ -18,7 +18,7 @@ BAR = 30
 
 
 class Command(BaseCommand):
-    help = "Answer one product on the command line, with the deployed models. Nothing is stored."
+    help = "Classify one product on the command line with the live models. Nothing is stored."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--title", default="")
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         except OUTAGES as error:
             raise CommandError(f"The models can't answer: {error}") from error
         milliseconds = round((time.perf_counter() - start) * 1000, 1)
-        top5 = five_likeliest(answer.combined, categories)
+        top5 = top_five(answer.combined, categories)
         if options["json"]:
             views = {
                 "text": _view(answer.text, categories),
@@ -67,16 +67,16 @@ def _open(path: Path) -> Image.Image:
         raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture: {error}") from error
 
 
-def _view(said: Said | None, categories: Any) -> dict[str, Any] | None:
+def _view(said: ModelOutput | None, categories: Any) -> dict[str, Any] | None:
     if said is None:
         return None
     return {
         "version": said.version.name,
         "accuracy": said.version.accuracy,
         "engine": said.engine,
-        "probabilities": shown(said.probabilities, categories),
+        "probabilities": round_probabilities(said.probabilities, categories),
     }
 
 
-def _versions(answer: Answer) -> str:
+def _versions(answer: PredictionResult) -> str:
     return " + ".join(str(said.version) for said in (answer.text, answer.image) if said)

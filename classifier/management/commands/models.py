@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier.evaluation import quality_reports
-from classifier.evaluation.category_coverage import active_categories, coverage_of, listed
+from classifier.evaluation.category_coverage import active_categories, coverage_of, name_list
 from classifier.evaluation.version_comparison import SideBySide, side_by_side
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
@@ -93,8 +93,8 @@ def _list(options: dict[str, Any]) -> str:
 
 
 def _show(options: dict[str, Any]) -> str:
-    version = deployments.find(options["version"])
-    champion = deployments.champion(version.modality)
+    version = deployments.find_version(options["version"])
+    champion = deployments.current_champion(version.modality)
     found = coverage_of(version.labels, before=champion.labels if champion else ())
     if options["json"]:
         details = {"lineage": version.lineage, "reason": version.reason, "path": version.path}
@@ -103,7 +103,7 @@ def _show(options: dict[str, Any]) -> str:
     facts = [
         ("state", _state(version)),
         ("suggests", str(found)),
-        *([("loses", listed(found.lost.values()))] if found.lost else []),
+        *([("loses", name_list(found.lost.values()))] if found.lost else []),
         ("gate", version.reason.replace("\n", " ") or "not recorded"),
         ("registered", f"{version.created_at:%Y-%m-%d %H:%M} UTC"),
         ("trained on from", str(version.parent) if version.parent else "the pretrained encoder"),
@@ -113,7 +113,7 @@ def _show(options: dict[str, Any]) -> str:
     width = max(len(name) for name, _value in facts)
     rows = [
         [row["name"], *(_share(row.get(key)) for key in ("accuracy", "precision", "f1")), str(row.get("n", "–"))]
-        for row in quality_reports.classes(version, _names())
+        for row in quality_reports.category_figures(version, _names())
     ]
     parts = [
         str(version),
@@ -121,7 +121,7 @@ def _show(options: dict[str, Any]) -> str:
         "",
         _table(
             ["figure", "test part"],
-            [[str(r["name"]), r["shown"]] for r in quality_reports.figures(version)],
+            [[str(r["name"]), r["shown"]] for r in quality_reports.key_figures(version)],
             right=(1,),
         ),
         "",
@@ -131,22 +131,22 @@ def _show(options: dict[str, Any]) -> str:
 
 
 def _deploy(options: dict[str, Any]) -> str:
-    version = deployments.find(options["version"])
-    before = deployments.champion(version.modality)
-    deployments.deploy(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
+    version = deployments.find_version(options["version"])
+    before = deployments.current_champion(version.modality)
+    deployments.deploy_version(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
     if before == version:
         return f"{version} serves already."
     return f"Deployed {version}{f' in place of {before}' if before else ''}. Workers take it up with their next batch."
 
 
 def _rollback(options: dict[str, Any]) -> str:
-    before = deployments.champion(options["modality"])
+    before = deployments.current_champion(options["modality"])
     variant = deployments.roll_back(options["modality"])
     return f"Rolled back from {before} to {variant.version}. Workers take it up with their next batch."
 
 
 def _test(options: dict[str, Any]) -> str:
-    version = deployments.find(options["version"])
+    version = deployments.find_version(options["version"])
     traffic.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} is under test. {_live(version.modality)}"
 
@@ -157,38 +157,38 @@ def _set_shares(options: dict[str, Any]) -> str:
         name, _separator, share = part.rpartition("=")
         if not share.isdecimal():
             raise CommandError(f"Write VERSION=SHARE, not {part}.")
-        weights[deployments.find(name)] = int(share)
+        weights[deployments.find_version(name)] = int(share)
     live = traffic.set_weights(weights, note=options["note"])
     return _live(live[0].version.modality)
 
 
 def _shadow(options: dict[str, Any]) -> str:
-    version = deployments.find(options["version"])
+    version = deployments.find_version(options["version"])
     traffic.start_shadow(version, note=options["note"])
     return f"{version} looks on. {_live(version.modality)}"
 
 
 def _stop(options: dict[str, Any]) -> str:
-    version = deployments.find(options["version"])
-    traffic.stop(version, note=options["note"])
+    version = deployments.find_version(options["version"])
+    traffic.stop_variant(version, note=options["note"])
     return f"{version} was stopped. {_live(version.modality)}"
 
 
 def _promote(options: dict[str, Any]) -> str:
-    version = deployments.find(options["version"])
-    traffic.promote(version, note=options["note"], accepts_loss=options["accept_loss"])
+    version = deployments.find_version(options["version"])
+    traffic.promote_variant(version, note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} serves alone. {_live(version.modality)}"
 
 
 def _live(modality: str) -> str:
-    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in deployments.live(modality))
+    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in deployments.live_variants(modality))
     return f"Live: {shares}. Workers take it up with their next batch."
 
 
 def _compare(options: dict[str, Any]) -> str:
-    first, second = (deployments.find(options[name]) for name in ("first", "second"))
+    first, second = (deployments.find_version(options[name]) for name in ("first", "second"))
     try:
-        comparison = quality_reports.compare(first, second, _names())
+        comparison = quality_reports.compare_metrics(first, second, _names())
     except ValueError as error:
         raise CommandError(f"{error}.") from error
     side = side_by_side(first, second)
@@ -233,7 +233,7 @@ def _compare(options: dict[str, Any]) -> str:
 def _coverages(side: SideBySide) -> list[str]:
     lines = [f"{version} suggests {found}." for version, found in side.coverages]
     if side.lost:
-        lines.insert(0, f"LOST: {side.after} can't suggest {listed(side.lost)}.")
+        lines.insert(0, f"LOST: {side.after} can't suggest {name_list(side.lost)}.")
     return [*lines, ""]
 
 

@@ -10,7 +10,7 @@ import torch
 
 from classifier.ml.engines import openvino_cpu
 from classifier.ml.engines.base import Encoder, Engine, EngineError
-from classifier.ml.engines.converted import converted
+from classifier.ml.engines.converted import load_or_convert
 from classifier.ml.engines.reference import TorchEngine
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 LEAST_COSINE = {"f32": 0.9999, "bf16": 0.95}
 
 
-def candidates(engine: str, precision: str, device: torch.device, checks: Mapping[str, Any]) -> tuple[str, ...]:
+def engine_candidates(engine: str, precision: str, device: torch.device, checks: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the engines to try, best first; the last is the reference.
 
     `engine` is auto, torch or openvino; `precision` auto, f32 or bf16. `checks` holds what was measured of a version's
@@ -29,7 +29,7 @@ def candidates(engine: str, precision: str, device: torch.device, checks: Mappin
     kind = "openvino" if device.type == "cpu" and engine != "torch" else "torch"
     names = [
         f"{kind} {wanted} {device.type}"
-        for wanted in precisions(kind, device)
+        for wanted in fast_precisions(kind, device)
         if precision in ("auto", wanted) and (wanted != "bf16" or precision == "bf16" or _passed(checks, kind, device))
     ]
     reference = f"torch f32 {device.type}"
@@ -37,18 +37,18 @@ def candidates(engine: str, precision: str, device: torch.device, checks: Mappin
     return (*names, reference)
 
 
-def precisions(kind: str, device: torch.device) -> tuple[str, ...]:
+def fast_precisions(kind: str, device: torch.device) -> tuple[str, ...]:
     """Return the precisions that the device computes quickly, the quickest first."""
     has_bf16 = openvino_cpu.has_bf16() if kind == "openvino" else device.type == "cuda"
     return ("bf16", "f32") if has_bf16 else ("f32",)
 
 
-def library(name: str) -> str:
+def library_version(name: str) -> str:
     """Return the version of the library behind an engine's name: what was measured of another one says nothing."""
-    return openvino_cpu.version() if name.startswith("openvino") else str(torch.__version__)
+    return openvino_cpu.openvino_version() if name.startswith("openvino") else str(torch.__version__)
 
 
-def speed_up(encoder: Encoder, names: Sequence[str], *, threads: int, cache: Path) -> None:
+def select_engine(encoder: Encoder, names: Sequence[str], *, threads: int, cache: Path) -> None:
     """Let the encoder, loaded with the reference, compute with the first engine that can be built and agrees with it.
 
     What stands against an engine goes to the log: the next one, at last the reference, answers in its place.
@@ -68,7 +68,7 @@ def _build(encoder: Encoder, name: str, threads: int, cache: Path) -> Engine:
     if kind == "torch":
         return TorchEngine(encoder.network, torch.device(device), encoder.engine.rows, precision)
     try:
-        source = converted(encoder, cache)
+        source = load_or_convert(encoder, cache)
         engine = openvino_cpu.OpenVinoEngine(source.model, precision, threads)
         found = np.concatenate([embeddings.numpy() for embeddings in engine.run(encoder.samples())])
     except Exception as error:  # tracing runs foreign code: whatever it raises, the reference answers
@@ -85,4 +85,4 @@ def _passed(checks: Mapping[str, Any], kind: str, device: torch.device) -> bool:
 
 def _known(checks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     check = checks.get(name, {})
-    return check if check.get("library") == library(name) else {}
+    return check if check.get("library") == library_version(name) else {}

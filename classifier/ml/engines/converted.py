@@ -39,20 +39,20 @@ class Converted:
     reference: npt.NDArray[np.float32]
 
 
-def converted(encoder: Encoder, cache: Path) -> Converted:
+def load_or_convert(encoder: Encoder, cache: Path) -> Converted:
     """Return the encoder's network converted, from the folder `cache` if it is there.
 
     Raises whatever the conversion raises. A cache that can't be written is done without.
     """
     samples = encoder.samples()
     fingerprint = _fingerprint(encoder.network, samples)
-    folder = cache / f"{fingerprint}-openvino-{openvino_cpu.version()}-{FORMAT}"
+    folder = cache / f"{fingerprint}-openvino-{openvino_cpu.openvino_version()}-{FORMAT}"
     known = _read(folder)
     if known:
         return known
     reference = TorchEngine(encoder.network, next(encoder.network.parameters()).device, rows=0).run(samples)
     made = Converted(
-        openvino_cpu.convert(encoder.network, encoder.inputs, samples[0]),
+        openvino_cpu.convert_network(encoder.network, encoder.inputs, samples[0]),
         np.concatenate([embeddings.numpy() for embeddings in reference]),
     )
     try:
@@ -70,7 +70,7 @@ def _read(folder: Path) -> Converted | None:
             raise ValueError("a file is missing or added")
         if any(_digest(folder / name) != digest for name, digest in digests.items()):
             raise ValueError("a file has changed")
-        return Converted(openvino_cpu.core().read_model(folder / NETWORK), np.load(folder / REFERENCE))
+        return Converted(openvino_cpu.openvino_core().read_model(folder / NETWORK), np.load(folder / REFERENCE))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, RuntimeError) as error:
@@ -84,7 +84,7 @@ def _write(made: Converted, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
         fresh = Path(temporary) / "network"
         fresh.mkdir()
-        openvino_cpu.runtime().save_model(made.model, fresh / NETWORK, compress_to_fp16=False)
+        openvino_cpu.import_openvino().save_model(made.model, fresh / NETWORK, compress_to_fp16=False)
         np.save(fresh / REFERENCE, made.reference)
         digests = {path.name: _digest(path) for path in fresh.iterdir()}
         (fresh / SEAL).write_text(json.dumps(digests, indent=1))

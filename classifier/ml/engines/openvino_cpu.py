@@ -42,7 +42,7 @@ class OpenVinoEngine:
             # Two workers would bind their threads to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled: Any = core().compile_model(model, "CPU", settings)
+        self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)
         self._own = threading.local()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="openvino")
 
@@ -57,7 +57,7 @@ class OpenVinoEngine:
 
 
 @cache
-def runtime() -> Any:
+def import_openvino() -> Any:
     """Return OpenVINO, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -68,26 +68,26 @@ def runtime() -> Any:
 
 
 @cache
-def core() -> "openvino.Core":
-    return runtime().Core()
+def openvino_core() -> "openvino.Core":
+    return import_openvino().Core()
 
 
 @cache
-def version() -> str:
-    return str(runtime().__version__).split("-")[0]
+def openvino_version() -> str:
+    return str(import_openvino().__version__).split("-")[0]
 
 
 @cache
 def has_bf16() -> bool:
-    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def convert(network: nn.Module, inputs: Sequence[str], example: Batch) -> "openvino.Model":
+def convert_network(network: nn.Module, inputs: Sequence[str], example: Batch) -> "openvino.Model":
     """Return the network with any number of rows, and any length where the example has two dimensions.
 
     Raises RuntimeError and what tracing the network raises.
     """
-    ov = runtime()
+    ov = import_openvino()
     shapes = {name: [-1, *([-1] if t.dim() == 2 else t.shape[1:])] for name, t in zip(inputs, example, strict=True)}
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # tracing names each branch that it takes

@@ -10,7 +10,7 @@ from pathlib import Path
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use: those that it may run on, or its container's share if less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):
@@ -21,6 +21,6 @@ def cores() -> int:
 
 
 @cache
-def pool() -> ThreadPoolExecutor:
+def input_threads() -> ThreadPoolExecutor:
     """Return this process's threads for tokenizing and pictures."""
-    return ThreadPoolExecutor(cores(), thread_name_prefix="inputs")
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="inputs")

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from classifier.services import fill_labels, load_categories, load_reference, register_starters
+from classifier.services import fill_missing_labels, load_categories, load_reference_products, register_starters
 from portal.accounts.roles import prepare_roles
 from portal.operations.demo_accounts import demo_accounts
 
@@ -16,12 +16,12 @@ class Command(BaseCommand):
     def handle(self, *, demo: bool, **options: Any) -> None:
         prepare_roles()
         self.stdout.write(f"Categories: {load_categories()}")
-        self.stdout.write(f"Reference products: {load_reference()}")
+        self.stdout.write(f"Reference products: {load_reference_products()}")
         for variant in register_starters():
             self.stdout.write(
                 f"Deployed: {variant.version}, accuracy {variant.version.accuracy:.3f}, {variant.weight} % of traffic"
             )
-        fill_labels()
+        fill_missing_labels()
         if demo:
             for account in demo_accounts():
                 self.stdout.write(f"{account.role:15} {account.email:22} {account.password}")

@@ -48,10 +48,10 @@ def test_vectors_and_probabilities_move_and_the_pages_say_so(old: Product, brows
     assert after.probabilities == {} and after.top5 == before.top5 and after.text_version == before.text_version
 
     stored = storages["archive"]
-    vectors = json.load(stored.open(writer.path(old.prediction_id, slimming.VECTORS)))
+    vectors = json.load(stored.open(writer.archive_path(old.prediction_id, slimming.VECTORS)))
     assert vectors["text"] == list(before.text_embedding)
     assert vectors["image"] == list(before.image_embedding)
-    assert json.load(stored.open(writer.path(old.prediction_id, "ensemble.json")))["probabilities"] == (
+    assert json.load(stored.open(writer.archive_path(old.prediction_id, "ensemble.json")))["probabilities"] == (
         before.probabilities
     )
     page = browser.get(reverse("product", args=[old.pk])).content.decode()
@@ -71,7 +71,7 @@ def test_what_is_young_waiting_or_not_archived_stays(seller: User, make_product:
 
 
 def test_a_row_that_the_archive_has_lost_stays(old: Product) -> None:
-    storages["archive"].delete(writer.path(old.prediction_id, slimming.WITNESS))
+    storages["archive"].delete(writer.archive_path(old.prediction_id, slimming.WITNESS))
     said = run()
     assert "Moved 0 " in said and "Left 1 as" in said
     assert Prediction.objects.get(pk=old.prediction_id).probabilities

@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from classifier.archive import writer
 from classifier.models import Category, Deployment, ModelVersion, Prediction, Variant
-from classifier.models.archivable import archive_due
+from classifier.models.archivable import archive_due_rows
 from classifier.services import register_starters
 from classifier.tasks import classify_pending
 from feedback.services import record_feedback
@@ -101,7 +101,7 @@ def test_a_row_that_changed_while_its_batch_was_written_is_written_again(
             rows.filter(pk=row.pk).update(archived_at=None, archive_due_at=Now())
         written.append(row.pk)
 
-    archive_due(rows, write)
+    archive_due_rows(rows, write)
     assert sorted(written) == sorted([*ids, written[0]])
     assert not rows.filter(archived_at=None).exists()
 
@@ -114,4 +114,4 @@ def test_marking_takes_one_statement_for_any_number_of_rows(
     for few in (ids[:1], ids):
         rows.filter(pk__in=few).update(archived_at=None, archive_due_at=Now())
         with django_assert_num_queries(9):  # claiming (5), the mark, and a claim that finds nothing (3)
-            archive_due(rows, lambda row: None)
+            archive_due_rows(rows, lambda row: None)

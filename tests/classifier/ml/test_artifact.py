@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from classifier.ml.artifact import ArtifactError, read_config, seal, verify
+from classifier.ml.artifact import ArtifactError, read_config, seal_artifact, verify_artifact
 
 CONFIG = {
     "format": 1,
@@ -32,75 +32,75 @@ def write_config(folder: Path, **changes: object) -> None:
 
 
 def test_a_sealed_folder_verifies_against_its_checksum(folder: Path) -> None:
-    checksum = seal(folder)
+    checksum = seal_artifact(folder)
     assert len(checksum) == 64
-    assert verify(folder) == verify(folder, checksum) == checksum
+    assert verify_artifact(folder) == verify_artifact(folder, checksum) == checksum
 
 
 def test_sealing_twice_gives_the_same_checksum(folder: Path) -> None:
-    assert seal(folder) == seal(folder)
+    assert seal_artifact(folder) == seal_artifact(folder)
 
 
 def test_one_changed_byte_is_found(folder: Path) -> None:
-    seal(folder)
+    seal_artifact(folder)
     (folder / "model.safetensors").write_bytes(b"weighty")
     with pytest.raises(ArtifactError, match=r"model\.safetensors.*changed"):
-        verify(folder)
+        verify_artifact(folder)
 
 
 def test_a_missing_file_is_found(folder: Path) -> None:
-    seal(folder)
+    seal_artifact(folder)
     (folder / "card.md").unlink()
     with pytest.raises(ArtifactError, match=r"card\.md.*missing"):
-        verify(folder)
+        verify_artifact(folder)
 
 
 def test_an_extra_file_is_found(folder: Path) -> None:
-    seal(folder)
+    seal_artifact(folder)
     (folder / "extra.pkl").write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"extra\.pkl.*not listed"):
-        verify(folder)
+        verify_artifact(folder)
 
 
 def test_a_folder_inside_is_refused(folder: Path) -> None:
     (folder / "inside").mkdir()
     with pytest.raises(ArtifactError, match="inside: not a plain file"):
-        seal(folder)
+        seal_artifact(folder)
 
 
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (folder / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(ArtifactError, match="link: not a plain file"):
-        seal(folder)
+        seal_artifact(folder)
 
 
 def test_a_folder_sealed_anew_does_not_pass_for_the_registered_one(folder: Path) -> None:
-    checksum = seal(folder)
+    checksum = seal_artifact(folder)
     (folder / "card.md").write_text("# forged")
-    seal(folder)
+    seal_artifact(folder)
     with pytest.raises(ArtifactError, match="not the registered"):
-        verify(folder, checksum)
+        verify_artifact(folder, checksum)
 
 
 def test_an_incomplete_folder_is_not_sealed(folder: Path) -> None:
     (folder / "metrics.json").unlink()
     with pytest.raises(ArtifactError, match=r"metrics\.json: missing"):
-        seal(folder)
+        seal_artifact(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"files": 3}', "\xff"])
 def test_an_unusable_manifest_is_an_artifact_error(folder: Path, content: str) -> None:
     (folder / "manifest.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
-        verify(folder)
+        verify_artifact(folder)
 
 
 def test_a_folder_that_is_not_there_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read"):
-        verify(tmp_path / "nowhere")
+        verify_artifact(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match="not a folder"):
-        seal(tmp_path / "nowhere")
+        seal_artifact(tmp_path / "nowhere")
 
 
 def test_the_config_is_read_back(folder: Path) -> None:

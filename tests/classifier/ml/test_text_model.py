@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier.ml.artifact import ArtifactError, read_config, verify
+from classifier.ml.artifact import ArtifactError, read_config, verify_artifact
 from classifier.ml.text_model import TextModel, join_text
 
 STARTER = Path(__file__).resolve().parents[3] / "classifier" / "starter" / "text"
@@ -29,7 +29,7 @@ def model() -> TextModel:
 
 
 def test_the_starter_is_sealed_and_knows_eighteen_categories(model: TextModel) -> None:
-    verify(STARTER)
+    verify_artifact(STARTER)
     assert len(model.labels) == 18
     assert model.labels == read_config(STARTER)["labels"]
 

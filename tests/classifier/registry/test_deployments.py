@@ -15,7 +15,7 @@ from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.registry import artifact_store, deployments, model_cache, traffic
-from classifier.services import STARTER, fill_labels, load_categories, register_starters
+from classifier.services import STARTER, fill_missing_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
 from tests.support.accounts import make_user
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     shutil.copytree(STARTER / "text", copy)
     (copy / "card.md").write_text("Another one.")
     (copy / artifact.MANIFEST).unlink()
-    artifact.seal(copy)
+    artifact.seal_artifact(copy)
     return copy
 
 
@@ -48,8 +48,8 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     shutil.copy(STARTER / "ensemble.json", tmp_path)
     monkeypatch.setattr("classifier.services.STARTER", tmp_path)
     register_starters()
-    (deployed,) = deployments.deployed()["text"]
-    assert deployed.version.checksum == artifact.verify(folder)
+    (deployed,) = deployments.live_variants_by_modality()["text"]
+    assert deployed.version.checksum == artifact.verify_artifact(folder)
 
     deployments.deploy(register_variant(tmp_path / "own", "Our own."))
     register_starters()
@@ -73,30 +73,30 @@ def test_a_starter_that_was_rolled_back_stays_away(
 def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
     (folder / "config.json").write_text("{}")
     with pytest.raises(artifact.ArtifactError, match="config.json"):
-        deployments.register(folder, name="tampered")
+        deployments.register_version(folder, name="tampered")
     assert not ModelVersion.objects.filter(name="tampered").exists()
 
 
 def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> None:
-    version = deployments.register(folder, name="candidate")
-    assert deployments.register(folder, name="again") == version
-    deployments.deploy(version)
-    assert [variant.version for variant in deployments.deployed()["text"]] == [version]
-    assert len(deployments.deployed()["image"]) == 1
+    version = deployments.register_version(folder, name="candidate")
+    assert deployments.register_version(folder, name="again") == version
+    deployments.deploy_version(version)
+    assert [variant.version for variant in deployments.live_variants_by_modality()["text"]] == [version]
+    assert len(deployments.live_variants_by_modality()["image"]) == 1
 
 
 def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
-    version = deployments.register(folder, name="candidate")
-    local = artifact_store.fetch(version.path, version.checksum)
+    version = deployments.register_version(folder, name="candidate")
+    local = artifact_store.fetch_artifact(version.path, version.checksum)
     (local / "model.safetensors").write_bytes(b"rotten")
-    assert artifact.verify(artifact_store.fetch(version.path, version.checksum)) == version.checksum
+    assert artifact.verify_artifact(artifact_store.fetch_artifact(version.path, version.checksum)) == version.checksum
     assert local.is_relative_to(settings.MODEL_CACHE)
 
 
 def test_processes_that_fetch_at_once_share_one_download(
     db: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = deployments.register(folder, name="candidate")
+    version = deployments.register_version(folder, name="candidate")
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     downloads: list[str] = []
     download = artifact_store._download
@@ -107,13 +107,13 @@ def test_processes_that_fetch_at_once_share_one_download(
 
     monkeypatch.setattr(artifact_store, "_download", noted)
     with ThreadPoolExecutor(8) as threads:  # a lock of its own each, as processes have
-        copies = list(threads.map(lambda _: artifact_store.fetch(version.path, version.checksum), range(8)))
+        copies = list(threads.map(lambda _: artifact_store.fetch_artifact(version.path, version.checksum), range(8)))
     assert downloads == [version.path]
-    assert artifact.verify(copies[0]) == version.checksum
+    assert artifact.verify_artifact(copies[0]) == version.checksum
 
 
 def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
-    version = deployments.register(folder, name="candidate")
+    version = deployments.register_version(folder, name="candidate")
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     with pytest.raises(artifact.ArtifactError):
@@ -121,10 +121,10 @@ def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
 
 
 def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
-    checksum, storage = artifact.verify(folder), storages["models"]
+    checksum, storage = artifact.verify_artifact(folder), storages["models"]
     for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
         storage.save(f"text/{checksum}/{name}", ContentFile(content))
-    version = deployments.register(folder, name="candidate")
+    version = deployments.register_version(folder, name="candidate")
     artifact_store.verify_stored(version)
     assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
 
@@ -147,21 +147,21 @@ def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
     }
     settings.STORAGES = {**settings.STORAGES, "models": backend}
     with pytest.raises(artifact.ArtifactError, match=r"model\.safetensors"):
-        deployments.register(folder, name="candidate")
+        deployments.register_version(folder, name="candidate")
     assert not ModelVersion.objects.filter(name="candidate").exists()
     assert not list((tmp_path / "forgetful").rglob("manifest.json"))
 
 
 def test_an_accuracy_that_is_no_share_is_refused(db: None, folder: Path) -> None:
     (folder / "metrics.json").write_text('{"accuracy": "good"}')
-    artifact.seal(folder)
+    artifact.seal_artifact(folder)
     with pytest.raises(artifact.ArtifactError, match="accuracy"):
-        deployments.register(folder, name="candidate")
+        deployments.register_version(folder, name="candidate")
 
 
 def test_lineage_is_kept(db: None, folder: Path) -> None:
     parent = ModelVersion.objects.get(modality="text")
-    version = deployments.register(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
+    version = deployments.register_version(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
     version.refresh_from_db()
     assert (version.parent, version.lineage, version.state) == (parent, {"dataset": "abc"}, "registered")
 
@@ -191,9 +191,9 @@ def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_g
 
 def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
     before = Variant.objects.get(version__modality="text").version
-    version = deployments.register(folder, name="candidate")
-    deployments.deploy(version, by=administrator, note="better")
-    deployments.deploy(version)  # serves already: nothing happens
+    version = deployments.register_version(folder, name="candidate")
+    deployments.deploy_version(version, by=administrator, note="better")
+    deployments.deploy_version(version)  # serves already: nothing happens
     latest = Deployment.objects.filter(modality="text").first()
     assert latest is not None
     assert (latest.version, latest.replaced, latest.deployed_by, latest.note) == (
@@ -230,8 +230,8 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
 ) -> None:
     monkeypatch.setattr(model_cache, "BROKEN_FOR", 3600.0)  # however slow the machine is
     before = Variant.objects.get(version__modality="text").version
-    version = deployments.register(folder, name="candidate")
-    deployments.deploy(version)
+    version = deployments.register_version(folder, name="candidate")
+    deployments.deploy_version(version)
     damage(version)
     (first,) = queue_predictions(seller)
     classify_pending()
@@ -243,15 +243,15 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
 
 
 def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: Path) -> None:
-    version = deployments.register(folder, name="candidate")
-    deployments.deploy(version)
+    version = deployments.register_version(folder, name="candidate")
+    deployments.deploy_version(version)
     damage(version)
-    assert model_cache.standing(version) != version
+    assert model_cache.load_or_fall_back(version) != version
     storages["models"].save(
         f"{version.path}/model.safetensors", ContentFile((folder / "model.safetensors").read_bytes())
     )
     model_cache._broken.clear()  # half a minute later
-    assert model_cache.standing(version) == version
+    assert model_cache.load_or_fall_back(version) == version
 
 
 def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
 
     rows: list[Prediction] = []
     for turn in range(8):
-        deployments.deploy(versions["cool" if turn % 2 else "warm"])
+        deployments.deploy_version(versions["cool" if turn % 2 else "warm"])
         for _batch in range(3):
             rows += Prediction.objects.bulk_create(Prediction(seller=seller, title=title) for _number in range(4))
     while Prediction.objects.waiting().exists():
@@ -334,15 +334,13 @@ def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: 
     narrow = register_variant(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
     narrow.refresh_from_db()
-    for change in (lambda: deployments.deploy(narrow), lambda: traffic.start_test(narrow, weight=10)):
-        with pytest.raises(
-            deployments.LosesCategories, match="16 categories that the live model suggests: Appliances; "
-        ):
+    for change in (lambda: deployments.deploy_version(narrow), lambda: traffic.start_test(narrow, weight=10)):
+        with pytest.raises(deployments.CategoryLoss, match="16 categories that the live model suggests: Appliances; "):
             change()
     assert live_version_name() == starter
     deployments.deploy(narrow, accepts_loss=True)
     wide = ModelVersion.objects.get(name=starter)
-    deployments.deploy(wide)  # it loses nothing
+    deployments.deploy_version(wide)  # it loses nothing
     deployments.roll_back("text")  # the way out of an emergency is never barred
     assert live_version_name() == "narrow"
 
@@ -353,7 +351,7 @@ def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path)
     narrow.refresh_from_db()
     Category.objects.exclude(slug__in=["beauty", "electronics"]).update(is_active=False)
     assert str(coverage_of(narrow.labels)) == "2 of 2 categories"
-    deployments.deploy(narrow)
+    deployments.deploy_version(narrow)
 
 
 @pytest.mark.parametrize("change", ["deploy", "test"])
@@ -363,7 +361,7 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     rule = EnsembleRule.objects.get()
     candidate = register_variant(tmp_path / "candidate", "A new one.")
     if change == "deploy":
-        deployments.deploy(candidate)
+        deployments.deploy_version(candidate)
     else:
         traffic.start_test(candidate, weight=10)
     carried = EnsembleRule.objects.get(text_version=candidate)
@@ -382,7 +380,7 @@ def test_a_version_without_recorded_categories_gets_those_of_its_artifact(db: No
     labels = version.labels
     ModelVersion.objects.update(labels=[])
     storages["models"].delete(f"{ModelVersion.objects.get(modality='image').path}/config.json")
-    fill_labels()
+    fill_missing_labels()
     version.refresh_from_db()
     assert version.labels == labels
     assert ModelVersion.objects.get(modality="image").labels == []  # the next time

@@ -1,28 +1,28 @@
-from classifier.registry.rollout_statistics import Budget, Record, exceeds, latency_ratio, verdict
+from classifier.registry.rollout_statistics import Budget, Record, exceeds_error_rate, latency_ratio, reason_to_stop
 
 BUDGET = Budget(error_rate=0.05, latency_ratio=2.0, least=50)
 
 
 def test_a_few_errors_are_luck_and_many_are_not() -> None:
-    assert verdict(Record(95, 5), Record(900, 0), BUDGET) == ""
-    assert "12 of 100 rows failed" in verdict(Record(88, 12), Record(900, 0), BUDGET)
-    assert verdict(Record(20, 20), Record(900, 0), BUDGET) == ""  # too few to judge
+    assert reason_to_stop(Record(95, 5), Record(900, 0), BUDGET) == ""
+    assert "12 of 100 rows failed" in reason_to_stop(Record(88, 12), Record(900, 0), BUDGET)
+    assert reason_to_stop(Record(20, 20), Record(900, 0), BUDGET) == ""  # too few to judge
 
 
 def test_a_fault_that_all_share_is_not_the_new_version_s() -> None:
-    assert verdict(Record(80, 20), Record(800, 200), BUDGET) == ""
+    assert reason_to_stop(Record(80, 20), Record(800, 200), BUDGET) == ""
 
 
 def test_certainty_grows_with_the_rows() -> None:
-    assert not exceeds(Record(92, 8), 0.05)
-    assert exceeds(Record(920, 80), 0.05)
+    assert not exceeds_error_rate(Record(92, 8), 0.05)
+    assert exceeds_error_rate(Record(920, 80), 0.05)
 
 
 def test_passes_of_like_sizes_are_compared() -> None:
     """The new version answers few rows at a time: each costs more, which is no fault of it."""
     others = Record(900, 0, {0: (20.0, 100), 5: (5.0, 800)})
     assert latency_ratio(Record(100, 0, {0: (22.0, 100)}), others, least=50) == 22 / 20
-    assert "3.0 times as slow" in verdict(Record(100, 0, {0: (60.0, 100)}), others, BUDGET)
+    assert "3.0 times as slow" in reason_to_stop(Record(100, 0, {0: (60.0, 100)}), others, BUDGET)
     assert latency_ratio(Record(100, 0, {3: (60.0, 100)}), others, least=50) is None
     assert latency_ratio(Record(40, 0, {0: (60.0, 40)}), others, least=50) is None
-    assert verdict(Record(), Record(), BUDGET) == ""
+    assert reason_to_stop(Record(), Record(), BUDGET) == ""

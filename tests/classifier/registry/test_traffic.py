@@ -23,7 +23,7 @@ MakeProduct = Callable[..., Product]
 
 
 def shares(modality: str = "text") -> dict[str, int]:
-    return {variant.version.name: variant.weight for variant in deployments.live(modality)}
+    return {variant.version.name: variant.weight for variant in deployments.live_variants(modality)}
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict
     assert shares() == {a: 75, "b": 25}
     traffic.start_test(versions["c"], weight=20)
     assert shares() == {a: 60, "b": 20, "c": 20}
-    traffic.stop(versions["b"])
+    traffic.stop_variant(versions["b"])
     assert shares() == {a: 75, "c": 25}
     traffic.set_weights({ModelVersion.objects.get(name=a): 50, versions["c"]: 50})
-    traffic.promote(versions["c"])
+    traffic.promote_variant(versions["c"])
     assert shares() == {"c": 100}
 
 
@@ -48,8 +48,8 @@ def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelV
     a = live_version_name()
     traffic.start_test(versions["b"], weight=10, by=scientist, note="first try")
     traffic.start_shadow(versions["c"])
-    traffic.promote(versions["b"])
-    traffic.stop(versions["c"])
+    traffic.promote_variant(versions["b"])
+    traffic.stop_variant(versions["c"])
     rows = Deployment.objects.filter(modality="text").order_by("pk")[1:]
     assert [(row.kind, row.version.name, row.shares) for row in rows] == [
         ("test", "b", {a: 90, "b": 10}),
@@ -74,10 +74,10 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
         lambda: traffic.set_weights({a: 99}),
         lambda: traffic.set_weights({a: 50, b: 50}),
         lambda: traffic.set_weights({}),
-        lambda: traffic.stop(a),
-        lambda: traffic.stop(b),
-        lambda: traffic.promote(a),
-        lambda: traffic.promote(b),
+        lambda: traffic.stop_variant(a),
+        lambda: traffic.stop_variant(b),
+        lambda: traffic.promote_variant(a),
+        lambda: traffic.promote_variant(b),
         lambda: traffic.start_shadow(a),
     ]
     for refuse in refused:
@@ -90,13 +90,13 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
 def test_a_rejected_version_may_look_on(versions: dict[str, ModelVersion]) -> None:
     ModelVersion.objects.update(state="rejected")
     traffic.start_shadow(versions["b"])
-    assert [variant.version.name for variant in deployments.shadows()["text"]] == ["b"]
-    assert len(deployments.deployed()["text"]) == 1
+    assert [variant.version.name for variant in deployments.shadows_by_modality()["text"]] == ["b"]
+    assert len(deployments.live_variants_by_modality()["text"]) == 1
 
 
 def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, ModelVersion]) -> None:
     traffic.start_shadow(versions["b"])
-    deployments.deploy(versions["c"])
+    deployments.deploy_version(versions["c"])
     assert Variant.objects.get(version=versions["b"]).role == "shadow"
     traffic.start_test(versions["b"], weight=5)
     assert shares() == {"c": 95, "b": 5}
@@ -105,7 +105,7 @@ def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, Mo
 def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVersion]) -> None:
     a = live_version_name()
     traffic.start_test(versions["b"], weight=10)
-    traffic.promote(versions["b"])
+    traffic.promote_variant(versions["b"])
     traffic.start_test(versions["c"], weight=10)
     deployments.roll_back("text")
     assert shares() == {a: 100}
@@ -115,7 +115,7 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
     assert shares() == {a: 100}
 
     traffic.start_test(versions["b"], weight=10)
-    traffic.stop(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
+    traffic.stop_variant(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
     assert shares() == {"b": 100}
     deployments.roll_back("text")
     assert shares() == {a: 100}
@@ -124,9 +124,9 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
 def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: dict[str, ModelVersion]) -> None:
     a = ModelVersion.objects.get(name=live_version_name())
     traffic.start_test(versions["b"], weight=10)
-    assert deployments.replaced_by(versions["b"]) == a
-    traffic.promote(versions["b"])
-    assert deployments.replaced_by(versions["b"]) == a
+    assert deployments.replaced_version(versions["b"]) == a
+    traffic.promote_variant(versions["b"])
+    assert deployments.replaced_version(versions["b"]) == a
 
 
 def test_each_live_pair_needs_a_rule(versions: dict[str, ModelVersion], tmp_path: Path) -> None:
@@ -204,7 +204,11 @@ def test_a_product_that_is_asked_again_goes_to_the_same_variant(
         assert again != product.prediction and again.variant_key == product.pk
         assert again.text_version == first
         seen.add(first)
-    assert seen <= {versions["b"], deployments.live("text")[0].version, deployments.live("text")[1].version}
+    assert seen <= {
+        versions["b"],
+        deployments.live_variants("text")[0].version,
+        deployments.live_variants("text")[1].version,
+    }
 
 
 def test_the_command_line_tests_shadows_stops_and_promotes(

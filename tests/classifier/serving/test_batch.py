@@ -14,8 +14,8 @@ from django.core.management import CommandError, call_command
 
 from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.registry import deployments, model_cache
-from classifier.serving.batch import classify
-from classifier.tasks import classify_pending, ring
+from classifier.serving.batch import classify_claimed
+from classifier.tasks import classify_pending, wake_workers
 from portal.models import Product, User
 from tests.support.photos import product_photo
 from tests.support.predictions import expire_leases, queue_predictions
@@ -155,7 +155,7 @@ def test_work_that_was_taken_over_is_not_stored_twice(seller: User) -> None:
     expire_leases(late)
     classify_pending()
     done = Prediction.objects.get(pk=late.pk)
-    classify([late])
+    classify_claimed([late])
     late.refresh_from_db()
     assert late.finished_at == done.finished_at
 
@@ -173,7 +173,7 @@ def bells() -> int:
 
 def test_beat_rings_when_there_is_work_and_only_then(seller: User) -> None:
     before = bells()
-    ring()
+    wake_workers()
     assert bells() == before
     queue_predictions(seller)
     ring()
@@ -214,7 +214,7 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
         expire_leases(row)
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.QUEUED, 0)
-    model_cache.load_deployed()
+    model_cache.load_live_models()
 
 
 def test_nothing_deployed_costs_no_row_a_try(seller: User) -> None:

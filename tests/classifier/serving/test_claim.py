@@ -27,7 +27,7 @@ def test_a_claimed_row_is_not_claimed_again_until_its_lease_runs_out(seller: Use
     expire_leases(claimed)
     (again,) = Prediction.objects.claim(limit=10)
     assert again.attempts == 2
-    assert again.lease != claimed.lease
+    assert again.lease_token != claimed.lease_token
 
 
 def test_a_worker_that_lost_its_lease_cannot_write(seller: User) -> None:
@@ -48,7 +48,7 @@ def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: Us
     assert theirs == lost
     assert Prediction.objects.give_back(mine) == 2, "the row that another worker claimed stays with it"
     kept.refresh_from_db()
-    assert (kept.state, kept.lease, kept.attempts) == (State.QUEUED, None, 0)
+    assert (kept.state, kept.lease_token, kept.attempts) == (State.QUEUED, None, 0)
     assert Prediction.objects.held(theirs).exists()
     assert len(Prediction.objects.claim(limit=3)) == 2
 
@@ -56,7 +56,7 @@ def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: Us
 def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> None:
     first, suspect, *others = queue_predictions(seller, 5)
     Prediction.objects.filter(pk=suspect.pk).update(attempts=2)
-    Prediction.objects.filter(pk=first.pk).update(priority=0, due_at=timezone.now() - timedelta(hours=1))
+    Prediction.objects.filter(pk=first.pk).update(priority=0, available_at=timezone.now() - timedelta(hours=1))
     # Whose turn comes before the suspect's is not kept waiting by it, and doesn't share its fate.
     assert set(Prediction.objects.claim(limit=10)) == {first, *others}
     assert Prediction.objects.claim(limit=10) == [suspect]
@@ -104,7 +104,7 @@ def test_an_interactive_row_overtakes_10000_bulk_rows_at_once_and_alone(seller: 
     (lone,) = queue_predictions(seller, 1, priority=Priority.INTERACTIVE)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE classifier_prediction")
-    plan = Prediction.objects.due().order_by("priority", "due_at")[:32].explain()
+    plan = Prediction.objects.due().order_by("priority", "available_at")[:32].explain()
     assert "prediction_due" in plan and "Sort" not in plan, plan
     assert Prediction.objects.claim(limit=32) == [lone]
     assert len(Prediction.objects.claim(limit=32)) == 32

@@ -21,8 +21,8 @@ from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
 from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic
 from classifier.services import STARTER
-from classifier.serving.batch import classify
-from classifier.tasks import archive_pending, classify_pending, forget_old_records, guard_versions
+from classifier.serving.batch import classify_claimed
+from classifier.tasks import archive_pending, classify_pending, delete_old_records, guard_versions
 from portal.models import Product, User
 from tests.support.model_versions import register_variant
 from tests.support.predictions import queue_predictions
@@ -38,8 +38,8 @@ def broken(folder: Path, modality: str = "text") -> ModelVersion:
     bias = max(name for name in weights if name.startswith("head.") and name.endswith(".bias"))
     weights[bias] = np.full_like(weights[bias], np.nan)
     save_file(weights, folder / "model.safetensors")
-    artifact.seal(folder)
-    return deployments.register(folder, name=folder.name)
+    artifact.seal_artifact(folder)
+    return deployments.register_version(folder, name=folder.name)
 
 
 def answered(rows: list[Prediction]) -> set[str]:
@@ -51,7 +51,7 @@ def answered(rows: list[Prediction]) -> set[str]:
 
 def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Prediction]:
     """Give the rows keys for which the version is chosen."""
-    live = deployments.deployed()[version.modality]
+    live = deployments.live_variants_by_modality()[version.modality]
     for row in rows:
         while deployments.choose_variant(live, row.variant_key or row.pk) != version:
             row.variant_key = uuid.uuid4()
@@ -74,7 +74,7 @@ def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path
 
 def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
-    champion = deployments.champion("text")
+    champion = deployments.current_champion("text")
     traffic.start_test(bad, weight=50)
     rows = make_them_alone(queue_predictions(seller, 3), bad) + queue_predictions(seller, 3)
     classify_pending()
@@ -133,7 +133,7 @@ def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path
     classify(batch)
     assert not ShadowAnswer.objects.exists()
     rest = Prediction.objects.claim(limit=2)
-    classify(rest)
+    classify_claimed(rest)
     assert {row.prediction_id for row in ShadowAnswer.objects.all()} == {row.pk for row in rest}
 
 
@@ -147,7 +147,7 @@ def test_old_records_of_trials_are_deleted_and_young_ones_stay(
     for age, row in zip(ages, queue_predictions(seller, 5), strict=True):
         ShadowAnswer.objects.create(prediction=row, version=version, best="toys-games", created_at=moment - age)
         Fault.objects.create(version=version, rows=1, error="NaN", created_at=moment - age)
-    forget_old_records()
+    delete_old_records()
     for rows in (ShadowAnswer.objects, Fault.objects):
         assert sorted(moment - row.created_at for row in rows.all()) == sorted(ages[3:])  # type: ignore[attr-defined]
     assert Prediction.objects.count() == 5
@@ -172,13 +172,13 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
     seller: User, scientist: User, administrator: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    bad, champion = broken(tmp_path / "bad"), deployments.champion("text")
+    bad, champion = broken(tmp_path / "bad"), deployments.current_champion("text")
     traffic.start_test(bad, weight=20)
     make_them_alone(queue_predictions(seller, 6), bad)
     classify_pending()
     guard_versions()
-    assert [variant.version for variant in deployments.live("text")] == [champion]
-    assert deployments.live("text")[0].weight == 100
+    assert [variant.version for variant in deployments.live_variants("text")] == [champion]
+    assert deployments.live_variants("text")[0].weight == 100
     stopped = Deployment.objects.first()
     assert stopped is not None
     assert (stopped.kind, stopped.version, stopped.deployed_by) == ("stop", bad, None)
@@ -204,9 +204,9 @@ def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, se
                 finished_at=timezone.now(),
                 passes={"text": {"engine": "torch fp32", "ms": milliseconds, "rows": 1}},
             )
-    known = rollout_guard.records("text", [champion, slow], timezone.now() - timedelta(minutes=5))
+    known = rollout_guard.load_records("text", [champion, slow], timezone.now() - timedelta(minutes=5))
     assert known[slow.pk] == rollout_statistics.Record(6, 0, {0: (90.0, 6)})
-    assert rollout_guard.check() == [slow]
+    assert rollout_guard.stop_failing_versions() == [slow]
     assert "4.5 times as slow" in Deployment.objects.first().note  # type: ignore[union-attr]
 
 
@@ -221,10 +221,10 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
     queue_predictions(seller, 6)
     classify_pending()
     Variant.objects.update(deployed_at=F("deployed_at") - timedelta(hours=2))
-    assert rollout_guard.check() == []  # it is new no more: people decide
+    assert rollout_guard.stop_failing_versions() == []  # it is new no more: people decide
     Variant.objects.update(deployed_at=F("deployed_at") + timedelta(hours=2))
-    assert rollout_guard.check() == [misfit]
-    assert deployments.champion("text") == champion
+    assert rollout_guard.stop_failing_versions() == [misfit]
+    assert deployments.current_champion("text") == champion
 
 
 @pytest.mark.parametrize("count", [2, 32])

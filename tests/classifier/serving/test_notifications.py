@@ -21,7 +21,7 @@ def finish(rows: list[Prediction]) -> None:
 
 def wait(row: Prediction) -> bool:
     try:
-        return notifications.wait_for(row.pk, seconds=60)
+        return notifications.wait_until_finished(row.pk, seconds=60)
     finally:
         connection.close()
 
@@ -40,7 +40,7 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
         ]
         assert not any(each.done() for each in waiting)
         finish(rows)
-        notifications.announce([row.pk for row in rows])  # one message
+        notifications.publish_finished([row.pk for row in rows])  # one message
         assert all(each.result(timeout=30) for each in waiting)
     assert notifications._listener()._waiting == {}
 
@@ -48,7 +48,7 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
 def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:
     (row,) = queue_predictions(make_user("waiting@shop.example"))
     threading.Timer(0.2, lambda: (finish([row]), connection.close())).start()
-    assert notifications.wait_for(row.pk, seconds=1)
+    assert notifications.wait_until_finished(row.pk, seconds=1)
 
 
 def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:

@@ -24,7 +24,7 @@ def wait(
             title="Mug",
             priority=priority,
             created_at=now - timedelta(seconds=age),
-            due_at=now - timedelta(seconds=age if due is None else due),
+            available_at=now - timedelta(seconds=age if due is None else due),
         )
         for _ in range(count)
     ]
@@ -41,7 +41,7 @@ def finish(seller: User, count: int, *, milliseconds: float, age: float = 10) ->
 
 
 def test_an_empty_queue_takes_no_time(seller: User) -> None:
-    load = queue_metrics.measure()
+    load = queue_metrics.measure_load()
     assert load == queue_metrics.Load(queue_metrics.Lane(), queue_metrics.Lane(), None)
     assert load.seconds(Priority.BULK) == 0
 
@@ -50,7 +50,7 @@ def test_bulk_waits_for_all_and_interactive_only_for_its_own(seller: User) -> No
     finish(seller, 10, milliseconds=100)
     wait(seller, 100)
     wait(seller, 20, Priority.INTERACTIVE)
-    load = queue_metrics.measure()
+    load = queue_metrics.measure_load()
     assert load.per_second == pytest.approx(10)
     assert load.seconds(Priority.BULK) == pytest.approx(12, abs=0.1)
     assert load.seconds(Priority.INTERACTIVE) == pytest.approx(2, abs=0.1)
@@ -58,18 +58,18 @@ def test_bulk_waits_for_all_and_interactive_only_for_its_own(seller: User) -> No
 
 def test_several_workers_count_by_what_they_finish_together(seller: User) -> None:
     finish(seller, 1200, milliseconds=100)
-    assert queue_metrics.measure().per_second == pytest.approx(20)
+    assert queue_metrics.measure_load().per_second == pytest.approx(20)
 
 
 def test_what_was_finished_long_ago_tells_only_how_quick_one_worker_is(seller: User) -> None:
     finish(seller, 1200, milliseconds=100, age=600)
-    assert queue_metrics.measure().per_second == pytest.approx(10)
+    assert queue_metrics.measure_load().per_second == pytest.approx(10)
 
 
 def test_rows_that_nobody_serves_take_at_least_as_long_as_they_already_wait(seller: User) -> None:
     finish(seller, 10, milliseconds=1, age=5000)
     wait(seller, 1, age=900)
-    load = queue_metrics.measure()
+    load = queue_metrics.measure_load()
     assert load.oldest_seconds == pytest.approx(900, abs=5)
     assert load.seconds(Priority.BULK) == pytest.approx(900, abs=5)
     assert load.seconds(Priority.INTERACTIVE) == 0
@@ -77,13 +77,13 @@ def test_rows_that_nobody_serves_take_at_least_as_long_as_they_already_wait(sell
 
 def test_a_row_that_was_put_off_is_old_but_keeps_nobody_waiting(seller: User) -> None:
     wait(seller, 1, Priority.INTERACTIVE, age=900, due=0)
-    load = queue_metrics.measure()
+    load = queue_metrics.measure_load()
     assert load.oldest_seconds == pytest.approx(900, abs=5)
     assert load.seconds(Priority.INTERACTIVE) < 5
 
 
 def test_all_processes_share_one_measurement(seller: User) -> None:
-    queue_metrics.load()
+    queue_metrics.current_load()
     with CaptureQueriesContext(connection) as queries:
-        queue_metrics.load()
+        queue_metrics.current_load()
     assert not queries.captured_queries

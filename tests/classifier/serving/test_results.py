@@ -6,7 +6,7 @@ from psycopg.adapt import AdaptersMap
 
 from classifier.models import Category, ModelVersion, Prediction
 from classifier.serving import results
-from classifier.serving.inference import Answer, Question, Said
+from classifier.serving.inference import ModelOutput, PredictionResult, ProductInput
 from portal.models import User
 
 
@@ -19,8 +19,8 @@ def test_storing_again_and_again_leaves_no_classes_behind(seller: User) -> None:
     for _turn in range(3):
         Prediction.objects.create(seller=seller, title=f"Mug {uuid.uuid4()}")
         (claimed,) = Prediction.objects.claim(limit=1)
-        said = Said(version, even, np.ones(384, np.float32), "torch", 1.0, 1)
-        question, answer = Question(claimed), Answer(text=said, combined=even)
-        assert results.store([question], [answer], categories, milliseconds=1.0) == {claimed.pk}
+        said = ModelOutput(version, even, np.ones(384, np.float32), "torch", 1.0, 1)
+        question, answer = ProductInput(claimed), PredictionResult(text=said, combined=even)
+        assert results.store_results([question], [answer], categories, milliseconds=1.0) == {claimed.pk}
         counts.append(len(known._optimised))
     assert counts[1] == counts[2]

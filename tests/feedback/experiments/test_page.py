@@ -138,7 +138,7 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
     assert "Nothing was changed." in act("test", share="100")
     assert "Nothing was changed." in act("test", share="ten")
     assert "Nothing was changed. What serves was changed meanwhile." in act("test", share="10", seen="something else")
-    assert "is under test" in act("test", share="10", note="first try", seen=traffic.at_work("text"))
+    assert "is under test" in act("test", share="10", note="first try", seen=traffic.traffic_state("text"))
     latest = Deployment.objects.first()
     assert latest is not None
     assert (latest.kind, latest.deployed_by, latest.note) == ("test", scientist, "first try")

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.html import escape
 
-from classifier.models import Category, Familiar, Prediction
+from classifier.models import Category, DistributionDetector, Prediction
 from feedback.models import HealthSummary, MonitoringReport
 from feedback.monitoring import alerts, starter_baselines
 from portal.models import User

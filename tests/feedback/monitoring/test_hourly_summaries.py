@@ -5,7 +5,7 @@ from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from classifier.models import Category, Familiar, Prediction
+from classifier.models import Category, DistributionDetector, Prediction
 from common.locks import Lock
 from feedback.models import Feedback, HealthSummary, Period, Review, VersionHour
 from feedback.monitoring import hourly_summaries

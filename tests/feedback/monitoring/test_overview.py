@@ -48,7 +48,7 @@ def test_a_version_that_was_held_back_waits_for_who_may_deploy(scientist: User, 
     version = register_variant(tmp_path / "b", "b")  # type: ignore[operator]
     ModelVersion.objects.filter(pk=version.pk).update(gate={"decision": "held"})
     assert "1 model version held back" in first_screen(scientist)
-    deployments.deploy(version)
+    deployments.deploy_version(version)
     assert "held back" not in first_screen(scientist)
 
 

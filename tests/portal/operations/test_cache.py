@@ -127,8 +127,8 @@ def test_no_page_and_no_route_of_the_api_runs_what_lies_in_valkey(
 @pytest.mark.parametrize("value", [None, 3, [], {}, {"interactive": {}, "bulk": {}}, {"interactive": {"lost": 1}}])
 def test_a_load_of_another_form_is_measured_again(value: Any) -> None:
     cache.set(queue_metrics.KEY, value)
-    assert queue_metrics.load() == queue_metrics.measure()
-    assert queue_metrics.Load.from_cache(cache.get(queue_metrics.KEY)) == queue_metrics.measure()
+    assert queue_metrics.current_load() == queue_metrics.measure_load()
+    assert queue_metrics.Load.from_cache(cache.get(queue_metrics.KEY)) == queue_metrics.measure_load()
 
 
 @pytest.mark.django_db

@@ -147,7 +147,7 @@ def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     assert (
         Product.objects.filter(seller=other_seller).count() == Feedback.objects.count() == Example.objects.count() == 12
     )
-    assert all(storages["archive"].exists(writer.path(key, "feedback.json")) for key in ours)
+    assert all(storages["archive"].exists(writer.archive_path(key, "feedback.json")) for key in ours)
     missing = {name for name, content in kept.items() if files.get(name) != content}
     photos |= {name.replace("large", "small") for name in photos}  # of the draft
     gone = {f"default:{name}" for name in photos} | {f"datasets:{name}" for name in copies}
@@ -221,7 +221,7 @@ def test_what_a_worker_wrote_meanwhile_is_found_by_the_second_pass(
     ids = [product.prediction_id for product in fill_account(leaver, WORD)]
     erasure = erase(leaver)
     assert erasure.state == Erasure.State.RUNNING and User.objects.filter(pk=leaver.pk).exists()
-    writer.write(ids[0], "text.json", {"late": WORD})
+    writer.write_file(ids[0], "text.json", {"late": WORD})
     late = services.submit_product(seller=leaver, title=WORD)
     past = timezone.now() - timedelta(seconds=1)
     for _pass in range(2):  # the late product makes it wait once more

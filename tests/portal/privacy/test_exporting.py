@@ -260,7 +260,7 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
     assert Prediction.objects.get() == edited.prediction and not Feedback.objects.exists()
     assert not default_storage.exists(gone.photo_large) and not default_storage.exists(gone.photo_small)
     assert default_storage.exists(edited.photo_large) and default_storage.exists(edited.photo_small)
-    assert not storages["archive"].exists(writer.path(gone.pk, "input.json"))
+    assert not storages["archive"].exists(writer.archive_path(gone.pk, "input.json"))
     assert PrivacyEvent.objects.get().counts["predictions"] == 2
     assert retention.retain() == {}
 

@@ -19,7 +19,7 @@ def busy() -> Callable[..., None]:
     """Say how many wait, at ten per second."""
 
     def say(*, interactive: int = 0, bulk: int = 0) -> None:
-        queue_metrics.keep(
+        queue_metrics.cache_load(
             queue_metrics.Load(queue_metrics.Lane(interactive, 5, 5), queue_metrics.Lane(bulk, 5, 5), 10.0), 60
         )
 

@@ -96,8 +96,8 @@ def test_when_many_wait_the_next_one_is_answered_at_once(
     while notifications.MOST_WAITING.acquire(blocking=False):
         taken += 1
     try:
-        assert not notifications.wait_for(waiting.prediction_id, seconds=60)
-        assert notifications.wait_for(done.prediction_id, seconds=60)
+        assert not notifications.wait_until_finished(waiting.prediction_id, seconds=60)
+        assert notifications.wait_until_finished(done.prediction_id, seconds=60)
     finally:
         for _place in range(taken):
             notifications.MOST_WAITING.release()

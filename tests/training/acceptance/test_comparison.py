@@ -94,5 +94,5 @@ def test_what_the_row_does_not_tell_of_a_champion_comes_from_its_artifact() -> N
         modality="text", name="narrow", checksum="a" * 64, accuracy=0.9, labels=["beauty", "automotive"]
     )
     ModelVersion.objects.filter(pk=champion.pk).update(labels=[])
-    with pytest.raises(deployments.LosesCategories):
-        deployments.refuse_loss(narrow)
+    with pytest.raises(deployments.CategoryLoss):
+        deployments.refuse_category_loss(narrow)

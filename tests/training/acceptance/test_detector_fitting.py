@@ -4,7 +4,7 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import call_command
 
-from classifier.models import Category, Familiar, Modality
+from classifier.models import Category, DistributionDetector, Modality
 from classifier.registry import deployments, model_cache
 from classifier.serving.batch import predict_now
 from tests.support.training_runs import import_folder, write_products
@@ -18,12 +18,12 @@ def test_a_version_learns_from_imported_examples_and_flags_what_is_like_none_of_
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_folder(write_products(tmp_path / "shop", count=500, photos=0))
-    version = deployments.champion(Modality.TEXT)
+    version = deployments.current_champion(Modality.TEXT)
     assert version is not None
-    Familiar.objects.all().delete()
+    DistributionDetector.objects.all().delete()
     call_command("learn_unusual", version.name, out=tmp_path / "out")
     said = capsys.readouterr().out
-    figures = Familiar.objects.get(version=version).figures
+    figures = DistributionDetector.objects.get(version=version).figures
     assert f"learnt from {figures['learnt_from']} products" in said
     assert figures["learnt_from"] > 2 * figures["held_back"] > 200
     assert figures["flagged"] <= 0.03

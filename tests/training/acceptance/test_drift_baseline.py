@@ -20,7 +20,7 @@ def dataset(db: None, tmp_path: Path) -> Dataset:
 
 
 def serving(modality: Modality) -> ModelVersion:
-    return deployments.live(modality)[0].version
+    return deployments.live_variants(modality)[0].version
 
 
 def test_starters_have_no_snapshot_to_be_compared_with(dataset: Dataset) -> None:

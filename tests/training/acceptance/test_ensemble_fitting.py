@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from classifier.ml.ensemble import combine
+from classifier.ml.ensemble import combine_probabilities
 from classifier.models import EnsembleRule, ModelVersion
 from training.acceptance.ensemble_fitting import fit_missing_rules, fit_rules
 from training.acceptance.metrics import Probabilities, Targets, log_loss
@@ -79,7 +79,9 @@ def test_weights_that_follow_the_products_are_kept_only_where_they_help() -> Non
         if each.rule.kind == "log-pool"
     )
     assert pool.gate
-    assert combine(text, image, pool, LABELS).sum(axis=1) == pytest.approx(np.ones(len(targets)), abs=1e-5)
+    assert combine_probabilities(text, image, pool, LABELS).sum(axis=1) == pytest.approx(
+        np.ones(len(targets)), abs=1e-5
+    )
 
 
 def test_a_bias_mends_a_class_that_both_models_neglect() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from classifier.evaluation.category_coverage import Coverage
-from classifier.evaluation.paired_tests import Scored, compare
+from classifier.evaluation.paired_tests import ProductScores, compare_paired
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
 from training.acceptance.gate import (
@@ -22,17 +22,17 @@ SIZE = 2_000
 ALL = Coverage(offered=18)
 
 
-def scored(accuracy: float, confidence: float = 0.8, size: int = SIZE, seed: int | None = None) -> Scored:
+def scored(accuracy: float, confidence: float = 0.8, size: int = SIZE, seed: int | None = None) -> ProductScores:
     """A classifier of five classes that is right at this share, the first products or random ones, always as sure."""
     right = np.arange(size) < round(accuracy * size)
     if seed is not None:
         right = np.random.default_rng(seed).permutation(right)
-    return Scored.of(np.where(right, 0, 2), np.where(right, confidence, (1 - confidence) / 4))
+    return ProductScores.of(np.where(right, 0, 2), np.where(right, confidence, (1 - confidence) / 4))
 
 
 def verdict(
-    candidate: Scored | None = None,
-    champion: Scored | None = None,
+    candidate: ProductScores | None = None,
+    champion: ProductScores | None = None,
     *,
     known: np.ndarray | None = None,
     accuracy: float = 0.85,
@@ -49,7 +49,7 @@ def verdict(
 
 
 def reference(before: float, after: float, size: int = 320, **more: Any) -> ReferenceComparison:
-    figures = compare(scored(before, size=size, seed=1), scored(after, size=size, seed=2))
+    figures = compare_paired(scored(before, size=size, seed=1), scored(after, size=size, seed=2))
     return ReferenceComparison(known=figures, **more)
 
 
@@ -103,8 +103,8 @@ def test_a_model_that_is_as_often_right_but_less_honest_is_rejected() -> None:
 def test_products_that_the_champion_cannot_know_win_nothing() -> None:
     """The champion scores 0 on new categories: that hid how much worse the candidate is on the old ones."""
     known = np.arange(SIZE) < SIZE // 2
-    champion = Scored.of(np.where(known, 0, 18), np.where(known, 0.8, 0.0))
-    candidate = Scored.of(np.where(np.arange(SIZE) < 0.4 * SIZE, 3, 0), np.full(SIZE, 0.5))
+    champion = ProductScores.of(np.where(known, 0, 18), np.where(known, 0.8, 0.0))
+    candidate = ProductScores.of(np.where(np.arange(SIZE) < 0.4 * SIZE, 3, 0), np.full(SIZE, 0.5))
     found = verdict(candidate, champion, known=known)
     assert candidate.correct.mean() > champion.correct.mean()
     assert found.decision == Decision.REJECTED
@@ -133,7 +133,7 @@ def test_less_than_98_percent_of_the_champions_accuracy_on_the_reference_set_is_
 
 
 def test_what_was_forgotten_of_categories_without_new_data_is_held_though_the_whole_is_better() -> None:
-    lacking = compare(scored(0.8, size=100), scored(0.6, size=100))
+    lacking = compare_paired(scored(0.8, size=100), scored(0.6, size=100))
     found = verdict(reference=reference(0.7, 0.75, lacking=lacking, lacking_categories=["music", "pets"]))
     assert found.decision == Decision.HELD
     assert found.reasons[0] == (
@@ -175,4 +175,4 @@ def test_a_candidate_that_fails_and_forgets_is_rejected() -> None:
 
 def test_scores_of_different_products_are_a_mistake() -> None:
     with pytest.raises(ValueError):
-        compare(scored(0.8, size=10), scored(0.8, size=11))
+        compare_paired(scored(0.8, size=10), scored(0.8, size=11))

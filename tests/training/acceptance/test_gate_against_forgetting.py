@@ -97,7 +97,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
     monkeypatch.setitem(recipes.DEFAULTS, "text", "head")
     client = Client()
     client.force_login(scientist)
-    champion = deployments.champion(Modality.TEXT)
+    champion = deployments.current_champion(Modality.TEXT)
     assert champion
     start(client)
     run = carry_out(TrainingRun.objects.get(modality="text"))
@@ -107,7 +107,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_command_says_what_would_be_lost(small_import: None, few_measured: None) -> None:
-    champion = deployments.champion(Modality.TEXT)
+    champion = deployments.current_champion(Modality.TEXT)
     assert champion
     command(Client())
     assert_held(TrainingRun.objects.get(), champion)
@@ -118,18 +118,18 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
     assert run.message.startswith("It can't suggest 16 categories that the champion suggests: Appliances; ")
     assert "--from champion" in run.message
     assert "it knows less than the champion" in run.message
-    assert deployments.champion(Modality.TEXT) == champion
+    assert deployments.current_champion(Modality.TEXT) == champion
     assert run.version
     assert run.version.state == ModelVersion.State.REGISTERED
     assert str(coverage_of(run.version.labels)) == "3 of 19 categories"
     answer, categories = predict_now(title="Acoustic guitar with case", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "musical-instruments"
-    with pytest.raises(deployments.LosesCategories, match="16 categories"):
-        deployments.deploy(run.version)
+    with pytest.raises(deployments.CategoryLoss, match="16 categories"):
+        deployments.deploy_version(run.version)
 
 
 def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_import: None) -> None:
-    champion = deployments.champion(Modality.TEXT)
+    champion = deployments.current_champion(Modality.TEXT)
     assert champion
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), parent=champion))
     assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"

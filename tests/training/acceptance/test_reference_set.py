@@ -12,7 +12,7 @@ from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import compare_on_reference, offer_hash
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments
-from classifier.services import load_reference
+from classifier.services import load_reference_products
 from classifier.tasks import classify_pending
 from portal.models import Product, User
 from portal.products.services import submit_product
@@ -44,7 +44,7 @@ def test_what_comes_with_aisle_has_twenty_titles_a_category_in_each_part() -> No
             assert titles.filter(category=category, part=part).count() >= 20, (category, part)
     assert ReferenceProduct.objects.exclude(photo="").count() == 40
     before = set(ReferenceProduct.objects.values_list("pk", flat=True))
-    load_reference()
+    load_reference_products()
     assert set(ReferenceProduct.objects.values_list("pk", flat=True)) == before
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from classifier.ml.encoders import load_fine_tuned
-from classifier.ml.ngrams import Lexical
+from classifier.ml.ngrams import LexicalModel
 from tests.support import fitting
 from training.fit import export, ngrams
 from training.fit.batches import EpochOrder
@@ -222,7 +222,7 @@ def test_later_blocks_learn_faster_and_biases_do_not_decay() -> None:
 def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from classifier.ml.ngrams import count, lexical_text
+    from classifier.ml.ngrams import count_ngrams, lexical_text
 
     recipe = fitting.short_recipe("text", "head", lexical_strengths=(10.0,), class_power=0.0, source_power=0.0)
     corpus = fitting.write_small_corpus(tmp_path / "corpus")
@@ -235,7 +235,7 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
     assert part is not None
     data = {split: tables[split].data for split in ("train", "test")}
     counts = {
-        split: count([lexical_text(*pair) for pair in zip(rows["title"], rows["description"], strict=True)])
+        split: count_ngrams([lexical_text(*pair) for pair in zip(rows["title"], rows["description"], strict=True)])
         for split, rows in data.items()
     }
     features = {split: part.features(blocks) for split, blocks in counts.items()}

@@ -53,7 +53,9 @@ class Command(BaseCommand):
         if limit < 1:
             raise CommandError("--limit must be at least 1.")
         try:
-            versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            versions = [deployments.find_version(name) for name in version] or [
+                v.version for v in Variant.objects.all()
+            ]
             with ExitStack() as open_files:
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]

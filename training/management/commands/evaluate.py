@@ -60,7 +60,10 @@ def _table(scores: LiveScores) -> str:
         lines.append(f"{name:10} {figures['n']:8,} " + " ".join(cells))
     lines += [
         "",
-        "Live: " + ", ".join(str(variant.version) for both in deployments.deployed().values() for variant in both),
+        "Live: "
+        + ", ".join(
+            str(variant.version) for both in deployments.live_variants_by_modality().values() for variant in both
+        ),
     ]
     for what, counts in (("Left out", scores.skipped), ("Photos not used", scores.without_photo)):
         if counts:

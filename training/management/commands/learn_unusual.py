@@ -28,7 +28,9 @@ class Command(BaseCommand):
 
     def handle(self, *, version: list[str], out: Path | None, **options: Any) -> None:
         try:
-            versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            versions = [deployments.find_version(name) for name in version] or [
+                v.version for v in Variant.objects.all()
+            ]
             for each in versions:
                 self._learn(each, out)
         except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
@@ -53,4 +55,4 @@ class Command(BaseCommand):
         )
         if out:
             out.mkdir(parents=True, exist_ok=True)
-            detector_store.write_file(version, out / detector_store.file_name(version))
+            detector_store.export_detector(version, out / detector_store.detector_file_name(version))

@@ -104,7 +104,7 @@ class Command(BaseCommand):
         if name is None:
             return None
         try:
-            version = deployments.champion(modality) if name == "champion" else deployments.find(name)
+            version = deployments.current_champion(modality) if name == "champion" else deployments.find_version(name)
         except ModelVersion.DoesNotExist as error:
             raise CommandError(str(error)) from error
         if version is None:

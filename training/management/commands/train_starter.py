@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier.models import EnsembleRule, Modality
 from classifier.registry import artifact_store, deployments
-from classifier.services import STARTER, STARTER_FAMILIAR, load_categories
+from classifier.services import STARTER, STARTER_DETECTORS, load_categories
 from training.fit import recipes
 
 
@@ -34,13 +34,13 @@ class Command(BaseCommand):
         load_categories()
         call_command("import_products", *map(str, folders), category_column=column, stdout=self.stdout)
         call_command("retrain", "all", recipe=recipe, stdout=self.stdout)
-        versions = {modality: deployments.champion(modality) for modality in Modality.values}
+        versions = {modality: deployments.current_champion(modality) for modality in Modality.values}
         for modality, version in versions.items():
             if version is None:
                 raise CommandError(f"No {modality} model came of it.")
             shutil.rmtree(out / modality, ignore_errors=True)
-            shutil.copytree(artifact_store.fetch(version.path, version.checksum), out / modality)
-        familiar = STARTER_FAMILIAR if out == STARTER else out / STARTER_FAMILIAR.name
+            shutil.copytree(artifact_store.fetch_artifact(version.path, version.checksum), out / modality)
+        familiar = STARTER_DETECTORS if out == STARTER else out / STARTER_DETECTORS.name
         shutil.rmtree(familiar, ignore_errors=True)
         call_command("learn_unusual", out=familiar, stdout=self.stdout)
         rule = EnsembleRule.objects.get(text_version=versions["text"], image_version=versions["image"])
