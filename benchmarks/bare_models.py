@@ -32,9 +32,9 @@ class BareModels:
     """The same models in one process, with no portal round them."""
 
     def __init__(self) -> None:
-        from classifier.registry import deployments, model_cache
+        from classifier.registry import model_cache, traffic
 
-        variants = deployments.live_variants_by_modality()
+        variants = traffic.live_variants_by_modality()
         self.text = model_cache.load_text(variants["text"][0].version)
         self.image = model_cache.load_image(variants["image"][0].version)
 
@@ -69,9 +69,9 @@ class EagerModels(BareModels):
     """The same with torch eager in float32, channels_last: what anyone would write first."""
 
     def __init__(self) -> None:
-        from classifier.registry import deployments, model_cache
+        from classifier.registry import model_cache, traffic
 
-        variants = deployments.live_variants_by_modality()
+        variants = traffic.live_variants_by_modality()
         names = ("torch f32 cpu",)
         self.text = model_cache.load_uncached(variants["text"][0].version, names)
         self.image = model_cache.load_uncached(variants["image"][0].version, names)

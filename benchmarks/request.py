@@ -149,9 +149,9 @@ def measure_models(items: Sequence[Item]) -> dict[str, float]:
     """Return CPU-ms an item of each model alone, in batches of 32: its input and all of it."""
     from classifier.ml.image_model import crop_image
     from classifier.ml.text_model import join_text
-    from classifier.registry import deployments, model_cache
+    from classifier.registry import model_cache, traffic
 
-    deployed = deployments.live_variants_by_modality()
+    deployed = traffic.live_variants_by_modality()
     text = model_cache.load_text(deployed["text"][0].version)
     image = model_cache.load_image(deployed["image"][0].version)
     photos = [small_copy(item) for item in items]

@@ -170,14 +170,14 @@ def live_starter(modality: str) -> "ModelVersion":
     """Return the only live version of a modality."""
     from classifier.registry import deployments
 
-    (variant,) = deployments.live_variants(modality)
+    (variant,) = traffic.live_variants(modality)
     return variant.version
 
 
 def register_copy(modality: str) -> "ModelVersion":
     """Register the starter again under another checksum, with the same weights."""
     from classifier.ml import artifact
-    from classifier.registry import deployments
+    from classifier.registry import versions
     from classifier.services import STARTER
 
     original = live_starter(modality)
@@ -187,7 +187,7 @@ def register_copy(modality: str) -> "ModelVersion":
     card = folder / artifact.CARD
     card.write_text(card.read_text() + "\nThe same weights once more.\n")
     artifact.seal_artifact(folder)
-    version = deployments.register_version(folder, name="copy")
+    version = versions.register_version(folder, name="copy")
     version.engines = original.engines
     version.save(update_fields=["engines"])
     return version

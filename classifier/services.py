@@ -21,7 +21,7 @@ from classifier.models import (
     ReferenceProduct,
     Variant,
 )
-from classifier.registry import deployments, detector_store
+from classifier.registry import deployments, detector_store, versions
 from common.object_storage import StorageDown, storage_faults
 
 HERE = Path(__file__).parent
@@ -75,7 +75,7 @@ def fill_missing_labels() -> None:
     """
     for version in ModelVersion.objects.filter(labels=[]).defer("metrics"):
         with suppress(ArtifactError, StorageDown):
-            deployments.read_labels(version)
+            versions.read_labels(version)
 
 
 @transaction.atomic
@@ -140,7 +140,7 @@ def _store_reference_photo(product: ReferenceProduct) -> None:
 
 def _register_starter(folder: Path) -> ModelVersion:
     checksum = artifact.verify_artifact(folder)
-    version = deployments.register_version(folder, name=f"{STARTER_NAME} {checksum[:8]}")
+    version = versions.register_version(folder, name=f"{STARTER_NAME} {checksum[:8]}")
     checks = json.loads(STARTER_ENGINES.read_text()).get(checksum)
     if checks and not version.engines:
         version.engines = checks

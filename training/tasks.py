@@ -7,7 +7,7 @@ from django.db import transaction
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import ensemble_rules
 from common.object_storage import StorageDown
 from feedback.models import ErasureBatch, MonitoringReport
 from training.models import Dataset, TrainingRun
@@ -56,7 +56,7 @@ def fit_rules() -> None:
     dataset = Dataset.objects.first()
     if dataset is None:
         return
-    for text, image in deployments.pairs_without_rule():
+    for text, image in ensemble_rules.pairs_without_rule():
         # Tried once a dataset: what lacks the products for a rule would lack them again in a minute.
         if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
             ensemble_fitting.fit_missing_rules(text, snapshots.fetch_corpus(dataset))

@@ -1,7 +1,6 @@
 """Model versions: what is known of each, and which one serves."""
 
 from collections.abc import Callable, Mapping
-from types import EllipsisType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,7 +23,7 @@ from classifier.evaluation.category_coverage import active_categories, coverage_
 from classifier.evaluation.version_comparison import compare_with_live, comparison_at_gate, side_by_side
 from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic, versions
 from common import charts
 from common.object_storage import StorageDown, storage_faults
 
@@ -101,7 +100,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask whether to deploy the version; do it."""
         version = get_object_or_404(ModelVersion, pk=pk)
-        question = self._question(deployments.current_champion(version.modality), version)
+        question = self._question(traffic.current_champion(version.modality), version)
         question |= {
             "phrase": question["side"].phrase,
             "title": _now("Deploy %(version)s?") % {"version": version},
@@ -114,7 +113,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
                 version,
                 by=request.user,  # type: ignore[arg-type]
                 note=request.POST.get("note", ""),
-                in_place_of=_seen(request),
+                expected_champion=_expected_champion(request),
                 accepts_loss=bool(question["phrase"]),  # it was typed
             )
 
@@ -124,9 +123,9 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         """Ask whether to go back to what served before; do it."""
         if modality not in Modality.values:
             raise Http404
-        before, after = deployments.current_champion(modality), deployments.previous_version(modality)
+        before, after = traffic.current_champion(modality), deployments.previous_version(modality)
         if after is None:
-            messages.error(request, _now("There is nothing to go back to: no earlier version was deployed."))
+            messages.error(request, _now("There is nothing to roll back to: no earlier version was deployed."))
             return redirect("admin:classifier_modelversion_changelist")
         question = self._question(before, after) | {
             "title": _now("Roll back to %(version)s?") % {"version": after},
@@ -134,7 +133,11 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         }
 
         def act() -> Variant:
-            return deployments.roll_back(modality, by=request.user, in_place_of=_seen(request))  # type: ignore[arg-type]
+            return deployments.roll_back(
+                modality,
+                by=request.user,  # type: ignore[arg-type]
+                expected_champion=_expected_champion(request),
+            )
 
         return self._confirm(request, before or after, question, act)
 
@@ -162,7 +165,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     def _report(self, request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
         names, metrics = _names(), version.metrics
-        champion = deployments.current_champion(version.modality)
+        champion = traffic.current_champion(version.modality)
         previous = deployments.previous_version(version.modality)
         variant = Variant.objects.filter(version=version).first()
         is_live = variant is not None and variant.is_live
@@ -251,7 +254,7 @@ def lineage_rows(version: ModelVersion) -> list[dict[str, Any]]:
             row |= {"value": f"{number} ({value[:12]})", "url": _address("admin:training_dataset_change", number)}
         elif key == "compared_with" and value:
             row |= {
-                "value": deployments.version_name(value),
+                "value": versions.version_name(value),
                 "url": _address("admin:classifier_modelversion_change", value),
             }
         elif key in links:
@@ -330,9 +333,10 @@ def _names() -> dict[str, str]:
     return dict(Category.objects.values_list("slug", "name"))
 
 
-def _seen(request: HttpRequest) -> "ModelVersion | EllipsisType | None":
-    """Return the version that served when the person was asked; another one by now changes the question."""
+def _expected_champion(request: HttpRequest) -> deployments.ExpectedChampion | None:
+    """Return the champion that the confirmation page named; None where it was not asked for one."""
     posted = request.POST.get("serving")
     if posted is None:
-        return ...
-    return ModelVersion.objects.filter(pk=posted).first() if posted.isdigit() else None
+        return None
+    version = ModelVersion.objects.filter(pk=posted).first() if posted.isdigit() else None
+    return deployments.ExpectedChampion(version)

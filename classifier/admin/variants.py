@@ -15,7 +15,7 @@ from classifier.admin.base import ReadOnlyAdmin
 from classifier.admin.confirmation import confirm_change, describe_version, experiment_url
 from classifier.evaluation.version_comparison import compare_with_live
 from classifier.models import Deployment, Fault, ModelVersion, Variant
-from classifier.registry import deployments, traffic
+from classifier.registry import traffic, variants
 
 FIRST_SHARE = 10
 KIND_COLOURS = {"deployment": "success", "promotion": "success", "rollback": "warning", "stop": "warning"}
@@ -55,7 +55,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            traffic.start_test(version, weight=_share(request), accepts_loss=bool(side.phrase), **how)
+            variants.start_test(version, weight=_share(request), accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s is under test.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -75,7 +75,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            traffic.start_shadow(version, **how)
+            variants.start_shadow(version, **how)
             return _now("%(version)s looks on now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -92,7 +92,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            traffic.stop_variant(version, **how)
+            variants.stop_variant(version, **how)
             return _now("%(version)s was stopped.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -112,7 +112,7 @@ class VariantAdmin(ReadOnlyAdmin):
         }
 
         def act(how: dict[str, Any]) -> str:
-            traffic.promote_variant(version, accepts_loss=bool(side.phrase), **how)
+            variants.promote_variant(version, accepts_loss=bool(side.phrase), **how)
             return _now("%(version)s serves alone now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
@@ -126,7 +126,7 @@ class VariantAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         question |= {"seen": traffic.traffic_state(version.modality)}
         back = experiment_url(version.modality)
-        how = {"by": request.user, "note": request.POST.get("note", ""), "seen": request.POST.get("seen")}
+        how = {"by": request.user, "note": request.POST.get("note", ""), "expected_traffic": request.POST.get("seen")}
         words = _now("Workers take it up with their next batch.")
         return confirm_change(self, request, question, lambda: (f"{act(how)} {words}", back), back=back)
 
@@ -154,7 +154,7 @@ class FaultAdmin(ReadOnlyAdmin):
 
 
 def _serving(version: ModelVersion) -> list[tuple[str, str]]:
-    live = deployments.live_variants(version.modality)
+    live = traffic.live_variants(version.modality)
     if len(live) < 2:
         return [(_now("Serves now"), describe_version(live[0].version if live else None))]
     return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, describe_version(each.version)) for each in live]

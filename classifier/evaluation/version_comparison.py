@@ -14,7 +14,7 @@ from classifier.evaluation.category_coverage import Coverage, coverage_of
 from classifier.evaluation.paired_tests import PairedFigure, PairedFigures
 from classifier.evaluation.reference_set import compare_on_reference, labelled_count
 from classifier.models import ModelVersion
-from classifier.registry import deployments
+from classifier.registry import traffic
 
 # With fewer of the reference products that both answered, measuring them again is offered.
 ENOUGH_MEASURED = 0.9
@@ -52,7 +52,7 @@ class SideBySide:
 
 def compare_with_live(after: ModelVersion) -> SideBySide:
     """Compare a version with the champion; what would be lost is what any other live version suggests."""
-    serving = [variant.version for variant in deployments.live_variants(after.modality) if variant.version != after]
+    serving = [variant.version for variant in traffic.live_variants(after.modality) if variant.version != after]
     labels = {label for version in serving for label in version.labels}
     return side_by_side(serving[0] if serving else None, after, served=labels)
 

@@ -33,6 +33,9 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 class ModelVersion(models.Model):
     """A trained model: a row and an immutable, checksummed folder in the storage "models"."""
 
+    # Long columns that answering a product does not read.
+    REPORT_COLUMNS = ("metrics", "labels", "gate", "lineage")
+
     class State(models.TextChoices):
         REGISTERED = "registered", _("Registered")
         REJECTED = "rejected", _("Rejected")

@@ -34,7 +34,7 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
 
     def due(self) -> Self:
         """What a worker may claim now: queued and not backing off, or claimed by a worker whose lease ran out."""
-        return self.waiting().filter(due_at__lte=Now())
+        return self.waiting().filter(available_at__lte=Now())
 
     def claim(self, *, limit: int) -> "list[Prediction]":
         """Lease up to `limit` due rows to the caller, interactive first, then oldest; return them.

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion, Variant
-from classifier.registry import artifact_store, deployments, detector_store
+from classifier.registry import artifact_store, deployments, detector_store, traffic
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def load_or_fall_back(version: ModelVersion) -> ModelVersion:
         except (ArtifactError, StorageDown) as error:
             reason = reason or error
             candidate = deployments.replaced_version(candidate) or version
-    raise reason or deployments.NothingDeployed(str(version))
+    raise reason or traffic.NothingDeployed(str(version))
 
 
 def load_live_models() -> None:
     """Load what is deployed, so that nobody waits for it. What can't be loaded now is tried when it is needed."""
     try:
-        for variants in deployments.live_variants_by_modality().values():
+        for variants in traffic.live_variants_by_modality().values():
             for variant in variants:
                 load_or_fall_back(variant.version)
         _limit_torch()

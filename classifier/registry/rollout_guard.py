@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Fault, Modality, ModelVersion, Variant
-from classifier.registry import deployments, rollout_statistics, traffic
+from classifier.registry import deployments, rollout_statistics, traffic, variants
 from classifier.registry.rollout_statistics import Budget, Record
 from common.object_storage import StorageDown
 
@@ -40,7 +40,7 @@ def stop_failing_versions() -> list[ModelVersion]:
     """
     stopped = []
     for modality in Modality.values:
-        live = sorted(deployments.live_variants(modality), key=lambda variant: (variant.deployed_at, variant.pk))
+        live = sorted(traffic.live_variants(modality), key=lambda variant: (variant.deployed_at, variant.pk))
         for variant in live[1:] or live:
             others = [other.version for other in live if other != variant]
             if why := _verdict(variant, others):
@@ -99,9 +99,9 @@ def _take_back(variant: Variant, *, alone: bool, why: str) -> bool:
     note = _("Stopped by itself: %(why)s.") % {"why": why}
     try:
         if alone:
-            deployments.roll_back(version.modality, note=note, in_place_of=version)
+            deployments.roll_back(version.modality, note=note, expected_champion=deployments.ExpectedChampion(version))
         else:
-            traffic.stop_variant(version, note=note)
+            variants.stop_variant(version, note=note)
     except (deployments.NotDeployable, deployments.NothingToRollBack, ArtifactError, StorageDown) as error:
         log.error("%s should be stopped (%s) but could not be: %s", version, why, error)
         return False
@@ -118,7 +118,7 @@ def _tell(version: ModelVersion, why: str) -> None:
         may |= Q(**{f"{path}{name}": value for name, value in permission.items()})
     people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
     addresses = list(people.values_list("email", flat=True))
-    serving = ", ".join(str(variant) for variant in deployments.live_variants(version.modality))
+    serving = ", ".join(str(variant) for variant in traffic.live_variants(version.modality))
     body = _(
         "Aisle stopped %(version)s by itself: %(why)s.\n\n"
         "Sellers went on getting answers. What serves now: %(serving)s.\n"

@@ -14,13 +14,13 @@ from PIL import Image
 from classifier.ml import ensemble
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
-from classifier.registry import deployments, ensemble_rules, model_cache
+from classifier.registry import ensemble_rules, model_cache, traffic
 from common.object_storage import StorageDown
 
 if TYPE_CHECKING:
     from classifier.ml.encoders import BatchOutput
 
-OUTAGES = (StorageDown, deployments.NothingDeployed, ArtifactError)
+OUTAGES = (StorageDown, traffic.NothingDeployed, ArtifactError)
 TOP = 5
 ALONE = "alone"  # the rule of a product that one model alone could answer
 REFERENCE = "torch fp32"  # the engine of a model that names none
@@ -108,7 +108,7 @@ def predict_batch(
     fails that nobody can stand in for.
     """
     slugs = [category.slug for category in categories]
-    live = deployments.live_variants_by_modality()
+    live = traffic.live_variants_by_modality()
     troubles: list[ModelFailure] = []
     parts = [part for modality in Modality.values for part in _parts(live[modality], modality, questions, troubles)]
     answers = [PredictionResult() for _question in questions]
@@ -175,7 +175,7 @@ def _parts(
     for row, question in enumerate(questions):
         if question.is_for(modality):
             key = question.prediction.variant_key or question.prediction.pk
-            chosen[deployments.choose_variant(variants, key)].append(row)
+            chosen[traffic.choose_variant(variants, key)].append(row)
     groups: dict[ModelVersion, list[int]] = defaultdict(list)
     for version, rows in chosen.items():
         standing = model_cache.load_or_fall_back(version)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from classifier.models import Category, Modality, ModelVersion, Prediction, ShadowAnswer
-from classifier.registry import deployments
+from classifier.registry import traffic
 from classifier.serving.inference import (
     ModelOutput,
     PredictionResult,
@@ -25,7 +25,7 @@ def run_shadows(answered: Sequence[Answered], categories: Sequence[Category]) ->
     They are asked only when no seller's product is due: what they see is a sample, taken when there is time.
     """
     try:
-        shadows = deployments.shadows_by_modality()
+        shadows = traffic.shadows_by_modality()
         if not any(shadows.values()) or Prediction.objects.due().exists():
             return
         for modality in Modality.values:

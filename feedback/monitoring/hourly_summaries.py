@@ -13,8 +13,8 @@ from django.db.models.functions import Trunc
 from django.utils import timezone
 
 from classifier.models import DistributionDetector, Modality, Prediction
-from classifier.registry import deployments
 from common.locks import Lock, try_lock
+from classifier.registry import traffic
 from feedback.experiments import counts
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED
@@ -150,7 +150,7 @@ class Partners:
 
 def _live(modality: Modality) -> int | None:
     """Return the version with most of the traffic."""
-    variants = sorted(deployments.live_variants(modality), key=lambda variant: -variant.weight)
+    variants = sorted(traffic.live_variants(modality), key=lambda variant: -variant.weight)
     return variants[0].version_id if variants else None
 
 

@@ -16,7 +16,7 @@ from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import offer_hash
 from classifier.ml import artifact
 from classifier.models import Deployment, EnsembleRule, ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments, traffic
+from classifier.registry import deployments, traffic, variants
 from portal.celery import app as celery_app
 from portal.models import User
 from tests.support.accounts import logged_in_client
@@ -142,7 +142,7 @@ def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_pa
             assert answer.status_code == 200
             assert "Nothing was changed" in answer.content.decode()
             assert "kept note" in answer.content.decode()
-        assert [variant.version for variant in deployments.live_variants("text")] == [starter]
+        assert [variant.version for variant in traffic.live_variants("text")] == [starter]
     client.post(address("deploy", narrow.pk), {"typed": " Lose  16 ", "note": "meant so"})
     assert live_version_name() == "narrow"
     assert "2 of 18 categories" in client.get(reverse("admin:classifier_modelversion_changelist")).content.decode()

@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.utils import timezone
 
 from classifier.models import Category, Modality, Prediction
-from classifier.registry import deployments
+from classifier.registry import traffic
 from classifier.tasks import classify_pending
 from feedback.models import Feedback, Review
 from feedback.monitoring import alerts, hourly_summaries, starter_baselines
@@ -48,7 +48,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     settings.RETRAIN_ON_DRIFT = True
     settings.RETRAIN_FROM_CHAMPION = True  # three categories were answered: the others must not be lost
     settings.MAX_LATENCY_MS = {"text": 60_000, "image": 60_000}  # a busy machine is no reason to reject
-    champion, eye = deployments.current_champion(Modality.TEXT), deployments.current_champion(Modality.IMAGE)
+    champion, eye = traffic.current_champion(Modality.TEXT), traffic.current_champion(Modality.IMAGE)
     assert champion and eye
     today = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -121,7 +121,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     assert float(told[1]) / 100 == pytest.approx(version.accuracy - before, abs=rounding)
 
     # The next seller's product is answered by it; a photo still by the image model that had nothing to learn.
-    assert [variant.version for variant in deployments.live_variants(Modality.TEXT)] == [version]
+    assert [variant.version for variant in traffic.live_variants(Modality.TEXT)] == [version]
     [(product, slug)] = offer(
         seller, {"beauty": ("esmalte de uñas",)}, "la {thing} de {brand} para una casa con {code}", 1, photo=True
     )

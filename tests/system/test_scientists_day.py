@@ -19,7 +19,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect, sync_playwright
 
 from classifier.models import Category, Deployment, ModelVersion
-from classifier.registry import deployments, traffic
+from classifier.registry import traffic, variants
 from feedback.fraud_cases.detection import find_fraud
 from feedback.models import Case, Feedback, Review
 from feedback.monitoring import alerts, starter_baselines
@@ -234,12 +234,12 @@ def promotes(page: Page, candidate: ModelVersion, scientist: User) -> None:
     page.get_by_role("link", name=f"Promote {candidate.name}").click()
     expect(page.get_by_role("heading", name=re.compile("^Promote")).first).to_be_visible()
     seen(page, "promote")
-    assert look(lambda: len(deployments.live_variants("text"))) == 2  # asking changed nothing
+    assert look(lambda: len(traffic.live_variants("text"))) == 2  # asking changed nothing
     page.get_by_label("Note for the list of deployments").fill("Sellers like it more.")
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("serves alone now")).to_be_visible()
     seen(page, "promoted")
-    assert look(lambda: [variant.version for variant in deployments.live_variants("text")]) == [candidate]
+    assert look(lambda: [variant.version for variant in traffic.live_variants("text")]) == [candidate]
     last = look(lambda: Deployment.objects.select_related("deployed_by").latest("pk"))
     assert (last.kind, last.version_id, last.deployed_by) == ("promotion", candidate.pk, scientist)
     assert (last.note, last.shares) == ("Sellers like it more.", {candidate.name: 100})

@@ -65,7 +65,7 @@ def compare_on_reference_set(
         return None, candidates
     by_product = {answer.product_id: answer for answer in candidates}
     pairs = [(answer, by_product[answer.product_id]) for answer in champions if answer.product_id in by_product]
-    known, own = set(deployments.read_labels(champion)), set(fitted.labels)
+    known, own = set(versions.read_labels(champion)), set(fitted.labels)
     return _compare(pairs, known=known, own=own, learnt=set(learnt)), candidates
 
 

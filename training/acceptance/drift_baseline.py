@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from classifier.models import Category, Modality, ModelVersion, Prediction
-from classifier.registry import deployments
+from classifier.registry import traffic
 from classifier.serving import batch as serving_batch
 from classifier.serving.inference import PredictionResult, ProductInput, top_five
 from feedback.models import DriftReference
@@ -32,8 +32,8 @@ PARTS = (Split.TEST, Split.VALIDATION)  # what a model answers more surely becau
 
 def pairs_without_baseline() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
     """Yield the live pairs that were trained on a snapshot and are not compared with it yet, and that snapshot."""
-    for text in deployments.live_variants(Modality.TEXT):
-        for image in deployments.live_variants(Modality.IMAGE):
+    for text in traffic.live_variants(Modality.TEXT):
+        for image in traffic.live_variants(Modality.IMAGE):
             dataset = _dataset(text.version) or _dataset(image.version)
             known = DriftReference.objects.filter(
                 text_version=text.version, image_version=image.version, origin=DriftReference.Origin.SNAPSHOT

@@ -103,7 +103,7 @@ def fit_missing_rules(version: ModelVersion, corpus: "Corpus") -> list[EnsembleR
     """
     partner_modality = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     made = []
-    for variant in deployments.live_variants_by_modality()[partner_modality]:
+    for variant in traffic.live_variants_by_modality()[partner_modality]:
         text, image = (version, variant.version) if version.modality == Modality.TEXT else (variant.version, version)
         if ensemble_rules.has_fitted_rule(text, image):
             continue

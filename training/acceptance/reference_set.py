@@ -24,8 +24,8 @@ from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align_columns
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments, model_cache
 from common.locks import Lock, lock_until_commit
+from classifier.registry import model_cache, traffic
 from common.object_storage import storage_faults
 from common.photos import copies
 from training.datasets import splits
@@ -102,7 +102,7 @@ def unmeasured_versions() -> list[ModelVersion]:
     for modality in Modality.values:
         versions = ModelVersion.objects.filter(modality=modality, state=ModelVersion.State.REGISTERED)
         latest = list(versions.defer("metrics").order_by("-pk")[:LATEST])
-        recent = [*latest, *(variant.version for variant in deployments.live_variants(modality))]
+        recent = [*latest, *(variant.version for variant in traffic.live_variants(modality))]
         if len(versions.order_by()[:2]) > 1 and labelled_count(modality):
             measured = ReferenceAnswer.objects.filter(offer=offer)
             found += [version for version in dict.fromkeys(recent) if not measured.filter(version=version).exists()]

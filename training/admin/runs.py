@@ -18,7 +18,7 @@ from unfold.decorators import action, display
 from classifier.admin import ReadOnlyAdmin
 from classifier.evaluation.version_comparison import comparison_at_gate
 from classifier.models import Modality
-from classifier.registry import deployments
+from classifier.registry import traffic
 from common import charts
 from training.models import TrainingRun
 from training.runs import services
@@ -96,7 +96,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "title": _("Retrain"),
             "form": form,
-            "champions": {modality: deployments.live_variants_by_modality()[modality] for modality in Modality},
+            "champions": {modality: traffic.live_variants_by_modality()[modality] for modality in Modality},
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/training/start_form.html", context)

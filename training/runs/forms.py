@@ -14,7 +14,7 @@ from unfold.widgets import (
 )
 
 from classifier.models import Modality
-from classifier.registry import deployments
+from classifier.registry import traffic
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
 from training.runs import estimates, services
@@ -101,7 +101,7 @@ class RetrainForm(forms.Form):
                     modality=modality,
                     recipe=recipes.named_recipe(modality, data["recipe"]),
                     dataset=data["dataset"],
-                    parent=deployments.current_champion(modality) if data["from_champion"] else None,
+                    parent=traffic.current_champion(modality) if data["from_champion"] else None,
                     trials=data["trials"],
                     deploys=data["deploys"],
                     ends_test=data["ends_test"],

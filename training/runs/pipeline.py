@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Decision, DistributionDetector, Modality, ModelVersion, ReferenceAnswer
-from classifier.registry import artifact_store, deployments
+from classifier.registry import artifact_store, deployments, traffic, versions
 from common.object_storage import StorageDown
 from training.acceptance import (
     candidate_evaluation,
@@ -197,7 +197,11 @@ def _go_live(run: TrainingRun, watch: RunMonitor, version: ModelVersion, corpus:
     note = _("Training run %(id)s") % {"id": run.pk}
     try:
         deployments.deploy_version(
-            version, by=run.requested_by, note=note, in_place_of=compared_with, ends_test=run.ends_test
+            version,
+            by=run.requested_by,
+            note=note,
+            expected_champion=deployments.ExpectedChampion(compared_with),
+            ends_experiment=run.ends_test,
         )
     except deployments.NotDeployable as refusal:
         return Outcome(TrainingRun.State.REGISTERED, _("Passed, but was not deployed. %s") % refusal, version)
@@ -284,7 +288,7 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
 
 def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
     """Return the active categories that the model to go on from knows and `labels` lacks."""
-    known = deployments.read_labels(run.parent) if run.parent else []
+    known = versions.read_labels(run.parent) if run.parent else []
     active = set(Category.objects.active().values_list("slug", flat=True))
     return [label for label in known if label in active and label not in labels]
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from classifier.models import Modality, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import traffic
 from feedback.models import MonitoringReport
 from training.models import Dataset, TrainingRun
 from training.tasks import ring_on_commit
@@ -150,7 +150,7 @@ def code_version() -> str:
 
 def describe_plan(run: TrainingRun) -> dict[str, Any]:
     """Return what a run would do, for a person to read before it does."""
-    champions = deployments.live_variants_by_modality()[run.modality]
+    champions = traffic.live_variants_by_modality()[run.modality]
     return {
         "recipe": run.recipe,
         "dataset": str(run.dataset) if run.dataset else _("made when it starts"),

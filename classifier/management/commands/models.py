@@ -9,7 +9,7 @@ from classifier.evaluation.category_coverage import active_categories, coverage_
 from classifier.evaluation.version_comparison import SideBySide, side_by_side
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
-from classifier.registry import deployments, traffic
+from classifier.registry import deployments, traffic, variants, versions
 from common.object_storage import StorageDown
 
 REFUSALS = (
@@ -93,8 +93,8 @@ def _list(options: dict[str, Any]) -> str:
 
 
 def _show(options: dict[str, Any]) -> str:
-    version = deployments.find_version(options["version"])
-    champion = deployments.current_champion(version.modality)
+    version = versions.find_version(options["version"])
+    champion = traffic.current_champion(version.modality)
     found = coverage_of(version.labels, before=champion.labels if champion else ())
     if options["json"]:
         details = {"lineage": version.lineage, "reason": version.reason, "path": version.path}
@@ -131,8 +131,8 @@ def _show(options: dict[str, Any]) -> str:
 
 
 def _deploy(options: dict[str, Any]) -> str:
-    version = deployments.find_version(options["version"])
-    before = deployments.current_champion(version.modality)
+    version = versions.find_version(options["version"])
+    before = traffic.current_champion(version.modality)
     deployments.deploy_version(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
     if before == version:
         return f"{version} serves already."
@@ -140,14 +140,14 @@ def _deploy(options: dict[str, Any]) -> str:
 
 
 def _rollback(options: dict[str, Any]) -> str:
-    before = deployments.current_champion(options["modality"])
+    before = traffic.current_champion(options["modality"])
     variant = deployments.roll_back(options["modality"])
     return f"Rolled back from {before} to {variant.version}. Workers take it up with their next batch."
 
 
 def _test(options: dict[str, Any]) -> str:
-    version = deployments.find_version(options["version"])
-    traffic.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
+    version = versions.find_version(options["version"])
+    variants.start_test(version, weight=options["share"], note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} is under test. {_live(version.modality)}"
 
 
@@ -157,36 +157,36 @@ def _set_shares(options: dict[str, Any]) -> str:
         name, _separator, share = part.rpartition("=")
         if not share.isdecimal():
             raise CommandError(f"Write VERSION=SHARE, not {part}.")
-        weights[deployments.find_version(name)] = int(share)
-    live = traffic.set_weights(weights, note=options["note"])
+        weights[versions.find_version(name)] = int(share)
+    live = variants.set_weights(weights, note=options["note"])
     return _live(live[0].version.modality)
 
 
 def _shadow(options: dict[str, Any]) -> str:
-    version = deployments.find_version(options["version"])
-    traffic.start_shadow(version, note=options["note"])
+    version = versions.find_version(options["version"])
+    variants.start_shadow(version, note=options["note"])
     return f"{version} looks on. {_live(version.modality)}"
 
 
 def _stop(options: dict[str, Any]) -> str:
-    version = deployments.find_version(options["version"])
-    traffic.stop_variant(version, note=options["note"])
+    version = versions.find_version(options["version"])
+    variants.stop_variant(version, note=options["note"])
     return f"{version} was stopped. {_live(version.modality)}"
 
 
 def _promote(options: dict[str, Any]) -> str:
-    version = deployments.find_version(options["version"])
-    traffic.promote_variant(version, note=options["note"], accepts_loss=options["accept_loss"])
+    version = versions.find_version(options["version"])
+    variants.promote_variant(version, note=options["note"], accepts_loss=options["accept_loss"])
     return f"{version} serves alone. {_live(version.modality)}"
 
 
 def _live(modality: str) -> str:
-    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in deployments.live_variants(modality))
+    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in traffic.live_variants(modality))
     return f"Live: {shares}. Workers take it up with their next batch."
 
 
 def _compare(options: dict[str, Any]) -> str:
-    first, second = (deployments.find_version(options[name]) for name in ("first", "second"))
+    first, second = (versions.find_version(options[name]) for name in ("first", "second"))
     try:
         comparison = quality_reports.compare_metrics(first, second, _names())
     except ValueError as error:

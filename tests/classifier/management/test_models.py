@@ -70,7 +70,7 @@ def test_an_unknown_or_ambiguous_name_is_said(db: None, tmp_path: Path) -> None:
         register_variant(tmp_path / modality / "twin", "Twin.", modality)
     with pytest.raises(CommandError, match="Several versions"):
         call_command("models", "show", "twin")
-    assert deployments.find_version("image twin").modality == "image"
+    assert versions.find_version("image twin").modality == "image"
 
 
 def test_two_versions_are_compared(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

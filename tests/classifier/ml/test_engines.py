@@ -20,7 +20,7 @@ from classifier.ml.engines import converted, openvino_cpu, usable_cores
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion, Variant
-from classifier.registry import deployments, model_cache
+from classifier.registry import model_cache, traffic
 from classifier.services import STARTER
 from tests.support.model_versions import register_variant
 
@@ -218,7 +218,7 @@ def test_the_setting_and_a_failed_check_decide_what_a_worker_loads(db: None, set
     settings.ENGINE = "auto"
     name = "openvino f32 cpu"
     ModelVersion.objects.filter(pk=version.pk).update(engines=checked(name, passed=False))
-    (variant,) = deployments.live_variants_by_modality()["image"]
+    (variant,) = traffic.live_variants_by_modality()["image"]
     assert model_cache.load_image(variant.version).engine == "torch f32 cpu"
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.registry import artifact_store, deployments, model_cache, traffic
+from classifier.registry import artifact_store, deployments, ensemble_rules, model_cache, traffic, variants, versions
 from classifier.services import STARTER, fill_missing_labels, load_categories, register_starters
 from classifier.tasks import classify_pending
 from portal.models import User
@@ -48,7 +48,7 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     shutil.copy(STARTER / "ensemble.json", tmp_path)
     monkeypatch.setattr("classifier.services.STARTER", tmp_path)
     register_starters()
-    (deployed,) = deployments.live_variants_by_modality()["text"]
+    (deployed,) = traffic.live_variants_by_modality()["text"]
     assert deployed.version.checksum == artifact.verify_artifact(folder)
 
     deployments.deploy(register_variant(tmp_path / "own", "Our own."))
@@ -73,20 +73,20 @@ def test_a_starter_that_was_rolled_back_stays_away(
 def test_a_folder_that_was_tampered_with_is_not_registered(db: None, folder: Path) -> None:
     (folder / "config.json").write_text("{}")
     with pytest.raises(artifact.ArtifactError, match="config.json"):
-        deployments.register_version(folder, name="tampered")
+        versions.register_version(folder, name="tampered")
     assert not ModelVersion.objects.filter(name="tampered").exists()
 
 
 def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> None:
-    version = deployments.register_version(folder, name="candidate")
-    assert deployments.register_version(folder, name="again") == version
+    version = versions.register_version(folder, name="candidate")
+    assert versions.register_version(folder, name="again") == version
     deployments.deploy_version(version)
-    assert [variant.version for variant in deployments.live_variants_by_modality()["text"]] == [version]
-    assert len(deployments.live_variants_by_modality()["image"]) == 1
+    assert [variant.version for variant in traffic.live_variants_by_modality()["text"]] == [version]
+    assert len(traffic.live_variants_by_modality()["image"]) == 1
 
 
 def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     local = artifact_store.fetch_artifact(version.path, version.checksum)
     (local / "model.safetensors").write_bytes(b"rotten")
     assert artifact.verify_artifact(artifact_store.fetch_artifact(version.path, version.checksum)) == version.checksum
@@ -96,7 +96,7 @@ def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
 def test_processes_that_fetch_at_once_share_one_download(
     db: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     downloads: list[str] = []
     download = artifact_store._download
@@ -113,7 +113,7 @@ def test_processes_that_fetch_at_once_share_one_download(
 
 
 def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     with pytest.raises(artifact.ArtifactError):
@@ -124,7 +124,7 @@ def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path
     checksum, storage = artifact.verify_artifact(folder), storages["models"]
     for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
         storage.save(f"text/{checksum}/{name}", ContentFile(content))
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     artifact_store.verify_stored(version)
     assert set(storage.listdir(version.path)[1]) == {path.name for path in folder.iterdir()}
 
@@ -147,7 +147,7 @@ def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
     }
     settings.STORAGES = {**settings.STORAGES, "models": backend}
     with pytest.raises(artifact.ArtifactError, match=r"model\.safetensors"):
-        deployments.register_version(folder, name="candidate")
+        versions.register_version(folder, name="candidate")
     assert not ModelVersion.objects.filter(name="candidate").exists()
     assert not list((tmp_path / "forgetful").rglob("manifest.json"))
 
@@ -156,12 +156,12 @@ def test_an_accuracy_that_is_no_share_is_refused(db: None, folder: Path) -> None
     (folder / "metrics.json").write_text('{"accuracy": "good"}')
     artifact.seal_artifact(folder)
     with pytest.raises(artifact.ArtifactError, match="accuracy"):
-        deployments.register_version(folder, name="candidate")
+        versions.register_version(folder, name="candidate")
 
 
 def test_lineage_is_kept(db: None, folder: Path) -> None:
     parent = ModelVersion.objects.get(modality="text")
-    version = deployments.register_version(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
+    version = versions.register_version(folder, name="candidate", parent=parent, lineage={"dataset": "abc"})
     version.refresh_from_db()
     assert (version.parent, version.lineage, version.state) == (parent, {"dataset": "abc"}, "registered")
 
@@ -191,7 +191,7 @@ def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_g
 
 def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
     before = Variant.objects.get(version__modality="text").version
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     deployments.deploy_version(version, by=administrator, note="better")
     deployments.deploy_version(version)  # serves already: nothing happens
     latest = Deployment.objects.filter(modality="text").first()
@@ -230,7 +230,7 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
 ) -> None:
     monkeypatch.setattr(model_cache, "BROKEN_FOR", 3600.0)  # however slow the machine is
     before = Variant.objects.get(version__modality="text").version
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     deployments.deploy_version(version)
     damage(version)
     (first,) = queue_predictions(seller)
@@ -243,7 +243,7 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
 
 
 def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: Path) -> None:
-    version = deployments.register_version(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     deployments.deploy_version(version)
     damage(version)
     assert model_cache.load_or_fall_back(version) != version
@@ -334,7 +334,7 @@ def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: 
     narrow = register_variant(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics", "no-category"])
     narrow.refresh_from_db()
-    for change in (lambda: deployments.deploy_version(narrow), lambda: traffic.start_test(narrow, weight=10)):
+    for change in (lambda: deployments.deploy_version(narrow), lambda: variants.start_test(narrow, weight=10)):
         with pytest.raises(deployments.CategoryLoss, match="16 categories that the live model suggests: Appliances; "):
             change()
     assert live_version_name() == starter
@@ -363,7 +363,7 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     if change == "deploy":
         deployments.deploy_version(candidate)
     else:
-        traffic.start_test(candidate, weight=10)
+        variants.start_test(candidate, weight=10)
     carried = EnsembleRule.objects.get(text_version=candidate)
     assert (carried.kind, carried.parameters) == (rule.kind, rule.parameters)
     assert carried.carried_over_from == str(rule)

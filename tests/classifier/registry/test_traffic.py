@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 
 from classifier.models import Deployment, EnsembleRule, ModelVersion, Variant
-from classifier.registry import deployments, traffic
+from classifier.registry import deployments, ensemble_rules, traffic, variants
 from classifier.registry.deployments import NotDeployable
 from classifier.tasks import classify_pending
 from portal.models import Product, User
@@ -23,7 +23,7 @@ MakeProduct = Callable[..., Product]
 
 
 def shares(modality: str = "text") -> dict[str, int]:
-    return {variant.version.name: variant.weight for variant in deployments.live_variants(modality)}
+    return {variant.version.name: variant.weight for variant in traffic.live_variants(modality)}
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict
     a = live_version_name()
     traffic.start_test(versions["b"], weight=25)
     assert shares() == {a: 75, "b": 25}
-    traffic.start_test(versions["c"], weight=20)
+    variants.start_test(versions["c"], weight=20)
     assert shares() == {a: 60, "b": 20, "c": 20}
-    traffic.stop_variant(versions["b"])
+    variants.stop_variant(versions["b"])
     assert shares() == {a: 75, "c": 25}
-    traffic.set_weights({ModelVersion.objects.get(name=a): 50, versions["c"]: 50})
-    traffic.promote_variant(versions["c"])
+    variants.set_weights({ModelVersion.objects.get(name=a): 50, versions["c"]: 50})
+    variants.promote_variant(versions["c"])
     assert shares() == {"c": 100}
 
 
@@ -66,19 +66,19 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
     ModelVersion.objects.filter(pk=c.pk).update(state="rejected", reason="Too slow.")
     c.refresh_from_db()
     refused: list[Callable[[], object]] = [
-        lambda: traffic.start_test(b, weight=0),
-        lambda: traffic.start_test(b, weight=100),
-        lambda: traffic.start_test(a, weight=10),
-        lambda: traffic.start_test(c, weight=10),
-        lambda: traffic.start_test(b, weight=10, seen="something else"),
-        lambda: traffic.set_weights({a: 99}),
-        lambda: traffic.set_weights({a: 50, b: 50}),
-        lambda: traffic.set_weights({}),
-        lambda: traffic.stop_variant(a),
-        lambda: traffic.stop_variant(b),
-        lambda: traffic.promote_variant(a),
-        lambda: traffic.promote_variant(b),
-        lambda: traffic.start_shadow(a),
+        lambda: variants.start_test(b, weight=0),
+        lambda: variants.start_test(b, weight=100),
+        lambda: variants.start_test(a, weight=10),
+        lambda: variants.start_test(c, weight=10),
+        lambda: variants.start_test(b, weight=10, expected_traffic="something else"),
+        lambda: variants.set_weights({a: 99}),
+        lambda: variants.set_weights({a: 50, b: 50}),
+        lambda: variants.set_weights({}),
+        lambda: variants.stop_variant(a),
+        lambda: variants.stop_variant(b),
+        lambda: variants.promote_variant(a),
+        lambda: variants.promote_variant(b),
+        lambda: variants.start_shadow(a),
     ]
     for refuse in refused:
         with pytest.raises(NotDeployable):
@@ -89,16 +89,16 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
 
 def test_a_rejected_version_may_look_on(versions: dict[str, ModelVersion]) -> None:
     ModelVersion.objects.update(state="rejected")
-    traffic.start_shadow(versions["b"])
-    assert [variant.version.name for variant in deployments.shadows_by_modality()["text"]] == ["b"]
-    assert len(deployments.live_variants_by_modality()["text"]) == 1
+    variants.start_shadow(versions["b"])
+    assert [variant.version.name for variant in traffic.shadows_by_modality()["text"]] == ["b"]
+    assert len(traffic.live_variants_by_modality()["text"]) == 1
 
 
 def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, ModelVersion]) -> None:
-    traffic.start_shadow(versions["b"])
+    variants.start_shadow(versions["b"])
     deployments.deploy_version(versions["c"])
     assert Variant.objects.get(version=versions["b"]).role == "shadow"
-    traffic.start_test(versions["b"], weight=5)
+    variants.start_test(versions["b"], weight=5)
     assert shares() == {"c": 95, "b": 5}
 
 
@@ -110,12 +110,12 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
-    traffic.start_test(versions["b"], weight=90)  # most of the traffic, though nobody promoted it
+    variants.start_test(versions["b"], weight=90)  # most of the traffic, though nobody promoted it
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
-    traffic.start_test(versions["b"], weight=10)
-    traffic.stop_variant(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
+    variants.start_test(versions["b"], weight=10)
+    variants.stop_variant(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
     assert shares() == {"b": 100}
     deployments.roll_back("text")
     assert shares() == {a: 100}
@@ -125,7 +125,7 @@ def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: di
     a = ModelVersion.objects.get(name=live_version_name())
     traffic.start_test(versions["b"], weight=10)
     assert deployments.replaced_version(versions["b"]) == a
-    traffic.promote_variant(versions["b"])
+    variants.promote_variant(versions["b"])
     assert deployments.replaced_version(versions["b"]) == a
 
 
@@ -151,7 +151,7 @@ def test_the_database_refuses_shares_that_do_not_sum_to_100(committed_db: None, 
     broken("UPDATE classifier_variant SET weight = 90")
     insert = "INSERT INTO classifier_variant (version_id, role, weight, deployed_at) VALUES (%s, 'live', 1, now())"
     broken(insert, version.pk)
-    traffic.start_test(version, weight=10)
+    variants.start_test(version, weight=10)
     broken("DELETE FROM classifier_variant WHERE version_id = %s", version.pk)
     with transaction.atomic(), connection.cursor() as cursor:  # wrong on the way, right at the end
         cursor.execute("UPDATE classifier_variant SET weight = 40 WHERE weight = 10")
@@ -172,7 +172,7 @@ def test_two_changes_at_once_leave_shares_that_sum_to_100(committed_db: None, tm
 
 
 def start(version: ModelVersion) -> None:
-    traffic.start_test(version, weight=10)
+    variants.start_test(version, weight=10)
     connection.close()
 
 
@@ -182,7 +182,7 @@ def test_new_shares_move_only_products_that_must_move_and_modalities_fall_indepe
 
     def chosen(weights: dict[str, int]) -> list[str]:
         live = [Variant(version=made[name], weight=weight) for name, weight in weights.items()]
-        return [deployments.choose_variant(live, key).name for key in keys]
+        return [traffic.choose_variant(live, key).name for key in keys]
 
     before, after = chosen({"a": 90, "b": 10}), chosen({"b": 20, "a": 80})
     assert not any(old == "b" and new == "a" for old, new in zip(before, after, strict=True))
@@ -193,7 +193,7 @@ def test_new_shares_move_only_products_that_must_move_and_modalities_fall_indepe
 def test_a_product_that_is_asked_again_goes_to_the_same_variant(
     seller: User, make_product: MakeProduct, versions: dict[str, ModelVersion]
 ) -> None:
-    traffic.start_test(versions["b"], weight=50)
+    variants.start_test(versions["b"], weight=50)
     seen = set()
     for number in range(6):
         product = make_product(seller, title=f"Guitar {number}")
@@ -206,8 +206,8 @@ def test_a_product_that_is_asked_again_goes_to_the_same_variant(
         seen.add(first)
     assert seen <= {
         versions["b"],
-        deployments.live_variants("text")[0].version,
-        deployments.live_variants("text")[1].version,
+        traffic.live_variants("text")[0].version,
+        traffic.live_variants("text")[1].version,
     }
 
 

@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from classifier.models import Category, EnsembleRule, ModelVersion, Prediction, Variant
-from classifier.registry import deployments, model_cache
+from classifier.registry import model_cache, traffic
 from classifier.serving.batch import classify_claimed
 from classifier.tasks import classify_pending, wake_workers
 from portal.models import Product, User
@@ -236,11 +236,11 @@ def test_traffic_is_shared_by_weight_and_sticky(db: None) -> None:
     first, second = ModelVersion(name="a", checksum="a"), ModelVersion(name="b", checksum="b")
     variants = [Variant(version=first, weight=80), Variant(version=second, weight=20)]
     keys = [uuid.uuid4() for _ in range(5000)]
-    chosen = [deployments.choose_variant(variants, key) for key in keys]
+    chosen = [traffic.choose_variant(variants, key) for key in keys]
     assert 0.77 < chosen.count(first) / len(keys) < 0.83
-    assert chosen == [deployments.choose_variant(variants, key) for key in keys]
-    with pytest.raises(deployments.NothingDeployed):
-        deployments.choose_variant([], keys[0])
+    assert chosen == [traffic.choose_variant(variants, key) for key in keys]
+    with pytest.raises(traffic.NothingDeployed):
+        traffic.choose_variant([], keys[0])
 
 
 def test_the_command_line_gives_the_same_answer_as_the_portal(

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from classifier.archive import retention
 from classifier.ml import artifact
 from classifier.models import Deployment, Fault, ModelVersion, Prediction, ShadowAnswer, Variant
-from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic
+from classifier.registry import deployments, rollout_guard, rollout_statistics, traffic, variants, versions
 from classifier.services import STARTER
 from classifier.serving.batch import classify_claimed
 from classifier.tasks import archive_pending, classify_pending, delete_old_records, guard_versions
@@ -39,7 +39,7 @@ def broken(folder: Path, modality: str = "text") -> ModelVersion:
     weights[bias] = np.full_like(weights[bias], np.nan)
     save_file(weights, folder / "model.safetensors")
     artifact.seal_artifact(folder)
-    return deployments.register_version(folder, name=folder.name)
+    return versions.register_version(folder, name=folder.name)
 
 
 def answered(rows: list[Prediction]) -> set[str]:
@@ -51,9 +51,9 @@ def answered(rows: list[Prediction]) -> set[str]:
 
 def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Prediction]:
     """Give the rows keys for which the version is chosen."""
-    live = deployments.live_variants_by_modality()[version.modality]
+    live = traffic.live_variants_by_modality()[version.modality]
     for row in rows:
-        while deployments.choose_variant(live, row.variant_key or row.pk) != version:
+        while traffic.choose_variant(live, row.variant_key or row.pk) != version:
             row.variant_key = uuid.uuid4()
     Prediction.objects.bulk_update(rows, ["variant_key"])
     return rows
@@ -177,8 +177,8 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
     make_them_alone(queue_predictions(seller, 6), bad)
     classify_pending()
     guard_versions()
-    assert [variant.version for variant in deployments.live_variants("text")] == [champion]
-    assert deployments.live_variants("text")[0].weight == 100
+    assert [variant.version for variant in traffic.live_variants("text")] == [champion]
+    assert traffic.live_variants("text")[0].weight == 100
     stopped = Deployment.objects.first()
     assert stopped is not None
     assert (stopped.kind, stopped.version, stopped.deployed_by) == ("stop", bad, None)
@@ -193,7 +193,7 @@ def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, se
     settings.CANARY_LEAST_PREDICTIONS = 5
     slow, champion = register_variant(tmp_path / "slow", "slow"), deployments.champion("text")
     assert champion is not None
-    traffic.start_test(slow, weight=50)
+    variants.start_test(slow, weight=50)
     for version, milliseconds in ((champion, 20.0), (slow, 90.0)):
         for row in queue_predictions(seller, 6):
             Prediction.objects.filter(pk=row.pk).update(
@@ -224,7 +224,7 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
     assert rollout_guard.stop_failing_versions() == []  # it is new no more: people decide
     Variant.objects.update(deployed_at=F("deployed_at") + timedelta(hours=2))
     assert rollout_guard.stop_failing_versions() == [misfit]
-    assert deployments.current_champion("text") == champion
+    assert traffic.current_champion("text") == champion
 
 
 @pytest.mark.parametrize("count", [2, 32])

@@ -137,7 +137,7 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
 
     assert "Nothing was changed." in act("test", share="100")
     assert "Nothing was changed." in act("test", share="ten")
-    assert "Nothing was changed. What serves was changed meanwhile." in act("test", share="10", seen="something else")
+    assert "Nothing was changed. The live versions have changed." in act("test", share="10", seen="something else")
     assert "is under test" in act("test", share="10", note="first try", seen=traffic.traffic_state("text"))
     latest = Deployment.objects.first()
     assert latest is not None
@@ -156,7 +156,7 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
 def test_without_the_permission_nobody_changes_what_serves(
     scientist: User, browser: Client, candidate: ModelVersion
 ) -> None:
-    traffic.start_test(candidate, weight=10)
+    variants.start_test(candidate, weight=10)
     scientist.groups.clear()
     scientist.user_permissions.add(Permission.objects.get(codename="view_variant"))
     for client in (logged_in_client(scientist), browser):

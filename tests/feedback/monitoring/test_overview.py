@@ -5,7 +5,7 @@ from django.test import Client
 from django.urls import reverse
 
 from classifier.models import Modality, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from feedback.fraud_cases.services import appeal_case, confirm_case
 from feedback.models import Case
 from feedback.monitoring.dashboard.overview import sparkline

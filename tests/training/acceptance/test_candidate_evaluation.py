@@ -9,7 +9,7 @@ from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.text_model import TextModel
 from classifier.models import ModelVersion
-from classifier.registry import deployments
+from classifier.registry import versions
 from classifier.services import STARTER
 from training.acceptance import candidate_evaluation
 from training.datasets.corpus import Corpus

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments
+from classifier.registry import deployments, traffic
 from common.object_storage import StorageDown
 from training.acceptance import candidate_evaluation, comparison, reference_set
 from training.acceptance.gate import ReferenceComparison
@@ -89,7 +89,7 @@ def test_what_the_row_does_not_tell_of_a_champion_comes_from_its_artifact() -> N
     champion = ModelVersion.objects.get(modality="text")
     labels = champion.labels
     ModelVersion.objects.update(labels=[])
-    assert deployments.served_labels("text") == set(labels)
+    assert traffic.served_labels("text") == set(labels)
     narrow = ModelVersion.objects.create(
         modality="text", name="narrow", checksum="a" * 64, accuracy=0.9, labels=["beauty", "automotive"]
     )

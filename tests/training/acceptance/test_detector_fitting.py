@@ -5,7 +5,7 @@ from django.core.files.storage import storages
 from django.core.management import call_command
 
 from classifier.models import Category, DistributionDetector, Modality
-from classifier.registry import deployments, model_cache
+from classifier.registry import model_cache, traffic
 from classifier.serving.batch import predict_now
 from tests.support.training_runs import import_folder, write_products
 from training.datasets import labelled_products
@@ -18,7 +18,7 @@ def test_a_version_learns_from_imported_examples_and_flags_what_is_like_none_of_
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_folder(write_products(tmp_path / "shop", count=500, photos=0))
-    version = deployments.current_champion(Modality.TEXT)
+    version = traffic.current_champion(Modality.TEXT)
     assert version is not None
     DistributionDetector.objects.all().delete()
     call_command("learn_unusual", version.name, out=tmp_path / "out")

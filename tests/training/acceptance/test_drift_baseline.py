@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from classifier.models import Modality, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import traffic
 from feedback.models import DriftReference
 from feedback.monitoring import baselines as stored
 from tests.support.training_runs import import_folder, write_products
@@ -20,7 +20,7 @@ def dataset(db: None, tmp_path: Path) -> Dataset:
 
 
 def serving(modality: Modality) -> ModelVersion:
-    return deployments.live_variants(modality)[0].version
+    return traffic.live_variants(modality)[0].version
 
 
 def test_starters_have_no_snapshot_to_be_compared_with(dataset: Dataset) -> None:

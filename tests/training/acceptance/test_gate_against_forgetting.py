@@ -14,7 +14,7 @@ from django.urls import reverse
 from classifier.evaluation.category_coverage import coverage_of
 from classifier.evaluation.reference_set import compare_on_reference
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, ReferenceProduct
-from classifier.registry import deployments
+from classifier.registry import deployments, ensemble_rules, traffic
 from classifier.serving.batch import predict_now
 from feedback.models import MonitoringReport
 from portal.models import User
@@ -97,7 +97,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
     monkeypatch.setitem(recipes.DEFAULTS, "text", "head")
     client = Client()
     client.force_login(scientist)
-    champion = deployments.current_champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     assert champion
     start(client)
     run = carry_out(TrainingRun.objects.get(modality="text"))
@@ -107,7 +107,7 @@ def test_what_a_small_import_would_forget_keeps_the_champion(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_command_says_what_would_be_lost(small_import: None, few_measured: None) -> None:
-    champion = deployments.current_champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     assert champion
     command(Client())
     assert_held(TrainingRun.objects.get(), champion)
@@ -118,7 +118,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
     assert run.message.startswith("It can't suggest 16 categories that the champion suggests: Appliances; ")
     assert "--from champion" in run.message
     assert "it knows less than the champion" in run.message
-    assert deployments.current_champion(Modality.TEXT) == champion
+    assert traffic.current_champion(Modality.TEXT) == champion
     assert run.version
     assert run.version.state == ModelVersion.State.REGISTERED
     assert str(coverage_of(run.version.labels)) == "3 of 19 categories"
@@ -129,7 +129,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
 
 
 def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_import: None) -> None:
-    champion = deployments.current_champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     assert champion
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), parent=champion))
     assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
@@ -147,6 +147,9 @@ def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_impo
     rule = EnsembleRule.objects.get(text_version=version)
     assert rule.carried_over_from
     assert rule.rule().calibrated
-    assert (version, rule.image_version) in deployments.pairs_without_rule()  # a rule of its own is still to be fitted
+    assert (
+        version,
+        rule.image_version,
+    ) in ensemble_rules.pairs_without_rule()  # a rule of its own is still to be fitted
     answer, categories = predict_now(title="nylon tights white", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "hosiery"

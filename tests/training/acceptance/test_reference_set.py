@@ -11,7 +11,7 @@ from django.db import connection
 from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import compare_on_reference, offer_hash
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments
+from classifier.registry import traffic
 from classifier.services import load_reference_products
 from classifier.tasks import classify_pending
 from portal.models import Product, User

@@ -12,7 +12,7 @@ from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
 from classifier.models import EnsembleRule, Modality, ModelVersion
-from classifier.registry import deployments, traffic
+from classifier.registry import deployments, traffic, variants
 from classifier.services import register_starters
 from classifier.serving.batch import predict_now
 from common.object_storage import StorageDown
@@ -55,7 +55,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
         assert run.state == TrainingRun.State.DEPLOYED, f"{run.message}\n{run.log}"
         version = run.version
         assert version is not None
-        assert version == deployments.current_champion(Modality(run.modality))
+        assert version == traffic.current_champion(Modality(run.modality))
         assert version.metrics["accuracy"] >= 0.6
         assert version.lineage["recipe"]["name"] == "head"
         assert run.curve
@@ -71,7 +71,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     answer, categories = predict_now(title="zorblat quimpel", description="", photo=None)
     assert categories[int(answer.combined.argmax())].slug == "toys-games"
     deployments.roll_back(Modality.TEXT)
-    assert deployments.current_champion(Modality.TEXT) == champion
+    assert traffic.current_champion(Modality.TEXT) == champion
 
 
 def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
@@ -81,8 +81,8 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     traffic.start_test(register_variant(tmp_path / "b", "b"), weight=10)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
-    assert "A test is running" in run.message
-    assert len(deployments.live_variants(Modality.TEXT)) == 2
+    assert "An experiment is running" in run.message
+    assert len(traffic.live_variants(Modality.TEXT)) == 2
     assert run.version is not None
     engine = run.version.engines["openvino f32 cpu"]
     assert (engine["n"], engine["passed"]) == (10, True)
@@ -117,7 +117,7 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
     assert run.version is not None
     assert run.version.state == ModelVersion.State.REJECTED
     assert "0.75" in run.version.reason or "75" in run.version.reason
-    assert deployments.current_champion(Modality.TEXT) == champion
+    assert traffic.current_champion(Modality.TEXT) == champion
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_no_deploy_registers_only(products: None) -> None:
     champion = deployments.champion(Modality.TEXT)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), deploys=False))
     assert run.state == TrainingRun.State.REGISTERED, run.log
-    assert deployments.current_champion(Modality.TEXT) == champion
+    assert traffic.current_champion(Modality.TEXT) == champion
 
 
 def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -> None:
@@ -165,7 +165,7 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
     assert carry_out(run).state == TrainingRun.State.CANCELLED
     assert child
     assert not child[0].is_running()
-    assert deployments.current_champion(Modality.TEXT) == champion
+    assert traffic.current_champion(Modality.TEXT) == champion
 
 
 def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
@@ -181,7 +181,7 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
     monkeypatch.setattr(ensemble_fitting, "fit_missing", fit_missing)
     again = carry_out(run)
     assert again.state == TrainingRun.State.DEPLOYED, again.log
-    assert again.version == interrupted.version == deployments.current_champion(Modality.TEXT)
+    assert again.version == interrupted.version == traffic.current_champion(Modality.TEXT)
     assert ModelVersion.objects.filter(modality="text").count() == 2
 
 
@@ -200,8 +200,8 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
     monkeypatch.setattr(ensemble_fitting, "fit_missing", meanwhile)
     second = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(seed=5)))
     assert second.state == TrainingRun.State.REGISTERED, second.log
-    assert "deployed meanwhile" in second.message
-    assert deployments.current_champion(Modality.TEXT) == first.version
+    assert "has been deployed" in second.message
+    assert traffic.current_champion(Modality.TEXT) == first.version
 
 
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None) -> None:

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from classifier.models import Modality
-from classifier.registry import deployments
+from classifier.registry import traffic
 from feedback.models import MonitoringReport
 from portal.models import User
 from tests.support.training_runs import import_folder, offer_only_made_up, quick_recipe, write_products

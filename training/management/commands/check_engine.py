@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import versions
 from common.object_storage import StorageDown
 from common.tables.product_files import ProductFile, SourceError
 from training.acceptance import engine_agreement
@@ -53,9 +53,8 @@ class Command(BaseCommand):
         if limit < 1:
             raise CommandError("--limit must be at least 1.")
         try:
-            versions = [deployments.find_version(name) for name in version] or [
-                v.version for v in Variant.objects.all()
-            ]
+            chosen = [versions.find_version(name) for name in version]
+            chosen = chosen or [variant.version for variant in Variant.objects.all()]
             with ExitStack() as open_files:
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from classifier.registry import deployments
+from classifier.registry import traffic
 from classifier.serving.inference import OUTAGES
 from common.tables.product_files import ProductFile, SourceError
 from training.acceptance.live_evaluation import FIGURES, LiveScores, score_products
@@ -61,9 +61,7 @@ def _table(scores: LiveScores) -> str:
     lines += [
         "",
         "Live: "
-        + ", ".join(
-            str(variant.version) for both in deployments.live_variants_by_modality().values() for variant in both
-        ),
+        + ", ".join(str(variant.version) for both in traffic.live_variants_by_modality().values() for variant in both),
     ]
     for what, counts in (("Left out", scores.skipped), ("Photos not used", scores.without_photo)):
         if counts:

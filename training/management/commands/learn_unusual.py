@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.registry import deployments, detector_store
+from classifier.registry import detector_store, versions
 from common.object_storage import StorageDown
 from training.acceptance import detector_fitting
 from training.datasets import labelled_products
@@ -28,10 +28,8 @@ class Command(BaseCommand):
 
     def handle(self, *, version: list[str], out: Path | None, **options: Any) -> None:
         try:
-            versions = [deployments.find_version(name) for name in version] or [
-                v.version for v in Variant.objects.all()
-            ]
-            for each in versions:
+            chosen = [versions.find_version(name) for name in version]
+            for each in chosen or [variant.version for variant in Variant.objects.all()]:
                 self._learn(each, out)
         except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error

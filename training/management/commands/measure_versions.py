@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
-from classifier.registry import deployments
+from classifier.registry import versions
 from common.object_storage import StorageDown
 from training.acceptance import reference_set
 

@@ -11,7 +11,7 @@ from django.db import connection
 from tqdm import tqdm
 
 from classifier.models import Modality, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import traffic, versions
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
 from training.runs import services
@@ -104,7 +104,7 @@ class Command(BaseCommand):
         if name is None:
             return None
         try:
-            version = deployments.current_champion(modality) if name == "champion" else deployments.find_version(name)
+            version = traffic.current_champion(modality) if name == "champion" else versions.find_version(name)
         except ModelVersion.DoesNotExist as error:
             raise CommandError(str(error)) from error
         if version is None:

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from classifier.models import EnsembleRule, Modality
-from classifier.registry import artifact_store, deployments
+from classifier.registry import artifact_store, traffic
 from classifier.services import STARTER, STARTER_DETECTORS, load_categories
 from training.fit import recipes
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         load_categories()
         call_command("import_products", *map(str, folders), category_column=column, stdout=self.stdout)
         call_command("retrain", "all", recipe=recipe, stdout=self.stdout)
-        versions = {modality: deployments.current_champion(modality) for modality in Modality.values}
+        versions = {modality: traffic.current_champion(modality) for modality in Modality.values}
         for modality, version in versions.items():
             if version is None:
                 raise CommandError(f"No {modality} model came of it.")
