@@ -13,8 +13,8 @@ from django.db.models.functions import Trunc
 from django.utils import timezone
 
 from classifier.models import DistributionDetector, Modality, Prediction
-from common.locks import Lock, try_lock
 from classifier.registry import traffic
+from common.locks import Lock, try_lock
 from feedback.experiments import counts
 from feedback.models import Feedback, FeedbackQuerySet, HealthSummary, Period, Review
 from feedback.models.answers import MEASURED

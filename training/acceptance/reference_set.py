@@ -24,8 +24,8 @@ from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.ensemble import align_columns
 from classifier.models import Category, Modality, ModelVersion, Prediction, ReferenceAnswer, ReferenceProduct
-from common.locks import Lock, lock_until_commit
 from classifier.registry import model_cache, traffic
+from common.locks import Lock, lock_until_commit
 from common.object_storage import storage_faults
 from common.photos import copies
 from training.datasets import splits

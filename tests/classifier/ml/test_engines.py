@@ -91,7 +91,7 @@ def test_threads_may_share_a_model(cache: Path) -> None:
 FIRST_USES = """
 import os, sys, threading
 from classifier.ml.engines import openvino_cpu
-openvino = openvino_cpu.runtime()
+openvino = openvino_cpu.import_openvino()
 sys.setswitchinterval(1e-6)
 both = threading.Barrier(2)
 def use():
@@ -163,7 +163,7 @@ from pathlib import Path
 from classifier import engines
 from classifier.ml.image_model import ImageModel
 model = ImageModel.load(Path(sys.argv[1]), device="cpu")
-engines.speed_up(model.encoder, ["openvino f32 cpu"], threads=1, cache=Path(sys.argv[2]))
+engines.select_engine(model.encoder, ["openvino f32 cpu"], threads=1, cache=Path(sys.argv[2]))
 print(model.engine)
 """
 
