@@ -183,7 +183,7 @@ def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candi
     assert before in client.get(address("rollback", "text")).content.decode()
     client.post(address("rollback", "text"))
     assert live_version_name() == before
-    assert "nothing to go back to" in client.post(address("rollback", "text"), follow=True).content.decode()
+    assert "nothing to roll back to" in client.post(address("rollback", "text"), follow=True).content.decode()
 
 
 def test_without_the_permission_nobody_deploys(scientist: User, browser: Client, candidate: ModelVersion) -> None:
@@ -218,7 +218,7 @@ def test_a_rejected_version_offers_no_deployment(scientist: User, candidate: Mod
 
 def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersion) -> None:
     client = logged_in_client(scientist)
-    deployments.deploy(candidate, by=scientist)
+    deployments.deploy_version(candidate, by=scientist)
     assert "candidate" in client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
     carried = EnsembleRule.objects.get(text_version=candidate)
     page = client.get(reverse("admin:classifier_ensemblerule_change", args=[carried.pk])).content.decode()
@@ -240,7 +240,7 @@ def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: 
     ModelVersion.objects.filter(pk=third.pk).update(labels=["beauty", "electronics"])
     champion.refresh_from_db()
     deployments.deploy_version(champion, accepts_loss=True)
-    traffic.start_test(tested, weight=10)
+    variants.start_test(tested, weight=10)
     client = logged_in_client(scientist)
     page = client.get(address("deploy", third.pk)).content.decode()
     assert "Type <strong>lose 16</strong> to go on" in page

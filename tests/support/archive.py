@@ -12,7 +12,7 @@ from portal.models import Product
 
 def read_archived(prediction: Prediction, name: str) -> dict[str, object]:
     """Return one of the JSON files that the archive holds of a prediction."""
-    content: dict[str, object] = json.loads(storages["archive"].open(writer.path(prediction.pk, name)).read())
+    content: dict[str, object] = json.loads(storages["archive"].open(writer.archive_path(prediction.pk, name)).read())
     return content
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from classifier.ml import artifact
 from classifier.models import ModelVersion
-from classifier.registry import deployments
+from classifier.registry import traffic, versions
 from classifier.services import STARTER
 
 
@@ -19,11 +19,11 @@ def register_variant(
     (folder / "card.md").write_text(card)
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
-    artifact.seal(folder)
-    return deployments.register(folder, name=folder.name)
+    artifact.seal_artifact(folder)
+    return versions.register_version(folder, name=folder.name)
 
 
 def live_version_name(modality: str = "text") -> str:
     """Return the name of the only live version."""
-    (variant,) = deployments.deployed()[modality]
+    (variant,) = traffic.live_variants_by_modality()[modality]
     return variant.version.name

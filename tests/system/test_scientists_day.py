@@ -87,7 +87,7 @@ def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
         ModelVersion.objects.get(name=live_version_name()),
         register_variant(tmp_path / "candidate", "A new one."),
     )
-    traffic.start_test(candidate, weight=20)
+    variants.start_test(candidate, weight=20)
     for version, first, others in ((old, 60, 60), (candidate, 40, 5)):
         experiments.store_answered_predictions(seller, version, rank=1, review="accepted", count=first)
         experiments.store_answered_predictions(seller, version, rank=None, review="accepted", count=others)

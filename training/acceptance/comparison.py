@@ -12,7 +12,7 @@ from classifier.evaluation.paired_tests import PairedFigures, ProductScores, com
 from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments
+from classifier.registry import versions
 from training.acceptance import candidate_evaluation, reference_set
 from training.acceptance.gate import LEAST_PRODUCTS, HeldOutComparison, ReferenceComparison
 from training.acceptance.metrics import Probabilities, Targets, true_category_ranks
@@ -38,7 +38,7 @@ def compare_on_test_split(
     if theirs is None:
         return None
     targets = fitted.test.targets
-    known = np.isin(np.array(fitted.labels)[targets], deployments.labels_of(champion))
+    known = np.isin(np.array(fitted.labels)[targets], versions.read_labels(champion))
     return HeldOutComparison(_scored(theirs, targets), _scored(fitted.test.probabilities, targets), known.tolist())
 
 
@@ -146,5 +146,7 @@ def _figures(pairs: list[Pair]) -> PairedFigures | None:
     return compare_paired(champion, candidate)
 
 
-def _scored(probabilities: Probabilities, targets: Targets) -> Scored:
-    return Scored.of(true_category_ranks(probabilities, targets), probabilities[np.arange(len(targets)), targets])
+def _scored(probabilities: Probabilities, targets: Targets) -> ProductScores:
+    return ProductScores.of(
+        true_category_ranks(probabilities, targets), probabilities[np.arange(len(targets)), targets]
+    )

@@ -38,7 +38,7 @@ def fit_detector(
     held_back: Sequence[LabelledProduct],
     *,
     progress: Callable[[int], None],
-) -> Familiar | None:
+) -> DistributionDetector | None:
     """Learn what is usual from products that the version was fitted to and from others; keep it with the version.
 
     None where too few can be looked at. Raises ArtifactError and StorageDown.

@@ -122,7 +122,7 @@ def _best(answer: PredictionResult, categories: Sequence[Category]) -> dict[str,
     return top_five(answer.combined, categories)[0]
 
 
-def _other(answer: Answer, pair: VersionPair) -> bool:
+def _other(answer: PredictionResult, pair: VersionPair) -> bool:
     """Whether a version that is none of the pair answered, as under a test."""
     return any(
         said is not None and said.version.pk != pk for said, pk in zip((answer.text, answer.image), pair, strict=True)

@@ -19,7 +19,7 @@ from classifier.ml.ensemble import (
     filled_log_probabilities,
 )
 from classifier.models import EnsembleRule, Modality, ModelVersion
-from classifier.registry import deployments, ensemble_rules, model_cache
+from classifier.registry import ensemble_rules, model_cache, traffic
 from training.acceptance.batch_inference import predict_rows, rows_with_both
 from training.acceptance.metrics import Metrics, Probabilities, Targets, compute_metrics, row_losses
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from classifier.ml.encoders import Preprocess
-from classifier.ml.image_model import crop, to_rgb
+from classifier.ml.image_model import crop_image, to_rgb
 from training.fit.features import Floats, Tokens, read_images
 from training.fit.job import SplitTable
 from training.fit.recipes import ImageRecipe
@@ -108,7 +108,7 @@ class PhotoRows(TrainingRows):
 
     def inputs(self, rows: Sequence[int]) -> Batch:
         pixels = [
-            crop(image, self.preprocess) if self.vary is None else np.asarray(self.vary(to_rgb(image)), np.uint8)
+            crop_image(image, self.preprocess) if self.vary is None else np.asarray(self.vary(to_rgb(image)), np.uint8)
             for image in read_images(self.table, rows)
         ]
         return {"pixels": torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)}

@@ -74,7 +74,7 @@ def write_artifact(
     write_json(folder / artifact.CONFIG, config | _pool(LogitPool(0.5, 0.5) if lexical else None))
 
 
-def store_calibration(folder: Path, *, temperature: float, pool: Pool | None) -> None:
+def store_calibration(folder: Path, *, temperature: float, pool: LogitPool | None) -> None:
     """Put the fitted temperature and pool into the artifact's config."""
     config = artifact.read_config(folder)
     write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool(pool))

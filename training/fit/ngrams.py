@@ -145,7 +145,7 @@ class _SparseChunks:
         chunks = cls(folder, BLOCKS)
         for start in range(0, len(table), CHUNK):
             titles, descriptions = read_texts(table, start, start + CHUNK)
-            chunks.add(*count([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
+            chunks.add(*count_ngrams([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
             progress.step(before + min(start + CHUNK, len(table)))
         return chunks
 
@@ -300,7 +300,7 @@ class _LogisticRegression:
         return loss, gradient
 
 
-def reorder_columns(lexical: Lexical, labels: Sequence[str], wanted: Sequence[str]) -> Lexical:
+def reorder_columns(lexical: LexicalModel, labels: Sequence[str], wanted: Sequence[str]) -> LexicalModel:
     """Return a lexical part with its columns in the order of `wanted`.
 
     A label that it doesn't know gets weights of 0 and the mean bias: no n-gram speaks for or against it yet.

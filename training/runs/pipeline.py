@@ -121,14 +121,14 @@ def _make(run: TrainingRun, watch: RunMonitor, dataset: Dataset, corpus: "Corpus
     run_fit_process(watch)
     watch.stage(_("Measuring on the test part"))
     fitted = candidate_evaluation.read_fitted_model(watch.folder, run.modality)
-    champion = deployments.champion(run.modality)
+    champion = traffic.current_champion(run.modality)
     metrics, card = candidate_evaluation.evaluate_candidate(fitted, corpus)
     verdict, answers = _judge(watch, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
         watch.say(reason)
     watch.stage(_("Registering"))
     candidate_evaluation.seal_artifact(fitted, metrics, card)
-    version = deployments.register(
+    version = versions.register_version(
         fitted.folder,
         name=f"{run.recipe['name']} {run.created_at:%Y-%m-%d %H:%M} {str(run.pk)[:4]}",
         state=ModelVersion.State.REJECTED if verdict.decision == Decision.REJECTED else ModelVersion.State.REGISTERED,
@@ -158,7 +158,7 @@ def _judge(
 ) -> tuple[Verdict, list[ReferenceAnswer]]:
     """Compare the candidate with the champion on all that the gate asks for; return its answers to keep them too."""
     limits = AcceptanceLimits(settings.MIN_ACCURACY[fitted.modality], settings.MAX_LATENCY_MS[fitted.modality])
-    found = coverage_of(fitted.labels, before=deployments.served_labels(fitted.modality))
+    found = coverage_of(fitted.labels, before=traffic.served_labels(fitted.modality))
     if champion is None:
         return decide_on_candidate(metrics, limits, coverage=found), []
     test = comparison.compare_on_test_split(champion, corpus, fitted)
@@ -183,7 +183,7 @@ def _go_live(run: TrainingRun, watch: RunMonitor, version: ModelVersion, corpus:
     _learn_unusual(watch, version, corpus)
     watch.stage(_("Fitting the ensemble rule"))
     ensemble_fitting.fit_missing_rules(version, corpus)
-    champion = deployments.champion(run.modality)
+    champion = traffic.current_champion(run.modality)
     if champion == version:
         if version.lineage.get("run") == str(run.pk):  # deployed by an earlier attempt
             return Outcome(TrainingRun.State.DEPLOYED, version.reason, version)

@@ -109,7 +109,7 @@ def request_automatic_training(
     """Queue a run that no person asked for, as the settings say. Raises Refused as `request_training` does."""
     from training.fit import recipes
 
-    parent = deployments.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
+    parent = traffic.current_champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
     recipe = recipes.default_recipe(modality)
     return request_training(modality=modality, recipe=recipe, parent=parent, trigger=trigger, report=report)
 

@@ -27,7 +27,7 @@ def test_every_input_and_both_models_views_are_kept(seller: User, make_product: 
     prediction = archive_prediction(make_product(seller, photo=True))
     assert prediction.archived_at
     assert read_archived(prediction, "input.json")["title"] == prediction.title
-    assert storages["archive"].open(writer.path(prediction.pk, "image.jpg")).read(3) == b"\xff\xd8\xff"
+    assert storages["archive"].open(writer.archive_path(prediction.pk, "image.jpg")).read(3) == b"\xff\xd8\xff"
     for name, probabilities in (
         ("text.json", prediction.text_probabilities),
         ("image.json", prediction.image_probabilities),
@@ -84,7 +84,7 @@ def test_a_lost_photo_keeps_nothing_else_out_of_the_archive(seller: User, make_p
     Prediction.objects.filter(pk=bad.prediction_id).update(photo_small="gone.jpg")
     assert archive_prediction(bad).archived_at
     assert read_archived(bad.prediction, "ensemble.json")
-    assert not storages["archive"].exists(writer.path(bad.prediction_id, "image.jpg"))
+    assert not storages["archive"].exists(writer.archive_path(bad.prediction_id, "image.jpg"))
     assert all(archive_prediction(product).archived_at for product in good)
 
 

@@ -8,7 +8,7 @@ from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 
 from classifier.models import Deployment, ModelVersion
-from classifier.registry import deployments
+from classifier.registry import versions
 from tests.support.model_versions import live_version_name, register_variant
 
 
@@ -47,7 +47,7 @@ def test_a_version_is_deployed_and_taken_back(db: None, capsys: pytest.CaptureFi
     assert "serves already" in run(capsys, "deploy", "candidate")
     assert f"to text {before}" in run(capsys, "rollback", "text")
     assert live_version_name() == before
-    with pytest.raises(CommandError, match="nothing to go back to"):
+    with pytest.raises(CommandError, match="nothing to roll back to"):
         call_command("models", "rollback", "text")
 
 

@@ -51,7 +51,7 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     (deployed,) = traffic.live_variants_by_modality()["text"]
     assert deployed.version.checksum == artifact.verify_artifact(folder)
 
-    deployments.deploy(register_variant(tmp_path / "own", "Our own."))
+    deployments.deploy_version(register_variant(tmp_path / "own", "Our own."))
     register_starters()
     assert live_version_name() == "own"
 
@@ -168,9 +168,11 @@ def test_lineage_is_kept(db: None, folder: Path) -> None:
 
 def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
     before = live_version_name()
-    version = deployments.register(folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3.")
+    version = versions.register_version(
+        folder, name="candidate", state=ModelVersion.State.REJECTED, reason="Accuracy 0.3."
+    )
     with pytest.raises(deployments.NotDeployable, match=r"Accuracy 0\.3"):
-        deployments.deploy(version)
+        deployments.deploy_version(version)
     assert live_version_name() == before
 
 
@@ -180,12 +182,12 @@ def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_g
     db: None, folder: Path, name: str, fault: str
 ) -> None:
     before, count = live_version_name(), Deployment.objects.count()
-    version = deployments.register(folder, name="candidate")
+    version = versions.register_version(folder, name="candidate")
     storages["models"].delete(f"{version.path}/{name}")
     if fault == "changed":
         storages["models"].save(f"{version.path}/{name}", ContentFile(b"rotten"))
     with pytest.raises(artifact.ArtifactError, match=name):
-        deployments.deploy(version)
+        deployments.deploy_version(version)
     assert (live_version_name(), Deployment.objects.count()) == (before, count)
 
 
@@ -205,14 +207,14 @@ def test_every_deployment_is_written_down(db: None, administrator: User, folder:
 def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
     starter = live_version_name()
     for name in ("a", "b", "c"):
-        deployments.deploy(register_variant(tmp_path / name, name))
+        deployments.deploy_version(register_variant(tmp_path / name, name))
     deployments.roll_back("text")
     assert live_version_name() == "b"
-    deployments.deploy(ModelVersion.objects.get(name="c"))
+    deployments.deploy_version(ModelVersion.objects.get(name="c"))
     for expected in ("b", "a", starter):
         deployments.roll_back("text")
         assert live_version_name() == expected
-    with pytest.raises(deployments.NothingToRollBack, match="nothing to go back to"):
+    with pytest.raises(deployments.NothingToRollBack, match="nothing to roll back to"):
         deployments.roll_back("text")
     assert live_version_name() == starter
     assert Deployment.objects.filter(kind="rollback").count() == 4
@@ -338,7 +340,7 @@ def test_a_version_that_loses_categories_is_refused_unless_that_is_accepted(db: 
         with pytest.raises(deployments.CategoryLoss, match="16 categories that the live model suggests: Appliances; "):
             change()
     assert live_version_name() == starter
-    deployments.deploy(narrow, accepts_loss=True)
+    deployments.deploy_version(narrow, accepts_loss=True)
     wide = ModelVersion.objects.get(name=starter)
     deployments.deploy_version(wide)  # it loses nothing
     deployments.roll_back("text")  # the way out of an emergency is never barred
@@ -368,9 +370,9 @@ def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
     assert (carried.kind, carried.parameters) == (rule.kind, rule.parameters)
     assert carried.carried_over_from == str(rule)
     assert carried.rule().calibrated
-    assert (candidate, rule.image_version) in deployments.pairs_without_rule()
+    assert (candidate, rule.image_version) in ensemble_rules.pairs_without_rule()
     other = register_variant(tmp_path / "other", "Another.", "image")
-    deployments.deploy(other)
+    deployments.deploy_version(other)
     again = EnsembleRule.objects.get(text_version=candidate, image_version=other)
     assert again.carried_over_from == str(rule)  # where it was fitted, not who had it last
 

@@ -33,7 +33,7 @@ def versions(db: None, tmp_path: Path) -> dict[str, ModelVersion]:
 
 def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict[str, ModelVersion]) -> None:
     a = live_version_name()
-    traffic.start_test(versions["b"], weight=25)
+    variants.start_test(versions["b"], weight=25)
     assert shares() == {a: 75, "b": 25}
     variants.start_test(versions["c"], weight=20)
     assert shares() == {a: 60, "b": 20, "c": 20}
@@ -46,10 +46,10 @@ def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict
 
 def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelVersion], scientist: User) -> None:
     a = live_version_name()
-    traffic.start_test(versions["b"], weight=10, by=scientist, note="first try")
-    traffic.start_shadow(versions["c"])
-    traffic.promote_variant(versions["b"])
-    traffic.stop_variant(versions["c"])
+    variants.start_test(versions["b"], weight=10, by=scientist, note="first try")
+    variants.start_shadow(versions["c"])
+    variants.promote_variant(versions["b"])
+    variants.stop_variant(versions["c"])
     rows = Deployment.objects.filter(modality="text").order_by("pk")[1:]
     assert [(row.kind, row.version.name, row.shares) for row in rows] == [
         ("test", "b", {a: 90, "b": 10}),
@@ -104,9 +104,9 @@ def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, Mo
 
 def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVersion]) -> None:
     a = live_version_name()
-    traffic.start_test(versions["b"], weight=10)
-    traffic.promote_variant(versions["b"])
-    traffic.start_test(versions["c"], weight=10)
+    variants.start_test(versions["b"], weight=10)
+    variants.promote_variant(versions["b"])
+    variants.start_test(versions["c"], weight=10)
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
@@ -123,7 +123,7 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
 
 def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: dict[str, ModelVersion]) -> None:
     a = ModelVersion.objects.get(name=live_version_name())
-    traffic.start_test(versions["b"], weight=10)
+    variants.start_test(versions["b"], weight=10)
     assert deployments.replaced_version(versions["b"]) == a
     variants.promote_variant(versions["b"])
     assert deployments.replaced_version(versions["b"]) == a
@@ -131,10 +131,10 @@ def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: di
 
 def test_each_live_pair_needs_a_rule(versions: dict[str, ModelVersion], tmp_path: Path) -> None:
     EnsembleRule.objects.all().delete()
-    traffic.start_test(versions["b"], weight=10)
-    traffic.start_test(register_variant(tmp_path / "eye", "eye", modality="image"), weight=10)
-    traffic.start_shadow(versions["c"])
-    assert len(deployments.pairs_without_rule()) == 4
+    variants.start_test(versions["b"], weight=10)
+    variants.start_test(register_variant(tmp_path / "eye", "eye", modality="image"), weight=10)
+    variants.start_shadow(versions["c"])
+    assert len(ensemble_rules.pairs_without_rule()) == 4
 
 
 def test_the_database_refuses_shares_that_do_not_sum_to_100(committed_db: None, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Predi
 
 
 def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path: Path) -> None:
-    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=50)
+    variants.start_test(register_variant(tmp_path / "b", "b"), weight=50)
     rows = queue_predictions(seller, 24)
     classify_pending()
     assert len(answered(rows)) == 2
@@ -74,8 +74,8 @@ def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path
 
 def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
-    champion = deployments.current_champion("text")
-    traffic.start_test(bad, weight=50)
+    champion = traffic.current_champion("text")
+    variants.start_test(bad, weight=50)
     rows = make_them_alone(queue_predictions(seller, 3), bad) + queue_predictions(seller, 3)
     classify_pending()
     assert answered(rows) == {champion.name}  # type: ignore[union-attr]
@@ -86,8 +86,8 @@ def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, t
 
 def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
     misfit = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
-    champion = deployments.champion("text")
-    traffic.start_test(misfit, weight=50)
+    champion = traffic.current_champion("text")
+    variants.start_test(misfit, weight=50)
     rows = make_them_alone(queue_predictions(seller, 4), misfit)
     classify_pending()
     assert answered(rows) == {champion.name}  # type: ignore[union-attr]
@@ -98,7 +98,7 @@ def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(selle
 
 def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
-    deployments.deploy(bad)
+    deployments.deploy_version(bad)
     (row,) = queue_predictions(seller)
     classify_pending()
     row.refresh_from_db()
@@ -109,11 +109,11 @@ def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: 
 def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
     seller: User, make_product: MakeProduct, tmp_path: Path
 ) -> None:
-    live = deployments.champion("text")
+    live = traffic.current_champion("text")
     text = register_variant(tmp_path / "cool", "cool", config={"temperature": 0.7})
     image = register_variant(tmp_path / "eye", "eye", modality="image")
-    traffic.start_shadow(text)
-    traffic.start_shadow(image)
+    variants.start_shadow(text)
+    variants.start_shadow(image)
     prediction = make_product(seller, photo=True).prediction
     assert prediction.text_version == live
     rows = {row.version: row for row in ShadowAnswer.objects.filter(prediction=prediction)}
@@ -128,9 +128,9 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
 
 def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.BATCH_SIZE = 2
-    traffic.start_shadow(register_variant(tmp_path / "b", "b"))
+    variants.start_shadow(register_variant(tmp_path / "b", "b"))
     batch = Prediction.objects.filter(pk__in=[row.pk for row in queue_predictions(seller, 4)]).claim(limit=2)
-    classify(batch)
+    classify_claimed(batch)
     assert not ShadowAnswer.objects.exists()
     rest = Prediction.objects.claim(limit=2)
     classify_claimed(rest)
@@ -160,7 +160,7 @@ def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: s
         if fault == "raises"
         else register_variant(tmp_path / "bad", "Misfit", config={"hidden": 7})
     )
-    traffic.start_shadow(bad)
+    variants.start_shadow(bad)
     rows = queue_predictions(seller, 2)
     classify_pending()
     assert len(answered(rows)) == 1
@@ -172,8 +172,8 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
     seller: User, scientist: User, administrator: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    bad, champion = broken(tmp_path / "bad"), deployments.current_champion("text")
-    traffic.start_test(bad, weight=20)
+    bad, champion = broken(tmp_path / "bad"), traffic.current_champion("text")
+    variants.start_test(bad, weight=20)
     make_them_alone(queue_predictions(seller, 6), bad)
     classify_pending()
     guard_versions()
@@ -191,7 +191,7 @@ def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
 
 def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    slow, champion = register_variant(tmp_path / "slow", "slow"), deployments.champion("text")
+    slow, champion = register_variant(tmp_path / "slow", "slow"), traffic.current_champion("text")
     assert champion is not None
     variants.start_test(slow, weight=50)
     for version, milliseconds in ((champion, 20.0), (slow, 90.0)):
@@ -214,10 +214,10 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
     seller: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
-    champion = deployments.champion("text")
-    assert rollout_guard.check() == []
+    champion = traffic.current_champion("text")
+    assert rollout_guard.stop_failing_versions() == []
     misfit = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
-    deployments.deploy(misfit)
+    deployments.deploy_version(misfit)
     queue_predictions(seller, 6)
     classify_pending()
     Variant.objects.update(deployed_at=F("deployed_at") - timedelta(hours=2))
@@ -231,8 +231,8 @@ def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
 def test_a_batch_takes_the_same_few_queries_however_many_rows(
     seller: User, django_assert_num_queries: Any, tmp_path: Path, count: int
 ) -> None:
-    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=50)
-    traffic.start_shadow(register_variant(tmp_path / "c", "c"))
+    variants.start_test(register_variant(tmp_path / "b", "b"), weight=50)
+    variants.start_shadow(register_variant(tmp_path / "c", "c"))
     queue_predictions(seller, 8)
     classify_pending()  # loads the models
     queue_predictions(seller, count)

@@ -109,7 +109,7 @@ def test_the_page_compares_and_says_where_data_is_missing(
     scientist: User, seller: User, candidate: ModelVersion
 ) -> None:
     old = ModelVersion.objects.get(name=live_version_name())
-    traffic.start_test(candidate, weight=20)
+    variants.start_test(candidate, weight=20)
     store_answered_predictions(seller, old, rank=1, count=60)
     store_answered_predictions(seller, old, rank=None, count=60)
     store_answered_predictions(seller, candidate, rank=1, count=40)
@@ -163,7 +163,7 @@ def test_without_the_permission_nobody_changes_what_serves(
         for verb in ("test", "shadow", "stop", "promote"):
             address = reverse(f"admin:classifier_variant_{verb}", args=[candidate.pk])
             assert client.post(address).status_code in (302, 403)
-    assert [variant.weight for variant in deployments.live("text")] == [90, 10]
+    assert [variant.weight for variant in traffic.live_variants("text")] == [90, 10]
     page = logged_in_client(scientist).get(reverse("experiments")).content.decode()
     assert "Promote" not in page and "Live, 10 %" in page
     assert browser.get(reverse("experiments")).status_code == 302

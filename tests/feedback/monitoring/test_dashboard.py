@@ -128,8 +128,8 @@ def test_inputs_unlike_anything_known_are_shown_and_lead_to_the_predictions(scie
     client = logged_in_client(scientist)
     assert "not learnt yet by these versions" in page(client)
     start = TODAY - 10 * DAY
-    Familiar.objects.update_or_create(version_id=live_pair()[0], defaults={"arrays": b""})
-    Familiar.objects.update(created_at=start)
+    DistributionDetector.objects.update_or_create(version_id=live_pair()[0], defaults={"arrays": b""})
+    DistributionDetector.objects.update(created_at=start)
     strange = [pk for number, pk in enumerate(Prediction.objects.order_by("finished_at").values_list("pk", flat=True))
                if number % 6 == 0]  # fmt: skip
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())

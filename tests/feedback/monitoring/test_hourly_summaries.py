@@ -107,8 +107,8 @@ def test_sellers_are_told_apart_by_how_long_they_have_been_here(seller: User, ot
 def test_inputs_unlike_anything_known_are_counted_among_those_that_could_be_judged(seller: User) -> None:
     hour = TODAY - DAY
     rows = store_predictions(seller, hour, 10)
-    Familiar.objects.update_or_create(version_id=live_pair()[0], defaults={"arrays": b""})
-    Familiar.objects.filter(version=live_pair()[0]).update(created_at=hour + HOUR / 2)
+    DistributionDetector.objects.update_or_create(version_id=live_pair()[0], defaults={"arrays": b""})
+    DistributionDetector.objects.filter(version=live_pair()[0]).update(created_at=hour + HOUR / 2)
     Prediction.objects.filter(pk=rows[0].pk).update(unusual="both")  # what was judged was judged
     Prediction.objects.filter(pk__in=[row.pk for row in rows[-2:]]).update(unusual="text")
     hourly_summaries.update_summaries(now=hour + 2 * HOUR)

@@ -31,8 +31,8 @@ def test_it_says_whether_it_is_healthy_in_five_figures_beside_the_week_before(sc
 
 def test_it_says_what_changed(scientist: User, busy: None, tmp_path: object) -> None:
     version = register_variant(tmp_path / "b", "b")  # type: ignore[operator]
-    deployments.deploy(version)
-    assert f"Deployment: {deployments.champion(Modality.TEXT)}" in first_screen(scientist)
+    deployments.deploy_version(version)
+    assert f"Deployment: {traffic.current_champion(Modality.TEXT)}" in first_screen(scientist)
 
 
 def test_a_sellers_answer_to_a_case_waits_for_who_judges(scientist: User, seller: User) -> None:

@@ -55,7 +55,7 @@ def test_the_proof_holds_every_figure_and_its_artifact_can_be_registered(
         assert words in card
 
     candidate_evaluation.seal_artifact(fitted, metrics, card)
-    version = deployments.register(fitted.folder, name="candidate")
+    version = versions.register_version(fitted.folder, name="candidate")
     assert version.accuracy == metrics["accuracy"]
 
 
@@ -132,4 +132,4 @@ def test_a_champion_that_cannot_be_loaded_is_no_hurdle(
 def test_the_sealed_folder_verifies(workdir: Path) -> None:
     fitted = candidate_evaluation.read_fitted_model(workdir, "text")
     checksum = candidate_evaluation.seal_artifact(fitted, {"accuracy": 0.5}, "card")
-    assert artifact.verify(fitted.folder) == checksum
+    assert artifact.verify_artifact(fitted.folder) == checksum

@@ -47,7 +47,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
 ) -> None:
     monkeypatch.setattr(ensemble_fitting, "LEAST_ROWS", 5)
     import_folder(write_products(tmp_path / "shop", count=240, photos=90))
-    champion = deployments.champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     runs = [
         carry_out(services.request_training(modality=modality, recipe=quick_recipe(modality))) for modality in Modality
     ]
@@ -78,7 +78,7 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_agreement, "LEAST_ROWS", 10)
-    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=10)
+    variants.start_test(register_variant(tmp_path / "b", "b"), weight=10)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
     assert "An experiment is running" in run.message
@@ -89,7 +89,7 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     assert "openvino f32 cpu: passed: agrees on" in run.log
     TrainingRun.objects.filter(pk=run.pk).update(state=TrainingRun.State.QUEUED, ends_test=True)
     assert carry_out(run).state == TrainingRun.State.DEPLOYED
-    assert [variant.version for variant in deployments.live(Modality.TEXT)] == [run.version]
+    assert [variant.version for variant in traffic.live_variants(Modality.TEXT)] == [run.version]
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
 ) -> None:
     settings.MIN_ACCURACY = {"text": 0.75, "image": 0.2}
     import_folder(write_products(tmp_path / "noise", shuffled=True))
-    champion = deployments.champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REJECTED, f"{run.message}\n{run.log}"
     assert run.version is not None
@@ -122,7 +122,7 @@ def test_a_candidate_below_the_threshold_is_rejected_and_the_champion_stays(
 
 @pytest.mark.slow
 def test_no_deploy_registers_only(products: None) -> None:
-    champion = deployments.champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), deploys=False))
     assert run.state == TrainingRun.State.REGISTERED, run.log
     assert traffic.current_champion(Modality.TEXT) == champion
@@ -149,7 +149,7 @@ def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
 
 
 def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    champion = deployments.champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     run = services.request_training(
         modality=Modality.TEXT, recipe=quick_recipe(head_epochs=10_000, head_patience=10_000)
     )

@@ -45,7 +45,7 @@ def test_a_recipe_or_a_parent_of_the_other_modality_is_refused() -> None:
         services.request_training(modality=Modality.TEXT, recipe=quick_recipe(Modality.IMAGE))
     with pytest.raises(services.TrainingRefused):
         services.request_training(
-            modality=Modality.TEXT, recipe=quick_recipe(), parent=deployments.champion(Modality.IMAGE)
+            modality=Modality.TEXT, recipe=quick_recipe(), parent=traffic.current_champion(Modality.IMAGE)
         )
 
 

@@ -60,7 +60,7 @@ class Command(BaseCommand):
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]
                 # More than are wanted: some have no text, no photo, or none that can be read.
                 products = labelled_products.sample_products(_products(files), 10 * limit)
-                checks = {each: _compare(each, products, limit) for each in versions}
+                checks = {each: _compare(each, products, limit) for each in chosen}
         except (SourceError, ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error
         for each, found in checks.items():

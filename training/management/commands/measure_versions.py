@@ -24,9 +24,10 @@ class Command(BaseCommand):
 
     def handle(self, *, version: list[str], **options: Any) -> None:
         try:
-            versions = [deployments.find(name) for name in version] or [v.version for v in Variant.objects.all()]
+            chosen = [versions.find_version(name) for name in version]
+            chosen = chosen or [variant.version for variant in Variant.objects.all()]
             reference_set.refresh_reference_set()
-            for each in versions:
+            for each in chosen:
                 self._measure(each)
         except (ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
             raise CommandError(str(error)) from error
