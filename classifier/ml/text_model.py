@@ -22,9 +22,8 @@ from classifier.ml.encoders import (
     pick_device,
     read_tensors,
 )
-from classifier.ml.engines import Batch, Engine, TorchEngine
-from classifier.ml.engines import pool as inputs_pool
-from classifier.ml.ngrams import Lexical, Pool
+from classifier.ml.engines import Batch, Engine, TorchEngine, input_threads
+from classifier.ml.ngrams import LexicalModel, LogitPool
 from common.text import clean_description, clean_title
 
 __all__ = ["BatchOutput", "LogitParts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
@@ -181,7 +180,7 @@ class TextModel:
         """Return what each part says, before the pool and the temperature. Raises as `predict`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
-        counted = inputs_pool().submit(self.lexical.logits, titles, descriptions) if self.lexical else None
+        counted = input_threads().submit(self.lexical.logits, titles, descriptions) if self.lexical else None
         embeddings = self.encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)])
         return LogitParts(self.head(embeddings), embeddings, counted.result() if counted else None)
 
