@@ -17,4 +17,4 @@ def queue_predictions(seller: User, count: int = 1, **fields: object) -> list[Pr
 def expire_leases(*predictions: Prediction) -> None:
     """Let the leases of claimed predictions end a second ago."""
     ids = [prediction.pk for prediction in predictions]
-    Prediction.objects.filter(pk__in=ids).update(due_at=timezone.now() - timedelta(seconds=1))
+    Prediction.objects.filter(pk__in=ids).update(available_at=timezone.now() - timedelta(seconds=1))

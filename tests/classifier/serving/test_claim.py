@@ -63,7 +63,7 @@ def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> Non
 
 
 def test_a_row_that_backs_off_is_not_due(seller: User) -> None:
-    queue_predictions(seller, 1, due_at=timezone.now() + timedelta(minutes=1))
+    queue_predictions(seller, 1, available_at=timezone.now() + timedelta(minutes=1))
     assert not Prediction.objects.due().exists()
     assert Prediction.objects.claim(limit=1) == []
 
@@ -99,7 +99,7 @@ def test_claiming_takes_the_same_few_queries_however_many_rows(
 
 def test_an_interactive_row_overtakes_10000_bulk_rows_at_once_and_alone(seller: User) -> None:
     """Who waits is claimed next, without bulk rows in the batch, and found by the index."""
-    queue_predictions(seller, 10_000, priority=Priority.BULK, due_at=timezone.now() - timedelta(hours=1))
+    queue_predictions(seller, 10_000, priority=Priority.BULK, available_at=timezone.now() - timedelta(hours=1))
     assert len(Prediction.objects.claim(limit=32)) == 32  # a worker is busy with a batch of them
     (lone,) = queue_predictions(seller, 1, priority=Priority.INTERACTIVE)
     with connection.cursor() as cursor:
