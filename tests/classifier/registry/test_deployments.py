@@ -381,8 +381,11 @@ def test_a_version_without_recorded_categories_gets_those_of_its_artifact(db: No
     version = ModelVersion.objects.get(modality="text")
     labels = version.labels
     ModelVersion.objects.update(labels=[])
-    storages["models"].delete(f"{ModelVersion.objects.get(modality='image').path}/config.json")
+    config = f"{ModelVersion.objects.get(modality='image').path}/config.json"
+    content = storages["models"].open(config).read()
+    storages["models"].delete(config)
     fill_missing_labels()
+    storages["models"].save(config, ContentFile(content))
     version.refresh_from_db()
     assert version.labels == labels
     assert ModelVersion.objects.get(modality="image").labels == []  # the next time
