@@ -25,7 +25,7 @@ from benchmarks.harness.held_back_predictions import (
 )
 from benchmarks.harness.progress import log_step, track_progress
 from benchmarks.harness.report import print_markdown
-from classifier.ml.out_of_distribution import QUANTILE, Unusual
+from classifier.ml.out_of_distribution import QUANTILE, CentroidDetector
 from feedback.statistics.drift import columns as drift_columns
 from feedback.statistics.drift import input_features
 from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch

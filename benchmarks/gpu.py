@@ -70,7 +70,7 @@ def prepare_calls(modality: str, precision: str, items: Sequence[Item]) -> dict[
         whole = lambda: model.predict([i.title for i in items], [i.description for i in items])  # noqa: E731
     else:
         photos = [small_copy(item) for item in items]
-        cut = [torch.from_numpy(crop(photo, encoder.preprocess)) for photo in photos]
+        cut = [torch.from_numpy(crop_image(photo, encoder.preprocess)) for photo in photos]
         inputs = (torch.stack(cut),)
         whole = lambda: model.predict(photos)  # noqa: E731
     there = [tensor.to("cuda") for tensor in inputs]

@@ -168,7 +168,7 @@ class Versions:
 
 def live_starter(modality: str) -> "ModelVersion":
     """Return the only live version of a modality."""
-    from classifier.registry import deployments
+    from classifier.registry import traffic
 
     (variant,) = traffic.live_variants(modality)
     return variant.version

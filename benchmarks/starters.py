@@ -51,12 +51,12 @@ def measure_models(corpus: Any) -> dict[str, Any]:
     """Return the figures of both starters, and of their ensemble on the products that both can answer."""
     from classifier.ml import ensemble
     from classifier.models import ModelVersion
-    from classifier.registry import deployments, ensemble_rules
+    from classifier.registry import ensemble_rules, traffic
     from training.acceptance.batch_inference import predict_rows
 
     versions: dict[str, ModelVersion] = {}
     for modality in ("text", "image"):
-        champion = deployments.champion(modality)
+        champion = traffic.current_champion(modality)
         assert champion, f"{modality}: no version is live"
         versions[modality] = champion
 
@@ -72,7 +72,7 @@ def measure_models(corpus: Any) -> dict[str, Any]:
         "Image": figures_by_source(ask("image", photos), photos, corpus),
         "Text and photograph: text alone": figures_by_source(parts[0], both, corpus),
         f"Text and photograph: ensemble ({rule.kind})": figures_by_source(
-            ensemble.combine(*parts, rule, corpus.labels), both, corpus
+            ensemble.combine_probabilities(*parts, rule, corpus.labels), both, corpus
         ),
     }
 

@@ -117,7 +117,7 @@ def finish_predictions(waiting: Sequence[Client]) -> list[float]:
         ids = [pk for pk, _sku in batch]
         Prediction.objects.filter(pk__in=ids).update(state="failed", error="-", finished_at=timezone.now())
         announced |= dict.fromkeys((sku for _pk, sku in batch), time.monotonic())
-        notifications.announce(ids)
+        notifications.publish_finished(ids)
         time.sleep(0.25)
     for client in waiting:
         client.join(PATIENCE)

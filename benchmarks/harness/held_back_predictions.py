@@ -35,7 +35,7 @@ from benchmarks.harness.products import (
     starter_rule,
 )  # fmt: skip
 from benchmarks.harness.progress import log_step, track_progress
-from classifier.ml.ensemble import combine
+from classifier.ml.ensemble import combine_probabilities
 from common.photos import copies
 from feedback.statistics.drift import input_features
 from training.datasets import splits
@@ -116,7 +116,7 @@ def combine_models(text: Array, image: Array, labels: Sequence[str]) -> Array:
     answer = np.where(np.isnan(text), image, text)
     both = np.isfinite(text[:, 0]) & np.isfinite(image[:, 0])
     if both.any():
-        answer[both] = combine(text[both], image[both], starter_rule(), labels)
+        answer[both] = combine_probabilities(text[both], image[both], starter_rule(), labels)
     return answer
 
 

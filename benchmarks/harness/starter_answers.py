@@ -98,7 +98,7 @@ def _compute(data: Path, cache: Path) -> None:
     both = {side: np.concatenate(parts) for side, parts in answers.items()}
     truth = [labels.index(slug[fold_name(row["mapped18"])]) for _, row in products]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    ensemble = combine(both["text"], both["image"], starter_rule(), labels)
+    ensemble = combine_probabilities(both["text"], both["image"], starter_rule(), labels)
     np.savez(cache, text=both["text"], image=both["image"], ensemble=ensemble, truth=truth, labels=labels)
 
 

@@ -38,7 +38,7 @@ class Starters:
         self.text = TextModel.load(folder / "text", "cpu")
         self.image = ImageModel.load(folder / "image", "cpu")
         if ENGINE == "aisle":
-            precision = engines.precisions("openvino", torch.device("cpu"))[0]
+            precision = engines.fast_precisions("openvino", torch.device("cpu"))[0]
             models: list[Any] = [self.text, self.image]
             for model in models:
                 name, cache = f"openvino {precision} cpu", Path(os.environ["RIVAL_CACHE"])

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from classifier.models import Category, Deployment, Fault, ModelVersion, Prediction, ShadowAnswer
-from classifier.registry import deployments, traffic
+from classifier.registry import traffic, variants
 from feedback.experiments.counts import (
     VersionCounts,
     find_uncounted_period,
