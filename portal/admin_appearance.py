@@ -93,7 +93,7 @@ UNFOLD = {
         }
     },
     "STYLES": [lambda request: static("aisle/admin.css")],
-    "DASHBOARD_CALLBACK": "feedback.monitoring.dashboard.overview.dashboard",
+    "DASHBOARD_CALLBACK": "feedback.monitoring.dashboard.overview.add_overview",
     "SIDEBAR": {
         "show_search": False,
         "navigation": NAVIGATION,

@@ -8,6 +8,7 @@ from csp.constants import NONE, SELF
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
+from portal import admin_appearance
 from portal.environment import AisleEnvironment, read_environment
 from portal.operations import embedded_services
 from portal.schedule import BEAT_SCHEDULE, TASK_ROUTES
@@ -275,6 +276,8 @@ if PRODUCTION:
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+
+UNFOLD = admin_appearance.UNFOLD
 
 # Language and time
 LANGUAGE_CODE = "en"

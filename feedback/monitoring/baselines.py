@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from classifier.models import Modality
 from feedback.models import DriftReference
+from feedback.statistics.drift.codes import embedding_column
 from feedback.statistics.drift.columns import Projection
 from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch
 
@@ -55,7 +56,7 @@ def store_baseline(
     vectors = {}
     for name, some in embeddings.items():
         projections[name] = Projection.fit(some)
-        vectors[f"{name} embedding"] = projections[name].apply(some)
+        vectors[embedding_column(name)] = projections[name].apply(some)
     whole = FeatureBatch(rows.ids, rows.numbers, rows.categories, vectors)
     summary = DriftSummary.of(whole, BinLayout.of(whole, keep=MAX_BASELINE_ROWS))
     return DriftReference.objects.update_or_create(

@@ -10,6 +10,7 @@ from feedback.models import DriftReference, HealthSummary, Period
 from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import MAX_BASELINE_ROWS, VersionPair
 from feedback.monitoring.hourly_summaries import PREDICTION
+from feedback.statistics.drift.codes import DriftColumn
 from feedback.statistics.drift.input_features import guess_language
 from feedback.statistics.drift.summaries import FeatureBatch
 
@@ -55,7 +56,7 @@ def _make(pair: VersionPair, now: datetime) -> DriftReference | None:
     spoken = [guess_language(f"{row.title} {row.description}") if row.title or row.description else "" for row in drawn]
     columns = windows.prediction_columns(drawn, spoken, {})
     numbers = {**columns.numbers, **windows.photos_of(ids, REFERENCE_PHOTOS)}
-    categories = {**columns.categories, "label": windows.labels_of(ids)}
+    categories = {**columns.categories, DriftColumn.LABEL: windows.labels_of(ids)}
     found = windows.embeddings_of(ids)
     return baselines.store_baseline(
         pair, FeatureBatch(ids, numbers, categories), found, origin=DriftReference.Origin.FIRST_DAYS

@@ -13,6 +13,7 @@ from classifier.models import Prediction
 from classifier.serving.photos import read_photos
 from feedback.models import Feedback
 from feedback.monitoring.baselines import KINDS, Baseline
+from feedback.statistics.drift.codes import DriftColumn, embedding_column
 from feedback.statistics.drift.columns import build_features
 from feedback.statistics.drift.input_features import PhotoFeatures, measure_photo
 from feedback.statistics.drift.summaries import DriftSummary, FeatureBatch, build_histogram
@@ -20,7 +21,7 @@ from feedback.statistics.drift.summaries import DriftSummary, FeatureBatch, buil
 DOUBTED = (Feedback.Review.REJECTED, Feedback.Review.FLAGGED)  # answers that say nothing
 PHOTOS = 300  # of an hour that are looked at: reading one costs as much as summarising a hundred rows
 PHOTOS_AT_ONCE = 50
-PHOTO_COLUMNS = ("photo size", "photo brightness", "photo sharpness")
+PHOTO_COLUMNS = (DriftColumn.PHOTO_SIZE, DriftColumn.PHOTO_BRIGHTNESS, DriftColumn.PHOTO_SHARPNESS)
 
 Values = npt.NDArray[np.float64]
 
@@ -45,7 +46,7 @@ def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions
         languages=[spoken or None for spoken in languages],
         with_photo=[bool(row.photo_small) for row in rows],
     )
-    vectors = {f"{name} embedding": np.full((len(rows), dim), np.nan) for name, dim in dimensions.items()}
+    vectors = {embedding_column(name): np.full((len(rows), dim), np.nan) for name, dim in dimensions.items()}
     return replace(found, vectors=vectors)
 
 
@@ -54,9 +55,9 @@ def add_sampled_details(found: DriftSummary, reference: Baseline) -> DriftSummar
     sample = found.sample
     embeddings = embeddings_of(sample.ids)
     vectors = {
-        f"{name} embedding": projection.apply(embeddings[name]).astype(np.float16)
+        embedding_column(name): projection.apply(embeddings[name]).astype(np.float16)
         if name in embeddings
-        else sample.vectors[f"{name} embedding"]
+        else sample.vectors[embedding_column(name)]
         for name, projection in reference.projections.items()
     }
     photos = photos_of(sample.ids)
@@ -70,8 +71,8 @@ def add_sampled_details(found: DriftSummary, reference: Baseline) -> DriftSummar
 def with_labels(found: DriftSummary, labels: Counter[str]) -> DriftSummary:
     """Return the summary with the column "label": all labels counted, and those of the sample as they are now."""
     cells = labels_of(found.sample.ids)
-    sample = replace(found.sample, categories=found.sample.categories | {"label": cells})
-    return replace(found, categories=found.categories | {"label": labels}, sample=sample)
+    sample = replace(found.sample, categories=found.sample.categories | {DriftColumn.LABEL: cells})
+    return replace(found, categories=found.categories | {DriftColumn.LABEL: labels}, sample=sample)
 
 
 def labels_of(ids: Sequence[str]) -> list[str | None]:
@@ -106,7 +107,7 @@ def photos_of(ids: Sequence[str], most: int = PHOTOS) -> dict[str, Values]:
     place = {id: row for row, id in enumerate(ids)}
     with_photo = Prediction.objects.filter(pk__in=ids).exclude(photo_small="").only("pk", "photo_small")
     chosen = sorted(with_photo, key=lambda each: place[str(each.pk)])[:most]
-    found = {name: np.full(len(ids), np.nan) for name in PHOTO_COLUMNS}
+    found: dict[str, Values] = {name: np.full(len(ids), np.nan) for name in PHOTO_COLUMNS}
     for start in range(0, len(chosen), PHOTOS_AT_ONCE):
         some = chosen[start : start + PHOTOS_AT_ONCE]
         for each, image in zip(some, read_photos(some), strict=True):

@@ -155,13 +155,13 @@ def reads_health(page: Page) -> None:
     """Figures with their intervals, charts, and the day that drifted."""
     go(page, "Health")
     figures = page.locator(".aisle-figures-key")
-    for name in ("Predictions", "Failed", "Seller chose the first", "Accuracy, reviewed", "Drift"):
+    for name in ("Predictions", "Failed", "Accepted: the first suggestion", "Accuracy, reviewed", "Drift"):
         expect(figures.get_by_text(name, exact=True)).to_be_visible()
-    expect(figures.locator("dd", has_text=re.compile(r"%.+ – .+n "))).not_to_have_count(0)
+    expect(figures.locator("dd", has_text=re.compile(r"%.+–.+n "))).not_to_have_count(0)
     for chart in page.locator(".aisle-report-pair svg").all():
         expect(chart).to_be_visible()
     assert page.locator(".aisle-report-pair svg").count() >= 3
-    expect(page.get_by_role("heading", name="Moved most in language")).to_be_visible()
+    expect(page.get_by_role("heading", name="Changed most in language")).to_be_visible()
     seen(page, "health")
 
 

@@ -1,4 +1,4 @@
-"""The columns that drift looks at, from what is known of a batch of predictions."""
+"""Build the columns that drift compares from a batch of predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from feedback.statistics.drift.codes import DriftColumn, InputKind, embedding_column
 from feedback.statistics.drift.input_features import PhotoFeatures, guess_language
 from feedback.statistics.drift.summaries import FeatureBatch
 
@@ -66,22 +67,27 @@ def build_features(
         [(x.width * x.height, x.brightness, x.sharpness) if x else (np.nan,) * 3 for x in looks], np.float64
     ).reshape(-1, 3)
     seen = [x is not None for x in looks] if with_photo is None else with_photo
-    kinds = {(True, True): "text and photo", (True, False): "text", (False, True): "photo", (False, False): "nothing"}
     categories: dict[str, Sequence[str | None]] = {
-        "inputs": [kinds[bool(text), photo] for text, photo in zip(with_text, seen, strict=True)],
-        "language": languages
+        DriftColumn.INPUTS: [_input_kind(bool(text), photo) for text, photo in zip(with_text, seen, strict=True)],
+        DriftColumn.LANGUAGE: languages
         or [guess_language(f"{title} {words}") if title or words else None for title, words in texts],
-        "prediction": list(predicted),
+        DriftColumn.PREDICTION: list(predicted),
     }
     if chosen is not None:
-        categories["label"] = list(chosen)
+        categories[DriftColumn.LABEL] = list(chosen)
     numbers: dict[str, npt.NDArray[np.floating[Any]]] = {
         # Lengths and areas span decades; their logarithms don't let one novel outweigh a day.
-        "text length": np.log(np.where(with_text, lengths, np.nan)),
-        "photo size": np.log(photos[:, 0]),
-        "photo brightness": photos[:, 1],
-        "photo sharpness": photos[:, 2],
-        "confidence": np.asarray(confidence, np.float64),
+        DriftColumn.TEXT_LENGTH: np.log(np.where(with_text, lengths, np.nan)),
+        DriftColumn.PHOTO_SIZE: np.log(photos[:, 0]),
+        DriftColumn.PHOTO_BRIGHTNESS: photos[:, 1],
+        DriftColumn.PHOTO_SHARPNESS: photos[:, 2],
+        DriftColumn.CONFIDENCE: np.asarray(confidence, np.float64),
     }
-    vectors = {f"{name} embedding": projections[name].apply(some) for name, some in embeddings.items()}
+    vectors = {embedding_column(name): projections[name].apply(some) for name, some in embeddings.items()}
     return FeatureBatch(ids, numbers, categories, vectors)
+
+
+def _input_kind(has_text: bool, has_photo: bool) -> InputKind:
+    if has_text:
+        return InputKind.TEXT_AND_PHOTO if has_photo else InputKind.TEXT
+    return InputKind.PHOTO if has_photo else InputKind.NOTHING

@@ -8,12 +8,14 @@ import base64
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from feedback.statistics.drift.codes import DriftColumn, current_code
 
 Values = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float16]
@@ -183,26 +185,43 @@ class DriftSummary:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        kept = content["sample"]
-        layout = BinLayout({name: tuple(edges) for name, edges in content["edges"].items()}, content["keep"])
+        """Read what `to_json` of this or an older version wrote."""
+        edges = {current_code(name): tuple(edges) for name, edges in content["edges"].items()}
+        numbers = {}
+        for name, stored in content["numbers"].items():
+            rows, sums = np.array(stored["counts"], np.int64), np.array(stored["sums"], np.float64)
+            numbers[current_code(name)] = Histogram(rows, sums, stored["squares"])
+        categories: dict[str, Counter[str]] = {}
+        for name, counted in content["categories"].items():
+            values = _current_values(name, counted)
+            counts = zip(values, counted.values(), strict=True)
+            categories[current_code(name)] = Counter({value: count for value, count in counts if value is not None})
         return cls(
-            layout,
-            content["rows"],
-            {
-                name: Histogram(np.array(h["counts"], np.int64), np.array(h["sums"], np.float64), h["squares"])
-                for name, h in content["numbers"].items()
-            },
-            {name: Counter(counts) for name, counts in content["categories"].items()},
-            RowSample(
-                list(kept["ids"]),
-                {name: np.array(column, np.float64) for name, column in kept["numbers"].items()},
-                {name: list(column) for name, column in kept["categories"].items()},
-                {
-                    name: np.frombuffer(base64.b64decode(column["float16"]), np.float16).reshape(-1, column["dim"])
-                    for name, column in kept["vectors"].items()
-                },
-            ),
+            BinLayout(edges, content["keep"]), content["rows"], numbers, categories, _read_sample(content["sample"])
         )
+
+
+def _read_sample(content: Mapping[str, Any]) -> RowSample:
+    vectors = {}
+    for name, stored in content["vectors"].items():
+        values = np.frombuffer(base64.b64decode(stored["float16"]), np.float16)
+        vectors[current_code(name)] = values.reshape(-1, stored["dim"])
+    return RowSample(
+        list(content["ids"]),
+        {current_code(name): np.array(column, np.float64) for name, column in content["numbers"].items()},
+        {current_code(name): _current_values(name, column) for name, column in content["categories"].items()},
+        vectors,
+    )
+
+
+def _current_values(column: str, values: Iterable[str | None]) -> list[str | None]:
+    """Return the values of a category column; those of `inputs` were English words in older versions."""
+    if current_code(column) != DriftColumn.INPUTS:
+        return list(values)
+    current: list[str | None] = []
+    for value in values:
+        current.append(None if value is None else current_code(value))
+    return current
 
 
 def _names(summary: DriftSummary) -> tuple[set[str], set[str], set[str]]:

@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from feedback.statistics.drift.codes import ColumnState, Measure
 from feedback.statistics.drift.summaries import DriftSummary, Histogram, RowSample
 
 Correction = Literal["holm", "benjamini-hochberg", "none"]
-State = Literal["stable", "drifted", "not enough data"]
 Values = npt.NDArray[np.float64]
 
-STABLE: State = "stable"
-DRIFTED: State = "drifted"
-NOT_ENOUGH_DATA: State = "not enough data"
+STABLE, DRIFTED, NOT_ENOUGH_DATA = ColumnState.STABLE, ColumnState.DRIFTED, ColumnState.NOT_ENOUGH_DATA
 
 MINIMUM_EXPECTED_COUNT = 5.0  # of a cell of a chi-square test (Cochran 1954)
 EMPTY_SHARE = 1e-4  # what the population stability index takes for a share of nothing, as Evidently does
@@ -65,11 +63,11 @@ class ColumnResult:
 
     `measure` names `value`. Where there is a `p`, after the correction, it must reach alpha; where there is a
     `threshold`, the value must reach that. `also` holds what is told beside it. `rows` are ids of the window, those
-    that moved most first; none unless it drifted. In the state "not enough data" all of them are None.
+    that moved most first; none unless it drifted. In the state NOT_ENOUGH_DATA all of them are None.
     """
 
     column: str
-    state: State
+    state: ColumnState
     reference: int
     window: int
     measure: str = ""
@@ -262,9 +260,15 @@ def _numbers(reference: DriftSummary, window: DriftSummary, limits: DriftThresho
         distance = normed_wasserstein(known, seen)
         if seen.total < limits.small:
             statistic, p = kolmogorov_smirnov_test(known, seen)
-            yield replace(finding, measure="Kolmogorov-Smirnov", value=statistic, p=p, also={"wasserstein": distance})
+            yield replace(
+                finding,
+                measure=Measure.KOLMOGOROV_SMIRNOV,
+                value=statistic,
+                p=p,
+                also={Measure.WASSERSTEIN.value: distance},
+            )
         else:
-            yield replace(finding, measure="Wasserstein", value=distance, threshold=limits.wasserstein)
+            yield replace(finding, measure=Measure.WASSERSTEIN, value=distance, threshold=limits.wasserstein)
 
 
 def _categories(reference: DriftSummary, window: DriftSummary, limits: DriftThresholds) -> Iterator[ColumnResult]:
@@ -275,17 +279,18 @@ def _categories(reference: DriftSummary, window: DriftSummary, limits: DriftThre
             yield replace(finding, state=NOT_ENOUGH_DATA)
             continue
         names, p, q = category_shares(known, seen)
-        figures = {
-            "Jensen-Shannon": jensen_shannon_distance(p, q),
-            "L-infinity": float(np.abs(p - q).max()),
-            "stability index": population_stability_index(p, q),
+        figures: dict[str, float] = {
+            Measure.JENSEN_SHANNON: jensen_shannon_distance(p, q),
+            Measure.L_INFINITY: float(np.abs(p - q).max()),
+            Measure.STABILITY_INDEX: population_stability_index(p, q),
         }
         if finding.window < limits.small:
             statistic, tested = chi_square_test(known, seen)
-            yield replace(finding, measure="chi-square", value=statistic, p=tested, also=figures)
+            yield replace(finding, measure=Measure.CHI_SQUARE, value=statistic, p=tested, also=figures)
             continue
-        many = len(names) > limits.many
-        measure, threshold = ("L-infinity", limits.l_infinity) if many else ("Jensen-Shannon", limits.jensen_shannon)
+        measure, threshold = Measure.JENSEN_SHANNON, limits.jensen_shannon
+        if len(names) > limits.many:
+            measure, threshold = Measure.L_INFINITY, limits.l_infinity
         yield replace(finding, measure=measure, value=figures.pop(measure), threshold=threshold, also=figures)
 
 
@@ -294,7 +299,7 @@ def _vectors(reference: DriftSummary, window: DriftSummary, limits: DriftThresho
     for name in window.sample.vectors:
         rows, seen = _known(window.sample, name)
         known = _known(reference.sample, name)[1] if name in reference.sample.vectors else seen[:0]
-        finding = ColumnResult(name, STABLE, len(known), len(seen), measure="domain classifier")
+        finding = ColumnResult(name, STABLE, len(known), len(seen), measure=Measure.DOMAIN_CLASSIFIER)
         if _too_few(finding, limits):
             yield replace(finding, state=NOT_ENOUGH_DATA, measure="")
             continue

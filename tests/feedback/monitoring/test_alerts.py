@@ -67,7 +67,7 @@ def test_a_quiet_day_is_reported_and_tells_nobody(seller: User, settled: datetim
     reports = follow(settled + DAY + HOUR)
     day = next(report for report in reports if report.period == "day")
     assert not day.breached and "No drift" in day.summary
-    assert {finding["state"] for finding in day.figures["findings"]} == {"stable", "not enough data"}
+    assert {finding["state"] for finding in day.figures["findings"]} == {"stable", "not_enough_data"}
     assert not any(report.notifies or report.asks_retraining for report in reports)
     assert any("Not enough data" in report.summary for report in reports if report.period == "hour")
     assert notifications.send_report_alerts() == 0
@@ -198,7 +198,7 @@ def test_falling_accuracy_is_a_breach(seller: User) -> None:
             store_answer(row, right=number < 5 or place % 2 == 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     reports = [report for report in alerts.write_reports(now=TODAY + HOUR) if report.kind == "accuracy"]
-    assert reports and reports[-1].breached and "50.0 %" in reports[-1].summary
+    assert reports and reports[-1].breached and "50.0%" in reports[-1].summary
     assert [report.notifies for report in reports] == [True, *[False] * (len(reports) - 1)]
 
 

@@ -8,7 +8,7 @@ from classifier.models import Modality, ModelVersion
 from classifier.registry import deployments, traffic
 from feedback.fraud_cases.services import appeal_case, confirm_case
 from feedback.models import Case
-from feedback.monitoring.dashboard.overview import sparkline
+from feedback.monitoring.dashboard.overview import sparkline_points
 from portal.models import User
 from tests.support.accounts import logged_in_client
 from tests.support.model_versions import register_variant
@@ -22,9 +22,9 @@ def first_screen(user: User) -> str:
 
 def test_it_says_whether_it_is_healthy_in_five_figures_beside_the_week_before(scientist: User, busy: None) -> None:
     page = first_screen(scientist)
-    for name in ("Predictions", "Time to the answer, median", "Failed", "one of the five", "Accuracy, reviewed"):
+    for name in ("Predictions", "Time to result, median", "Failed", "one of the five", "Accuracy, reviewed"):
         assert name in page
-    assert "the seven days before: 0.00 %" in page
+    assert "the seven days before: 0.00%" in page
     assert page.count("<polyline") >= 3
     assert "answers to review" in page and "0 open fraud cases" in page
 
@@ -36,11 +36,11 @@ def test_it_says_what_changed(scientist: User, busy: None, tmp_path: object) -> 
 
 
 def test_a_sellers_answer_to_a_case_waits_for_who_judges(scientist: User, seller: User) -> None:
-    assert "answer to a case" not in first_screen(scientist)
+    assert "appeal of a fraud case" not in first_screen(scientist)
     case = Case.objects.create(seller=seller, favourite="beauty", figures={})
     confirm_case(case=case, by=scientist, reason="On purpose.")
     appeal_case(seller=seller, note="They are guitars.")
-    assert "1 seller&#x27;s answer to a case" in first_screen(scientist)
+    assert "1 appeal of a fraud case" in first_screen(scientist)
 
 
 def test_a_version_that_was_held_back_waits_for_who_may_deploy(scientist: User, tmp_path: object) -> None:
@@ -61,7 +61,7 @@ def test_before_anything_was_counted_it_says_so(scientist: User) -> None:
     [([], ""), ([3], ""), ([None, None], ""), ([0, 10], "1.0,26.0 119.0,2.0"), ([5, None, 5], "1.0,26.0 119.0,26.0")],
 )
 def test_a_line_goes_from_its_lowest_to_its_highest(values: list[float | None], points: str) -> None:
-    assert sparkline(values) == points
+    assert sparkline_points(values) == points
 
 
 def test_staff_without_the_right_see_no_figures(db: None, client: Client) -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.spatial import distance
 
 from feedback.statistics.drift import two_sample_tests as drift
+from feedback.statistics.drift.codes import OLDER_NAMES, Measure
 from feedback.statistics.drift.columns import Projection, build_features
 from feedback.statistics.drift.input_features import PhotoFeatures, guess_language, measure_photo
 from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch, Histogram
@@ -194,13 +195,13 @@ def test_a_window_like_the_reference_is_stable_and_names_nobody() -> None:
 
 def test_a_small_window_is_tested_and_a_large_one_measured() -> None:
     small, large = (found(rows(3_000, 1), rows(count, 2)) for count in (300, 3_000))
-    assert small["length"].measure == "Kolmogorov-Smirnov"
+    assert small["length"].measure == Measure.KOLMOGOROV_SMIRNOV
     assert small["length"].p is not None
-    assert small["colour"].measure == "chi-square"
-    assert large["length"].measure == "Wasserstein"
+    assert small["colour"].measure == Measure.CHI_SQUARE
+    assert large["length"].measure == Measure.WASSERSTEIN
     assert large["length"].p is None
-    assert large["colour"].measure == "Jensen-Shannon"
-    assert set(large["colour"].also) == {"L-infinity", "stability index"}
+    assert large["colour"].measure == Measure.JENSEN_SHANNON
+    assert set(large["colour"].also) == {Measure.L_INFINITY, Measure.STABILITY_INDEX}
 
 
 @pytest.mark.parametrize("count", [300, 3_000])
@@ -234,8 +235,8 @@ def test_many_categories_are_held_against_the_largest_difference() -> None:
         )
 
     quiet = found(drawn("reference", 0), drawn("window", 0))["prediction"]
-    assert (quiet.measure, quiet.state) == ("L-infinity", STABLE)
-    assert quiet.also["Jensen-Shannon"] > DriftThresholds.jensen_shannon
+    assert (quiet.measure, quiet.state) == (Measure.L_INFINITY, STABLE)
+    assert quiet.also[Measure.JENSEN_SHANNON] > DriftThresholds.jensen_shannon
     assert found(drawn("reference", 0), drawn("window", 150))["prediction"].state == DRIFTED
 
 
@@ -330,10 +331,33 @@ def test_predictions_become_columns() -> None:
         projections={"text": axes},
         chosen=["tools", None, None, None],
     )
-    assert gathered.categories["inputs"] == ["text and photo", "photo", "text", "nothing"]
+    assert gathered.categories["inputs"] == ["text_and_photo", "photo", "text", "nothing"]
     assert gathered.categories["language"][1] is None
     assert gathered.categories["label"] == ["tools", None, None, None]
-    assert np.isnan(gathered.numbers["text length"][[1, 3]]).all()
-    assert gathered.numbers["photo size"][0] == pytest.approx(math.log(20_000))
-    assert gathered.vectors["text embedding"].shape == (4, 2)
-    assert np.isnan(gathered.vectors["text embedding"][2]).all()
+    assert np.isnan(gathered.numbers["text_length"][[1, 3]]).all()
+    assert gathered.numbers["photo_size"][0] == pytest.approx(math.log(20_000))
+    assert gathered.vectors["text_embedding"].shape == (4, 2)
+    assert np.isnan(gathered.vectors["text_embedding"][2]).all()
+
+
+def test_a_summary_of_an_older_version_is_read_with_the_codes_of_this_one() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(40, 6)).astype(np.float32)
+    rows = build_features(
+        [str(number) for number in range(40)],
+        texts=[("Knife", "for the bread of you")] * 40,
+        looks=[PhotoFeatures(200 + number, 100, 0.5, 3.0) for number in range(40)],
+        predicted=["tools"] * 40,
+        confidence=rng.random(40).astype(np.float32),
+        embeddings={"text": embeddings},
+        projections={"text": Projection.fit(embeddings, 2)},
+    )
+    summary = DriftSummary.of(rows, BinLayout.of(rows))
+    stored = json.dumps(summary.to_json())
+    older = stored
+    for words, code in OLDER_NAMES.items():
+        older = older.replace(f'"{code}"', f'"{words}"')
+    assert "text length" in older and "text and photo" in older
+    read = DriftSummary.from_json(json.loads(older))
+    assert json.dumps(read.to_json()) == stored
+    assert read.merge(summary).rows == summary.merge(summary).rows == 80

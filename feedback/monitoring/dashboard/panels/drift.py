@@ -1,76 +1,99 @@
-"""The health page's section on drift, and the products that it and the confusions lead to."""
+"""Build the tables of the latest drift reports, with the products that changed most."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from classifier.admin import photo_tag
-from classifier.models import ModelVersion, Prediction
+from common.formatting import format_count
 from feedback.models import MonitoringReport
 from feedback.monitoring import queries
-from feedback.monitoring.dashboard.formatting import pair_name
-from feedback.monitoring.queries import Scope
-from feedback.statistics.counters import PAIR_SEPARATOR, AnswerStatistics
-from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH_DATA
+from feedback.monitoring.dashboard.health_data import HealthData
+from feedback.monitoring.dashboard.names import pair_name
+from feedback.monitoring.dashboard.panels.examples import ExampleProduct, pick_examples
+from feedback.monitoring.drift_labels import drift_label
+from feedback.statistics.drift.codes import ColumnState, current_code
 
-EXAMPLES = 5
-STATES = {DRIFTED: "danger", NOT_ENOUGH_DATA: "info"}
-ORDER = {DRIFTED: 0, NOT_ENOUGH_DATA: 2}
-
-
-def finding_block(report: MonitoringReport) -> dict[str, Any]:
-    """Return a report's columns, those that drifted first, with what they are told by and the rows that moved most."""
-    rows = [
-        {
-            "column": finding["column"],
-            "state": finding["state"],
-            "colour": STATES.get(finding["state"], "success"),
-            "measure": finding["measure"],
-            "value": "" if finding["value"] is None else f"{finding['value']:.3g}",
-            "limit": _limit(finding),
-            "rows": f"{finding['window']:,} / {finding['reference']:,}",
-            "ids": finding["rows"][:EXAMPLES],
-        }
-        for finding in sorted(report.figures.get("findings", []), key=lambda each: ORDER.get(each["state"], 1))
-    ]
-    return {"report": report, "rows": rows}
+EXAMPLES_PER_COLUMN = 5
+COLOURS = {ColumnState.DRIFTED: "danger", ColumnState.NOT_ENOUGH_DATA: "info", ColumnState.STABLE: "success"}
+ORDER = (ColumnState.DRIFTED, ColumnState.STABLE, ColumnState.NOT_ENOUGH_DATA)
 
 
-def with_examples(block: Mapping[str, Any], products: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    return {**block, "rows": [row | {"examples": known(row["ids"], products)} for row in block["rows"]]}
+@dataclass(frozen=True, slots=True)
+class ColumnRow:
+    """One column of a report, with the products of the window that changed most."""
+
+    column: str
+    state: str
+    colour: str
+    measure: str
+    value: str
+    limit: str
+    rows: str
+    examples: Sequence[ExampleProduct]
 
 
-def cell_examples(answers: AnswerStatistics, true: str, given: str) -> list[str]:
-    _count, examples = answers.cells.get(PAIR_SEPARATOR.join((true, given)), (0, []))
-    return [id for _confidence, id in examples]
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A report on one pair, drifted columns first."""
+
+    report: MonitoringReport
+    rows: Sequence[ColumnRow]
 
 
-def products(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what a link to a product shows, by its prediction's id; erased ones are not among them."""
-    rows = Prediction.objects.filter(pk__in=ids).only("pk", "title", "photo_small", "top5")
-    return {
-        str(row.pk): {
-            "id": row.pk,
-            "title": row.title[:60] or _("without a title"),
-            "photo": photo_tag(row, "small") if row.photo_small else "",
-            "best": row.best,
-        }
-        for row in rows
-    }  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class BaselineNote:
+    """What a pair is compared with, and since when."""
+
+    pair: str
+    origin: str
+    since: datetime
 
 
-def known(ids: Sequence[str], products: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [products[id] for id in ids if id in products]
+@dataclass(frozen=True, slots=True)
+class DriftPanel:
+    """The latest report of each pair, and the baselines."""
+
+    reports: Sequence[ReportTable]
+    baselines: Sequence[BaselineNote]
 
 
-def origins(scope: Scope, versions: Mapping[int, ModelVersion]) -> list[dict[str, Any]]:
-    """Return what each pair is compared with."""
-    return [
-        {"pair": pair_name(pair, versions), "origin": row.get_origin_display(), "since": row.since}
-        for pair, row in queries.drift_references().items()
-        if scope.pair in (None, pair) and all(pk in versions for pk in pair if pk)
-    ]
+def drift_example_ids(data: HealthData) -> list[str]:
+    """Return the ids of the predictions that the tables show as examples."""
+    ids: list[str] = []
+    for report in data.reports:
+        for finding in report.figures.get("findings", []):
+            ids += finding["rows"][:EXAMPLES_PER_COLUMN]
+    return ids
+
+
+def build_drift(data: HealthData, examples: Mapping[str, ExampleProduct]) -> DriftPanel:
+    """Build the tables."""
+    tables = []
+    for report in data.reports:
+        findings = sorted(report.figures.get("findings", []), key=_state_order)
+        tables.append(ReportTable(report, [_column_row(finding, examples) for finding in findings]))
+    return DriftPanel(tables, _baseline_notes(data))
+
+
+def _state_order(finding: Mapping[str, Any]) -> int:
+    return ORDER.index(ColumnState(current_code(finding["state"])))
+
+
+def _column_row(finding: Mapping[str, Any], examples: Mapping[str, ExampleProduct]) -> ColumnRow:
+    state = ColumnState(current_code(finding["state"]))
+    return ColumnRow(
+        column=drift_label(finding["column"]),
+        state=drift_label(state),
+        colour=COLOURS[state],
+        measure=drift_label(finding["measure"]),
+        value="" if finding["value"] is None else f"{finding['value']:.3g}",
+        limit=_limit(finding),
+        rows=f"{format_count(finding['window'])} / {format_count(finding['reference'])}",
+        examples=pick_examples(finding["rows"][:EXAMPLES_PER_COLUMN], examples),
+    )
 
 
 def _limit(finding: Mapping[str, Any]) -> str:
@@ -79,3 +102,12 @@ def _limit(finding: Mapping[str, Any]) -> str:
     if finding["p"] is None:
         return ""
     return _("p < 0.001") if finding["p"] < 0.001 else _("p = %(p).3f") % finding
+
+
+def _baseline_notes(data: HealthData) -> list[BaselineNote]:
+    notes = []
+    for pair, row in queries.drift_references().items():
+        is_known = all(pk in data.versions for pk in pair if pk)
+        if is_known and data.scope.pair in (None, pair):
+            notes.append(BaselineNote(pair_name(pair, data.versions), row.get_origin_display(), row.since))
+    return notes
