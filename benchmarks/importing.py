@@ -78,7 +78,7 @@ class MemoryCurve:
 
 def time_import(folder: Path, curve: MemoryCurve) -> float:
     """Import a folder of products; return the seconds it took."""
-    from common.tables.product_files import ProductFile
+    from common.tables.reader import ProductFile
     from training.datasets.importing import CategoryLookup, import_products
 
     start = time.monotonic()

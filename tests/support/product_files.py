@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from common.tables.product_files import ProductFile
+from common.tables.reader import ProductFile
 from training.datasets.importing import CategoryLookup, ImportReport, import_products
 
 COLUMNS = ("id", "title", "description", "category", "image")

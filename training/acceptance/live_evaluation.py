@@ -16,7 +16,8 @@ from PIL import Image
 from classifier.models import Category, Prediction
 from classifier.serving.batch import predict_many_now
 from classifier.serving.inference import PredictionResult, ProductInput
-from common.tables.product_files import ProductFile, RowError, SourceRow
+from common.tables.errors import RowError
+from common.tables.reader import ProductFile, SourceRow
 from training.acceptance.metrics import Metrics, compute_metrics
 from training.datasets.importing import CategoryLookup, small_copy
 

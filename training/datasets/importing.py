@@ -23,7 +23,8 @@ from classifier.models import Category, CategoryAlias
 from common.object_storage import storage_faults
 from common.photo_decoding import decode_trusted
 from common.photos.headers import Fault, PictureError
-from common.tables.product_files import ProductFile, RowError, SourceError, SourceRow
+from common.tables.errors import RowError, SourceError
+from common.tables.reader import ProductFile, SourceRow
 from common.text import clean_description, clean_line, clean_title
 from training.datasets.examples import ImportOutcome, IncomingExample, store_examples
 from training.models import FEEDBACK, Example

@@ -13,7 +13,8 @@ from PIL import Image
 
 from classifier.models import Category, Modality
 from common.object_storage import storage_faults
-from common.tables.product_files import ProductFile, RowError, SourceRow
+from common.tables.errors import RowError
+from common.tables.reader import ProductFile, SourceRow
 from common.text import clean_description, clean_title
 from training.datasets.importing import CategoryLookup, small_copy
 from training.models import Example, Split

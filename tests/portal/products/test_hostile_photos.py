@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from common.tables.product_files import RowError
+from common.tables.errors import RowError
 from portal.products.photos import PhotoError, clean_photo
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
 from tests.support.photos import photo_upload, product_photo
@@ -15,7 +15,7 @@ from training.datasets.importing import small_copy
 
 HOSTILE = all_hostile()
 BY_NAME = {hostile.name: hostile for hostile in HOSTILE}
-TOO_MUCH_DATA = "far more data besides the picture"
+TOO_MUCH_DATA = "far more data than a photo needs"
 TOO_MUCH_MEMORY = "needs more memory than we allow"
 # The attacks that were carried out on a running installation.
 ATTACKS = {

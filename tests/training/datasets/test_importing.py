@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 
 from classifier.models import Category
-from common.tables.product_files import RowError, SourceError
+from common.tables.errors import RowError, SourceError
 from tests.support.photos import product_photo
 from tests.support.product_files import import_table, plain_jpeg, write_table, write_zip
 from training.datasets.examples import comparison_words
@@ -78,7 +78,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         import_table(shop)
     assert Example.objects.count() == 2
-    monkeypatch.setattr(importing, "keep", keep)
+    monkeypatch.setattr(importing, "store_examples", keep)
     report = import_table(shop)
     assert (report.kept.unchanged, report.kept.added.total()) == (2, 1)
 

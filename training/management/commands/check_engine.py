@@ -14,7 +14,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from classifier.registry import versions
 from common.object_storage import StorageDown
-from common.tables.product_files import ProductFile, SourceError
+from common.tables.errors import SourceError
+from common.tables.reader import ProductFile
 from training.acceptance import engine_agreement
 from training.acceptance.engine_agreement import LEAST_ROWS, EngineCheck
 from training.datasets import labelled_products

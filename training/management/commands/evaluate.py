@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from classifier.registry import traffic
 from classifier.serving.inference import OUTAGES
-from common.tables.product_files import ProductFile, SourceError
+from common.tables.errors import SourceError
+from common.tables.reader import ProductFile
 from training.acceptance.live_evaluation import FIGURES, LiveScores, score_products
 from training.datasets.importing import CategoryLookup
 

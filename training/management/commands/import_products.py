@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from common.object_storage import StorageDown
-from common.tables.product_files import NAMES, ProductFile, SourceError
+from common.tables.errors import SourceError
+from common.tables.reader import NAMES, ProductFile
 from training.datasets.importing import CategoryLookup, ImportReport, import_products
 from training.datasets.snapshots import is_disk_full
 from training.models import Split

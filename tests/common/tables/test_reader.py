@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.tables.product_files import LONGEST_ROW, ProductFile, RowError, SourceError, SourceRow
+from common.tables.dialect import LONGEST_ROW
+from common.tables.errors import RowError, SourceError
+from common.tables.reader import ProductFile, SourceRow
 from tests.support.product_files import plain_jpeg, write_table, write_zip
 
 LIMIT = 100_000
