@@ -3,6 +3,9 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 BIN = .venv/bin
 DATA ?= ../shared/data
+# Where torch and torchvision come from; empty: pip's own index, whose builds for x86_64 bring CUDA along.
+TORCH_INDEX ?= $(shell cat .venv/torch-index 2>/dev/null)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALL_FAILED = echo "The packages could not be installed: the reason is above. Where a package has to be built, it needs a compiler (Debian: build-essential)."
 
 .DEFAULT_GOAL := help
@@ -15,7 +18,7 @@ install: .venv/installed  ## Set up the virtual environment in .venv
 
 install-dev: .venv/installed-dev
 
-run: .venv/installed  ## Set up, start everything and say where to click (PORT=8000)
+run: .venv/installed  ## Set up and start everything, print where to click (PORT=8000, TORCH_INDEX=URL)
 	@exec $(BIN)/python manage.py start --host $(HOST) --port $(PORT)
 
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
@@ -39,10 +42,10 @@ format: .venv/installed-dev  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: .venv/installed-dev  ## Write the generated docs anew: settings and the OpenAPI document
+docs: .venv/installed-dev  ## Write the generated docs: settings and the OpenAPI document
 	$(BIN)/python manage.py write_docs
 
-starter: .venv/installed  ## Train the starter models anew from product data (DATA=folder)
+starter: .venv/installed  ## Train the starter models from product data (DATA=folder)
 	AISLE_HOME=var/starter $(BIN)/python manage.py train_starter $(DATA)
 
 bench: .venv/installed-dev  ## Measure serving speed on this machine
@@ -55,11 +58,17 @@ soak: .venv/installed-dev  ## Half an hour of load while workers are killed and 
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Aisle needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "This Python can't make virtual environments. On Debian or Ubuntu: apt install python3-venv. Then try again."; exit 1; }
 
+# PyTorch comes first and alone: pip would otherwise prefer the build on its own index. A build such as 2.14.1+cpu
+# satisfies the pin torch==2.14.1, so the second step keeps it, and so do later ones: the address is written down.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing Aisle's packages into .venv: some minutes and some GB the first time."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . || { $(INSTALL_FAILED); exit 1; }
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+		$(PIP_INSTALL) --no-deps --index-url "$(TORCH_INDEX)" torch torchvision || { $(INSTALL_FAILED); exit 1; }; \
+		echo "$(TORCH_INDEX)" > .venv/torch-index; \
+	fi
+	$(PIP_INSTALL) --editable . || { $(INSTALL_FAILED); exit 1; }
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' || { $(INSTALL_FAILED); exit 1; }
+	$(PIP_INSTALL) --editable '.[dev]' || { $(INSTALL_FAILED); exit 1; }
 	@touch $@
