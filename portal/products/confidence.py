@@ -1,10 +1,12 @@
+"""Express a calibrated probability in words."""
+
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 
 class Confidence(models.TextChoices):
-    """How sure a calibrated probability is, in words."""
+    """A calibrated probability in words."""
 
     VERY_LIKELY = "very_likely", _("Very likely")
     LIKELY = "likely", _("Likely")

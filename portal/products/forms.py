@@ -1,3 +1,5 @@
+"""Forms of the seller's product pages."""
+
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -7,16 +9,21 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
+from common.photos.decoder_pool import Copies
 from portal.models import PhotoDraft, Product, User
 from portal.products import validators
 from portal.products.photos import PhotoError
-from portal.products.services import keep_photo
+from portal.products.services import decode_photo, store_photo_draft
 
 PHOTO_GONE = _("The photo is no longer here. Please add it again.")
 
 
 class ProductForm(forms.Form):
-    """A product's text and photo. A valid photo is kept as a draft even when another field is wrong."""
+    """A product's text and photo.
+
+    Validation decodes the photo and stores nothing. `store_photo` then stores a valid one as a draft even when another
+    field is wrong, so that the seller need not upload it again.
+    """
 
     photo = forms.FileField(
         label=_("Photo"),
@@ -35,10 +42,11 @@ class ProductForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.seller = seller
         self.product = product
+        self.copies: Copies | None = None  # of a valid upload that is not stored yet
         self.draft: PhotoDraft | None = None
         for name in ("title", "description", "sku"):
             field = self.fields[name]
-            field.validators = []  # the rules strip what CharField would refuse
+            field.validators = []  # the validators clean what CharField would reject
         if product:
             self.fields["remove_photo"] = forms.BooleanField(label=_("Remove the photo"), required=False)
             self.initial = {"title": product.title, "description": product.description, "sku": product.sku}
@@ -56,19 +64,20 @@ class ProductForm(forms.Form):
         upload = self.cleaned_data["photo"]
         if upload:
             try:
-                self.draft = keep_photo(seller=self.seller, upload=upload)
+                self.copies = decode_photo(seller=self.seller, upload=upload)
             except PhotoError as error:
                 raise ValidationError(str(error), code=error.code) from error
 
     def clean_kept_photo(self) -> None:
         kept: UUID | None = self.cleaned_data["kept_photo"]
-        if kept and not self.draft:
+        if kept and not self.copies:
             self.draft = PhotoDraft.objects.filter(seller=self.seller, pk=kept).first()
             if self.draft is None:
                 raise ValidationError(PHOTO_GONE, code="photo_gone")
 
     def clean(self) -> dict[str, Any]:
-        has_photo = bool(self.draft or (self.product and self.product.photo_large and not self.removes_photo))
+        keeps_photo = self.product and self.product.photo_large and not self.removes_photo
+        has_photo = bool(self.copies or self.draft or keeps_photo)
         if not self.errors:
             validators.require_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
         return self.cleaned_data
@@ -77,30 +86,52 @@ class ProductForm(forms.Form):
     def removes_photo(self) -> bool:
         return bool(self.cleaned_data.get("remove_photo"))
 
-    def keep_draft(self) -> None:
-        """Let the page send the kept photo's id when the form is shown again."""
-        if self.draft and self.is_bound:
-            self.data = {**self.data.dict(), "kept_photo": str(self.draft.pk)}  # type: ignore[attr-defined]
+    def store_photo(self) -> None:
+        """Store an upload that validation has decoded, so that the page can send the draft's id with the form again."""
+        if self.copies:
+            try:
+                self.draft = store_photo_draft(seller=self.seller, copies=self.copies)
+            except PhotoError as error:
+                self.add_error("photo", ValidationError(str(error), code=error.code))
+            self.copies = None
+        if self.draft:
+            self._set_kept_photo(str(self.draft.pk))
 
     def save(self, service: Callable[..., Product], **more: Any) -> Product | None:
-        """Call a service with the form's values; what it finds wrong becomes an error of the form and None."""
+        """Store the photo and call a service with the form's values.
+
+        Return None when a value is wrong, which the form's errors then say, also where the service found it.
+        """
+        self.is_valid()
+        # Whatever is wrong with other fields, and before the form is judged: the storage may refuse the photo.
+        self.store_photo()
+        if not self.is_valid():
+            return None
         try:
             return service(**self.values(), **more)
         except PhotoDraft.DoesNotExist:
             self.draft = None
+            self._set_kept_photo("")
             self.add_error("photo", ValidationError(PHOTO_GONE, code="photo_gone"))
         except ValidationError as error:
             self.add_error(None, error)
         return None
 
     def values(self) -> dict[str, Any]:
-        """What the services take."""
+        """Return what the services take."""
         values: dict[str, Any] = {name: self.cleaned_data[name] for name in ("title", "description", "sku")}
+        if self.product:
+            values["remove_photo"] = self.removes_photo
         return {**values, "draft": self.draft}
+
+    def _set_kept_photo(self, key: str) -> None:
+        data = self.data.copy()  # type: ignore[attr-defined]
+        data["kept_photo"] = key
+        self.data = data
 
 
 class AnswerForm(forms.Form):
-    """One of the categories that the page offers, or none of them with a wish."""
+    """One of the categories that the page offers, or none of them with a requested category."""
 
     category = forms.ModelChoiceField(
         Category.objects.none(), to_field_name="slug", required=False, empty_label=_("None of these fits")
@@ -123,7 +154,7 @@ class AnswerForm(forms.Form):
 
 
 class ProductFilter(forms.Form):
-    """The product list's address bar. What it doesn't understand it leaves out."""
+    """The filters in the address of the product list; invalid ones are ignored."""
 
     SORTS = {
         "newest": (("-created_at", "pk"), _("Newest first")),

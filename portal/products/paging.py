@@ -9,7 +9,7 @@ MOST_FOUND = 20 * PAGE_SIZE
 
 
 class ProductPages(Paginator):  # type: ignore[type-arg]  # no generic class at run time
-    """Pages of products: ids, which an index holds, until it is known which rows are shown.
+    """Pages of products, found by ids from an index before the rows of one page are read.
 
     A search is sent once and ends after MOST_FOUND products; `is_cut` says that there are more.
     """

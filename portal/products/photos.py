@@ -1,4 +1,4 @@
-"""Hostile uploads in, clean pictures out: two re-encoded copies under random names, with nothing of the original's."""
+"""Turn untrusted uploads into two re-encoded copies under random names, without anything but the pixels."""
 
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ WIDEST_RATIO = 20
 
 
 class PhotoError(Exception):
-    """A photo that Aisle doesn't take; the message tells the seller what to do. `status` is the API's answer."""
+    """A rejected photo; the message tells the seller what to do. `status` is the API's response."""
 
     def __init__(self, message: str, *, code: str, status: int = 400) -> None:
         super().__init__(message)
@@ -40,24 +40,24 @@ class Photo:
         return bool(self.large)
 
     @classmethod
-    def anew(cls) -> "Photo":
-        """Return names that nothing has and nobody can guess."""
+    def with_new_names(cls) -> "Photo":
+        """Return unused names that can't be guessed."""
         key = uuid4().hex
         return cls(f"{key[:2]}/{key}-large.jpg", f"{key[:2]}/{key}-small.jpg")
 
     def as_fields(self) -> dict[str, str]:
-        """The fields of Product and Prediction that hold a photo."""
+        """Return the values of the photo fields of Product and Prediction."""
         return {f"photo_{size}": name for size, name in asdict(self).items()}
 
 
 def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copies:
     """Decode an upload once, orient it, drop everything but its pixels and return a large and a small copy.
 
-    Another process decodes it, when it is the seller's turn. Raises PhotoError for what is too large, not a JPEG, PNG
-    or WebP, animated, broken, oddly shaped or made to cost too much, and when the storage is known to be down.
+    A decoder process does it when it is the seller's turn. Raises PhotoError for a file that is too large,
+    not a JPEG, PNG or WebP, animated, damaged, too narrow or too costly to decode, and while the storage is down.
     """
     _check_size(upload)
-    if breaker.rests:  # nothing is decoded to be refused afterwards
+    if breaker.rests:  # decode nothing that could not be stored
         raise _storage_down()
     try:
         with open_descriptor(upload) as descriptor:
@@ -72,7 +72,7 @@ def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copi
 
 
 def store_photo(photo: Photo, copies: Copies) -> None:
-    """Write both copies. Raises PhotoError when the storage is down; one of them may lie there then."""
+    """Store both copies. Raises PhotoError when the storage is down; one copy may have been stored then."""
     try:
         with storage_faults():
             default_storage.save(photo.large, ContentFile(copies.large))
@@ -112,7 +112,7 @@ def _storage_down() -> PhotoError:
 
 
 def _refusal(fault: Fault) -> PhotoError:
-    """Return what a seller reads about a picture that is not decoded."""
+    """Return the error that a seller reads about a rejected picture."""
     limit = settings.UPLOAD_LIMIT_PIXELS // 1_000_000
     code, status, message = {
         Fault.UNSUPPORTED: (
@@ -125,11 +125,11 @@ def _refusal(fault: Fault) -> PhotoError:
             400,
             _("This photo is damaged or incomplete. Upload it again, or take a new one."),
         ),
-        Fault.ANIMATED: ("animated_photo", 400, _("This picture moves. Upload a still photo.")),
+        Fault.ANIMATED: ("animated_photo", 400, _("This picture is animated. Upload a still photo.")),
         Fault.TOO_MANY_PARTS: (
             "broken_photo",
             400,
-            _("This file holds far more data besides the picture than a photo has. Save it again as a JPEG."),
+            _("This file contains far more data than a photo needs. Save it again as a JPEG."),
         ),
         Fault.TOO_MANY_PIXELS: (
             "photo_too_large",

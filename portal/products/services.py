@@ -1,3 +1,5 @@
+"""List, change and delete products, and store their photos and answers."""
+
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +16,7 @@ from classifier.serving import queue_metrics
 from classifier.tasks import notify_workers_on_commit
 from common import connections
 from common.object_storage import StorageDown
+from common.photos.decoder_pool import Copies
 from feedback.models import Feedback
 from feedback.services import record_feedback
 from portal.models import PhotoDraft, Product, User
@@ -26,7 +29,7 @@ Priority = Prediction.Priority
 
 
 class QueueFull(Exception):
-    """What waits already needs longer than MAX_QUEUE_SECONDS. `seconds`: when to try again."""
+    """Processing the queue would take longer than MAX_QUEUE_SECONDS. `seconds`: when to try again."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"try again in {seconds} s")
@@ -34,21 +37,30 @@ class QueueFull(Exception):
 
 
 def check_queue(*, priority: Priority) -> None:
-    """Raise QueueFull when a new prediction of this priority could not be answered in time.
+    """Raise QueueFull when a new prediction of this priority could not be finished in time.
 
-    Bulk rows don't count for an interactive one, so that they never use up its share.
+    Bulk rows don't count against an interactive one, which is processed before them.
     """
     over = queue_metrics.current_load().seconds(priority) - settings.MAX_QUEUE_SECONDS
     if over > 0:
         raise QueueFull(round(min(max(over, SHORTEST_PAUSE), LONGEST_PAUSE)))
 
 
-def keep_photo(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
-    """Clean and store an uploaded photo for the product that will take it. Raises PhotoError."""
-    connections.release()  # decoding waits its turn
-    copies = photos.clean_photo(upload, seller=seller.pk)
-    photo = Photo.anew()
-    # The row goes first: whatever the storage does, nothing lies there that no row names and no erasure would find.
+def create_photo_draft(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
+    """Decode and store an uploaded photo for the product that will take it. Raises PhotoError."""
+    return store_photo_draft(seller=seller, copies=decode_photo(seller=seller, upload=upload))
+
+
+def decode_photo(*, seller: User, upload: "UploadedFile[Any]") -> Copies:
+    """Return the clean copies of an uploaded photo; nothing is stored. Raises PhotoError."""
+    connections.release()  # decoding waits until it is the seller's turn
+    return photos.clean_photo(upload, seller=seller.pk)
+
+
+def store_photo_draft(*, seller: User, copies: Copies) -> PhotoDraft:
+    """Store a decoded photo for the product that will take it. Raises PhotoError when the storage is down."""
+    photo = Photo.with_new_names()
+    # The row goes first: whatever the storage does, it then holds no file that no row names and no erasure would find.
     draft = PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
     connections.release()  # the storage may be slow
     photos.store_photo(photo, copies)
@@ -65,13 +77,15 @@ def submit_product(
     draft: PhotoDraft | None = None,
     priority: Priority = Priority.INTERACTIVE,
 ) -> Product:
-    """List a product and ask the models about it; at least a title or a photo is needed.
+    """Create a product and queue its prediction; a title or a photo is required.
 
-    Raises PhotoDraft.DoesNotExist when another product took the photo meanwhile.
+    Raises PhotoDraft.DoesNotExist when another product has taken the photo.
     """
-    photo = _take(draft)
+    photo = _take_photo(draft)
     key = uuid.uuid4()
-    prediction = _ask(product=key, seller=seller, title=title, description=description, photo=photo, priority=priority)
+    prediction = _queue_prediction(
+        product=key, seller=seller, title=title, description=description, photo=photo, priority=priority
+    )
     return Product.objects.create(
         pk=key,
         seller=seller,
@@ -93,21 +107,21 @@ def edit_product(
     draft: PhotoDraft | None = None,
     remove_photo: bool = False,
 ) -> Product:
-    """Change a product. When what the models see has changed they are asked again, and the answer is open again.
+    """Change a product. When text or photo change, queue another prediction, which needs another answer.
 
-    Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what was deleted meanwhile, ValidationError when
-    nothing would be left for the models to look at.
+    Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what has been deleted, ValidationError when neither
+    title nor photo would be left.
     """
     product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk)
     photo = Photo(product.photo_large, product.photo_small)
     if draft or remove_photo:
-        photo = _take(draft)
+        photo = _take_photo(draft)
     validators.require_title_or_photo(title=title, has_photo=bool(photo))
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
     product.photo_large, product.photo_small = photo.large, photo.small
     if seen != (title, description, photo.small):
-        product.prediction = _ask(
+        product.prediction = _queue_prediction(
             product=product.pk, seller=product.seller, title=title, description=description, photo=photo
         )
         product.category = None
@@ -120,15 +134,15 @@ def edit_product(
 
 
 @transaction.atomic
-def ask_again(*, product: Product) -> Product:
-    """Ask the models anew about a product whose prediction failed; anything else stays as it is.
+def retry_prediction(*, product: Product) -> Product:
+    """Queue another prediction of a product whose prediction failed; do nothing in any other state.
 
-    Raises Product.DoesNotExist when it was deleted meanwhile.
+    Raises Product.DoesNotExist when it has been deleted.
     """
     product = Product.objects.select_for_update(of=("self",)).select_related("prediction").get(pk=product.pk)
     if product.prediction.state == Prediction.State.FAILED:
         photo = Photo(product.photo_large, product.photo_small)
-        product.prediction = _ask(
+        product.prediction = _queue_prediction(
             product=product.pk,
             seller=product.seller,
             title=product.title,
@@ -140,25 +154,25 @@ def ask_again(*, product: Product) -> Product:
 
 
 @transaction.atomic
-def answer(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
-    """Keep the seller's verdict and put the product on that shelf. Raises feedback.services.NotAnswerable."""
+def record_answer(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
+    """Store the seller's answer and set the product's category. Raises feedback.services.NotAnswerable."""
     feedback = record_feedback(prediction=prediction, category=category, wish=wish)
     Product.objects.filter(prediction=prediction).update(category=category, updated_at=timezone.now())
     return feedback
 
 
 def delete_products(*, products: Iterable[Product]) -> int:
-    """Take products off the list; what was predicted and answered stays as history. Return how many."""
+    """Delete products and return how many; their predictions and answers stay as history."""
     return Product.objects.filter(pk__in=[product.pk for product in products]).delete()[0]
 
 
 def delete_stale_drafts() -> int:
-    """Delete photos that no product took within a day; one that the storage refuses waits. Return how many."""
+    """Delete photo drafts older than a day and return how many; what the storage refuses is tried again later."""
     stale = list(PhotoDraft.objects.filter(created_at__lt=timezone.now() - DRAFTS_LIVE).values_list("pk", flat=True))
     deleted = 0
     for pk in stale:
         with suppress(StorageDown), transaction.atomic():
-            # Locked: should a product take the photo just now, one of the two finds no row.
+            # The lock decides a race with a product that takes the photo now: one of the two finds no row.
             draft = PhotoDraft.objects.select_for_update(skip_locked=True).filter(pk=pk).first()
             if draft:
                 photos.delete_photo(Photo(draft.large, draft.small))
@@ -166,8 +180,8 @@ def delete_stale_drafts() -> int:
     return deleted
 
 
-def _take(draft: PhotoDraft | None) -> Photo:
-    """Return the draft's photo and end the draft. Raises PhotoDraft.DoesNotExist when it is gone."""
+def _take_photo(draft: PhotoDraft | None) -> Photo:
+    """Return the draft's photo and delete the draft. Raises PhotoDraft.DoesNotExist when it is gone."""
     if draft is None:
         return Photo()
     draft = PhotoDraft.objects.select_for_update().get(pk=draft.pk)
@@ -176,7 +190,7 @@ def _take(draft: PhotoDraft | None) -> Photo:
     return photo
 
 
-def _ask(
+def _queue_prediction(
     *,
     product: uuid.UUID,
     seller: User,

@@ -3,7 +3,7 @@ from django.core.files.uploadhandler import TemporaryFileUploadHandler
 
 
 class LimitedUploadHandler(TemporaryFileUploadHandler):
-    """Streams an upload to a temporary file and stops writing one byte past the limit.
+    """Stream an upload to a temporary file and stops writing one byte past the limit.
 
     The rest is read and dropped, so that the form's other fields survive and the page can say what was wrong: the
     file's `size` is what was sent.

@@ -39,9 +39,7 @@ def validate_requested_category(value: str) -> str:
 def require_title_or_photo(*, title: str, has_photo: bool) -> None:
     """Raise ValidationError for a product without both: the models could only guess."""
     if not title and not has_photo:
-        raise ValidationError(
-            _("Add a photo or a title, or better both: there is nothing to go by."), code="nothing_given"
-        )
+        raise ValidationError(_("Add a photo or a title, ideally both."), code="nothing_given")
 
 
 def _check_length(value: str, limit: int, name: str) -> str:

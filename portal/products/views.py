@@ -1,3 +1,5 @@
+"""Show and change a seller's products, and take the answers."""
+
 import math
 import uuid
 from collections.abc import Callable
@@ -27,11 +29,11 @@ from portal.products.paging import ProductPages
 
 MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
-WORTH_SAYING = 20  # seconds of waiting from which on a page says how long it will take
+LONG_WAIT = 20  # seconds; from here on a page says how long the result will take
 
 
 def _gone_is_not_found(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Answer 404 when the product was deleted in another tab meanwhile."""
+    """Respond 404 when the product has been deleted in another tab."""
 
     @wraps(view)
     def wrapped(*args: Any, **kwargs: Any) -> HttpResponse:
@@ -74,7 +76,7 @@ def product_new(request: HttpRequest) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     form = ProductForm(request.POST, request.FILES, seller=seller)
-    product = form.save(services.submit_product, seller=seller) if form.is_valid() else None
+    product = form.save(services.submit_product, seller=seller)
     if product is None:
         return _form_again(request, "products/new.html", form)
     notifications.wait_until_finished(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
@@ -108,7 +110,7 @@ def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         answer_error = _("This product has changed since. Please look at its new suggestions.")
     else:
         try:
-            services.answer(prediction=mine.prediction, **form.cleaned_data)
+            services.record_answer(prediction=mine.prediction, **form.cleaned_data)
         except NotAnswerable as error:
             answer_error = str(error)
     if request.htmx:  # type: ignore[attr-defined]
@@ -129,9 +131,7 @@ def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     form = ProductForm(request.POST, request.FILES, seller=seller, product=mine)
-    changed = (
-        form.save(services.edit_product, product=mine, remove_photo=form.removes_photo) if form.is_valid() else None
-    )
+    changed = form.save(services.edit_product, product=mine)
     if changed is None:
         return _form_again(request, "products/edit.html", form, product=mine)
     notifications.wait_until_finished(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
@@ -145,7 +145,7 @@ def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
-    again = services.ask_again(product=_my_product(request, pk))
+    again = services.retry_prediction(product=_my_product(request, pk))
     notifications.wait_until_finished(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     return _result(request, pk) if request.htmx else redirect(again)  # type: ignore[attr-defined]
 
@@ -257,7 +257,7 @@ def _wait_in_words(prediction: Prediction) -> str:
 
 
 def _model_views(prediction: Prediction, categories: list[Category]) -> list[dict[str, Any]]:
-    """Return what each model alone said, five rows each."""
+    """Return the five likeliest categories of each model."""
     names = {category.slug: category.name for category in categories}
     views = []
     for label, version, probabilities in (
@@ -272,7 +272,7 @@ def _model_views(prediction: Prediction, categories: list[Category]) -> list[dic
 
 
 def _throttled(request: HttpRequest) -> float | None:
-    """Return the seconds to wait when this seller uploads too fast, else None."""
+    """Return the seconds to wait when the seller exceeds UPLOAD_RATE, else None."""
     throttle = UploadThrottle()
     return None if throttle.allow_request(request, None) else throttle.wait() or 1.0
 
@@ -285,6 +285,5 @@ def _too_many(request: HttpRequest, wait: float) -> HttpResponse:
 
 
 def _form_again(request: HttpRequest, page: str, form: ProductForm, **extra: Any) -> HttpResponse:
-    form.keep_draft()
     template = "products/_form.html" if request.htmx else page  # type: ignore[attr-defined]
     return render(request, template, {"form": form, **extra}, status=UNPROCESSABLE)
