@@ -1,20 +1,20 @@
-"""One process with threads: a request that waits for its result costs a sleeping thread, not a process."""
+"""Configure gunicorn: one process with threads, because a request that waits for its result needs only a thread."""
 
 workers = 1
 worker_class = "gthread"
 threads = 384  # at most 320 wait for results: see classifier/serving/notifications.py
 timeout = 60
-keepalive = 75  # longer than a load balancer keeps an idle connection, lest it send into one that is closed
+keepalive = 75  # longer than a load balancer keeps an idle connection, so that it never uses one that is closed
 graceful_timeout = 10
 loglevel = "warning"
 control_socket_disable = True
 
 
 def post_worker_init(_worker: object) -> None:
-    """Read the addresses and what their views import, and start the decoders: else the first visitor waits for it."""
+    """Load the URL patterns and views, and start the decoders, so that the first visitor doesn't wait for it."""
     from django.urls import get_resolver
 
     from common.photo_decoding import upload_decoders
 
-    get_resolver().reverse_dict  # noqa: B018 - looking it up reads all of them
+    get_resolver().reverse_dict  # noqa: B018 - reading it loads all patterns
     upload_decoders().start()

@@ -178,7 +178,7 @@ class Queue:
 
         from portal.products import photos
 
-        photo = photos.Photo.anew()
+        photo = photos.Photo.with_new_names()
         photos.store_photo(photo, photos.clean_photo(SimpleUploadedFile("photo.jpg", content)))
         return photo
 

@@ -1,4 +1,4 @@
-"""Database connections are few: a thread that waits for something else gives its own back."""
+"""Return a thread's database connection to the pool while the thread waits for something else."""
 
 from django.db import connection
 

@@ -1,4 +1,4 @@
-"""Days in forms."""
+"""Form fields for dates."""
 
 from datetime import date
 from typing import Any
@@ -11,7 +11,7 @@ EARLIEST, LATEST = date(2000, 1, 1), date(2999, 12, 31)
 
 
 class DayField(forms.DateField):
-    """A day that may be left out, from 2000 to 2999: what is counted from it stays a date."""
+    """An optional date from 2000 to 2999, so that adding to it always gives a valid date."""
 
     default_validators = [
         MinValueValidator(EARLIEST, _("There is nothing from before the year 2000.")),

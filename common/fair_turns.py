@@ -1,4 +1,4 @@
-"""Fair turns for work that few may do at a time: owners take turns, and each has one at a time."""
+"""Schedule work that only a few may do at a time: owners take turns, each with one job at a time."""
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
@@ -8,7 +8,7 @@ from threading import Event, Lock
 
 
 class NoTurn(Exception):
-    """The turn did not come in time."""
+    """No place became free in time."""
 
 
 @dataclass(eq=False, slots=True)
@@ -18,9 +18,9 @@ class _Ticket:
 
 
 class FairTurns:
-    """Lanes of so many places each. Whoever has fifty tickets waiting delays nobody by more than one of them.
+    """Lanes with a number of places each. An owner with fifty waiting jobs delays others by at most one of them.
 
-    Owners are called round by round in the order in which they came; their own tickets in the order of asking.
+    Owners are served round robin in the order in which they came, and their own jobs first come, first served.
     """
 
     def __init__(self, places: Mapping[str, int]) -> None:
@@ -31,19 +31,19 @@ class FairTurns:
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """The number of jobs that wait for a place."""
         with self._lock:
             return sum(map(len, self._waiting.values()))
 
     @property
     def at_work(self) -> int:
-        """How many have their turn."""
+        """The number of owners that hold a place."""
         with self._lock:
             return len(self._at_work)
 
     @contextmanager
     def turn(self, owner: Hashable, lane: str, *, patience: float) -> Iterator[None]:
-        """Wait for a place in the lane, and hold it. Raises NoTurn after `patience` seconds."""
+        """Wait for a place in the lane and hold it for the block. Raises NoTurn after `patience` seconds."""
         ticket = _Ticket(lane)
         with self._lock:
             self._waiting.setdefault(owner, deque()).append(ticket)
@@ -59,7 +59,7 @@ class FairTurns:
                 self._call()
 
     def _withdraw(self, owner: Hashable, ticket: _Ticket) -> bool:
-        """Take a ticket back; return False when it was called at the last moment."""
+        """Remove a waiting ticket; return False when it got its place in the last moment."""
         with self._lock:
             if ticket.is_called.is_set():
                 return False
@@ -67,11 +67,11 @@ class FairTurns:
             tickets.remove(ticket)
             if not tickets:
                 del self._waiting[owner]
-            self._call()  # its owner's next one may want another lane
+            self._call()  # the owner's next ticket may be for another lane
             return True
 
     def _call(self) -> None:
-        """Call every ticket that has a place now."""
+        """Give a place to every ticket that can have one now."""
         for owner in list(self._waiting):
             tickets = self._waiting[owner]
             lane = tickets[0].lane
@@ -80,7 +80,7 @@ class FairTurns:
             ticket = tickets.popleft()
             del self._waiting[owner]
             if tickets:
-                self._waiting[owner] = tickets  # behind everybody else
+                self._waiting[owner] = tickets  # behind all other owners
             self._free[lane] -= 1
             self._at_work.add(owner)
             ticket.is_called.set()

@@ -1,4 +1,4 @@
-"""Object storage as an outside boundary: whatever a storage raises becomes one of two answers."""
+"""Reduce the errors of object storage to two: the file is missing, or the storage is down."""
 
 import http
 import time
@@ -15,13 +15,13 @@ REST = 10.0
 
 
 class StorageDown(Exception):
-    """The storage doesn't answer, or refuses; the same call may work later."""
+    """The storage does not answer, or refuses the request; the same call may succeed later."""
 
 
 class Breaker:
-    """After `faults` faults in a row every call fails at once, for `rest` seconds; then one call at a time tries.
+    """A circuit breaker: after `faults` errors in a row calls fail at once for `rest` seconds, then one call tries.
 
-    A thread that would wait for a time-out, and then for another one, has better things to do.
+    It keeps threads from waiting for one time-out after another.
     """
 
     def __init__(self, *, faults: int = FAULTS, rest: float = REST) -> None:
@@ -30,11 +30,12 @@ class Breaker:
         self.close()
 
     def close(self) -> None:
-        """The storage answered: whoever comes may call."""
+        """Let all calls through again, because the storage answered."""
         with self._lock:
             self._in_a_row, self._open_until = 0, 0.0
 
     def count_fault(self) -> None:
+        """Count an error, and open the breaker when there were too many in a row."""
         with self._lock:
             self._in_a_row += 1
             if self._in_a_row >= self.faults:
@@ -42,12 +43,12 @@ class Breaker:
 
     @property
     def rests(self) -> bool:
-        """Whether a call would fail at once. Asking costs nobody the next try."""
+        """Whether a call would fail at once. Reading this doesn't use up the next try."""
         with self._lock:
             return self._open_until > time.monotonic()
 
     def check(self) -> None:
-        """Raise StorageDown while the storage rests. The first caller after that tries, and the others still rest."""
+        """Raise StorageDown while the breaker is open. The first caller after that tries; others still fail at once."""
         with self._lock:
             left = self._open_until - time.monotonic()
             if left > 0:
@@ -61,9 +62,9 @@ breaker = Breaker()
 
 @contextmanager
 def storage_faults() -> Iterator[None]:
-    """Turn a storage's faults into StorageDown. A missing file stays FileNotFoundError: no retry brings it back.
+    """Turn a storage's errors into StorageDown. A missing file stays FileNotFoundError: retrying doesn't help.
 
-    A storage that keeps failing is left alone for a while: see Breaker.
+    A storage that keeps failing gets no calls for a while: see Breaker.
     """
     breaker.check()
     try:
@@ -81,6 +82,6 @@ def storage_faults() -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the storage answered, only not as wished: a wrong key or too few rights."""
+    """Return whether the storage answered with a refusal, such as a wrong key or missing permissions."""
     status = error.response["ResponseMetadata"].get("HTTPStatusCode") if isinstance(error, ClientError) else None
     return status is not None and status < http.HTTPStatus.INTERNAL_SERVER_ERROR

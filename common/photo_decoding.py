@@ -13,12 +13,12 @@ from django.conf import settings
 from common.photos.decoder_pool import ORDINARY_BYTES, Copies, DecoderPool
 from common.photos.headers import Fault, Header, PictureError, read_from_descriptor, read_header
 
-LONGEST_TURN = 10.0  # seconds until a photo that waits for its turn is sent away
+LONGEST_TURN = 10.0  # seconds that a photo waits for its turn before it is rejected
 WITHOUT_LIMIT = 3600.0
 
 
 def photo_header(descriptor: int) -> Header:
-    """Read an open file's header. Raises PictureError, among others for a picture of too many pixels."""
+    """Read an open file's header. Raises PictureError, also for a picture of too many pixels."""
     header = read_header(read_from_descriptor(descriptor), os.fstat(descriptor).st_size)
     if header.pixels > settings.UPLOAD_LIMIT_PIXELS:
         raise PictureError(Fault.TOO_MANY_PIXELS, f"{header.width} x {header.height} pixels")
@@ -26,14 +26,14 @@ def photo_header(descriptor: int) -> Header:
 
 
 def decode_upload(descriptor: int, header: Header, *, seller: Hashable) -> Copies:
-    """Decode a seller's photo in its turn. Raises PictureError, and turns.NoTurn when too many came before it."""
+    """Decode a seller's photo in its turn. Raises PictureError, and NoTurn when too many others are waiting."""
     return upload_decoders().decode(descriptor, header, owner=seller, patience=LONGEST_TURN)
 
 
 def decode_trusted(content: bytes) -> Copies:
-    """Decode a photo of a command: an import, an evaluation. Raises PictureError.
+    """Decode a photo for a command such as an import. Raises PictureError.
 
-    The same limits as an upload's, but on all cores, and every photo is its own owner: nobody waits for somebody else.
+    The limits are those of an upload, but all cores are used, and every photo is its own owner: none waits its turn.
     """
     with open_descriptor(content) as descriptor:
         header = photo_header(descriptor)
@@ -42,7 +42,7 @@ def decode_trusted(content: bytes) -> Copies:
 
 @contextmanager
 def open_descriptor(file: Any) -> Iterator[int]:
-    """Yield a descriptor of a file's content: its own where it has one, else that of a copy. `file` may be bytes."""
+    """Yield a file descriptor of the content: the file's own, or that of a temporary copy. `file` may be bytes."""
     own = None if isinstance(file, bytes) else _own_descriptor(file)
     if own is not None:
         yield own
@@ -89,7 +89,7 @@ _lock = Lock()
 
 
 def _forget_pools() -> None:
-    """A forked process has no decoders: its parent's answer its parent."""
+    """Drop the pools in a forked process: the decoders belong to its parent."""
     global _lock
     _lock = Lock()  # another thread of the parent may have held it
     for pool in _pools.values():

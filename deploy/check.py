@@ -16,7 +16,7 @@ from cloudcoil.models.keda import v1alpha1
 
 HERE = Path(__file__).parent
 KUBECTL = Path(sys.executable).with_name("kubectl")
-KUBERNETES = "1.32"  # the oldest release that still gets fixes somewhere; newer ones know the same fields
+KUBERNETES = "1.32"  # the oldest release that is still supported somewhere; newer ones know the same fields
 SCALED_IN_COMPOSE = ("predict", "default")
 
 
@@ -38,7 +38,7 @@ def render(overlay: Path) -> list[dict[str, Any]]:
 
 
 def wrong(document: dict[str, Any]) -> list[str]:
-    """Return what a document's schema says against it."""
+    """Return the errors of a document against its schema."""
     name = f"{document['kind']} {document['metadata']['name']}"
     try:
         if document["apiVersion"].startswith("keda.sh/"):
@@ -52,7 +52,7 @@ def wrong(document: dict[str, Any]) -> list[str]:
 
 
 def lost(given: Any, understood: Any, path: str = "") -> list[str]:
-    """Return the paths of fields that a model read over."""
+    """Return the paths of fields that a model ignored."""
     if isinstance(given, dict):
         if not isinstance(understood, dict):
             return [path]
@@ -67,7 +67,7 @@ def lost(given: Any, understood: Any, path: str = "") -> list[str]:
 
 
 def loose_ends(documents: list[dict[str, Any]]) -> list[str]:
-    """Return what names something that isn't there, and what would be scaled by two hands."""
+    """Return references to missing objects, and deployments with both a fixed size and an autoscaler."""
     names = {(document["kind"], document["metadata"]["name"]) for document in documents}
     problems = []
     for document in documents:
@@ -97,7 +97,7 @@ def containers(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def valkey_problems(services: dict[str, dict[str, Any]]) -> list[str]:
-    """Return which of the containers are a Valkey that is open to all, or whose password all processes can read."""
+    """Return the containers that run a Valkey without a password, or with one that all processes can read."""
     problems = []
     for name, service in services.items():
         if not service.get("image", "").startswith(("valkey/", "redis")):

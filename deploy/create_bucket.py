@@ -1,4 +1,4 @@
-"""Create the bucket AWS_STORAGE_BUCKET_NAME on the S3 server of AWS_S3_ENDPOINT_URL, unless it is there."""
+"""Create the bucket AWS_STORAGE_BUCKET_NAME on the S3 server of AWS_S3_ENDPOINT_URL, unless it exists."""
 
 import os
 

@@ -21,7 +21,7 @@ from portal.models import Product, User
 from portal.privacy.admin import ERASE, erase_page
 
 admin.site.unregister(Group)
-admin.site.unregister(AuthToken)  # a token is its owner's business: the account page makes and revokes it
+admin.site.unregister(AuthToken)  # only the owner of a token creates and revokes it, on the account page
 admin.site.unregister(Authenticator)
 admin.site.unregister(EmailAddress)
 
@@ -48,14 +48,14 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         return super().get_queryset(request).prefetch_related("groups")
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Tell the owner's addresses, as they were, when staff change the account's address."""
+        """Mail the owner, at the earlier addresses, when staff change the account's address."""
         addresses = notices.confirmed_addresses(User.objects.get(pk=obj.pk)) if change else []
         super().save_model(request, obj, form, change)
         if "email" in form.changed_data:
             notices.notify(request, obj, notices.ADDRESS_CHANGED, to=addresses)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        """Tell the owner when staff give the account another password."""
+        """Mail the owner when staff set another password."""
         before = User.objects.filter(pk=id).values_list("password", flat=True).first()
         response = super().user_change_password(request, id, form_url)
         if before and (user := User.objects.exclude(password=before).filter(pk=id).first()):
@@ -63,7 +63,7 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         return response
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return False  # a row alone would leave photos, archive and examples behind: see `erase`
+        return False  # deleting the row would leave photos, archive and examples behind: see `erase`
 
     def has_erase_permission(self, request: HttpRequest, object_id: int | None = None) -> bool:
         return request.user.has_perm(ERASE)
@@ -79,7 +79,7 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(EmailAddress)
 class AddressAdmin(EmailAddressAdmin, ModelAdmin):
-    """Tell the owner, at the addresses as they were, when staff change what the account is known by."""
+    """The addresses of accounts; the owner is mailed at the earlier addresses when staff change them."""
 
     def save_model(self, request: HttpRequest, obj: EmailAddress, form: Any, change: bool) -> None:
         before = notices.confirmed_addresses(obj.user)
@@ -105,7 +105,7 @@ class GroupAdmin(ModelAdmin):
 
 @admin.register(LogEntry)
 class LogEntryAdmin(ReadOnlyAdmin):
-    """What staff changed, by whom and when: in the admin, in the review queue, and what was exported."""
+    """The audit log: changes that staff made in the admin and in the review queue, and exports."""
 
     list_display = ["action_time", "user", "content_type", "object_repr", "action_flag", "words"]
     list_filter = ["action_flag", "content_type"]

@@ -17,7 +17,7 @@ app.autodiscover_tasks()
 
 @worker_process_init.connect
 def load_models(**_: Any) -> None:
-    """Load the deployed models before the first seller waits for them."""
+    """Load the deployed models when a predict worker starts, so that no seller waits for it."""
     if "predict" in app.amqp.queues.consume_from:
         from classifier.registry import model_cache
 
@@ -26,21 +26,21 @@ def load_models(**_: Any) -> None:
 
 @task_postrun.connect
 def return_connections(**_: Any) -> None:
-    """Give the task's connection back to the pool, which looks whether it still works when it hands it out."""
+    """Return the task's database connection to the pool, which checks it before the next use."""
     close_old_connections()
 
 
 @worker_ready.connect
-def be_watched(sender: Any, **_: Any) -> None:
-    """Say that this worker is alive, and end it when it is stuck."""
+def start_watchdog(sender: Any, **_: Any) -> None:
+    """Start the thread that reports the worker alive and ends it when it is stuck."""
     from portal.operations import worker_watchdog
 
     worker_watchdog.watch(list(sender.app.amqp.queues.consume_from))
 
 
 @worker_shutting_down.connect
-def stop_in_time(how: str, **_: Any) -> None:
-    """Let a predict worker finish its batch for STOP_SECONDS; then what it runs is cancelled, and gives it back."""
+def limit_shutdown(how: str, **_: Any) -> None:
+    """Give a predict worker STOP_SECONDS to finish its batch; then cancel the task, which releases its rows."""
     if how == "Warm" and "predict" in app.amqp.queues.consume_from:
         cancel = threading.Timer(settings.STOP_SECONDS, os.kill, [os.getpid(), signal.SIGQUIT])
         cancel.daemon = True

@@ -40,7 +40,7 @@ def _redis_url(url: str) -> str:
 
 
 def is_open_to_others(redis_url: str) -> bool:
-    """Return whether the server is on another machine and asks for neither a password nor a client's certificate."""
+    """Return whether the server is on another machine and requires neither a password nor a client certificate."""
     parts = urlsplit(redis_url)
     query = parse_qs(parts.query)
     is_local = parts.scheme == "unix" or parts.hostname == "localhost" or _is_loopback(parts.hostname or "")

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 
 class StaffNeedTwoFactors:
-    """Sends staff without a second factor to its set-up before they may open the admin."""
+    """Redirect staff without a second factor to its set-up page before they may open the admin."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -31,7 +31,7 @@ class StaffNeedTwoFactors:
 
 
 class AdminContentPolicy:
-    """Loosens the content security policy for the admin's and the API docs' own scripts, and nowhere else."""
+    """Relax the content security policy for the scripts of the admin and of the API documentation only."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

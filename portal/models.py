@@ -18,7 +18,7 @@ from feedback.models import PREDICTIONS_VECTORS, Feedback
 from portal.privacy.models import Export as Export
 from portal.privacy.models import PrivacyEvent as PrivacyEvent
 
-# What PostgreSQL would keep together as one word: an article number, a path, an address.
+# Characters at which PostgreSQL would not split a word: article numbers, paths, addresses.
 JOINTS = "-/._:@+&<>~=?#"
 APART = str.maketrans(dict.fromkeys(JOINTS, " "))
 MOST_WORDS, LONGEST_WORD = 8, 64
@@ -41,7 +41,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person, known by an e-mail address. What a person may do follows from groups: see portal/accounts/roles.py."""
+    """A person, identified by an e-mail address. Permissions come from groups: see portal/accounts/roles.py."""
 
     email = models.EmailField(
         _("e-mail address"), unique=True, error_messages={"unique": _("This e-mail address is taken.")}
@@ -71,7 +71,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 class PhotoDraft(models.Model):
-    """A clean, stored photo that no product has taken yet."""
+    """A photo that was uploaded before its product was saved."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     seller = models.ForeignKey(User, models.CASCADE, related_name="photo_drafts")
@@ -88,7 +88,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
         return self.filter(seller=seller)
 
     def with_answers(self) -> Self:
-        """With all that a list shows, and none of the vectors that it doesn't."""
+        """Load what a list shows, without the embeddings."""
         return self.select_related("prediction__feedback", "category").defer(
             *PREDICTIONS_VECTORS,
             "prediction__probabilities",
@@ -100,7 +100,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
         return self.filter(_in_state(state))
 
     def matching(self, words: str) -> Self:
-        """Products whose title, description and SKU together have, for each of the words, one that begins with it."""
+        """Return products that have, for each search word, a word beginning with it in title, description or SKU."""
         found = words.translate(APART).split()[:MOST_WORDS]
         query = " & ".join(_quoted(word[:LONGEST_WORD]) + ":*" for word in found)
         return self.alias(words=WORDS).filter(words=SearchQuery(query, config="simple", search_type="raw"))
@@ -124,7 +124,7 @@ WORDS = SearchVector(_apart("title"), _apart("description"), _apart("sku"), conf
 
 
 class Product(models.Model):
-    """What a seller lists. Its `prediction` is the newest one: an edit asks the models again."""
+    """What a seller lists. Its `prediction` is the newest one: an edit creates another."""
 
     class State(models.TextChoices):
         WAITING = "waiting", _("Waiting")
@@ -154,7 +154,7 @@ class Product(models.Model):
         verbose_name_plural = _("products")
         ordering = ["-created_at"]
         indexes = [
-            # A seller's list is counted, filtered and paged within these two; the rows of one page are read then.
+            # A seller's list is counted, filtered and paged from these two indexes; then only one page's rows are read.
             models.Index(
                 fields=["seller", "-created_at", "id"], include=["category", "prediction"], name="product_list_newest"
             ),
@@ -181,7 +181,7 @@ class Product(models.Model):
         return self._photo_url("small")
 
     def _photo_url(self, size: str) -> str:
-        """The photo's address; a new photo asks the models anew, so it has a new one and no browser shows the old."""
+        """Return the photo's address, which names the prediction so that browsers never show an earlier photo."""
         return f"{reverse('product_photo', args=[self.pk, size])}?v={self.prediction_id}"
 
     @property
@@ -196,7 +196,7 @@ class Product(models.Model):
 
 
 def _in_state(state: Product.State) -> Q:
-    """Return what makes a product be in that state, answered by what indexes know of the seller's rows."""
+    """Return the condition for a product to be in that state, in terms that indexes can answer."""
     failed = _prediction_is(Prediction.State.FAILED)
     waiting = _prediction_is(Prediction.State.QUEUED, Prediction.State.RUNNING)
     if state in (Product.State.WAITING, Product.State.FAILED):

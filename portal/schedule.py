@@ -1,4 +1,4 @@
-"""What beat asks for and how often, and which queue each task goes to."""
+"""Define the schedule of periodic tasks and the queue of each task."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     "training.tasks.forget_erased": {"queue": "training"},
 }
 
+# The names are keys of rows in the database: a renamed entry would run twice, under both names.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "ring the predict workers": {
         "task": "classifier.tasks.ring",

@@ -13,7 +13,7 @@ from portal.environment import Environment
 
 
 def own_secret_key(home: Path) -> str:
-    """Return the key kept in `home`; make it the first time, readable by its owner only."""
+    """Return the key kept in `home`; create it the first time, readable only by its owner."""
     path = home / "secret_key"
     try:
         return path.read_text()
@@ -22,7 +22,7 @@ def own_secret_key(home: Path) -> str:
     with tempfile.NamedTemporaryFile("w", dir=home, prefix=".secret_key-") as file:  # mode 0600
         file.write(secrets.token_urlsafe(48))
         file.flush()
-        # A link appears with its whole content, so two processes that start at once agree on one whole key.
+        # A link appears with its whole content, so two processes that start at once agree on one complete key.
         with suppress(FileExistsError):
             os.link(file.name, path)
     return path.read_text()

@@ -1,4 +1,4 @@
-"""One settings file, read from the environment (see portal/environment.py and docs/settings.md)."""
+"""Configure Django from environment variables (see portal/environment.py and docs/settings.md)."""
 
 from pathlib import Path
 
@@ -98,12 +98,12 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.REDIS_URL or embedded_services.redis_url()
-# While the cache is away nobody is counted and nobody is refused: uploads go on.
+# While the cache is unavailable no request is counted or throttled: uploads continue.
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
-        "VERSION": 2,  # 1 held pickles: processes of both versions never meet each other's values
+        "VERSION": 2,  # version 1 held pickles, which this version must never read
         "OPTIONS": {
             "CLIENT_CLASS": "portal.operations.cache.Client",
             "SERIALIZER": "portal.operations.cache.SignedJSONSerializer",
@@ -121,7 +121,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
     "health_check_interval": 10,
 }
-# Whoever can write to the broker must not run code in a worker. To write JSON, in everything, is Celery's own default.
+# Someone who can write to the broker must not be able to run code in a worker. Celery writes JSON by default.
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -132,7 +132,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # Celery would close the pool after every task; portal/celery.py gives connections back to it.
 CELERY_DB_REUSE_MAX = 2**31
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_WORKER_PROC_ALIVE_TIMEOUT = 120.0  # a predict worker loads its models before it says that it is up
+CELERY_WORKER_PROC_ALIVE_TIMEOUT = 120.0  # a predict worker loads its models before it reports ready
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = dict(BEAT_SCHEDULE)
 if env.RETRAIN_SCHEDULE:
@@ -144,7 +144,7 @@ CELERY_TIMEZONE = "UTC"
 MIN_ACCURACY = {"text": env.TEXT_MIN_ACCURACY, "image": env.IMAGE_MIN_ACCURACY}
 MAX_LATENCY_MS = {"text": env.TEXT_MAX_LATENCY_MS, "image": env.IMAGE_MAX_LATENCY_MS}
 
-# Files: photos of products, the archive of predictions, the artifacts of model versions, exports of sellers' data
+# Files: photos, the archive of predictions, artifacts of model versions, datasets, exports of sellers' data
 STATIC_URL = "static/"
 STATIC_ROOT = AISLE_HOME / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -192,7 +192,7 @@ ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_CHANGE = True
 ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
-ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # this session stays; the others end, as their hash of the password is old
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # the other sessions end: they hold a hash of the old one
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 ACCOUNT_EMAIL_NOTIFICATIONS = True
@@ -271,7 +271,7 @@ if PRODUCTION:
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^health/"]
     SECURE_HSTS_SECONDS = env.HSTS_SECONDS
-    # Subdomains bind the company's whole domain, so they are the operator's choice: nothing for a check to warn of.
+    # Including subdomains affects the company's whole domain: the operator decides, so no check warns of it.
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.HSTS_INCLUDE_SUBDOMAINS
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = True

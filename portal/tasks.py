@@ -19,23 +19,23 @@ def delete_stale_drafts() -> None:
 
 @shared_task(expires=60)
 def erase_due() -> None:
-    """Go on with the erasures that are due."""
+    """Continue the erasures that are due."""
     erasing.erase_due()
 
 
 @shared_task(expires=60)
 def build_exports() -> None:
-    """Build the copies of their data that people asked for."""
+    """Build the data exports that were requested."""
     exporting.build_due()
 
 
 @shared_task
 def delete_old_exports() -> None:
-    """Delete copies of data that were kept long enough."""
+    """Delete data exports that have expired."""
     exporting.delete_old()
 
 
 @shared_task(expires=3600)
 def retain() -> None:
-    """Delete what is older than its period of keeping."""
-    retention.retain()
+    """Delete data that is older than its retention period."""
+    retention.delete_expired()

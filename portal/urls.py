@@ -50,7 +50,7 @@ urlpatterns = [
     path("admin/review/export/", admin.site.admin_view(review_side_views.export_page), name="review_export"),
     path("admin/review/categories/", admin.site.admin_view(review_side_views.proposals), name="review_proposals"),
     path("admin/health/", admin.site.admin_view(dashboard_views.health), name="model_health"),
-    # Django's own page for it has no limit on guessing, tells nobody, and knows nothing of tokens.
+    # Django's own page has no rate limit, sends no notice, and does not offer to revoke tokens.
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
     path("favicon.ico", lambda request: redirect(static("aisle/icon.svg"))),

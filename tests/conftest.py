@@ -21,7 +21,7 @@ from classifier.tasks import classify_pending
 from common import object_storage
 from portal.accounts.roles import Role
 from portal.models import Product, User
-from portal.products.services import keep_photo, submit_product
+from portal.products.services import create_photo_draft, submit_product
 from tests.support.accounts import make_user
 from tests.support.photos import photo_upload
 
@@ -111,7 +111,7 @@ def make_product(db: None) -> Callable[..., Product]:
     def make(
         seller: User, *, title: str = "Yamaha acoustic guitar with case", photo: bool = False, answered: bool = True
     ) -> Product:
-        draft = keep_photo(seller=seller, upload=photo_upload()) if photo else None
+        draft = create_photo_draft(seller=seller, upload=photo_upload()) if photo else None
         product = submit_product(seller=seller, title=title, draft=draft)
         if answered:
             classify_pending()

@@ -70,7 +70,7 @@ def create_seller(email: str = "bench@shop.example") -> tuple["User", str]:
     from portal.models import User
 
     seller = User.objects.create_user(email, uuid.uuid4().hex)
-    Role.SELLER.give(seller)
+    Role.SELLER.assign_to(seller)
     return seller, str(AuthToken.objects.create(user=seller)[1])
 
 

@@ -1,4 +1,4 @@
-"""What an uploaded picture becomes before anybody sees it: plain JPEG copies with nothing of the original's."""
+"""Make a large and a small JPEG copy of an uploaded picture, without anything but its pixels."""
 
 import io
 import struct
@@ -126,7 +126,7 @@ def _load_jpeg(picture: ImageFile.ImageFile, content: bytes, header: Header) -> 
         decoder.setimage(picture.im, extents)
         used, code = decoder.decode(data)
         if header.coefficient_bytes and used >= 0:
-            # Behind a whole scan a decoder looks for a marker and drops every other byte at once. Within a scan it
+            # After a complete scan a decoder looks for a marker and drops every other byte at once. Within a scan it
             # takes several bytes or none.
             data = data[used:] + b"\xfe"
             used, code = decoder.decode(data)
@@ -143,7 +143,7 @@ def _load_jpeg(picture: ImageFile.ImageFile, content: bytes, header: Header) -> 
 
 
 def _check_last_row(picture: Image.Image, content: bytes) -> None:
-    """Refuse a PNG whose data end early: Pillow takes it, and leaves zeros where rows are missing.
+    """Reject a PNG whose data end early: Pillow accepts it, and leaves zeros where rows are missing.
 
     Inflating all data once more is exact but slow, so it is done where the last row is nothing but zeros, and for
     interlaced pictures, whose rows come in another order.

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 INTERPRETER_BYTES = 20_000_000  # of a decoder without a picture
 ORDINARY_BYTES = 100_000_000  # what an ordinary decoder may use, the interpreter included
 ORDINARY_PIXELS = 30_000_000
-LARGEST_COPY = 32_000_000  # bytes; a reply that announces more is none
-WALL_FACTOR = 3  # a decoder on a busy machine gets so many times its processor time
+LARGEST_COPY = 32_000_000  # bytes; a reply that announces more is invalid
+WALL_FACTOR = 3  # wall-clock time as a multiple of the processor time, for busy machines
 TRIES = 2
 LARGE_NICENESS = 5
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONHOME", "PYTHONPATH", "SYSTEMROOT", "TMPDIR")
@@ -44,7 +44,7 @@ class Copies(NamedTuple):
 
 
 class DecoderDied(Exception):
-    """A decoder ended without an answer, for another reason than its limit of time."""
+    """A decoder ended without a reply, for another reason than its time limit."""
 
 
 class Decoder:
@@ -55,7 +55,7 @@ class Decoder:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                # Pillow warns of odd metadata: whoever sends a picture must not be able to fill the log.
+                # Pillow warns of odd metadata: the sender of a picture must not be able to fill the log.
                 [sys.executable, "-W", "ignore", "-m", "common.photos.decoder_process"],
                 cwd=ROOT,
                 env={**environment, **MALLOC, NICENESS: str(niceness)},
@@ -92,7 +92,7 @@ class Decoder:
 
     def kill(self) -> None:
         self.close()
-        # Where its time was up, the kernel ends it; that it did so must be seen in its exit status.
+        # When its time is up, the kernel ends the process; only its exit status tells.
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(0.2)
             return
@@ -117,7 +117,7 @@ class Decoder:
 
 
 class DecoderPool:
-    """Warm decoders for ordinary pictures, and one more, made for each, for a large one at a time.
+    """Running decoders for ordinary pictures, and one that is started for each large picture, one at a time.
 
     Together they never use more than `memory` bytes. A large picture is one that takes more than ORDINARY_BYTES or has
     more than ORDINARY_PIXELS; its decoder yields to everything else and takes its memory with it when it is done.
@@ -134,7 +134,7 @@ class DecoderPool:
             self._idle.put(None)  # a place whose decoder is started when it is needed
 
     def decode(self, descriptor: int, header: Header, *, owner: Hashable, patience: float) -> Copies:
-        """Decode an open file in its owner's turn. Raises PictureError, and NoTurn after `patience` seconds."""
+        """Decode an open file when it is its owner's turn. Raises PictureError, and NoTurn after `patience` seconds."""
         memory = header.decoding_memory() + INTERPRETER_BYTES
         is_large = memory > ORDINARY_BYTES or header.pixels > ORDINARY_PIXELS
         if memory > max(self.large_bytes, ORDINARY_BYTES):
@@ -154,13 +154,13 @@ class DecoderPool:
         raise AssertionError("unreachable")
 
     def start(self) -> None:
-        """Start the decoders for ordinary pictures now, so that nobody's upload waits for it."""
+        """Start the decoders for ordinary pictures now, so that no upload waits for it."""
         places = [self._idle.get() for _place in range(self._idle.qsize())]
         for decoder in places:
             self._idle.put(decoder or self._new())
 
     def forget(self) -> None:
-        """Close a forked process's copies of the sockets: else decoders would outlive the process they belong to."""
+        """Close a forked process's copies of the sockets; otherwise decoders would outlive their own process."""
         for decoder in self._decoders:
             decoder.close()
         self._decoders.clear()
@@ -180,7 +180,7 @@ class DecoderPool:
     def _decode_ordinary(self, descriptor: int, *, is_retry: bool) -> Copies:
         decoder = self._idle.get()
         try:
-            # What ended one decoder may be about to end the others: a second try gets a new one.
+            # Whatever ended one decoder may end the others too: a second try gets a new process.
             if decoder is None or is_retry or not decoder.is_alive:
                 self._forget(decoder)
                 decoder = self._new()

@@ -27,7 +27,7 @@ PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin)  # 
 def main() -> None:
     os.nice(int(os.environ.get(NICENESS, "0")))
     _restrict()
-    # The header was checked against the limit in force; Pillow's own is another one.
+    # The header was already checked against UPLOAD_LIMIT_MEGAPIXELS; Pillow has a limit of its own.
     Image.MAX_IMAGE_PIXELS = None
     with socket.socket(fileno=0) as connection:
         while True:
@@ -57,7 +57,7 @@ def _answer(descriptor: int, memory: int, seconds: float) -> tuple[bytes, bytes,
 
 
 def _restrict() -> None:
-    """Give up what decoding doesn't need, and stand first where the kernel has to end a process for its memory."""
+    """Drop privileges that decoding doesn't need, and be the first process that the kernel ends for lack of memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -69,7 +69,7 @@ def _restrict() -> None:
 
 
 def _limit_memory(memory: int) -> None:
-    """Bound the process's private memory. On Linux, malloc fails beyond it, and Pillow raises MemoryError."""
+    """Limit the process's private memory. On Linux, malloc fails beyond it, and Pillow raises MemoryError."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
 

@@ -1,4 +1,4 @@
-"""Read what a picture file claims to be, and what decoding it would cost, without decoding anything.
+"""Read a picture file's format and size, and estimate the cost of decoding it, without decoding anything.
 
 The web process runs this over hostile bytes: the work is bounded by the limits below, whatever the file holds.
 """
@@ -14,7 +14,7 @@ from math import ceil
 LARGE_SIDE = 1600  # the long side of the copy for people
 # What is still far larger than its copy is first reduced by whole steps to this many times its size, then resampled.
 GAP = 2.0
-STRIP_PIXELS = 1_000_000  # a decoded picture is brought to plain RGB in strips of so many pixels
+STRIP_PIXELS = 1_000_000  # a decoded picture is converted to RGB in strips of this size
 
 # An ordinary file has tens of segments. One of 12 MB that consists of the longest segments has 190.
 MOST_SEGMENTS = 1_000
@@ -48,7 +48,7 @@ Read = Callable[[int, int], bytes]  # offset, number of bytes -> what the file h
 
 
 class Fault(StrEnum):
-    """Why a picture is not decoded."""
+    """The reason for which a picture is rejected."""
 
     UNSUPPORTED = "unsupported"  # no JPEG, PNG or WebP
     BROKEN = "broken"  # damaged or incomplete
@@ -60,7 +60,7 @@ class Fault(StrEnum):
 
 
 class PictureError(Exception):
-    """A picture that is not decoded. `fault` says why; the message gives details for logs and error files."""
+    """A picture that is rejected. `fault` is the reason; the message gives details for logs and error files."""
 
     def __init__(self, fault: Fault, detail: str) -> None:
         super().__init__(detail)
@@ -69,7 +69,7 @@ class PictureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its picture before it is decoded."""
+    """The header of a picture file."""
 
     format: str  # as Pillow names it: JPEG, PNG or WEBP
     width: int
@@ -86,7 +86,7 @@ class Header:
 
     @property
     def draft_scale(self) -> int:
-        """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+        """The factor by which a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
         if self.format != "JPEG":
             return 1
         large = large_size(self.width, self.height)
@@ -94,7 +94,7 @@ class Header:
         return max(scale for scale in (1, 2, 4, 8) if scale <= max(wanted, 1))
 
     def decoding_memory(self) -> int:
-        """Return the bytes that decoding takes at most, from the file to the two copies."""
+        """Return the maximum number of bytes that decoding takes, from the file to the two copies."""
         width, height = ceil(self.width / self.draft_scale), ceil(self.height / self.draft_scale)
         step_x, step_y = reduction(width, height)
         reduced = ceil(width / step_x) * ceil(height / step_y)
@@ -102,7 +102,7 @@ class Header:
         decoded = width * height * self.pixel_bytes
         kept = width * height * (WEBP_KEPT_PIXEL_BYTES if self.format == "WEBP" else self.pixel_bytes)
         strips = 3 * 4 * min(width * height, STRIP_PIXELS + width * step_y)
-        # Resampling goes by rows first: as wide as the copy, as high as the source.
+        # Resampling scales the rows first: its buffer is as wide as the copy and as high as the source.
         resampled = 4 * large_width * (ceil(height / step_y) + large_height)
         phases = (self.coefficient_bytes + decoded, kept + strips + 4 * reduced, 4 * reduced + resampled)
         return FILE_COPIES[self.format] * self.file_bytes + max(phases)

@@ -1,6 +1,6 @@
-"""Walk over a picture file's parts: find too many of them, and data that end early.
+"""Check the parts of a picture file: reject too many of them, and data that end early.
 
-Decoders accept a picture whose data end early and leave the rest grey or black; here it is damaged.
+Decoders accept a picture whose data end early and leave the rest grey or black; here it counts as damaged.
 """
 
 import re
@@ -114,7 +114,7 @@ def _check_scans(content: bytes, header: Header, segments: Sequence[Segment]) ->
 def _segments_from_scan(content: bytes, header: Header) -> list[Segment]:
     """Return a JPEG's segments from the first start of scan to the end of the image, which a cut file lacks.
 
-    Of a JPEG of one scan nothing is read behind that scan's data.
+    In a JPEG of one scan nothing is read after that scan's data.
     """
     found = []
     position = header.scan_at

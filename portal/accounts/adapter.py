@@ -15,7 +15,7 @@ WAYS = {
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Make everybody who signs up a seller, and word errors and notices as Aisle does."""
+    """Make everyone who signs up a seller, and use Aisle's own wording for errors and notices."""
 
     error_messages = {
         **DefaultAccountAdapter.error_messages,
@@ -24,21 +24,21 @@ class AccountAdapter(DefaultAccountAdapter):
         "incorrect_password": _("This password is wrong."),
         "enter_current_password": _("This password is wrong."),
         "too_many_login_attempts": _("Too many failed log-ins. Wait a few minutes, then try again."),
-        "rate_limited": _("That was a lot at once. Wait a few minutes, then try again."),
-        "email_taken": _("An account has this e-mail address already."),
-        "duplicate_email": _("Your account has this e-mail address already."),
+        "rate_limited": _("That was too much at once. Wait a few minutes, then try again."),
+        "email_taken": _("There is already an account with this e-mail address."),
+        "duplicate_email": _("Your account already has this e-mail address."),
     }
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         user = super().save_user(request, user, form, commit)
         if commit:
-            Role.SELLER.give(user)
+            Role.SELLER.assign_to(user)
         return user
 
     def send_notification_mail(
         self, template_prefix: str, user: User, context: dict[str, Any] | None = None, email: str | None = None
     ) -> None:
-        """Tell all confirmed addresses, not the primary one alone: that may be a thief's by now."""
+        """Mail all confirmed addresses: whoever took over the account may have replaced the primary one."""
         notices.notify(self.request, user, template_prefix)
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:

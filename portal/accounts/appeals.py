@@ -1,4 +1,4 @@
-"""A seller's one note to a confirmed case. The page says what that means, and nothing of how it was found."""
+"""Let a seller write one note about a confirmed fraud case, without showing how the case was found."""
 
 from typing import cast
 
@@ -23,6 +23,8 @@ UNPROCESSABLE = 422
 
 
 class AppealForm(forms.Form):
+    """The note of a seller."""
+
     note = forms.CharField(
         label=_later("Your note"),
         widget=forms.Textarea(attrs={"rows": 6, "maxlength": APPEAL_LENGTH, "dir": "auto"}),
@@ -33,8 +35,8 @@ class AppealForm(forms.Form):
         return clean_lines(self.cleaned_data["note"])
 
 
-def case_to_tell(seller: User) -> Case | None:
-    """Return the case that the seller is told of, where policy allows it."""
+def appealable_case(seller: User) -> Case | None:
+    """Return the case that the seller may appeal, or None where FRAUD_APPEALS is off."""
     if not settings.FRAUD_APPEALS:
         return None
     return Case.objects.appealable(seller).only("appeal", "appealed_at", "seller").first()
@@ -44,9 +46,9 @@ def case_to_tell(seller: User) -> Case | None:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def appeal(request: HttpRequest) -> HttpResponse:
-    """What is being checked, and a form for the one note."""
+    """Show what is being checked, with a form for the note."""
     seller = cast(User, request.user)
-    case = case_to_tell(seller)
+    case = appealable_case(seller)
     if case is None:
         raise Http404
     if request.method != "POST":
@@ -58,7 +60,7 @@ def appeal(request: HttpRequest) -> HttpResponse:
         except ValidationError as error:
             form.add_error("note", error)
         except CaseNotOpen:
-            messages.info(request, _("Your note is with us already."))
+            messages.info(request, _("You have already sent your note."))
             return redirect("account")
         else:
             messages.success(request, _("Thank you. A person will read your note."))

@@ -1,4 +1,4 @@
-"""Mail that tells the owner of an account what was done to it. It names the time and, coarsely, the place: no more."""
+"""Mail the owner of an account what was changed in it, with the time, the kind of device and the network."""
 
 import logging
 import re
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 ADDRESS_ADDED = "account/email/email_added"
 ADDRESS_REMOVED = "account/email/email_deleted"
-TOKEN_MADE = "account/email/token_created"  # noqa: S105 - a template's name
-EXPORT_ASKED = "account/email/export_asked"
+TOKEN_CREATED = "account/email/token_created"  # noqa: S105 - a template's name
+EXPORT_REQUESTED = "account/email/export_asked"
 PASSWORD_CHANGED = "account/email/password_changed"  # noqa: S105 - a template's name
 ADDRESS_CHANGED = "account/email/email_changed"
-# The first that is found counts: Edge and Opera call themselves Chrome too, and Chrome calls itself Safari.
+# The first match counts: Edge and Opera also call themselves Chrome, and Chrome calls itself Safari.
 BROWSERS = {
     "Edg": "Edge",
     "OPR": "Opera",
@@ -50,15 +50,15 @@ NETWORK_BITS = {4: 24, 6: 48}
 
 
 def confirmed_addresses(user: User) -> list[str]:
-    """Return the addresses that are known to be the owner's: the confirmed ones, else the account's own."""
+    """Return the confirmed addresses of the account, or its log-in address when none is confirmed."""
     confirmed = EmailAddress.objects.filter(user=user, verified=True).order_by("-primary", "email")
     return list(confirmed.values_list("email", flat=True)) or [user.email]
 
 
 def notify(request: HttpRequest, user: User, template: str, to: Iterable[str] | None = None) -> None:
-    """Mail a notice to these addresses, or to all confirmed ones, once what it tells of is committed.
+    """Mail a notice to these addresses, or to all confirmed ones, once the change is committed.
 
-    Each gets a message of its own. One that can't be sent is logged and holds nothing up.
+    Each address gets its own message. A failure to send is logged and raises nothing.
     """
     addresses = confirmed_addresses(user) if to is None else list(to)
     context = {
@@ -80,7 +80,7 @@ def _send(template: str, addresses: Iterable[str], context: dict[str, Any]) -> N
 
 
 def _device(user_agent: str) -> str:
-    """Return a browser and a system in words, as coarse as a person would say it."""
+    """Return the browser and the operating system, without versions."""
     browser = next((name for mark, name in BROWSERS.items() if mark in user_agent), None)
     system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), None)
     if browser and system:
@@ -89,7 +89,7 @@ def _device(user_agent: str) -> str:
 
 
 def _network(request: HttpRequest) -> str:
-    """Return the client's network, which tells a provider or a region, and not its whole address."""
+    """Return the client's network, which shows the provider or region but not the full address."""
     try:
         address = ip_address(get_adapter().get_client_ip(request))
     except (PermissionDenied, ValueError):
@@ -99,14 +99,14 @@ def _network(request: HttpRequest) -> str:
 
 
 @receiver(signals.email_added)
-def tell_of_added_address(request: HttpRequest, email_address: EmailAddress, **_: Any) -> None:
-    """Tell the addresses that were there before: the new one may be somebody else's."""
+def notify_of_added_address(request: HttpRequest, email_address: EmailAddress, **_: Any) -> None:
+    """Mail the earlier addresses: the new one may belong to someone else."""
     others = [address for address in confirmed_addresses(email_address.user) if address != email_address.email]
     notify(request, email_address.user, ADDRESS_ADDED, to=others)
 
 
 @receiver(signals.email_removed)
-def tell_the_removed_address(request: HttpRequest, user: User, email_address: EmailAddress, **_: Any) -> None:
-    """The account no longer knows this address, but its owner should know; one never confirmed may be a stranger's."""
+def notify_removed_address(request: HttpRequest, user: User, email_address: EmailAddress, **_: Any) -> None:
+    """Mail the removed address, unless it was never confirmed and may belong to someone else."""
     if email_address.verified:
         notify(request, user, ADDRESS_REMOVED, to=[email_address.email])

@@ -1,4 +1,4 @@
-"""allauth's forms for a new password, which can also revoke the account's API tokens."""
+"""Extend allauth's forms for a new password by a box that also revokes the account's API tokens."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class RevokesTokens:
                 label=label,
                 required=False,
                 initial=self.revoke_by_default,
-                help_text=_("Programs that use them stop working. Do it if somebody else may have had your account."),
+                help_text=_("Programs that use them stop working. Do this if someone else may have used your account."),
             )
 
     def save(self) -> None:

@@ -1,7 +1,7 @@
-"""Ask for the password or a second factor again before what gives an account to somebody else or takes its data away.
+"""Require the password or a second factor again before pages that could hand over an account or its data.
 
-Every address of the account pages asks, except those named here: a new one asks until somebody decides, with a reason,
-that it need not.
+Every account page requires it except those named here, so a new page is protected until someone exempts it with a
+reason.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 ACCOUNT_PAGES = ("account/", "accounts/")
-# What only shows or protects: logging in, getting a lost password back, the lists, revoking a token, keeping the
-# account. The code that confirms a new address belongs to a process that began with the password.
+# Pages that only show or protect something: logging in, resetting a password, lists, revoking a token, keeping the
+# account. The code that confirms a new address ends a process that began with the password.
 OPEN = frozenset(
     {
         "account",
@@ -45,22 +45,22 @@ OPEN = frozenset(
         "token_revoke",
     }
 )
-# Their own form asks for the password, each time. Kept out of here also because an interrupted POST is kept in the
-# session until it goes on, and a password must not lie there.
+# Their own form requires the password each time. They are exempt also because an interrupted POST is stored in the
+# session until it is resumed, and a password must not be stored there.
 ASK_THEMSELVES = frozenset({"account_change_password", "account_erase"})
-# Their forms hold a new password. For the same reason what was sent to them is not kept: the empty form is shown again.
+# Their forms hold a new password. For the same reason the POST is not stored: the empty form is shown again.
 NOT_KEPT = frozenset({"account_set_password", "auth_user_password_change", "portal_user_add"})
 # The admin's pages on people, their rights and their addresses.
 ADMIN_PAGES = ("account_", "auth_", "mfa_", "knox_", "portal_user_", "sessions_")
 ADMIN_LISTS = ("_changelist", "_history")
-# A download doesn't replace the page that asks for the password, so the page with its button comes after that one.
+# A download doesn't replace the page that asks for the password, so that page leads to the one with the button.
 AFTER = {"export_fetch": "account", "mfa_download_recovery_codes": "mfa_view_recovery_codes"}
 
 
 class ReauthenticationMiddleware:
-    """Send a request to the page that asks again, unless somebody proved within REAUTHENTICATION_TIMEOUT who they are.
+    """Redirect to the page that asks for the password, unless that happened within REAUTHENTICATION_TIMEOUT.
 
-    allauth keeps an interrupted POST in the session, and carries it out once the proof is given.
+    allauth stores an interrupted POST in the session and resumes it after the password was given.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -69,7 +69,7 @@ class ReauthenticationMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         if request.resolver_match and request.resolver_match.route.startswith(ACCOUNT_PAGES):
-            add_never_cache_headers(response)  # secrets and recovery codes stay in no browser's cache
+            add_never_cache_headers(response)  # no browser may cache secrets or recovery codes
         return response
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
@@ -80,14 +80,14 @@ class ReauthenticationMiddleware:
         if not methods:
             messages.info(
                 request,
-                _("Your account has no password yet. Choose one by the link that we mail to you, then come back."),
+                _("Your account has no password yet. Set one with the link that we e-mail to you, then come back."),
             )
             return redirect("account_reset_password")
         if reauthentication.did_recently_reauthenticate(request):
             return None
         name, ask = match.url_name or "", methods[0]["url"]
         if name in AFTER:
-            messages.info(request, _("Confirm first that it is you. After that, choose “Download” once more."))
+            messages.info(request, _("Confirm that it’s you first, then choose “Download” again."))
             return _ask(ask, reverse(AFTER[name]))
         if name in NOT_KEPT:
             return _ask(ask, request.get_full_path())
@@ -99,14 +99,14 @@ def _ask(page: str, after: str) -> HttpResponse:
 
 
 @receiver(authentication_step_completed)
-def end_the_old_session_id(request: HttpRequest, reauthenticated: bool = False, **_: Any) -> None:
-    """Give the session another id: a stolen copy of the cookie must not get the fresh proof with it."""
+def renew_session_id(request: HttpRequest, reauthenticated: bool = False, **_: Any) -> None:
+    """Give the session a new id, so that a stolen copy of the cookie doesn't share the fresh authentication."""
     if reauthenticated:
         request.session.cycle_key()
 
 
 def is_guarded(match: ResolverMatch, method: str) -> bool:
-    """Return whether a request to this address needs a proof that is fresh."""
+    """Return whether a request to this address requires a recent authentication."""
     name = match.url_name or ""
     if match.route.startswith(ACCOUNT_PAGES):
         return name not in OPEN | ASK_THEMSELVES

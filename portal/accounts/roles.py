@@ -1,4 +1,4 @@
-"""Who may do what. Sellers need no permissions: they see their own objects only."""
+"""Define the roles and their permissions. Sellers need none: they see only their own objects."""
 
 from enum import StrEnum
 
@@ -35,18 +35,21 @@ STAFF_MAY_DO = (
 
 
 class Role(StrEnum):
+    """A group of users, by its name in the database."""
+
     SELLER = "Seller"
     DATA_SCIENTIST = "Data scientist"
     ADMINISTRATOR = "Administrator"
 
-    def give(self, user: User) -> None:
+    def assign_to(self, user: User) -> None:
+        """Add the user to the role's group."""
         user.groups.add(Group.objects.get_or_create(name=self.value)[0])
 
 
 def prepare_roles() -> None:
-    """Create the groups and give them what their role needs, also what a new version of Aisle brought.
+    """Create the groups and grant them their permissions, including those that a new version of Aisle introduces.
 
-    What staff added stays; what they took away comes back: for other rights make another group.
+    Permissions that staff added to a group stay; those that they removed are granted again.
     """
     Group.objects.get_or_create(name=Role.SELLER)
     scientists, _is_new = Group.objects.get_or_create(name=Role.DATA_SCIENTIST)

@@ -1,4 +1,4 @@
-"""The account page, and on it a seller's API tokens."""
+"""Show the account page, where a seller also creates and revokes API tokens."""
 
 from typing import cast
 
@@ -28,7 +28,7 @@ def account(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def token_create(request: HttpRequest) -> HttpResponse:
-    """Make a token and show it in this answer only. A GET, as after a log-in in between, goes to the account page."""
+    """Create a token and show it in this response only. A GET, as after a log-in, redirects to the account page."""
     if request.method != "POST":
         return redirect("account")
     user = cast(User, request.user)
@@ -36,7 +36,7 @@ def token_create(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("You have %(count)d tokens. Revoke one first.") % {"count": MOST_TOKENS})
         return redirect("account")
     _row, token = AuthToken.objects.create(user=user)
-    notices.notify(request, user, notices.TOKEN_MADE)
+    notices.notify(request, user, notices.TOKEN_CREATED)
     return _page(request, new_token=token)
 
 

@@ -1,4 +1,4 @@
-"""What a request's body or the database can do wrong around a view, as errors of the API's one shape."""
+"""Report errors outside the views (a malformed body, no database) in the format of all API errors."""
 
 import logging
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 class TooLarge(exceptions.APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "request_too_large"
-    default_detail = _("This request is too large: its fields may have 1 MB in all, besides the photo.")
+    default_detail = _("This request is too large: its fields may have 1 MB in all, in addition to the photo.")
 
 
 class DatabaseDown(exceptions.APIException):
@@ -27,7 +27,7 @@ class DatabaseDown(exceptions.APIException):
 
 
 class ExceptionHandler(BaseExceptionHandler):
-    """Django's errors about a request are the client's, not the server's; a database that is away comes back."""
+    """Turn Django's errors about a request into client errors, and a lost database into a 503."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, RequestDataTooBig):
@@ -44,6 +44,6 @@ class ExceptionHandler(BaseExceptionHandler):
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
-        """503 is an answer that was meant, "come back later": no traceback, and nobody to be alarmed."""
+        """Report nothing for a 503: it asks the client to try again, so no one needs to be alerted."""
         if exc.status_code != status.HTTP_503_SERVICE_UNAVAILABLE:
             super().report_exception(exc, response)

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 
 class NewestFirst(CursorPagination):
-    """Pages that stay right while rows are added; `next` and `previous` are whole addresses."""
+    """Pagination by cursor, which skips and repeats nothing while rows are added."""
 
     ordering = ("-created_at", "pk")
     page_size = 50
@@ -15,14 +15,14 @@ class NewestFirst(CursorPagination):
     max_page_size = 200
 
     def get_page_size(self, request: Request) -> int | None:
-        """Return the asked size. Raises ValidationError for one that is not a number from 1 to 200."""
+        """Return the requested size. Raises ValidationError for one that is not a number from 1 to 200."""
         asked = request.query_params.get("page_size", str(self.page_size))
         if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:6]) <= self.max_page_size):
             raise ValidationError({"page_size": f"Must be a number from 1 to {self.max_page_size}."})
         return int(asked)
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Return the asked cursor. Raises NotFound for one whose position is not a time."""
+        """Return the requested cursor. Raises NotFound for one whose position is not a time."""
         cursor = super().decode_cursor(request)
         if cursor is None or cursor.position is None:
             return cursor

@@ -5,7 +5,7 @@ from rest_framework import exceptions, parsers
 
 
 class JSONParser(parsers.JSONParser):
-    """JSON that is nested too deeply is wrong JSON."""
+    """A JSON parser that reports JSON nested too deeply as a client error."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:

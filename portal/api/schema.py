@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 
 class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
-    """One thing that is wrong."""
+    """One error."""
 
     code = serializers.CharField(help_text="For programs; it doesn't change.")
     detail = serializers.CharField(help_text="For people.")
@@ -14,14 +14,14 @@ class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class ProblemsSerializer(serializers.Serializer[dict[str, Any]]):
-    """The shape of every error."""
+    """The format of every error response."""
 
     type = serializers.CharField(help_text="`client_error`, `server_error` or `validation_error`.")
     errors = ProblemSerializer(many=True)  # type: ignore[assignment]
 
 
 class AutoSchema(BaseAutoSchema):
-    """Documents the one shape of errors beside every operation's own answers."""
+    """A schema that documents the error format beside every operation's own responses."""
 
     def _get_response_bodies(self, direction: str = "response") -> Any:
         responses = super()._get_response_bodies(direction)  # type: ignore[arg-type]

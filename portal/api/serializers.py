@@ -48,13 +48,13 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     calibrated = serializers.BooleanField(
         source="is_calibrated",
         read_only=True,
-        help_text="Whether the probabilities of `top5` may be taken at their word; their order always may.",
+        help_text="Whether the probabilities of `top5` are calibrated. Their order is meaningful in any case.",
     )
     unusual = serializers.SerializerMethodField(
-        help_text="What is unlike all that the models have learnt, so that `top5` may well be wrong; or null."
+        help_text="The input that is unlike all training data, so that `top5` may be wrong; or null."
     )
-    text = serializers.SerializerMethodField(help_text="What the text model said alone.")
-    image = serializers.SerializerMethodField(help_text="What the image model said alone.")
+    text = serializers.SerializerMethodField(help_text="The output of the text model.")
+    image = serializers.SerializerMethodField(help_text="The output of the image model.")
     feedback = serializers.SerializerMethodField(help_text="Your answer.")
 
     class Meta:
@@ -93,7 +93,7 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
 
 
 class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
-    """A title or an image is needed; both give the best answer."""
+    """A title or an image is required; both together give the best result."""
 
     image = serializers.FileField(
         required=False,
@@ -115,7 +115,7 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     bulk = serializers.BooleanField(
         required=False,
         default=False,
-        help_text="One of many that nobody waits for: it is answered after all that somebody waits for.",
+        help_text="Process this product after all products that a person is waiting for.",
     )
 
     def get_fields(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class CategoryField(serializers.SlugRelatedField[Category]):
-    """One of the categories that the seller was offered for the prediction in the context."""
+    """A category that the seller could choose for the prediction in the context."""
 
     def get_queryset(self) -> Any:
         prediction = self.context.get("prediction")
@@ -162,7 +162,7 @@ class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
         required=False,
         allow_blank=True,
         default="",
-        help_text=f"With null: the category you wish for, at most {REQUESTED_CATEGORY_LIMIT} characters.",
+        help_text=f"With null: the missing category in your words, at most {REQUESTED_CATEGORY_LIMIT} characters.",
     )
 
     def validate_wish(self, value: str) -> str:
@@ -176,7 +176,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     calibrated = serializers.BooleanField(
         source="prediction.is_calibrated",
         read_only=True,
-        help_text="Whether the probabilities of `top5` may be taken at their word; their order always may.",
+        help_text="Whether the probabilities of `top5` are calibrated. Their order is meaningful in any case.",
     )
 
     class Meta:

@@ -6,7 +6,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 
 class UserThrottle(SimpleRateThrottle):
-    """So many requests per user, or per address for those who are not logged in."""
+    """A limit per user, or per IP address for clients that are not logged in."""
 
     scope = "user"
 
@@ -16,7 +16,7 @@ class UserThrottle(SimpleRateThrottle):
 
 
 class UploadThrottle(UserThrottle):
-    """One allowance per seller for uploads on the pages and by the API."""
+    """One limit per seller for uploads, shared by the pages and the API."""
 
     scope = "upload"
 

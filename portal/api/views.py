@@ -43,7 +43,7 @@ RETRY_PHOTO_SECONDS = 60  # the messages say "in a minute"
 
 
 class RefusedPhoto(exceptions.APIException):
-    """A PhotoError as an answer of the API, with Retry-After where another try may succeed."""
+    """A PhotoError as an API error, with Retry-After where trying again may succeed."""
 
     def __init__(self, error: PhotoError) -> None:
         super().__init__(str(error), code=error.code)
@@ -58,7 +58,7 @@ class NotYet(exceptions.APIException):
 
 
 class QueueIsFull(exceptions.APIException):
-    """A QueueFull as an answer of the API, with Retry-After."""
+    """A QueueFull as an API error, with Retry-After."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "queue_full"
@@ -72,7 +72,7 @@ PREFER = OpenApiParameter(
     "Prefer",
     str,
     OpenApiParameter.HEADER,
-    description=f"`wait=SECONDS` (RFC 7240): wait for the result so long, at most {LONGEST_WAIT} seconds.",
+    description=f"`wait=SECONDS` (RFC 7240): wait up to that long for the result, at most {LONGEST_WAIT} seconds.",
 )
 
 
@@ -96,11 +96,12 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         parameters=[PREFER],
         responses={
             200: OpenApiResponse(PredictionSerializer, "The result (with `Prefer: wait`)."),
-            202: OpenApiResponse(PredictionSerializer, "Taken; fetch the result from `Location`."),
-            413: OpenApiResponse(ProblemsSerializer, "The photo or the words are too large."),
+            202: OpenApiResponse(PredictionSerializer, "Accepted; fetch the result from `Location`."),
+            413: OpenApiResponse(ProblemsSerializer, "The photo or a text is too large."),
             415: OpenApiResponse(ProblemsSerializer, "Not multipart, or the photo is not a JPEG, PNG or WebP."),
             503: OpenApiResponse(
-                ProblemsSerializer, "Too much waits already, or a server is away: `Retry-After` says when to try again."
+                ProblemsSerializer,
+                "The queue is too long or a server is down; `Retry-After` says when to try again.",
             ),
         },
     )
@@ -114,7 +115,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         try:
             services.check_queue(priority=priority)
             upload = values.pop("image", None)
-            draft = services.keep_photo(seller=seller, upload=upload) if upload is not None else None
+            draft = services.create_photo_draft(seller=seller, upload=upload) if upload is not None else None
         except QueueFull as error:
             raise QueueIsFull(error) from error
         except PhotoError as error:
@@ -144,7 +145,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         form = AnswerSerializer(data=request.data, context={"prediction": prediction})
         form.is_valid(raise_exception=True)
         try:
-            feedback = services.answer(prediction=prediction, **form.validated_data)
+            feedback = services.record_answer(prediction=prediction, **form.validated_data)
         except NotAnswerable as error:
             raise NotYet(str(error)) from error
         return Response(FeedbackSerializer(feedback).data)
@@ -159,7 +160,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
 
 
 class GivenValues(forms.Form):
-    """A filter that is named has a value: an empty date is a mistake, not "any date"."""
+    """A form that rejects filters without a value: an empty date is a mistake and doesn't mean any date."""
 
     def clean(self) -> dict[str, Any]:
         for name, field in self.fields.items():
@@ -169,7 +170,7 @@ class GivenValues(forms.Form):
 
 
 class MomentField(IsoDateTimeField):
-    """A time, as UTC: PostgreSQL refuses zones that Python takes."""
+    """A time converted to UTC: PostgreSQL rejects some time zones that Python accepts."""
 
     def clean(self, value: Any) -> datetime | None:
         moment: datetime | None = super().clean(value)
@@ -216,7 +217,7 @@ class ProductViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
 
 class CategoryList(generics.ListAPIView[Category]):
-    """All categories that a product can have, by name."""
+    """List the active categories by name."""
 
     serializer_class = CategorySerializer
     queryset = Category.objects.active()
@@ -225,7 +226,7 @@ class CategoryList(generics.ListAPIView[Category]):
 
 
 class NoSuchAddress(views.APIView):
-    """Any other address under the API: its errors have the API's shape too."""
+    """A 404 in the API's error format for any other address under the API."""
 
     permission_classes = [permissions.AllowAny]
     schema = None

@@ -1,6 +1,6 @@
-"""The cache in Valkey: values are JSON under a signature, so a value that Aisle did not write is never read.
+"""Store cache values in Valkey as signed JSON, so that a value that Aisle did not write is never read.
 
-Whoever can write to Valkey can neither run code in a web process nor hand it a value of a shape that it doesn't expect.
+Someone who can write to Valkey can then neither run code in a web process nor give it a value of another structure.
 """
 
 import hmac
@@ -15,12 +15,12 @@ SALT = "portal.cache"
 SIGNATURE_BYTES = 32
 
 
-class Unreadable(ValueError):
-    """A cached value that this installation did not write: a pickle of an older version, or a stranger's."""
+class UnreadableValue(ValueError):
+    """A cached value that this installation did not write, such as a pickle of an older version."""
 
 
 class SignedJSONSerializer(BaseSerializer):
-    """Write values as JSON with an HMAC of SECRET_KEY in front; read no others. Tuples come back as lists."""
+    """A serializer that puts an HMAC with SECRET_KEY before the JSON and reads nothing else. Tuples become lists."""
 
     def dumps(self, value: Any) -> bytes:
         body = json.dumps(value).encode()
@@ -29,12 +29,12 @@ class SignedJSONSerializer(BaseSerializer):
     def loads(self, value: bytes) -> Any:
         signature, body = value[:SIGNATURE_BYTES], value[SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, _signature(body)):
-            raise Unreadable("a cached value carries no signature of this installation")
+            raise UnreadableValue("a cached value carries no signature of this installation")
         return json.loads(body)
 
 
 class Client(DefaultClient):
-    """Treat a value that can't be read as missing, and delete it so that `add` can write another."""
+    """A client that treats an unreadable value as missing, and deletes it so that `add` can write another."""
 
     def encode(self, value: Any, *, allow_int: bool = True) -> Any:
         return super().encode(value, allow_int=False)  # a plain number would carry no signature
@@ -45,7 +45,7 @@ class Client(DefaultClient):
     def get(self, key: Any, default: Any = None, version: int | None = None, client: Any = None) -> Any:
         try:
             return super().get(key, default=default, version=version, client=client)
-        except Unreadable:
+        except UnreadableValue:
             self.delete(key, version=version)
             return default
 
@@ -53,7 +53,7 @@ class Client(DefaultClient):
         keys = list(keys)
         try:
             return dict(super().get_many(keys, version=version, client=client))
-        except Unreadable:  # one of them; the others are fine
+        except UnreadableValue:  # one of them; the others are fine
             missing = object()
             found = {key: self.get(key, default=missing, version=version, client=client) for key in keys}
             return {key: value for key, value in found.items() if value is not missing}

@@ -1,4 +1,4 @@
-"""The three people of a demo installation. Their passwords are made once and kept in AISLE_HOME."""
+"""Create the three accounts of a demo installation, with random passwords kept in AISLE_HOME."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Account:
 
 
 def demo_accounts() -> list[Account]:
-    """Return the demo accounts, making those that don't exist; somebody's changed password stays changed."""
+    """Return the demo accounts, creating those that are missing. A password that was changed stays."""
     accounts = _read()
     for account in accounts:
         _create(account)
@@ -55,5 +55,5 @@ def _create(account: Account) -> None:
         is_staff=role != Role.SELLER,
         is_superuser=role == Role.ADMINISTRATOR,
     )
-    role.give(user)
+    role.assign_to(user)
     EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)

@@ -1,3 +1,5 @@
+"""Answer the liveness and readiness probes of a load balancer or Kubernetes."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +13,13 @@ from classifier.serving import queue_metrics
 
 @never_cache
 def live(request: HttpRequest) -> HttpResponse:
+    """Answer that the process serves requests."""
     return HttpResponse("ok", content_type="text/plain")
 
 
 @never_cache
 def ready(request: HttpRequest) -> JsonResponse:
-    """Whether the database and the cache answer, and how long the queue is: a long one is no reason not to be ready."""
+    """Report whether the database and the cache answer, and how long the queue is, which doesn't affect readiness."""
     parts = {
         "database": _answers(connection.ensure_connection),
         "cache": _answers(lambda: get_redis_connection().ping()),

@@ -1,4 +1,4 @@
-"""Runs the processes of one machine: starts them, prints what they say, starts anew what ends, stops all together."""
+"""Run the processes of one machine: start them, print their output, restart those that end, stop all together."""
 
 import os
 import shlex
@@ -14,13 +14,13 @@ from typing import Any
 
 from portal.operations.worker_watchdog import sign_of_life
 
-STEADY = 20.0  # seconds; what ends sooner did not start well
+STEADY = 20.0  # seconds; a process that ends sooner counts as a failed start
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 LOOK_EVERY = 0.2
 
 
 class Child:
-    """One command that is to run all the time."""
+    """One command that is kept running."""
 
     def __init__(self, name: str, command: str, environment: Mapping[str, str], folder: Path, silence: float) -> None:
         self.name, self.silence = name, silence
@@ -30,7 +30,7 @@ class Child:
         self._pause = SHORTEST_PAUSE
 
     def start(self) -> None:
-        """Start it in a group of its own: Ctrl-C reaches this process only, which then asks the others to stop."""
+        """Start it in its own process group, so that Ctrl-C reaches only the supervisor, which stops the others."""
         self._process = subprocess.Popen(
             self._command,
             cwd=self._folder,
@@ -46,22 +46,22 @@ class Child:
         threading.Thread(target=self._pass_on, args=[self._process], daemon=True).start()
 
     def poll(self) -> int | None:
-        """Return the exit status of a process that ended since the last look; what is due is started anew."""
+        """Return the exit status if the process has ended since the last call; restart it when its pause is over."""
         if self._process is None:
             if time.monotonic() >= self._due_at:
                 self.start()
             return None
-        if self._is_silent():
+        if self._is_silent(self._process):
             self.say(f"silent for {self.silence:.0f} s, so it is killed")
             self.kill()
         status = self._process.poll()
         if status is not None:
-            self._end(status)
+            self._end(self._process, status)
         return status
 
     @property
     def was_steady(self) -> bool:
-        """Whether the last process ran for so long that its start was not what failed."""
+        """Whether the last process ran long enough to rule out a failed start."""
         return self._pause == SHORTEST_PAUSE
 
     def ask_to_stop(self) -> None:
@@ -83,20 +83,18 @@ class Child:
         sys.stdout.write(f"{self.name:9}| {line}\n")
         sys.stdout.flush()
 
-    def _end(self, status: int) -> None:
-        assert self._process  # noqa: S101 - it has just ended
-        sign_of_life(self._process.pid).unlink(missing_ok=True)
+    def _end(self, process: "subprocess.Popen[str]", status: int) -> None:
+        sign_of_life(process.pid).unlink(missing_ok=True)
         steady = time.monotonic() - self._started_at >= STEADY
         self._pause = SHORTEST_PAUSE if steady else min(2 * self._pause, LONGEST_PAUSE)
         self._due_at = time.monotonic() + self._pause
         self._process = None
         self.say(f"ended with status {status}; it is started again in {self._pause:.0f} s")
 
-    def _is_silent(self) -> bool:
-        """Whether a worker stopped touching its file; the other processes have none."""
-        assert self._process  # noqa: S101 - asked of running processes only
+    def _is_silent(self, process: "subprocess.Popen[str]") -> bool:
+        """Return whether a worker stopped touching its file; other processes have none."""
         try:
-            touched = sign_of_life(self._process.pid).stat().st_mtime
+            touched = sign_of_life(process.pid).stat().st_mtime
         except FileNotFoundError:
             return False
         return time.time() - touched > self.silence
@@ -107,9 +105,10 @@ class Child:
 
 
 def run(commands: Mapping[str, str], *, vital: str, silence: float, grace: float, **options: Any) -> int:
-    """Run the commands until a signal says to stop; return 0, or the status of a `vital` one that could not start.
+    """Run the commands until a signal to stop; return 0, or the status of the `vital` one if it could not start.
 
-    What is silent for `silence` seconds is killed, and so is what has not stopped `grace` seconds after it was told to.
+    A worker that reports nothing for `silence` seconds is killed, and so is a process that has not ended `grace`
+    seconds after it was told to.
     """
     children = {name: Child(name, command, silence=silence, **options) for name, command in commands.items()}
     stop = threading.Event()
@@ -129,7 +128,7 @@ def run(commands: Mapping[str, str], *, vital: str, silence: float, grace: float
 
 
 def _stop(children: list[Child], grace: float) -> None:
-    """Ask all to stop and wait; kill what is left, or at once at a second Ctrl-C."""
+    """Ask all processes to stop and wait; kill those that are left, at once after a second Ctrl-C."""
     hurry = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: hurry.set())
     for child in children:

@@ -1,7 +1,7 @@
-"""A predict worker that lives and takes no work ends itself, and its supervisor starts it anew.
+"""End a predict worker that is alive but takes no work, so that its supervisor restarts it.
 
-Every worker says that it is alive by touching a file. A predict worker is also judged: while predictions are due and
-it takes none for STALL_SECONDS, not even when a bell is rung for it, or while one task runs for so long, it is stuck.
+Every worker touches a file to report that it is alive. A predict worker counts as stuck when predictions are due and it
+takes none for STALL_SECONDS, not even after a notification, or when one task runs that long.
 """
 
 import atexit
@@ -26,16 +26,16 @@ LOOK_EVERY = 5.0
 
 
 def sign_of_life(pid: int) -> Path:
-    """The file that a worker touches: its age tells a supervisor or a probe whether the process is alive."""
+    """Return the file that a worker touches; its age tells a supervisor or a probe whether the process is alive."""
     return Path(tempfile.gettempdir()) / f"aisle-worker-{os.getuid()}-{pid}"
 
 
 class Watchdog:
-    """Judges one worker process, from a thread of its own.
+    """A check, from its own thread, whether one worker process is stuck.
 
-    `taken` counts the tasks that the worker has taken, `busy` says whether it has one in hand, `work` whether there
-    is any to take; `ring` asks for somebody to take it. `work` and `ring` raise when they can't tell: nobody is
-    judged while the database or the broker is away.
+    `taken` counts the tasks that the worker has received, `busy` tells whether it is running one, `work` whether any is
+    waiting; `ring` sends a notification. `work` and `ring` raise while the database or the broker is unavailable: then
+    the worker is not judged.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Watchdog:
         self._seen, self._since, self._rang = -1, clock(), False
 
     def is_stuck(self) -> bool:
-        """Look once; say whether the worker has had work and done none of it for longer than it may."""
+        """Check once; return whether the worker has had work and taken none of it for longer than allowed."""
         if self._moved():
             self._seen, self._since, self._rang = self._taken(), self._clock(), False
         waited = self._clock() - self._since
@@ -66,11 +66,12 @@ class Watchdog:
         return self._taken() != self._seen or not (self._busy() or self._work())
 
     def forgive(self) -> None:
+        """Start measuring again from now."""
         self._since, self._rang = self._clock(), False
 
 
 def watch(queues: Sequence[str]) -> None:
-    """Start the thread that touches this worker's file and, for a predict worker, judges it."""
+    """Start the thread that touches this worker's file and, in a predict worker, checks whether it is stuck."""
     judge = _predict_watchdog() if "predict" in queues else None
     atexit.register(sign_of_life(os.getpid()).unlink, missing_ok=True)
     threading.Thread(target=_keep_looking, args=[judge], name="watchdog", daemon=True).start()
@@ -81,9 +82,11 @@ def _keep_looking(judge: Watchdog | None) -> None:
     while True:
         file.touch()
         if judge and _stuck(judge):
-            log.critical("This worker took no work for %d s although there was some. It ends.", settings.STALL_SECONDS)
+            log.critical("This worker took none of the waiting work for %d s. It ends.", settings.STALL_SECONDS)
             file.unlink(missing_ok=True)
-            os.kill(os.getpid(), signal.SIGKILL)  # its pool dies with it; a stuck process heeds nothing gentler
+            os.kill(
+                os.getpid(), signal.SIGKILL
+            )  # the pool's children end with it; a stuck process ignores other signals
         time.sleep(LOOK_EVERY)
 
 

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -21,7 +21,7 @@ STATE_COLOURS = {"asked": "warning", "cancelled": "default", "running": "info", 
 
 
 class ByNumberAdmin(ReadOnlyAdmin):
-    """Rows about accounts that may be gone, found by the account's number."""
+    """Rows about accounts that may no longer exist, searched by the account's number."""
 
     search_fields = ["account"]
     search_help_text = _("An account's number")
@@ -71,26 +71,26 @@ def in_words(counts: dict[str, Any]) -> str:
 
 
 def erase_page(page: ModelAdmin, request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask an administrator whether an account is to be erased; posted, put it down. Raises PermissionDenied."""
+    """Ask an administrator to confirm the erasure of an account, and schedule it. Raises PermissionDenied."""
     if not request.user.has_perm(ERASE):
         raise PermissionDenied
-    assert isinstance(request.user, User)  # noqa: S101 - what the permission says
+    administrator = cast(User, request.user)  # the permission implies a user
     user = get_object_or_404(User, pk=pk)
     back = reverse("admin:portal_user_change", args=[pk])
     asked = Erasure.objects.of(user.pk, user.date_joined)
     if request.method == "POST":
         if "keep" in request.POST:
-            if services.cancel_erasure(user=user, by=request.user):
+            if services.cancel_erasure(user=user, by=administrator):
                 messages.success(request, _("The account stays."))
             else:
-                messages.warning(request, _("There was nothing to take back: the erasure has begun."))
+                messages.warning(request, _("There was nothing to cancel: the erasure has begun."))
             return redirect(back)
         try:
-            services.ask_erasure(user=user, by=request.user, via=Erasure.Via.ADMIN, now="now" in request.POST)
+            services.request_erasure(user=user, by=administrator, via=Erasure.Via.ADMIN, now="now" in request.POST)
         except services.Refused as error:
             messages.error(request, str(error))
             return redirect(back)
-        messages.success(request, _("The account is put down for erasure."))
+        messages.success(request, _("The account will be erased."))
         return redirect("admin:feedback_erasure_changelist")
     facts = [
         (_("Account"), user.email),
@@ -98,7 +98,7 @@ def erase_page(page: ModelAdmin, request: HttpRequest, pk: int) -> HttpResponse:
         (_("Products"), user.products.count()),
     ]
     if asked:
-        facts.append((_("Put down for"), f"{asked.due_at:%Y-%m-%d %H:%M} UTC"))
+        facts.append((_("Scheduled for"), f"{asked.due_at:%Y-%m-%d %H:%M} UTC"))
     context = {
         **page.admin_site.each_context(request),
         "opts": page.opts,

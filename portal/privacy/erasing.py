@@ -1,8 +1,8 @@
-"""Erasing an account, batch by batch. Stopped anywhere and started again, it ends the same.
+"""Erase accounts batch by batch, so that an erasure can be interrupted anywhere and continued.
 
-A batch is written down (a row, and a file of the ledger), then its rows are deleted, then its files. When all are gone
-and whatever worked on them has had time to end, everything that was written down is looked through a second time, and
-then the account itself goes.
+A batch is recorded (a row, and a file of the ledger), then its rows are deleted, then its files. When all batches are
+done and workers that still held their rows have had time to finish, every batch is deleted a second time, and then the
+account itself.
 """
 
 import logging
@@ -20,7 +20,7 @@ from feedback.models import Erasure, ErasureBatch
 from feedback.models.erasures import LEASE
 from portal.models import PhotoDraft, Product, User
 from portal.privacy import ledger, mail, traces
-from portal.privacy.models import PrivacyEvent, note
+from portal.privacy.models import PrivacyEvent, log_event
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +33,21 @@ LONGEST_PAUSE = timedelta(hours=1)
 
 
 class LeaseLost(Exception):
-    """Another worker goes on with it."""
+    """Another worker has claimed the erasure."""
 
 
 def erase_due() -> int:
-    """Go on with every erasure that is due, as far as each can go now; return how many were taken up."""
+    """Continue every erasure that is due; return how many were claimed."""
     write_ledger()
     taken = 0
     while erasure := Erasure.objects.claim():
         taken += 1
-        go_on(erasure)
+        continue_erasure(erasure)
     return taken
 
 
 def write_ledger() -> None:
-    """Write to the ledger what was asked or cancelled since; what the storage refuses is tried again later."""
+    """Write new requests and cancellations to the ledger; what the storage refuses is tried again later."""
     try:
         for erasure in Erasure.objects.filter(is_in_ledger=False).order_by("asked_at").iterator(chunk_size=BATCH):
             ledger.write_request(erasure)
@@ -56,12 +56,12 @@ def write_ledger() -> None:
         log.warning("The ledger of erasures could not be written yet: %s", error)
 
 
-def go_on(erasure: Erasure) -> None:
-    """Do what can be done now for a claimed erasure, and say on its row when it goes on, or that it is done."""
+def continue_erasure(erasure: Erasure) -> None:
+    """Do all that is possible now for a claimed erasure; store when it continues, or that it is done."""
     try:
         _erase(erasure)
     except LeaseLost:
-        log.warning("Erasure %s is another worker's now.", erasure.pk)
+        log.warning("Erasure %s now belongs to another worker.", erasure.pk)
     except StorageDown as error:
         log.warning("Erasure %s waits for the storage: %s", erasure.pk, error)
         pause = min(PAUSE * 2 ** min(erasure.attempts - 1, 10), LONGEST_PAUSE)
@@ -69,22 +69,22 @@ def go_on(erasure: Erasure) -> None:
 
 
 def account_of(erasure: Erasure) -> User | None:
-    """Return the account, unless it is gone; its number alone could be another's by now."""
+    """Return the account, or None when it is gone; its number may since belong to another account."""
     return User.objects.filter(pk=erasure.account, date_joined=erasure.joined_at).first()
 
 
 def _erase(erasure: Erasure) -> None:
     ledger.write_request(erasure)
     if erasure.attempts == 1:
-        note(PrivacyEvent.Kind.ERASURE_STARTED, account=erasure.account, actor=erasure.asked_by)
+        log_event(PrivacyEvent.Kind.ERASURE_STARTED, account=erasure.account, actor=erasure.asked_by)
     user = account_of(erasure)
     if user:
-        _count(erasure, traces.close(user))
+        _count(erasure, traces.close_account(user))
     for begun in erasure.batches.filter(done_at=None):
         _delete(erasure, begun)
     while user and (batch := _next_batch(erasure, user)):
         _delete(erasure, batch)
-        erasure.sweep_at = None  # what was deleted just now is to be looked through later, too
+        erasure.sweep_at = None  # rows that were deleted just now need the second pass later, too
     if erasure.sweep_at is None:
         erasure.sweep_at = timezone.now() + SECOND_PASS
         Erasure.objects.held(erasure).update(sweep_at=erasure.sweep_at)
@@ -101,13 +101,13 @@ def _erase(erasure: Erasure) -> None:
 
 
 def _next_batch(erasure: Erasure, user: User) -> ErasureBatch | None:
-    """Write down what goes next: predictions and the photos of theirs, then those of drafts."""
+    """Record the next batch: predictions with their photos, then those of drafts."""
     rows = list(Prediction.objects.filter(seller=user).order_by("-created_at").values_list("pk", *PHOTOS)[:BATCH])
     ids = [pk for pk, *_photos in rows]
     products = Product.objects.filter(prediction__in=ids).values_list(*PHOTOS)
     photos = {name for _pk, *names in rows for name in names} | {name for names in products for name in names}
     if not rows:
-        # A draft is no more than its photo; its row goes once the photo is written down.
+        # A draft is only its photo; its row is deleted once the photo is recorded.
         drafts = list(PhotoDraft.objects.filter(seller=user)[:BATCH])
         photos = {name for draft in drafts for name in (draft.large, draft.small)}
     photos.discard("")
@@ -126,7 +126,7 @@ def _delete(erasure: Erasure, batch: ErasureBatch) -> None:
 
 
 def _count(erasure: Erasure, counts: Mapping[str, int], *, without: str = "") -> None:
-    """Add to the erasure's figures and keep it for another while. Raises LeaseLost."""
+    """Add to the erasure's counts and renew its lease. Raises LeaseLost."""
     total = Counter(erasure.counts)
     total.update({name: count for name, count in counts.items() if name != without})
     erasure.counts = {name: count for name, count in sorted(total.items()) if count}
@@ -136,23 +136,23 @@ def _count(erasure: Erasure, counts: Mapping[str, int], *, without: str = "") ->
 
 @transaction.atomic
 def _delete_account(erasure: Erasure, user: User) -> bool:
-    """Delete the account; False when something of it came in meanwhile, so that it is not its turn yet."""
-    # While the row is locked nothing new can refer to it.
+    """Delete the account; return False when new rows refer to it, which have to be deleted first."""
+    # While the row is locked, no new row can refer to it.
     locked = User.objects.select_for_update(of=("self",)).filter(pk=user.pk).first()
     if locked and traces.has_rows(user):
         Erasure.objects.held(erasure).update(due_at=timezone.now(), lease=None, sweep_at=None)
         return False
     address = user.email
     _count(erasure, traces.delete_user(user))
-    transaction.on_commit(lambda: mail.account_erased(address), robust=True)
+    transaction.on_commit(lambda: mail.mail_finished_erasure(address), robust=True)
     return True
 
 
 def _finish(erasure: Erasure) -> None:
-    """Note in the ledger and on the row that it is done."""
+    """Record in the ledger and on the row that the erasure is done."""
     erasure.state, erasure.finished_at = Erasure.State.DONE, timezone.now()
     done = {"state": erasure.state, "finished_at": erasure.finished_at, "lease": None, "error": ""}
     if not Erasure.objects.held(erasure).update(**done, is_in_ledger=False):
         raise LeaseLost
-    note(PrivacyEvent.Kind.ERASURE_DONE, account=erasure.account, actor=erasure.asked_by, **erasure.counts)
+    log_event(PrivacyEvent.Kind.ERASURE_DONE, account=erasure.account, actor=erasure.asked_by, **erasure.counts)
     write_ledger()

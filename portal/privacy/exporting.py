@@ -1,4 +1,4 @@
-"""A copy of what Aisle knows of a person: one zip of JSON, CSV and pictures, written with flat memory."""
+"""Build data exports: one zip of JSON, CSV and pictures per person, written with constant memory."""
 
 import csv
 import io
@@ -25,57 +25,64 @@ from common.object_storage import StorageDown, storage_faults
 from feedback.models import Case, Erasure, Feedback, Review
 from portal.models import Product, User
 from portal.privacy import mail
-from portal.privacy.models import LEASE, Export, PrivacyEvent, note
+from portal.privacy.models import LEASE, Export, PrivacyEvent, log_event
 
 log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 500
 MOST_ATTEMPTS = 5
 PAUSE = timedelta(minutes=1)
-TOLD = ("opened_at", "state", "decided_at", "appeal", "appealed_at")  # of a case: nothing of how it was found
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
-README = """This is a copy of what Aisle knows of you, made on {day}.
+# The fields of a case that its seller may see: nothing about how it was found.
+VISIBLE_CASE_FIELDS = (
+    "opened_at",
+    "state",
+    "decided_at",
+    "appeal",
+    "appealed_at",
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a cell that begins with one of these
+README = """This is a copy of your data in Aisle, created on {day}.
 
 account.json      your account, its e-mail addresses, roles, log-in factors and API tokens (never their secrets)
 products.*        your products
-predictions.*     what the models said of them, also of earlier versions of a product and of products you deleted
-answers.*         what you answered, with your earlier answers
-reviews.*         what our reviewers decided on your answers, also what they took back
-cases.*           checks of your answers that we told you of, and the note you wrote
-pictures/         your photos, as Aisle keeps them; "picture" in the tables names the file
+predictions.*     the suggestions, also for earlier versions of a product and for products you deleted
+answers.*         your answers, with earlier ones
+reviews.*         the decisions of our reviewers about your answers, including those that were withdrawn
+cases.*           checks of your answers that we told you about, and the note you wrote
+pictures/         your photos, as Aisle stores them; "picture" in the tables names the file
 
 Each table comes as .json, which is exact, and as .csv for a spreadsheet; there, a cell that a spreadsheet would take
-for a formula begins with an apostrophe. Times are in UTC. Not in it: the numbers that are computed from a text or a
-photo to compare it with others, what models under trial said, who our reviewers are and how they choose what to look
-at, checks of your answers that nobody has confirmed, and how any of them came about. {missing}
+for a formula begins with an apostrophe. Times are in UTC. Not included: the numbers that are computed from a text or a
+photo to compare it with others, the output of models under trial, who our reviewers are and how they choose what to
+review, checks of your answers that have not been confirmed, and how any check came about. {missing}
 """
 
 Cells = dict[str, Any]
 
 
-class Gone(Exception):
-    """The export was taken over by another worker, or its account is being erased."""
+class ExportLost(Exception):
+    """Another worker has claimed the export, or its account is being erased."""
 
 
 def build_due() -> int:
-    """Build the exports that wait, one after the other; return how many were taken up."""
+    """Build the waiting exports one after the other; return how many were claimed."""
     taken = 0
     while export := Export.objects.claim():
         taken += 1
         try:
             _build(export)
-        except Gone:
-            log.warning("Export %s is not this worker's any more.", export.pk)
+        except ExportLost:
+            log.warning("Export %s now belongs to another worker.", export.pk)
         except StorageDown as error:
-            _put_off(export, str(error))
+            _postpone(export, str(error))
         except OSError as error:  # no room on the disk
             log.exception("Export %s could not be made.", export.pk)
-            _put_off(export, type(error).__name__)
+            _postpone(export, type(error).__name__)
     return taken
 
 
 def delete_old() -> int:
-    """Delete the files of exports whose time is over; return how many. The storage's refusals are tried again."""
+    """Delete the files of expired exports; return how many. What the storage refuses is tried again later."""
     old = Export.objects.filter(state=Export.State.READY, expires_at__lte=timezone.now())
     return sum(_delete(export) for export in old)
 
@@ -96,24 +103,24 @@ def _build(export: Export) -> None:
     if not is_ready:
         with storage_faults():
             storages["private"].delete(export.path)
-        raise Gone
-    note(PrivacyEvent.Kind.EXPORT_READY, account=export.user_id, bytes=size, rows=export.rows)
+        raise ExportLost
+    log_event(PrivacyEvent.Kind.EXPORT_READY, account=export.user_id, bytes=size, rows=export.rows)
     for earlier in Export.objects.filter(user=export.user_id, state=Export.State.READY).exclude(pk=export.pk):
         _delete(earlier)
-    mail.export_ready(export.user.email, until)
+    mail.mail_ready_export(export.user.email, until)
 
 
-def _put_off(export: Export, why: str) -> None:
-    """Try again later; after some tries say that it failed."""
-    log.warning("Export %s has to wait: %s", export.pk, why)
+def _postpone(export: Export, why: str) -> None:
+    """Postpone the export; after MOST_ATTEMPTS mark it as failed."""
+    log.warning("Export %s is postponed: %s", export.pk, why)
     if export.attempts < MOST_ATTEMPTS:
         pause = PAUSE * 2**export.attempts
         Export.objects.held(export).update(due_at=timezone.now() + pause, lease=None, error=why[:200])
         return
     failed = {"state": Export.State.FAILED, "finished_at": timezone.now(), "lease": None, "error": why[:200]}
     if Export.objects.held(export).update(**failed):
-        note(PrivacyEvent.Kind.EXPORT_FAILED, account=export.user_id, attempts=export.attempts)
-        mail.export_failed(export.user.email)
+        log_event(PrivacyEvent.Kind.EXPORT_FAILED, account=export.user_id, attempts=export.attempts)
+        mail.mail_failed_export(export.user.email)
 
 
 def _delete(export: Export) -> bool:
@@ -124,14 +131,14 @@ def _delete(export: Export) -> bool:
         log.warning("Export %s could not be deleted yet: %s", export.pk, error)
         return False
     if Export.objects.filter(pk=export.pk, state=Export.State.READY).update(state=Export.State.DELETED):
-        note(PrivacyEvent.Kind.EXPORT_DELETED, account=export.user_id)
+        log_event(PrivacyEvent.Kind.EXPORT_DELETED, account=export.user_id)
     return True
 
 
 def _hold(export: Export) -> None:
-    """Keep the export for another while and show how far it is. Raises Gone."""
+    """Renew the lease and store the progress. Raises ExportLost."""
     if not Export.objects.held(export).update(rows=export.rows, due_at=timezone.now() + LEASE):
-        raise Gone
+        raise ExportLost
 
 
 def _write(export: Export, file: IO[bytes]) -> None:
@@ -140,7 +147,7 @@ def _write(export: Export, file: IO[bytes]) -> None:
     predictions = Prediction.objects.filter(seller=user)
     answers = Feedback.objects.filter(seller=user)
     reviews = Review.objects.filter(feedback__seller=user)
-    # Where policy is to tell sellers of no case, the copy doesn't either.
+    # Where sellers are not told of cases, the export doesn't contain them either.
     cases = Case.objects.told(user) if settings.FRAUD_APPEALS else Case.objects.none()
     pictures = predictions.exclude(photo_large="").order_by().values_list("photo_large", flat=True).distinct()
     tables = (products, predictions, answers, reviews, cases)
@@ -153,17 +160,17 @@ def _write(export: Export, file: IO[bytes]) -> None:
         if export.rows % ROWS_AT_ONCE == 0:
             _hold(export)
 
-    # What is JPEG already gains nothing by being packed again.
+    # JPEG data don't get smaller by compression, but the tables do.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zip:
         zip.writestr("account.json", _json(_account(user)))
-        # The newest first: a seller's own index has them in this order.
+        # Newest first: the index by seller has this order.
         _table(zip, "products", lambda: map(_product, _rows(products.select_related("category"))), step)
         _table(zip, "predictions", lambda: map(_prediction, _rows(predictions.defer(*VECTORS))), step)
         _table(zip, "answers", lambda: map(_answer, _rows(answers.select_related("category"))), step)
         _table(zip, "reviews", lambda: map(_review, _rows(reviews.select_related("feedback", "category"))), step)
-        _table(zip, "cases", lambda: map(_case, _rows(cases.only(*TOLD))), step)
+        _table(zip, "cases", lambda: map(_case, _rows(cases.only(*VISIBLE_CASE_FIELDS))), step)
         missing = sum(not _picture(zip, name, step) for name in pictures.iterator(chunk_size=ROWS_AT_ONCE))
-        said = f"{missing} pictures were not in our storage any more." if missing else ""
+        said = f"{missing} pictures were no longer in our storage." if missing else ""
         zip.writestr("README.txt", README.format(day=f"{timezone.now():%Y-%m-%d}", missing=said))
 
 

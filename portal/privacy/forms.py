@@ -8,7 +8,7 @@ from portal.models import User
 
 
 class PasswordForm(forms.Form):
-    """Whoever sits at the screen proves to be the account's owner."""
+    """The password again, before something that can't be undone."""
 
     password = forms.CharField(
         label=_("Your password"),

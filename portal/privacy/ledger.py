@@ -1,7 +1,7 @@
-"""The ledger: erasures as files in the storage "private", which outlive the database that a backup brings back.
+"""Keep the ledger: erasures as files in the storage "private", so that they survive restoring a backup.
 
-`erasures/<id>/request.json` says which account and how far; `erasures/<id>/000001.json` and so on name, by their ids,
-what each batch deletes, and are written before it is deleted. Nothing in it tells who somebody was.
+`erasures/<id>/request.json` holds the account's number and the state; `erasures/<id>/000001.json` and so on list the
+ids that each batch deletes, and are written before anything is deleted. No file identifies a person.
 """
 
 import json
@@ -23,20 +23,20 @@ PLAIN = ("account", "via", "asked_by", "cancelled_by", "state", "counts")
 
 
 def write_request(erasure: Erasure) -> None:
-    """Write how an erasure stands. Raises StorageDown."""
+    """Write the state of an erasure. Raises StorageDown."""
     content = {name: getattr(erasure, name) for name in PLAIN}
     content |= {name: moment and moment.isoformat() for name in TIMES for moment in [getattr(erasure, name)]}
     _write(f"{FOLDER}/{erasure.pk}/{REQUEST}", content)
 
 
 def write_batch(batch: ErasureBatch) -> None:
-    """Write what a batch is about to delete. Raises StorageDown."""
+    """Write the ids that a batch is about to delete. Raises StorageDown."""
     content = {"predictions": list(map(str, batch.predictions)), "photos": batch.photos}
     _write(f"{FOLDER}/{batch.erasure_id}/{batch.number:06}.json", content)
 
 
-def requests() -> Iterator[Erasure]:
-    """Yield the ledger's erasures as unsaved rows. Raises StorageDown; ValueError for one that is damaged."""
+def read_requests() -> Iterator[Erasure]:
+    """Yield the ledger's erasures as unsaved rows. Raises StorageDown, and ValueError for a damaged file."""
     for name in _folders(FOLDER):
         content = _read(f"{FOLDER}/{name}/{REQUEST}")
         if content is not None:
@@ -45,7 +45,7 @@ def requests() -> Iterator[Erasure]:
             yield Erasure(pk=uuid.UUID(name), is_in_ledger=True, **plain, **times)
 
 
-def batches(erasure: uuid.UUID) -> Iterator[ErasureBatch]:
+def read_batches(erasure: uuid.UUID) -> Iterator[ErasureBatch]:
     """Yield an erasure's batches as unsaved rows. Raises StorageDown."""
     for name in sorted(_files(f"{FOLDER}/{erasure}")):
         number = name.removesuffix(".json")

@@ -1,3 +1,5 @@
+"""Data exports, and the log of requests about personal data."""
+
 import uuid
 from datetime import timedelta
 from typing import Any, Self
@@ -34,7 +36,7 @@ class ExportQuerySet(models.QuerySet["Export"]):
 
 
 class Export(models.Model):
-    """A zip of all that Aisle knows of a person, made for that person. The row is the queue."""
+    """A zip of all data of a person, built for that person. The row is also the queue's entry."""
 
     class State(models.TextChoices):
         QUEUED = "queued", _("Waiting")
@@ -99,7 +101,7 @@ class Export(models.Model):
 
 
 class PrivacyEvent(models.Model):
-    """Who asked for what and what was done about it. No names, so that it may stay when the person has gone."""
+    """A request about personal data, or what was done about it; without names, so that it outlives the account."""
 
     class Kind(models.TextChoices):
         ERASURE_ASKED = "erasure-asked", _("Erasure asked for")
@@ -133,6 +135,6 @@ class PrivacyEvent(models.Model):
         return f"{self.get_kind_display()} {self.created_at:%Y-%m-%d %H:%M}"
 
 
-def note(kind: PrivacyEvent.Kind, *, account: int | None = None, actor: int | None = None, **counts: Any) -> None:
-    """Add a line to the privacy log."""
+def log_event(kind: PrivacyEvent.Kind, *, account: int | None = None, actor: int | None = None, **counts: Any) -> None:
+    """Add an entry to the privacy log."""
     PrivacyEvent.objects.create(kind=kind, account=account, actor=actor, counts=counts)

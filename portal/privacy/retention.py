@@ -1,4 +1,4 @@
-"""Periods of keeping: what is deleted because its time is over. Each is a setting; 0 keeps it."""
+"""Delete data whose retention period is over. Each period is a setting; 0 keeps the data."""
 
 import logging
 from collections import Counter
@@ -14,7 +14,7 @@ from classifier.models import Prediction
 from common.object_storage import StorageDown
 from portal.models import Product
 from portal.privacy import traces
-from portal.privacy.models import PrivacyEvent, note
+from portal.privacy.models import PrivacyEvent, log_event
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ PHOTOS = ("photo_large", "photo_small")
 MONTH = timedelta(days=365 / 12)
 
 
-def retain() -> Counter[str]:
-    """Delete what is older than its period; return how many of each kind. Run again, it goes on where it stopped."""
+def delete_expired() -> Counter[str]:
+    """Delete what is older than its period; return the count of each kind. It can be interrupted and repeated."""
     deleted: Counter[str] = Counter()
     now = timezone.now()
     try:
@@ -40,18 +40,18 @@ def retain() -> Counter[str]:
         deleted["log lines"] = _delete_log(now - timedelta(days=settings.LOG_DAYS))
     deleted += Counter()  # drops the zeros
     if deleted:
-        note(PrivacyEvent.Kind.RETENTION, **deleted)
+        log_event(PrivacyEvent.Kind.RETENTION, **deleted)
     return deleted
 
 
 def leftovers(before: datetime) -> QuerySet[Prediction]:
-    """Finished predictions that no product shows any more: it was deleted, or asked about anew after a change."""
+    """Return finished predictions that no product shows: it was deleted, or has another one since a change."""
     shown = Product.objects.filter(prediction=OuterRef("pk"))
     return Prediction.objects.finished().filter(~Exists(shown), created_at__lt=before)
 
 
 def _delete_leftovers(before: datetime, deleted: Counter[str]) -> None:
-    """Delete leftovers, the oldest first: files before rows, so that what was cut short is found again."""
+    """Delete leftovers, oldest first: files before rows, so that an interrupted run finds them again."""
     start: datetime | None = None
     while True:
         rows = leftovers(before) if start is None else leftovers(before).filter(created_at__gte=start)
@@ -67,7 +67,7 @@ def _delete_leftovers(before: datetime, deleted: Counter[str]) -> None:
 
 
 def _still_used(photos: set[str], sellers: set[int], before: datetime) -> set[str]:
-    """Return those of the photos that a product shows, or that a prediction which stays was made from."""
+    """Return those of the photos that a product or a prediction that is kept still uses."""
     named = Q(photo_large__in=photos) | Q(photo_small__in=photos)
     products = Product.objects.filter(named, seller__in=sellers)
     younger = Prediction.objects.filter(named, seller__in=sellers, created_at__gte=before)

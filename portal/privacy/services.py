@@ -1,3 +1,5 @@
+"""Request, cancel and replay erasures, and request data exports."""
+
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -9,29 +11,30 @@ from feedback.models import Erasure, ErasureBatch
 from portal.accounts import notices
 from portal.models import User
 from portal.privacy import erasing, ledger, mail
-from portal.privacy.models import Export, PrivacyEvent, note
+from portal.privacy.models import Export, PrivacyEvent, log_event
 
 Via = Erasure.Via
 
 
 class Refused(Exception):
-    """Why this can't be done; the message says it in words."""
+    """The request can't be carried out; the message tells the person why."""
 
 
-def ask_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool = False) -> Erasure:
-    """Put an account down for erasure after ERASURE_DAYS, or for the next minute.
+def request_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool = False) -> Erasure:
+    """Schedule the erasure of an account after ERASURE_DAYS, or at once with `now`.
 
-    One that was asked for already is returned; `now` brings it forward. Raises Refused for the last administrator.
+    An erasure that is already scheduled is returned; `now` brings it forward. Raises Refused for the last
+    administrator.
     """
     if user.is_superuser and not User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk).exists():
-        raise Refused(_("This is the last administrator. Make somebody else one first."))
+        raise Refused(_("This is the last administrator. Make someone else an administrator first."))
     due = timezone.now() + (timedelta() if now else timedelta(days=settings.ERASURE_DAYS))
     try:
         with transaction.atomic():
             erasure = Erasure.objects.create(
                 account=user.pk, joined_at=user.date_joined, via=via, asked_by=by.pk if by else None, due_at=due
             )
-            note(PrivacyEvent.Kind.ERASURE_ASKED, account=user.pk, actor=by.pk if by else None, via=via.value)
+            log_event(PrivacyEvent.Kind.ERASURE_ASKED, account=user.pk, actor=by.pk if by else None, via=via.value)
     except IntegrityError:
         found = Erasure.objects.of(user.pk, user.date_joined)
         if found is None:  # it was cancelled, or done, just now
@@ -41,12 +44,12 @@ def ask_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool = Fa
             found.due_at = due
         return found
     if not now:
-        mail.erasure_asked(notices.confirmed_addresses(user), erasure.due_at)
+        mail.mail_scheduled_erasure(notices.confirmed_addresses(user), erasure.due_at)
     return erasure
 
 
 def cancel_erasure(*, user: User, by: User | None) -> bool:
-    """Keep the account; False when there is nothing to cancel any more."""
+    """Cancel the erasure; return False when none is scheduled or it has begun."""
     with transaction.atomic():
         asked = Erasure.objects.filter(account=user.pk, joined_at=user.date_joined, state=Erasure.State.ASKED)
         is_cancelled = asked.update(
@@ -56,19 +59,19 @@ def cancel_erasure(*, user: User, by: User | None) -> bool:
             is_in_ledger=False,
         )
         if is_cancelled:
-            note(PrivacyEvent.Kind.ERASURE_CANCELLED, account=user.pk, actor=by.pk if by else None)
+            log_event(PrivacyEvent.Kind.ERASURE_CANCELLED, account=user.pk, actor=by.pk if by else None)
     if is_cancelled:
-        mail.erasure_cancelled(user.email)
+        mail.mail_cancelled_erasure(user.email)
     return bool(is_cancelled)
 
 
 def read_ledger(*, since: datetime | None = None) -> list[Erasure]:
-    """Bring the database up to what the ledger knows; return the erasures that have to be done again.
+    """Take over what the ledger knows into the database; return the erasures that have to be repeated.
 
-    Done again is what was started or done, in the ledger or in the database; what was only asked for waits as it did.
-    Raises StorageDown.
+    Those are the ones that had started or were done, in the ledger or in the database; requests keep waiting. Raises
+    StorageDown.
     """
-    for known in ledger.requests():
+    for known in ledger.read_requests():
         found = Erasure.objects.filter(pk=known.pk).first()
         if found is None:
             same = {"account": known.account, "joined_at": known.joined_at}
@@ -80,9 +83,9 @@ def read_ledger(*, since: datetime | None = None) -> list[Erasure]:
     return list(again.filter(asked_at__gte=since) if since else again)
 
 
-def replay(erasure: Erasure) -> None:
-    """Do an erasure once more, from what the ledger and the database know of it. Raises StorageDown."""
-    for batch in ledger.batches(erasure.pk):
+def replay_erasure(erasure: Erasure) -> None:
+    """Repeat an erasure from the batches in the ledger and the database. Raises StorageDown."""
+    for batch in ledger.read_batches(erasure.pk):
         values = {"predictions": batch.predictions, "photos": batch.photos}
         ErasureBatch.objects.get_or_create(erasure=erasure, number=batch.number, defaults=values)
     with transaction.atomic():
@@ -96,19 +99,19 @@ def replay(erasure: Erasure) -> None:
             counts={},
             attempts=0,
         )
-        note(PrivacyEvent.Kind.ERASURE_REPLAYED, account=erasure.account)
+        log_event(PrivacyEvent.Kind.ERASURE_REPLAYED, account=erasure.account)
     if claimed := Erasure.objects.claim(erasure.pk):
-        erasing.go_on(claimed)
+        erasing.continue_erasure(claimed)
 
 
-def ask_export(*, user: User) -> Export:
-    """Ask for a copy of all of a person's data. Raises Refused while one is being made."""
+def request_export(*, user: User) -> Export:
+    """Queue an export of all of a person's data. Raises Refused while one is being built."""
     try:
         with transaction.atomic():
             export = Export.objects.create(user=user)
-            note(PrivacyEvent.Kind.EXPORT_ASKED, account=user.pk, actor=user.pk)
+            log_event(PrivacyEvent.Kind.EXPORT_ASKED, account=user.pk, actor=user.pk)
     except IntegrityError:
-        raise Refused(_("A copy of your data is being made already.")) from None
+        raise Refused(_("A copy of your data is already being created.")) from None
     from portal.tasks import build_exports
 
     transaction.on_commit(build_exports.delay, robust=True)

@@ -1,4 +1,4 @@
-"""Where a person leaves traces, and how each is removed. Everything here may be done twice."""
+"""Delete a person's data from every place that holds some. Every function may run twice."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -34,7 +34,7 @@ def delete_files(predictions: Sequence[uuid.UUID], photos: Sequence[str]) -> dic
 
 
 def delete_rows(predictions: Sequence[uuid.UUID]) -> dict[str, int]:
-    """Delete these predictions with all that hangs on them, and what the admin's log says of them."""
+    """Delete these predictions with everything that refers to them, and their entries in the audit log."""
     feedback = Feedback.objects.filter(prediction__in=predictions)
     products = Product.objects.filter(prediction__in=predictions)
     named = [str(pk) for rows in (feedback, products) for pk in rows.values_list("pk", flat=True)]
@@ -48,8 +48,8 @@ def delete_rows(predictions: Sequence[uuid.UUID]) -> dict[str, int]:
     return counts
 
 
-def close(user: User) -> dict[str, int]:
-    """Let nobody in any more: no password, no session, no token. Exports go with their files. Raises StorageDown."""
+def close_account(user: User) -> dict[str, int]:
+    """End all access: password, sessions and tokens; delete the exports with their files. Raises StorageDown."""
     user.set_unusable_password()
     User.objects.filter(pk=user.pk).update(is_active=False, password=user.password)
     exports = list(Export.objects.filter(user=user))
@@ -69,11 +69,11 @@ def has_rows(user: User) -> bool:
 
 
 def delete_user(user: User) -> dict[str, int]:
-    """Delete the account with its addresses, factors and whatever else hangs on it, and what the admin's log says."""
+    """Delete the account with everything that refers to it, and its entries in the audit log."""
     addresses = [str(pk) for pk in EmailAddress.objects.filter(user=user).values_list("pk", flat=True)]
     lines = _forget_log([User], [str(user.pk)]) + _forget_log([EmailAddress], addresses)
     for address in _addresses(user):
-        # Lines about no row in particular: which answers were exported, by the filters' words.
+        # Entries about no particular row: exports of answers, which quote the filters.
         said = Q(change_message__icontains=address) | Q(change_message__icontains=quote(address))
         LogEntry.objects.filter(said, object_id=None).update(change_message="")
     _total, by_model = User.objects.filter(pk=user.pk).delete()
@@ -91,7 +91,7 @@ def _delete_photo(name: str) -> None:
 
 
 def _withdraw_proposals(predictions: Sequence[uuid.UUID]) -> None:
-    """Delete proposals of categories that quote these products' words; the next look finds what is still alike."""
+    """Delete category proposals that quote these products; the next run finds what is still similar."""
     touched = CategoryProposal.objects.filter(answers__prediction__in=predictions).distinct()
     categories = dict(touched.values_list("pk", "category"))
     _forget_log([CategoryProposal], list(map(str, categories)))
@@ -116,7 +116,7 @@ def _addresses(user: User) -> set[str]:
 
 
 def _delete_sessions(user: User) -> int:
-    """Delete the sessions that name the account or one of its addresses. Which do, only their content tells."""
+    """Delete the sessions that name the account or one of its addresses; each has to be decoded to tell."""
     addresses = _addresses(user)
     deleted = 0
     for session in Session.objects.iterator(chunk_size=ROWS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""The account page's part about a person's data: a copy of it, and the way out."""
+"""Let people export their data and erase their account."""
 
 import uuid
 from typing import Any, cast
@@ -21,7 +21,7 @@ from portal.accounts import notices
 from portal.models import Product, User
 from portal.privacy import services
 from portal.privacy.forms import PasswordForm
-from portal.privacy.models import Export, PrivacyEvent, note
+from portal.privacy.models import Export, PrivacyEvent, log_event
 
 UNPROCESSABLE = 422
 
@@ -38,13 +38,13 @@ def context(user: User) -> dict[str, Any]:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def erase(request: HttpRequest) -> HttpResponse:
-    """Ask for one's own account to be erased; the password is asked for again."""
+    """Schedule the erasure of one's own account, after asking for the password again."""
     user = cast(User, request.user)
     if user.is_staff:
         messages.error(request, _("Staff accounts are erased by another administrator, in the admin."))
         return redirect("account")
     if not user.has_usable_password():
-        messages.info(request, _("Choose a password first: erasing your account asks for it."))
+        messages.info(request, _("Set a password first: you need it to erase your account."))
         return redirect("account_set_password")
     status = 200
     form = PasswordForm(request.POST or None, user=user)
@@ -52,7 +52,7 @@ def erase(request: HttpRequest) -> HttpResponse:
         if not ratelimit.consume(request, action="reauthenticate", user=user):
             return render(request, "429.html", {"seconds": 60}, status=429)
         if form.is_valid():
-            erasure = services.ask_erasure(user=user, by=user, via=Erasure.Via.PAGE)
+            erasure = services.request_erasure(user=user, by=user, via=Erasure.Via.PAGE)
             if erasure.due_at > timezone.now():
                 messages.success(request, _("Your account will be erased. Until then you can change your mind here."))
             else:
@@ -70,23 +70,23 @@ def erase_cancel(request: HttpRequest) -> HttpResponse:
     if services.cancel_erasure(user=user, by=user):
         messages.success(request, _("Your account stays. Nothing has been deleted."))
     else:
-        messages.info(request, _("There was nothing to take back."))
+        messages.info(request, _("There was no erasure to cancel."))
     return redirect("account")
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def export_ask(request: HttpRequest) -> HttpResponse:
-    """Ask for a copy of one's data. A GET, as after a log-in in between, goes to the account page."""
+    """Request a data export. A GET, as after a log-in, redirects to the account page."""
     if request.method != "POST":
         return redirect("account")
     user = cast(User, request.user)
     try:
-        services.ask_export(user=user)
+        services.request_export(user=user)
     except services.Refused as error:
         messages.info(request, str(error))
     else:
-        notices.notify(request, user, notices.EXPORT_ASKED)
+        notices.notify(request, user, notices.EXPORT_REQUESTED)
     return redirect("account")
 
 
@@ -94,7 +94,7 @@ def export_ask(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def export_state(request: HttpRequest) -> HttpResponse:
-    """How far the copy is, for the account page that asks again while it is being made."""
+    """Show the export's progress, for the account page that polls while it is being built."""
     return render(request, "account/_export.html", context(cast(User, request.user)))
 
 
@@ -102,7 +102,7 @@ def export_state(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def export_fetch(request: HttpRequest, pk: uuid.UUID) -> FileResponse:
-    """A person's own copy, as long as it is kept."""
+    """Download one's own export until it expires."""
     user = cast(User, request.user)
     export = get_object_or_404(Export, user=user, pk=pk)
     if not export.is_ready:
@@ -112,6 +112,6 @@ def export_fetch(request: HttpRequest, pk: uuid.UUID) -> FileResponse:
             file = storages["private"].open(export.path)
     except (FileNotFoundError, StorageDown) as error:
         raise Http404 from error
-    note(PrivacyEvent.Kind.EXPORT_FETCHED, account=user.pk, actor=user.pk)
+    log_event(PrivacyEvent.Kind.EXPORT_FETCHED, account=user.pk, actor=user.pk)
     name = f"aisle-{export.created_at:%Y-%m-%d}.zip"
     return FileResponse(file, as_attachment=True, filename=name, content_type="application/zip")

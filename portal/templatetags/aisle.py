@@ -1,4 +1,4 @@
-"""What templates need to speak Aisle's language: words and figures for probabilities, icons, widgets, dates."""
+"""Template filters and tags for probabilities, icons, form widgets and dates."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ STATE_TONES = {
 
 @register.simple_tag
 def icon(name: str, size: int = 20) -> SafeString:
-    """Return an inline SVG that says nothing to a screen reader: the text beside it does."""
+    """Return an inline SVG that screen readers skip, because text stands beside it."""
     return format_html(
         '<svg class="icon" viewBox="0 0 24 24" width="{0}" height="{0}" aria-hidden="true" focusable="false">{1}</svg>',
         size,
@@ -62,7 +62,7 @@ def permille(probability: float) -> int:
 
 @register.filter
 def confidence(probability: float) -> Confidence:
-    """Return how sure a probability is: `.value` for a colour, `.label` for the words."""
+    """Return the confidence of a probability: `.value` names a colour, `.label` is the text."""
     return portal_confidence(probability)
 
 

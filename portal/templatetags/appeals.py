@@ -1,10 +1,10 @@
-"""The note about answers that are being checked, for the pages where a seller sees it."""
+"""A template tag for the note about answers that are being checked."""
 
 from typing import Any
 
 from django import template
 
-from portal.accounts.appeals import case_to_tell
+from portal.accounts.appeals import appealable_case
 from portal.models import User
 
 register = template.Library()
@@ -12,4 +12,4 @@ register = template.Library()
 
 @register.inclusion_tag("account/_answers_note.html")
 def answers_note(user: User) -> dict[str, Any]:
-    return {"case": case_to_tell(user)}
+    return {"case": appealable_case(user)}

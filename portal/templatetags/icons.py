@@ -1,4 +1,4 @@
-"""The icon set: 24 by 24, drawn with a stroke in the text's colour (see `.icon` in aisle.css)."""
+"""Define the icons: 24 by 24, drawn with a stroke in the text's colour (see `.icon` in aisle.css)."""
 
 from django.utils.safestring import mark_safe
 

@@ -13,8 +13,8 @@ from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
-from portal.privacy.services import ask_export
-from portal.products.services import keep_photo
+from portal.privacy.services import request_export
+from portal.products.services import create_photo_draft
 from tests.support.accounts import confirm_password
 from tests.support.photos import photo_upload
 from tests.support.url_patterns import all_url_patterns
@@ -43,7 +43,7 @@ def test_anothers_objects_are_not_found(
     address: str, method: str, seller: User, other_seller: User, make_product: MakeProduct
 ) -> None:
     product = make_product(seller, photo=True, answered=False)
-    draft = keep_photo(seller=seller, upload=photo_upload())
+    draft = create_photo_draft(seller=seller, upload=photo_upload())
     token, _secret = AuthToken.objects.create(user=seller)
     path = "/" + fill(address, product, draft, token)
 
@@ -76,7 +76,7 @@ def fill(address: str, product: Product, draft: PhotoDraft, token: AuthToken) ->
     if "drafts/" in address:
         return address.replace("<uuid:pk>", str(draft.pk))
     if "export/" in address:
-        ask_export(user=product.seller)
+        request_export(user=product.seller)
         build_due()
         return address.replace("<uuid:pk>", str(Export.objects.get(user=product.seller).pk))
     key = product.prediction_id if "predictions" in address else product.pk
@@ -98,7 +98,7 @@ def test_a_token_opens_no_more_than_its_owners_objects(
 
 
 def test_anothers_draft_is_not_taken(seller: User, other_seller: User) -> None:
-    draft = keep_photo(seller=seller, upload=photo_upload())
+    draft = create_photo_draft(seller=seller, upload=photo_upload())
     stranger = Client()
     stranger.force_login(other_seller)
     response = stranger.post(reverse("product_new"), {"title": "Mug", "kept_photo": str(draft.pk)})

@@ -10,7 +10,7 @@ from django.urls import reverse
 from classifier.models import Category, ModelVersion, Prediction
 from classifier.tasks import archive_pending, classify_pending
 from portal.models import Product, User
-from portal.products.services import answer
+from portal.products.services import record_answer
 from tests.support.accounts import logged_in_client
 
 MakeProduct = Callable[..., Product]
@@ -23,7 +23,7 @@ SEEN_BY_SCIENTISTS = [
 @pytest.fixture
 def answered(seller: User, make_product: MakeProduct) -> Product:
     product = make_product(seller, photo=True)
-    answer(prediction=product.prediction, category=Category.objects.get(slug="beauty"))
+    record_answer(prediction=product.prediction, category=Category.objects.get(slug="beauty"))
     archive_pending()
     return product
 

@@ -15,7 +15,7 @@ def make_user(email: str, role: Role = Role.SELLER) -> User:
     user = User.objects.create_user(email, PASSWORD, is_staff=role != Role.SELLER)
     user.is_superuser = role == Role.ADMINISTRATOR
     user.save()
-    role.give(user)
+    role.assign_to(user)
     EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
     return user
 

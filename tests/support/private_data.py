@@ -19,7 +19,7 @@ def fill_account(user: User, word: str, count: int = 4) -> list[Product]:
     for number in range(count):
         letter = chr(ord("a") + number + len(word))  # no two titles and no two photos are alike
         content = product_photo(size=(480 + 8 * number, 480 + len(word)))
-        draft = services.keep_photo(seller=user, upload=photo_upload(content))
+        draft = services.create_photo_draft(seller=user, upload=photo_upload(content))
         title = f"{word} {letter * 5} {letter * 7} {letter * 9}"
         services.submit_product(seller=user, title=title, description=f"By {word}", draft=draft)
     done = {"state": Prediction.State.DONE, "probabilities": {"beauty": 1.0}, "text_embedding": [0.5, 0.25]}
@@ -28,9 +28,9 @@ def fill_account(user: User, word: str, count: int = 4) -> list[Product]:
     products = list(Product.objects.filter(seller=user).select_related("prediction").order_by("title"))
     for number, product in enumerate(products):
         category = Category.objects.get(slug=CATEGORY_SLUGS[number % 2])
-        services.answer(prediction=product.prediction, category=category)
+        services.record_answer(prediction=product.prediction, category=category)
     Feedback.objects.filter(seller=user).update(review=Feedback.Review.ACCEPTED)
     archive_pending()
     archive_feedback()
-    services.keep_photo(seller=user, upload=photo_upload())
+    services.create_photo_draft(seller=user, upload=photo_upload())
     return products

@@ -16,7 +16,7 @@ from feedback.models import Feedback, Review
 from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 from feedback.review.decisions import record_review, review_feedback
 from portal.models import Product, User
-from portal.products.services import answer, keep_photo, submit_product
+from portal.products.services import create_photo_draft, record_answer, submit_product
 from tests.support.photos import photo_upload
 from training import tasks
 from training.datasets import snapshots
@@ -65,7 +65,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     truth = dict(drifted)
     slips = [product for product, _slug in drifted[:2]]
     for product, slug in drifted:
-        answer(prediction=product.prediction, category=category("toys-games" if product in slips else slug))
+        record_answer(prediction=product.prediction, category=category("toys-games" if product in slips else slug))
     corrected, rejected = (Feedback.objects.get(prediction=product.prediction) for product in slips)
     record_review(
         feedback=corrected, verdict=Review.Verdict.CORRECT, reviewer=scientist, category=category(truth[slips[0]])
@@ -148,7 +148,7 @@ def offer(
         title = words.format(
             thing=chance.choice(things[slug]), brand=word(chance), code=f"{word(chance)} {word(chance)}"
         )
-        draft = keep_photo(seller=seller, upload=photo_upload()) if photo else None
+        draft = create_photo_draft(seller=seller, upload=photo_upload()) if photo else None
         slugs[submit_product(seller=seller, title=title, draft=draft).pk] = slug
     while Prediction.objects.due().exists():
         classify_pending()

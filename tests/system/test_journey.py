@@ -100,7 +100,7 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     assert_no_sideways_scroll(page)
     page.get_by_role("button", name="Suggest categories").click()
 
-    expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
+    expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/products/[0-9a-f-]{36}/$"))
     rows = page.locator("button[name=category]:visible")
     expect(rows).to_have_count(5)
@@ -127,7 +127,7 @@ def test_an_answer_is_changed_to_a_category_outside_the_five_and_to_none(page: P
     page.goto("/products/new/")
     page.get_by_label("Title").fill("Acoustic guitar")
     page.get_by_role("button", name="Suggest categories").click()
-    expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
+    expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
     page.get_by_text("None of these", exact=True).click()
     page.get_by_role("combobox").or_(page.get_by_role("searchbox")).first.fill("Pet")
     page.get_by_role("option", name="Pet Supplies").or_(page.get_by_role("button", name="Pet Supplies")).first.click()
@@ -146,7 +146,7 @@ def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, ph
     assert_no_sideways_scroll(page)
     page.get_by_label("Title").fill("Red mug")
     page.get_by_role("button", name="Suggest categories").click()
-    expect(page.get_by_text("Did you find the predictions accurate?")).to_be_visible()
+    expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
     assert stack.query("SELECT photo_large <> '' FROM portal_product ORDER BY created_at DESC LIMIT 1") == [(True,)]
 
 

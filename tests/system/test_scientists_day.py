@@ -25,7 +25,7 @@ from feedback.models import Case, Feedback, Review
 from feedback.monitoring import alerts, starter_baselines
 from feedback.tasks import place_feedback
 from portal.models import Product, User
-from portal.products.services import answer
+from portal.products.services import record_answer
 from tests.support import experiments, fraud_answers
 from tests.support import traffic as recorded_traffic
 from tests.support.accounts import PASSWORD
@@ -48,7 +48,7 @@ def queue(committed_db: None, seller: User, make_product: Callable[..., Product]
     """Products that the models answered and the seller put somewhere; return their titles in the queue's order."""
     for title, category in zip(TITLES, Category.objects.all(), strict=False):
         product = make_product(seller, title=title, photo=True)
-        answer(prediction=product.prediction, category=category)
+        record_answer(prediction=product.prediction, category=category)
     place_feedback()
     return [row.prediction.title for row in Feedback.objects.unreviewed().in_queue_order()]
 

@@ -8,7 +8,7 @@ from portal.privacy import services
 
 
 class Command(BaseCommand):
-    help = "Erase an account with all that belongs to it, at once. Workers carry it out, within a few minutes."
+    help = "Erase an account and everything that belongs to it. Workers do it within a few minutes."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")
@@ -19,12 +19,12 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError("There is no account with this e-mail address.")
         facts = f"account {user.pk}, joined {user.date_joined:%Y-%m-%d}, {user.products.count()} products"
-        if not yes and input(f"Erase {facts} for good? Type yes: ").strip().lower() != "yes":
+        if not yes and input(f"Erase {facts} permanently? Type yes: ").strip().lower() != "yes":
             raise CommandError("Nothing was erased.")
         try:
-            erasure = services.ask_erasure(user=user, by=None, via=Erasure.Via.COMMAND, now=True)
+            erasure = services.request_erasure(user=user, by=None, via=Erasure.Via.COMMAND, now=True)
         except services.Refused as error:
             raise CommandError(str(error)) from error
         self.stdout.write(
-            f"Erasure {erasure.pk} is put down: {facts}. The admin's list of erasures shows how far it is."
+            f"Scheduled erasure {erasure.pk}: {facts}. The list of erasures in the admin shows its progress."
         )

@@ -8,10 +8,10 @@ from portal.operations.demo_accounts import demo_accounts
 
 
 class Command(BaseCommand):
-    help = "Load the categories, the roles and the starter models. Running it again changes nothing."
+    help = "Load the categories, roles, reference products and starter models. Running it again changes nothing."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--demo", action="store_true", help="also make a demo seller, data scientist and admin")
+        parser.add_argument("--demo", action="store_true", help="also create three demo accounts")
 
     def handle(self, *, demo: bool, **options: Any) -> None:
         prepare_roles()

@@ -9,10 +9,10 @@ from portal.privacy import services
 
 
 class Command(BaseCommand):
-    help = "After a backup was restored: erase again what was erased before. Stop the workers first, start them after."
+    help = "Repeat past erasures after restoring a backup. Stop the workers first and start them afterwards."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--since", metavar="YYYY-MM-DD", help="only what was asked for from this day on")
+        parser.add_argument("--since", metavar="YYYY-MM-DD", help="only erasures requested from this day on")
         parser.add_argument("--dry-run", action="store_true", help="only count")
 
     def handle(self, *, since: str | None, dry_run: bool, **options: Any) -> None:
@@ -23,16 +23,18 @@ class Command(BaseCommand):
         try:
             again = services.read_ledger(since=start)
             if dry_run:
-                self.stdout.write(f"{len(again)} erasures would be done again.")
+                self.stdout.write(f"{len(again)} erasures would be repeated.")
                 return
             for number, erasure in enumerate(again, start=1):
-                services.replay(erasure)
+                services.replay_erasure(erasure)
                 self.stderr.write(f"{number} of {len(again)}")
         except StorageDown as error:
-            raise CommandError(f"The storage does not answer ({error}). Run it again: nothing is lost.") from error
+            raise CommandError(
+                f"The storage does not answer ({error}). Run it again later: nothing is lost."
+            ) from error
         left = (
             Erasure.objects.filter(pk__in=[erasure.pk for erasure in again]).exclude(state=Erasure.State.DONE).count()
         )
         self.stdout.write(f"Replayed {len(again) - left} erasures.")
         if left:
-            raise CommandError(f"{left} are not done yet: the workers go on with them, or run it again.")
+            raise CommandError(f"{left} are not finished: the workers continue them, or run this command again.")

@@ -10,8 +10,8 @@ from portal.environment import Environment
 
 HEAD = """# Settings
 
-Aisle reads its settings from environment variables only, once, at start. A wrong value stops the start with the
-variable's name. An empty variable counts as unset. This page is made from `portal/environment.py` by `make docs`.
+Aisle reads its settings from environment variables, once, at start. A wrong value stops the start and names the
+variable. An empty variable counts as unset. This page is generated from `portal/environment.py` by `make docs`.
 
 | variable | default | what it does |
 |---|---|---|
@@ -19,10 +19,10 @@ variable's name. An empty variable counts as unset. This page is made from `port
 
 
 class Command(BaseCommand):
-    help = "Write the docs that are made from code: docs/settings.md and docs/openapi.yaml."
+    help = "Write the documentation that is generated from code: docs/settings.md and docs/openapi.yaml."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--check", action="store_true", help="write nothing, fail when a page is out of date")
+        parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
 
     def handle(self, *, check: bool, **options: Any) -> None:
         for name, text in {"settings.md": _settings(), "openapi.yaml": _openapi()}.items():

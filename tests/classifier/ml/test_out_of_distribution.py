@@ -57,7 +57,7 @@ def test_the_seller_is_told_in_plain_words_until_they_answer(
 ) -> None:
     knows("text", everything=False)
     product = make_product(seller)
-    words = "These words are unlike anything we know"
+    words = "This text is unlike any product we know"
     assert words in browser.get(f"/products/{product.pk}/").content.decode()
     assert api.get(f"/api/v1/predictions/{product.prediction_id}").json()["unusual"] == "text"
     slug = product.prediction.best["slug"]

@@ -55,7 +55,7 @@ def test_one_note_lands_on_the_case(browser: Client, scientist: User, case: Case
     browser.post(reverse("appeal"), {"note": "Something else."})
     case.refresh_from_db()
     assert case.appeal == "They are <b>guitars</b>.\nReally." and case.appealed_at
-    assert shown(browser, "Your note is with us") == [True, True]
+    assert shown(browser, "We have your note") == [True, True]
     uphold_case(case=case, by=scientist, reason="They are no guitars.")
     assert shown(browser, "read your note about your answers") == [True, True]
     page = browser.get(reverse("appeal")).content.decode()

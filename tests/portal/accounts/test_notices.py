@@ -64,13 +64,13 @@ def sent() -> dict[str, set[str]]:
 
 def test_a_token_is_told_to_all_confirmed_addresses(act: Callable[..., Any], owner: User) -> None:
     act("token_create")
-    assert sent() == {"An API token was made": {owner.email, SECOND}}
+    assert sent() == {"An API token was created": {owner.email, SECOND}}
     assert not any(token.token_key in message.body for token in AuthToken.objects.all() for message in mail.outbox)
 
 
 def test_a_copy_of_the_data_is_told(act: Callable[..., Any], owner: User) -> None:
     act("export_ask")
-    assert sent() == {"A copy of your data was asked for": {owner.email, SECOND}}
+    assert sent() == {"A copy of your data was requested": {owner.email, SECOND}}
     act("export_ask")
     assert not sent(), "one is being made already"
 
@@ -127,7 +127,7 @@ def test_the_second_factor_on_codes_anew_and_off_are_told(
     assert Authenticator.objects.filter(user=owner, type="totp").exists()
     assert sent() == {"Two-factor log-in is on": {owner.email, SECOND}}
     act("mfa_generate_recovery_codes")
-    assert sent() == {"New recovery codes were made": {owner.email, SECOND}}
+    assert sent() == {"New recovery codes were created": {owner.email, SECOND}}
     act("mfa_deactivate_totp")
     assert sent() == {"Two-factor log-in is off": {owner.email, SECOND}}
 
@@ -178,7 +178,7 @@ def test_staff_who_add_change_or_delete_an_address_do_not_go_unnoticed(
 def test_what_is_undone_is_not_told(act: Callable[..., Any], owner: User) -> None:
     """The mail goes out after the commit; without one, none does."""
     request = RequestFactory().post("/")
-    notices.notify(request, owner, notices.TOKEN_MADE)
+    notices.notify(request, owner, notices.TOKEN_CREATED)
     assert not mail.outbox
 
 
@@ -227,7 +227,7 @@ def test_the_place_is_told_coarsely(
 ) -> None:
     request = rf.post("/", headers={"user-agent": agent}, REMOTE_ADDR=address)
     with django_capture_on_commit_callbacks(execute=True):
-        notices.notify(request, owner, notices.TOKEN_MADE)
+        notices.notify(request, owner, notices.TOKEN_CREATED)
     assert f"From: {words}\n" in mail.outbox[0].body
 
 
@@ -268,4 +268,4 @@ def test_one_address_that_is_refused_keeps_no_other_from_its_notice(
 ) -> None:
     settings.EMAIL_BACKEND = f"{__name__}.Refuses"
     act("token_create")
-    assert sent() == {"An API token was made": {SECOND}}
+    assert sent() == {"An API token was created": {SECOND}}

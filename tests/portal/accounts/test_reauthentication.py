@@ -21,7 +21,7 @@ from portal.accounts.reauthentication import ASK_THEMSELVES, OPEN, is_guarded
 from portal.models import User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
-from portal.privacy.services import ask_export
+from portal.privacy.services import request_export
 from tests.support.accounts import PASSWORD, confirm_password
 from tests.support.url_patterns import all_url_patterns
 
@@ -61,7 +61,7 @@ def full_account(seller: User) -> User:
     """A seller with everything that the routes work on: a second address, a token, a copy, a second factor."""
     EmailAddress.objects.create(user=seller, email=SECOND, verified=True)
     AuthToken.objects.create(user=seller)
-    ask_export(user=seller)
+    request_export(user=seller)
     build_due()
     TOTP.activate(seller, generate_totp_secret())
     RecoveryCodes.activate(seller)
@@ -136,7 +136,7 @@ def interrupted(client: Client, name: str, data: dict[str, str] | None = None) -
     asked = client.post(reverse(name), data or {})
     assert is_asking(asked)
     page = client.get(asked.url)
-    assert "Confirm that it is you" in page.content.decode()
+    assert "confirm that it’s you" in page.content.decode()
     (goal,) = re.findall(r'name="next" value="([^"]+)"', page.content.decode())
     wrong = client.post(reverse("account_reauthenticate"), {"password": "wrong", "next": goal})
     assert "This password is wrong." in wrong.content.decode()
@@ -179,7 +179,7 @@ def test_addresses_are_changed_once_the_password_is_given(
 
 def test_a_copy_is_downloaded_from_the_account_page_after_the_password(browser: Client, seller: User) -> None:
     """A download would leave the page that asks for the password standing."""
-    ask_export(user=seller)
+    request_export(user=seller)
     build_due()
     address = reverse("export_fetch", args=[Export.objects.get().pk])
     asked = browser.get(address)
@@ -310,7 +310,7 @@ def test_a_token_opens_no_page_of_the_account(name: str, api: APIClient) -> None
 @pytest.mark.parametrize("name", ["export_fetch", "token_revoke"])
 def test_anothers_objects_are_not_found_with_a_fresh_proof(name: str, browser: Client, other_seller: User) -> None:
     token, _secret = AuthToken.objects.create(user=other_seller)
-    ask_export(user=other_seller)
+    request_export(user=other_seller)
     build_due()
     confirm_password(browser)
     ask, key = (browser.post, token.pk) if name == "token_revoke" else (browser.get, Export.objects.get().pk)

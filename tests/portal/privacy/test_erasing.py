@@ -54,7 +54,7 @@ def leaver(db: None) -> User:
 
 
 def erase(user: User) -> Erasure:
-    erasure = privacy.ask_erasure(user=user, by=user, via=Via.PAGE, now=True)
+    erasure = privacy.request_erasure(user=user, by=user, via=Via.PAGE, now=True)
     erasing.erase_due()
     return Erasure.objects.get(pk=erasure.pk)
 
@@ -275,7 +275,7 @@ def test_the_ledger_tells_of_nobody(leaver: User) -> None:
 
 
 def test_a_request_that_the_backup_has_lost_still_waits_for_its_day(leaver: User) -> None:
-    asked = privacy.ask_erasure(user=leaver, by=leaver, via=Via.PAGE)
+    asked = privacy.request_erasure(user=leaver, by=leaver, via=Via.PAGE)
     erasing.erase_due()
     Erasure.objects.all().delete()
     call_command("replay_erasures", stdout=io.StringIO(), stderr=io.StringIO())

@@ -25,7 +25,7 @@ from feedback.review.decisions import record_review, undo_review
 from portal.models import Product, User
 from portal.privacy import exporting, retention
 from portal.privacy.models import Export, PrivacyEvent
-from portal.privacy.services import Refused, ask_export
+from portal.privacy.services import Refused, request_export
 from portal.products import services
 from tests.support.accounts import confirm_password
 from tests.support.private_data import CATEGORY_SLUGS, fill_account
@@ -35,7 +35,7 @@ State = Export.State
 
 
 def built(user: User) -> Export:
-    ask_export(user=user)
+    request_export(user=user)
     exporting.build_due()
     return Export.objects.filter(user=user).latest("created_at")
 
@@ -113,7 +113,7 @@ def test_a_copy_tells_what_reviewers_decided_and_not_who(
     undo_review(review=decide(taken_back, Review.Verdict.REJECT), reviewer=scientist)
     decide(changed, Review.Verdict.CORRECT, Category.objects.get(slug=CATEGORY_SLUGS[1]))
     decide(others[0], Review.Verdict.FLAG)
-    services.answer(prediction=changed.prediction, category=Category.objects.get(slug="appliances"))
+    services.record_answer(prediction=changed.prediction, category=Category.objects.get(slug="appliances"))
     zip = fetched(browser, built(seller))
     rows = table(zip, "reviews")
     found = {row["prediction"]: row for row in rows}
@@ -176,10 +176,10 @@ def test_a_copy_of_an_empty_account_is_whole(browser: Client, seller: User) -> N
 def test_one_is_made_at_a_time_and_a_new_one_takes_the_place_of_the_old(browser: Client, seller: User) -> None:
     first = built(seller)
     confirm_password(browser)
-    ask_export(user=seller)
+    request_export(user=seller)
     with pytest.raises(Refused):
-        ask_export(user=seller)
-    assert "made already" in browser.post(reverse("export_ask"), follow=True).content.decode()
+        request_export(user=seller)
+    assert "already being created" in browser.post(reverse("export_ask"), follow=True).content.decode()
     exporting.build_due()
     first.refresh_from_db()
     assert first.state == State.DELETED and not storages["private"].exists(first.path)
@@ -209,17 +209,17 @@ def test_a_storage_that_stays_away_makes_a_copy_fail_in_words(
         exporting.build_due()
     export.refresh_from_db()
     assert export.state == State.FAILED
-    assert "could not be made" in browser.get(reverse("account")).content.decode()
-    assert "could not be put together" in mail.outbox[-1].subject
+    assert "could not be created" in browser.get(reverse("account")).content.decode()
+    assert "could not be created" in mail.outbox[-1].subject
 
 
 def test_a_copy_whose_maker_died_is_made_by_another(seller: User) -> None:
-    ask_export(user=seller)
+    request_export(user=seller)
     first = Export.objects.claim()
     assert first and exporting.build_due() == 0
     Export.objects.update(due_at=timezone.now())  # its lease runs out
     assert exporting.build_due() == 1
-    with pytest.raises(exporting.Gone):
+    with pytest.raises(exporting.ExportLost):
         exporting._build(first)  # the dead one was only slow
     assert Export.objects.get().state == State.READY
 
@@ -244,7 +244,7 @@ def leave_behind(seller: User, word: str = "Old") -> tuple[Prediction, Product]:
 
 def test_nothing_old_goes_unless_a_setting_says_so(seller: User) -> None:
     leave_behind(seller)
-    assert retention.retain() == {}
+    assert retention.delete_expired() == {}
     assert Prediction.objects.count() == 3
 
 
@@ -254,15 +254,15 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
     monkeypatch.setattr(retention, "BATCH", 1)
     gone, edited = leave_behind(seller)
     settings.DELETED_DAYS = 41
-    assert retention.retain() == {}
+    assert retention.delete_expired() == {}
     settings.DELETED_DAYS = 30
-    assert retention.retain() == {"predictions": 2, "answers": 2, "photos": 2, "archive objects": 8}
+    assert retention.delete_expired() == {"predictions": 2, "answers": 2, "photos": 2, "archive objects": 8}
     assert Prediction.objects.get() == edited.prediction and not Feedback.objects.exists()
     assert not default_storage.exists(gone.photo_large) and not default_storage.exists(gone.photo_small)
     assert default_storage.exists(edited.photo_large) and default_storage.exists(edited.photo_small)
     assert not storages["archive"].exists(writer.archive_path(gone.pk, "input.json"))
     assert PrivacyEvent.objects.get().counts["predictions"] == 2
-    assert retention.retain() == {}
+    assert retention.delete_expired() == {}
 
 
 def test_details_move_and_the_admins_log_is_cut_as_the_settings_say(
@@ -274,6 +274,6 @@ def test_details_move_and_the_admins_log_is_cut_as_the_settings_say(
     LogEntry.objects.update(action_time=timezone.now() - timedelta(days=40))
     LogEntry.objects.log_actions(administrator.pk, User.objects.filter(pk=seller.pk), CHANGE)
     settings.DETAIL_MONTHS, settings.LOG_DAYS = 12, 30
-    assert retention.retain() == {"details moved to the archive": 2, "log lines": 1}
+    assert retention.delete_expired() == {"details moved to the archive": 2, "log lines": 1}
     assert Prediction.objects.filter(probabilities={}, text_embedding=None).count() == 2
     assert LogEntry.objects.count() == 1

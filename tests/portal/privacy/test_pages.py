@@ -61,7 +61,7 @@ def test_when_the_day_has_come_the_account_goes_and_a_last_message_says_so(brows
 
 
 def test_an_erasure_that_has_begun_is_not_taken_back(seller: User) -> None:
-    privacy.ask_erasure(user=seller, by=seller, via=Via.PAGE, now=True)
+    privacy.request_erasure(user=seller, by=seller, via=Via.PAGE, now=True)
     assert Erasure.objects.claim()
     assert not privacy.cancel_erasure(user=seller, by=seller)
 

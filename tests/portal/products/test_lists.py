@@ -74,8 +74,10 @@ def test_each_state_finds_its_products_and_no_other_sellers(
     list_products(other_seller, *(state.value for state in State))
     for state, prediction_state in ((State.WAITING, "running"), (State.FAILED, "failed")):
         Prediction.objects.filter(product=products[state]).update(state=prediction_state)
-    services.answer(prediction=_prediction(products[State.SHELVED]), category=Category.objects.get(slug="beauty"))
-    services.answer(prediction=_prediction(products[State.HOMELESS]), category=None, wish="Astrolabes")
+    services.record_answer(
+        prediction=_prediction(products[State.SHELVED]), category=Category.objects.get(slug="beauty")
+    )
+    services.record_answer(prediction=_prediction(products[State.HOMELESS]), category=None, wish="Astrolabes")
     for state in State:
         assert shown(state=state.value) == [state.value]
         (listed,) = api.get("/api/v1/products", {"state": state.value}).json()["results"]
@@ -89,8 +91,8 @@ def test_an_answer_that_is_taken_back_moves_a_product_between_states(
     seller: User, shown: Callable[..., list[str]]
 ) -> None:
     (mug,) = list_products(seller, "Mug")
-    services.answer(prediction=_prediction(mug), category=Category.objects.get(slug="beauty"))
-    services.answer(prediction=_prediction(mug), category=None)
+    services.record_answer(prediction=_prediction(mug), category=Category.objects.get(slug="beauty"))
+    services.record_answer(prediction=_prediction(mug), category=None)
     assert (shown(state="shelved"), shown(state="homeless")) == ([], ["Mug"])
     assert Feedback.objects.count() == 1
 

@@ -102,7 +102,7 @@ def test_the_result_names_five_categories_and_how_sure(
     assert f"Most likely {best['category']}".replace("&", "&amp;") in words
     for row in product.prediction.top5:
         assert row["category"].replace("&", "&amp;") in words
-    assert "Did you find the predictions accurate?" in words
+    assert "Did you find the suggestions accurate?" in words
 
 
 def test_a_waiting_result_polls_and_a_finished_one_does_not(
@@ -316,7 +316,7 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
 ) -> None:
     from datetime import timedelta
 
-    from portal.products.services import delete_stale_drafts, keep_photo
+    from portal.products.services import create_photo_draft, delete_stale_drafts
 
     def fail_for(word: str, method: str) -> None:
         real = getattr(default_storage, method)
@@ -335,7 +335,7 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
     assert default_storage.exists(left.large) and not default_storage.exists(left.small)
 
     monkeypatch.undo()
-    keep_photo(seller=seller, upload=photo_upload())
+    create_photo_draft(seller=seller, upload=photo_upload())
     PhotoDraft.objects.update(created_at=left.created_at - timedelta(days=2))
     fail_for(left.large, "delete")
     assert delete_stale_drafts() == 1, "one that is refused keeps none of the others"

@@ -12,7 +12,7 @@ from common.photo_decoding import upload_decoders
 from common.photos.decoder_pool import ORDINARY
 from portal.models import PhotoDraft, User
 from portal.products import photos
-from portal.products.services import keep_photo
+from portal.products.services import create_photo_draft
 from tests.support.accounts import make_user
 from tests.support.database import held_connections
 from tests.support.decoders import all_decoders_at_work
@@ -29,7 +29,7 @@ def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_conne
     def keep() -> None:
         User.objects.get(pk=seller.pk)  # as the request's token is looked up
         has_asked.set()
-        keep_photo(seller=seller, upload=photo_upload())
+        create_photo_draft(seller=seller, upload=photo_upload())
         connection.close()
 
     with all_decoders_at_work():
@@ -72,14 +72,14 @@ def test_a_seller_whose_photo_is_being_decoded_delays_only_own_photos(
     monkeypatch.setattr("common.photo_decoding.LONGEST_TURN", 0.01)
     with upload_decoders().turns.turn(seller.pk, ORDINARY, patience=1):
         with pytest.raises(photos.PhotoError) as refused:
-            keep_photo(seller=seller, upload=photo_upload())
+            create_photo_draft(seller=seller, upload=photo_upload())
         assert (refused.value.code, refused.value.status) == ("busy", 503)
-        assert keep_photo(seller=other_seller, upload=photo_upload())
+        assert create_photo_draft(seller=other_seller, upload=photo_upload())
 
 
 def test_a_decoder_that_is_killed_is_replaced_and_no_upload_fails(seller: User) -> None:
-    keep_photo(seller=seller, upload=photo_upload())
+    create_photo_draft(seller=seller, upload=photo_upload())
     for process in upload_decoders().processes:
         os.kill(process, signal.SIGKILL)
     for _number in range(4):
-        assert keep_photo(seller=seller, upload=photo_upload(product_photo()))
+        assert create_photo_draft(seller=seller, upload=photo_upload(product_photo()))

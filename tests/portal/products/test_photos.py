@@ -18,7 +18,7 @@ def stored(name: str) -> Image.Image:
 
 
 def kept(file: UploadedFile) -> Photo:
-    photo = Photo.anew()
+    photo = Photo.with_new_names()
     store_photo(photo, clean_photo(file))
     return photo
 

@@ -13,7 +13,7 @@ from classifier.serving import notifications
 from feedback.models import Feedback
 from portal.models import PhotoDraft, Product, User
 from portal.products import services
-from portal.products.services import keep_photo
+from portal.products.services import create_photo_draft
 from tests.support.accounts import PASSWORD
 from tests.support.photos import photo_upload
 
@@ -23,7 +23,7 @@ MakeProduct = Callable[..., Product]
 def test_a_photo_that_another_tab_took_is_asked_for_again(
     browser: Client, seller: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = keep_photo(seller=seller, upload=photo_upload())
+    draft = create_photo_draft(seller=seller, upload=photo_upload())
     submit = services.submit_product
 
     def other_tab_first(**values: object) -> Product:
@@ -112,7 +112,7 @@ def test_an_address_is_kept_in_lower_case_whoever_writes_it(client: Client, db: 
 
 def test_a_person_and_all_that_is_theirs_can_be_deleted(seller: User, make_product: MakeProduct) -> None:
     product = make_product(seller)
-    services.answer(prediction=product.prediction, category=Category.objects.first())
+    services.record_answer(prediction=product.prediction, category=Category.objects.first())
     seller.delete()
     assert not Product.objects.exists() and not Prediction.objects.exists() and not Feedback.objects.exists()
 
