@@ -227,7 +227,7 @@ def test_a_copy_whose_maker_died_is_made_by_another(seller: User) -> None:
 def test_a_lost_photo_is_named_in_the_copy(browser: Client, seller: User) -> None:
     product = fill_account(seller, "Mine")[0]
     default_storage.delete(product.photo_large)
-    assert "1 pictures were not in our storage" in fetched(browser, built(seller)).read("README.txt").decode()
+    assert "1 pictures were no longer in our storage" in fetched(browser, built(seller)).read("README.txt").decode()
 
 
 # Periods of keeping

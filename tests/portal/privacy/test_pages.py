@@ -49,7 +49,7 @@ def test_when_the_day_has_come_the_account_goes_and_a_last_message_says_so(brows
     browser.post(reverse("account_erase"), {"password": PASSWORD})
     Erasure.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(erasing.mail, "account_erased", lambda address: mail.outbox.append(address))
+        patch.setattr(erasing.mail, "mail_finished_erasure", lambda address: mail.outbox.append(address))
         from django.test import TestCase
 
         with TestCase.captureOnCommitCallbacks(execute=True):
