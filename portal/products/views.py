@@ -248,9 +248,9 @@ def _result_context(product: Product) -> dict[str, Any]:
 
 
 def _wait_in_words(prediction: Prediction) -> str:
-    """Say how long it will take, if that is worth saying."""
+    """Return how long the result will take, in words, or an empty string for a short wait."""
     seconds = queue_metrics.current_load().seconds(prediction.priority)
-    if seconds < WORTH_SAYING:
+    if seconds < LONG_WAIT:
         return ""
     minutes = math.ceil(seconds / 60)
     return ngettext("about %d minute", "about %d minutes", minutes) % minutes
