@@ -36,7 +36,8 @@ from training.fit.networks import Network, Scale, TextBody, new_head, parameter_
 from training.fit.progress import Progress
 from training.fit.recipes import Recipe, TextRecipe, named_recipe
 from training.fit.stages import Stage
-from training.fit.trainer import BETAS, TrainerTask, train_stage, uses_bf16
+from training.fit.trainer import BETAS, TrainerTask, train_stage
+from training.fit.trainer_arguments import uses_bf16
 
 CLASSES = 18
 VALIDATION_ROWS = 32
@@ -46,7 +47,7 @@ def measure_training(options: Options) -> Figures:
     """Return texts per second through Aisle's training path and in a plain loop."""
     rounds = 2 if options.quick else 5
     rows = options.rows or (256 if options.quick else 1_024)
-    recipe = named_recipe("text", options.recipe).but(epochs=1, batch_size=options.batch_size)
+    recipe = named_recipe("text", options.recipe).with_changes(epochs=1, batch_size=options.batch_size)
     texts, source = gather_texts(options.data, rows + VALIDATION_ROWS)
     figures = compare_loops(recipe, texts, rounds=rounds)
     return figures | {"items": source, "rows": rows, "recipe": recipe.name, "batch_size": recipe.batch_size}

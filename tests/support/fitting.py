@@ -75,7 +75,7 @@ def short_recipe(modality: str, name: str, **changes: Any) -> Recipe:
     }
     if modality == "text":
         short["max_tokens"] = 24
-    return named_recipe(modality, name).but(**short | changes)
+    return named_recipe(modality, name).with_changes(**short | changes)
 
 
 def write_job(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Path:

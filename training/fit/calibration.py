@@ -1,4 +1,4 @@
-"""The last numbers of a model, fitted on the validation part: the pool of its parts and its temperature."""
+"""Fit a model's calibration on the validation split: the pool of its parts, and its temperature."""
 
 import math
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from torch.nn.functional import cross_entropy
 
 from classifier.ml.ngrams import LogitPool
 
-# How far a model may be from honest before its temperature is of no use.
-LEAST, MOST = 0.05, 20.0
+# Limits of the temperature. One beyond them means that the model is unusable, not that it is badly calibrated.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 def fit_pool(lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor) -> LogitPool:
     """Return the pool with the lowest weighted log-loss; its weights are not negative and sum to one.
 
-    How sure the pooled answer may be is left to the temperature.
+    The temperature decides how confident the pooled answer may be.
     """
     parts = [values.detach().double().log_softmax(dim=1) for values in (lexical, encoder)]
     rates = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -38,7 +38,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     _minimise(log_temperature, lambda: _loss(logits / log_temperature.exp(), targets, weights))
     temperature = math.exp(log_temperature.item())
-    return float(np.clip(temperature, LEAST, MOST)) if math.isfinite(temperature) else 1.0
+    return float(np.clip(temperature, MIN_TEMPERATURE, MAX_TEMPERATURE)) if math.isfinite(temperature) else 1.0
 
 
 def _minimise(parameter: Tensor, loss: Callable[[], Tensor]) -> None:

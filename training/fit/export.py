@@ -1,4 +1,4 @@
-"""The artifact that comes of a fit: config.json and model.safetensors, small enough to be sent about."""
+"""Write the artifact of a fit: config.json and model.safetensors, with compressed differences from the backbone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,22 +15,24 @@ from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stages import replace_bytes, write_json
 
 # Singular values below this share of the largest are rounding errors of a sum of low-rank differences.
-NOISE = 1e-4
-# A difference of which low-rank factors miss more than this share is stored as a whole.
-MISSED = 1e-3
-# How many times a recipe's rank differences may have that have been added up over several models.
-MODELS = 3
+MIN_SINGULAR_VALUE = 1e-4
+# A difference of which low-rank factors miss more than this share is stored whole.
+MAX_MISSED = 1e-3
+# A model that continues another one adds its difference to the other's: how many times the recipe's rank is allowed.
+MAX_CONTINUED_MODELS = 3
 
 
 def encoder_tensors(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """Return what has to be stored so that the backbone becomes the tuned encoder; see classifier.ml.encoders."""
+    """Return the tensors that turn the backbone into the tuned encoder; see classifier.ml.encoders."""
     tensors: dict[str, Tensor] = {}
     for name, before in pretrained.items():
         after = tuned[name]
         if not before.is_floating_point() or torch.equal(before, after):
             continue
         delta = after.float() - before.float()
-        low_rank = _factors(delta, MODELS * recipe.lora_rank) if recipe.method == "lora" and delta.dim() == 2 else None
+        low_rank = None
+        if recipe.method == "lora" and delta.dim() == 2:
+            low_rank = _low_rank_factors(delta, MAX_CONTINUED_MODELS * recipe.lora_rank)
         if low_rank:
             tensors[LORA_B + name], tensors[LORA_A + name] = low_rank
         elif recipe.storage == "delta" and delta.dim() > 1:
@@ -71,28 +73,28 @@ def write_artifact(
     state = {HEAD + name: value.half().contiguous() for name, value in head.state_dict().items()}
     tensors = {**state, **encoder, **lexical}
     replace_bytes(folder / artifact.WEIGHTS, save(tensors))
-    write_json(folder / artifact.CONFIG, config | _pool(LogitPool(0.5, 0.5) if lexical else None))
+    write_json(folder / artifact.CONFIG, config | _pool_config(Pool(0.5, 0.5) if lexical else None))
 
 
-def store_calibration(folder: Path, *, temperature: float, pool: LogitPool | None) -> None:
-    """Put the fitted temperature and pool into the artifact's config."""
+def store_calibration(folder: Path, *, temperature: float, pool: Pool | None) -> None:
+    """Store the fitted temperature and pool in the artifact's config."""
     config = artifact.read_config(folder)
-    write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool(pool))
+    write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool_config(pool))
 
 
-def _pool(pool: LogitPool | None) -> dict[str, Any]:
+def _pool_config(pool: Pool | None) -> dict[str, Any]:
     if pool is None:
         return {}
     return {"pool": {"lexical": pool.lexical, "encoder": pool.encoder, "bias": list(pool.bias)}}
 
 
-def _factors(delta: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
-    """Return B (out, rank) and A (rank, in) in half precision, or None when `most` is too low a rank for them."""
-    torch.manual_seed(0)  # the factors are found from random projections
-    left, values, right = torch.svd_lowrank(delta, q=min(most, *delta.shape), niter=2)
-    rank = int((values > NOISE * values[0]).sum())
+def _low_rank_factors(delta: Tensor, max_rank: int) -> tuple[Tensor, Tensor] | None:
+    """Return B (out, rank) and A (rank, in) in half precision, or None when `max_rank` is too low."""
+    torch.manual_seed(0)  # svd_lowrank projects at random: the same fit must give the same artifact
+    left, values, right = torch.svd_lowrank(delta, q=min(max_rank, *delta.shape), niter=2)
+    rank = int((values > MIN_SINGULAR_VALUE * values[0]).sum())
     missed = (left[:, :rank] * values[:rank]) @ right[:, :rank].T - delta
-    if 2 * rank * sum(delta.shape) >= delta.numel() or missed.norm() > MISSED * delta.norm():
+    if 2 * rank * sum(delta.shape) >= delta.numel() or missed.norm() > MAX_MISSED * delta.norm():
         return None
     root = values[:rank].sqrt()
     return (left[:, :rank] * root).half().contiguous(), (right[:, :rank] * root).T.half().contiguous()

@@ -1,4 +1,4 @@
-"""The work order: WORKDIR/job.json, checked against its corpus before anything is computed."""
+"""Read WORKDIR/job.json and its corpus, and check both before anything is computed."""
 
 import hashlib
 import json
@@ -19,15 +19,13 @@ from training.fit.recipes import Modality, Recipe
 # The source of examples that sellers' accepted answers made: what a live model has not learnt yet.
 FEEDBACK = "feedback"
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True)
 class Job:
-    """What to fit: `start` is the artifact to go on from, `trials` how many variations to try first.
+    """What to fit: `start` is the artifact to continue from, `trials` the number of tuning trials before the fit.
 
-    `replay` is a second corpus, of what the model to go on from must not forget: its training and validation rows are
-    used beside those of `corpus`. `kept` names the labels that only `start` and `replay` know.
+    `replay` is a second corpus, of what the model to continue from must not forget: its training and validation rows
+    are used beside those of `corpus`. `kept` names the labels that only `start` and `replay` know.
     """
 
     workdir: Path
@@ -44,7 +42,7 @@ class Job:
 
     @classmethod
     def read(cls, workdir: Path) -> "Job":
-        """Return the job in `workdir`. Raises FitError that names what is wrong with it."""
+        """Read the job in `workdir`. Raises FitError that names what is wrong with it."""
         try:
             content = json.loads((workdir / "job.json").read_text(encoding="utf-8"))
             recipe = Recipe.from_json(content["recipe"])
@@ -68,14 +66,14 @@ class Job:
         return job
 
     def fingerprint(self, *settings: object) -> str:
-        """Name what a stage's result follows from, so that none is taken over from another job."""
+        """Return a hash of everything that a stage's result depends on, so that no other job reads it."""
         content = [self.modality, str(self.corpus), self.labels, str(self.start), str(self.replay), *settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class SplitTable:
-    """One split's rows that the model can use: `rows` (n,) are their places in `data`, weights have mean 1."""
+    """The rows of a split that the model can use: `rows` (n,) are their indices in `data`; weights have mean 1."""
 
     split: str
     data: Any  # datasets.Dataset
@@ -89,81 +87,86 @@ class SplitTable:
         return len(self.rows)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "SplitTable":
-        """Return the table without the rows that are not chosen, (n,) bool."""
+        """Return the table with the chosen rows, (n,) bool, alone."""
         columns = ("rows", "keys", "sources", "targets", "weights")
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
 
 def read_tables(job: Job) -> dict[str, SplitTable]:
-    """Return the three splits. Raises FitError, in words, when no model can come of them."""
+    """Return the three splits. Raises FitError, with what to do, when no model can come of them."""
     if len(job.labels) < 2:
         raise FitError(f"A model needs at least two categories; the data has {len(job.labels)}.")
     try:
         corpora = [Corpus(job.corpus)]
         replayed = [*corpora, Corpus(job.replay)] if job.replay else corpora
-        # The test part measures what the data says and nothing else, so nothing is replayed there.
-        tables = {split: _table(job, corpora if split == "test" else replayed, split) for split in SPLITS}
+        # The test split measures the model on the dataset itself, so nothing is replayed there.
+        tables = {
+            "train": _split_table(job, replayed, "train"),
+            "validation": _split_table(job, replayed, "validation"),
+            "test": _split_table(job, corpora, "test"),
+        }
     except (CorpusError, OSError, KeyError, ValueError) as error:
         raise FitError(f"The corpus in {job.corpus} cannot be read: {error}") from error
-    what = "text" if job.modality == "text" else "photo"
+    kind = "text" if job.modality == "text" else "photo"
     for split, table in tables.items():
         if not len(table):
-            raise FitError(f"The {split} part holds no product with a {what} in one of the categories: import more.")
+            raise FitError(f"The {split} split holds no product with a {kind} in one of the categories: import more.")
     counts = Counter(tables["train"].targets.tolist())
     tables["validation"] = tables["validation"].where(np.isin(tables["validation"].targets, list(counts)))
     if len(counts) < 2:
-        raise FitError(f"All products with a {what} in the training part are of one category: nothing to tell apart.")
-    for place, label in enumerate(job.labels):
-        if label not in job.kept and counts[place] < job.recipe.least_rows:
+        raise FitError(
+            f"All products with a {kind} in the training split are of one category; a model needs at least two."
+        )
+    for column, label in enumerate(job.labels):
+        if label not in job.kept and counts[column] < job.recipe.least_rows:
             raise FitError(
-                f"Category {label} has {counts[place]} products with a {what} in the training part; at least "
+                f"Category {label} has {counts[column]} products with a {kind} in the training split; at least "
                 f"{job.recipe.least_rows} are needed. Import more, or merge it into another category."
             )
     return tables
 
 
 def rows_of_mixed_sources(table: SplitTable) -> npt.NDArray[np.bool_]:
-    """Return for each row, (n,), whether its source holds more than one category.
+    """Return for each row, (n,), whether its source holds more than one category; all rows where none does.
 
-    Only such sources say how sure a model may be: where all is clothing, the look of the source answers. When no
-    source holds several, all rows count.
+    Only such sources can calibrate a model: in a source of clothing alone, recognising the source is enough.
     """
-    several = np.zeros(len(table), bool)
+    is_mixed = np.zeros(len(table), bool)
     for source in np.unique(table.sources):
-        here = table.sources == source
-        several[here] = len(np.unique(table.targets[here])) > 1
-    return several if several.any() else ~several
+        of_source = table.sources == source
+        is_mixed[of_source] = len(np.unique(table.targets[of_source])) > 1
+    return is_mixed if is_mixed.any() else ~is_mixed
 
 
 def row_weights(
     sources: npt.NDArray[np.str_], targets: npt.NDArray[np.int64], *, source_power: float, class_power: float
 ) -> npt.NDArray[np.float32]:
-    """Return one weight a row, (n,) float32 of mean 1; see Recipe."""
+    """Return one weight for each row, (n,) float32 of mean 1; see Recipe."""
     if len(targets) == 0:
         return np.empty(0, np.float32)
-    by_source = _inverse(sources, np.ones(len(sources)), source_power)
-    both = by_source * _inverse(targets, by_source, class_power)
-    return np.asarray(both / both.mean(), np.float32)
+    by_source = _inverse_mass(sources, np.ones(len(sources)), source_power)
+    weights = by_source * _inverse_mass(targets, by_source, class_power)
+    return np.asarray(weights / weights.mean(), np.float32)
 
 
-def _inverse(names: npt.NDArray[Any], mass: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
+def _inverse_mass(names: npt.NDArray[Any], mass: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
     """Return for each row (total mass of its name) ** -power."""
-    _, place = np.unique(names, return_inverse=True)
-    return np.asarray(np.bincount(place, weights=mass)[place] ** -power, np.float64)
+    _names, numbers = np.unique(names, return_inverse=True)
+    return np.asarray(np.bincount(numbers, weights=mass)[numbers] ** -power, np.float64)
 
 
-def _table(job: Job, corpora: Sequence[Corpus], split: str) -> SplitTable:
+def _split_table(job: Job, corpora: Sequence[Corpus], split: str) -> SplitTable:
     columns = ["source", "id", "label", *(["title", "description"] if job.modality == "text" else ["photo"])]
     wanted = {"with_text": job.modality == "text", "with_photo": job.modality == "image"}
     data = concatenate_splits([corpus.split(split, columns=columns, **wanted) for corpus in corpora])
-    place = {label: column for column, label in enumerate(job.labels)}
+    column_of = {label: column for column, label in enumerate(job.labels)}
     labels = np.array(data["label"][:] if len(data) else [], object)
-    rows = np.array([row for row, label in enumerate(labels) if label in place], np.int64)
+    rows = np.array([row for row, label in enumerate(labels) if label in column_of], np.int64)
     sources = np.array(data["source"][:], str)[rows] if len(data) else np.empty(0, str)
     ids = np.array(data["id"][:], str)[rows] if len(data) else np.empty(0, str)
-    targets = np.array([place[label] for label in labels[rows]], np.int64)
+    targets = np.array([column_of[label] for label in labels[rows]], np.int64)
     keys = np.array([row_key(*pair) for pair in zip(sources, ids, strict=True)], str)
-    # What is validated is what will be asked: every class as often as it occurs.
+    # Validation weighs every class as often as it occurs, as in serving.
     class_power = job.recipe.class_power if split == "train" else 0.0
     weights = row_weights(sources, targets, source_power=job.recipe.source_power, class_power=class_power)
     return SplitTable(split, data, rows, keys, sources, targets, weights)

@@ -1,6 +1,6 @@
-"""What differs between text and pictures: how they are read, embedded, and answered by a finished artifact."""
+"""Read, embed and predict texts and photos: what differs between the two modalities of a fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,14 +24,14 @@ from training.fit.stages import Stage
 
 @dataclass(frozen=True)
 class SplitLogits:
-    """What the parts of an artifact say of a split's rows, before pool and temperature: logits (n, classes)."""
+    """The logits (n, classes) of an artifact's parts for a split's rows, before pool and temperature."""
 
     encoder: Tensor
     lexical: Tensor | None
 
 
 class ModalityFitting(Protocol):
-    """One modality of a job. `encoder` is the one to begin with: the backbone, or that of the model we go on from."""
+    """One modality of a job. `encoder` is the one to begin with: the backbone, or that of the live model."""
 
     encoder: nn.Module
 
@@ -41,20 +41,24 @@ class ModalityFitting(Protocol):
     def embeddings(self, split: str) -> Floats:
         """Return the encoder's embeddings (n, dim) of the split."""
 
-    def rows(self, split: str, goals: RowTargets, recipe: Recipe) -> TrainingRows:
-        """Return what the encoder reads of the split; the training part varied as the recipe says."""
+    def rows(self, split: str, targets: RowTargets, recipe: Recipe) -> TrainingRows:
+        """Return the encoder's inputs of the split; those of the training split augmented as the recipe says."""
 
     def body(self, encoder: nn.Module) -> nn.Module:
         """Return the encoder as a network's body."""
 
-    def answers(self, folder: Path, split: str) -> SplitLogits:
-        """Return what the artifact in `folder` says of the split, computed as in serving; each process a share."""
+    def predict_split(self, folder: Path, split: str) -> SplitLogits:
+        """Return the logits of the artifact in `folder`, computed as in serving; each process computes a share."""
 
 
 class TextFitting:
+    """The text modality of a job."""
+
     def __init__(self, job: Job, tables: dict[str, SplitTable], start: TextModel | None, progress: Progress) -> None:
+        """Raises TypeError for a job whose recipe is of another modality."""
         recipe = job.recipe
-        assert isinstance(recipe, TextRecipe)  # noqa: S101 - a job has the recipe of its modality
+        if not isinstance(recipe, TextRecipe):
+            raise TypeError(f"A text fit needs a text recipe, not {type(recipe).__name__}.")
         self.job, self.tables, self.recipe, self.progress = job, tables, recipe, progress
         self.reader = TextEncoder(recipe.backbone, recipe.max_tokens, pick_device(None))
         if start:
@@ -68,34 +72,36 @@ class TextFitting:
         stage = self._stage(f"embeddings-{split}")
         return features.embed_texts(self.tables[split], self.reader, stage, self.progress)
 
-    def rows(self, split: str, goals: RowTargets, recipe: Recipe) -> TokenRows:
+    def rows(self, split: str, targets: RowTargets, recipe: Recipe) -> TokenRows:
         tokenizer = self.reader.tokenizer
         stage = self._stage(f"tokens-{split}")
         tokens = features.tokenize_table(self.tables[split], tokenizer, self.recipe.max_tokens, stage, self.progress)
         dropout = recipe.token_dropout if split == "train" and isinstance(recipe, TextRecipe) else 0.0
-        return TokenRows(tokens, goals, padding=int(tokenizer.pad_token_id or 0), dropout=dropout)
+        return TokenRows(tokens, targets, padding=int(tokenizer.pad_token_id or 0), dropout=dropout)
 
     def body(self, encoder: nn.Module) -> nn.Module:
         return TextBody(encoder)
 
-    def answers(self, folder: Path, split: str) -> SplitLogits:
+    def predict_split(self, folder: Path, split: str) -> SplitLogits:
         model, table = TextModel.load(folder), self.tables[split]
-        mine = process_group.share_of_rows(range(len(table)))
+        own_rows = process_group.share_of_rows(range(len(table)))
         encoder, lexical = [], []
-        self.progress.stage(f"answers for the {split} part", len(mine))
-        for start, end in _steps(mine, features.TEXTS_PER_STEP):
+        self.progress.start_stage(f"answers for the {split} split", len(own_rows))
+        for start, end in _row_spans(own_rows, features.TEXTS_PER_STEP):
             parts = model.parts(*features.read_texts(table, start, end))
             encoder.append(parts.encoder.cpu().numpy())
             if parts.lexical is not None:
                 lexical.append(parts.lexical.cpu().numpy())
-            self.progress.step(end - mine[0], items=process_group.world_size())
-        return SplitLogits(_gathered(encoder), _gathered(lexical) if model.lexical else None)
+            self.progress.report_step(end - own_rows[0], items=process_group.world_size())
+        return SplitLogits(_gather_rows(encoder), _gather_rows(lexical) if model.lexical else None)
 
     def _stage(self, name: str) -> Stage:
-        return _cache(self.job, name, self.recipe.backbone, self.recipe.max_tokens)
+        return _shared_stage(self.job, name, self.recipe.backbone, self.recipe.max_tokens)
 
 
 class ImageFitting:
+    """The image modality of a job."""
+
     def __init__(self, job: Job, tables: dict[str, SplitTable], start: ImageModel | None, progress: Progress) -> None:
         self.job, self.tables, self.recipe, self.progress = job, tables, job.recipe, progress
         view = job.recipe.view if isinstance(job.recipe, ImageRecipe) else "middle"
@@ -108,37 +114,42 @@ class ImageFitting:
         return load_image_backbone(self.recipe.backbone)[0].state_dict()
 
     def embeddings(self, split: str) -> Floats:
-        stage = _cache(self.job, f"embeddings-{split}", self.recipe.backbone, self.reader.preprocess.view)
+        stage = _shared_stage(self.job, f"embeddings-{split}", self.recipe.backbone, self.reader.preprocess.view)
         return features.embed_images(self.tables[split], self.reader, stage, self.progress)
 
-    def rows(self, split: str, goals: RowTargets, recipe: Recipe) -> PhotoRows:
-        varied = recipe if split == "train" and isinstance(recipe, ImageRecipe) else None
-        return PhotoRows(self.tables[split], goals, self.reader.preprocess, varied)
+    def rows(self, split: str, targets: RowTargets, recipe: Recipe) -> PhotoRows:
+        augmentation = recipe if split == "train" and isinstance(recipe, ImageRecipe) else None
+        return PhotoRows(self.tables[split], targets, self.reader.preprocess, augmentation)
 
     def body(self, encoder: nn.Module) -> nn.Module:
         return ImageBody(encoder, self.reader.preprocess)
 
-    def answers(self, folder: Path, split: str) -> SplitLogits:
+    def predict_split(self, folder: Path, split: str) -> SplitLogits:
         model, table = ImageModel.load(folder), self.tables[split]
-        mine = process_group.share_of_rows(range(len(table)))
+        own_rows = process_group.share_of_rows(range(len(table)))
         logits = []
-        self.progress.stage(f"answers for the {split} part", len(mine))
-        for start, end in _steps(mine, features.IMAGES_PER_STEP):
+        self.progress.start_stage(f"answers for the {split} split", len(own_rows))
+        for start, end in _row_spans(own_rows, features.IMAGES_PER_STEP):
             logits.append(model.parts(features.read_images(table, range(start, end)))[0].cpu().numpy())
-            self.progress.step(end - mine[0], items=process_group.world_size())
-        return SplitLogits(_gathered(logits), None)
+            self.progress.report_step(end - own_rows[0], items=process_group.world_size())
+        return SplitLogits(_gather_rows(logits), None)
 
 
-def _steps(rows: Any, step: int) -> Iterator[tuple[int, int]]:
+def _row_spans(rows: Sequence[int], step: int) -> Iterator[tuple[int, int]]:
+    """Yield the consecutive rows as spans (first, last + 1) of at most `step` rows."""
     for place in range(0, len(rows), step):
         yield rows[place], rows[min(place + step, len(rows)) - 1] + 1
 
 
-def _gathered(parts: list[Any]) -> Tensor:
-    shares = process_group.gather_all(np.concatenate(parts) if parts else None)
+def _gather_rows(batches: list[Any]) -> Tensor:
+    """Return all processes' rows in their order; a process whose share was empty gives None."""
+    shares = process_group.gather_all(np.concatenate(batches) if batches else None)
     return torch.from_numpy(np.concatenate([share for share in shares if share is not None]))
 
 
-def _cache(job: Job, name: str, *settings: object) -> Stage:
-    """Return the stage of something that follows from the corpus, the start and a few settings only."""
+def _shared_stage(job: Job, name: str, *settings: object) -> Stage:
+    """Return the stage of something that depends on the corpus, the start and a few settings only.
+
+    Its folder lies outside the recipe's, so all tuning trials use it.
+    """
     return Stage(job.workdir / "stages" / name, job.fingerprint(*settings))

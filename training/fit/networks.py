@@ -1,6 +1,6 @@
-"""What is trained: a body that embeds a batch, and a head on its standardised embeddings."""
+"""Build the network that is trained: a body that embeds a batch, and a head on standardised embeddings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from training.fit.recipes import Recipe
 
 LORA_MODULES = ("query", "key", "value", "dense", "q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2")
 LORA_LAYER = "lora_"
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Scale:
 
     @classmethod
     def of(cls, embeddings: Any) -> "Scale":
-        """Return the scale of embeddings (n, dim), read in parts."""
+        """Return the scale of embeddings (n, dim), read in chunks so that they need not fit into memory."""
         rows, dim = embeddings.shape
         total, squares = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
         for start in range(0, rows, 65_536):
-            part = torch.from_numpy(embeddings[start : start + 65_536].astype("float64"))
-            total, squares = total + part.sum(dim=0), squares + part.square().sum(dim=0)
+            chunk = torch.from_numpy(embeddings[start : start + 65_536].astype("float64"))
+            total, squares = total + chunk.sum(dim=0), squares + chunk.square().sum(dim=0)
         mean = total / rows
         std = (squares / rows - mean.square()).clamp(min=0).sqrt()
         # MiniLM has a dimension that never changes; dividing by its deviation would overflow half precision.
@@ -38,7 +39,7 @@ class Scale:
 
 
 class Network(nn.Module):
-    """A body and a head; its state is only what is learnt."""
+    """A body and a head; its state holds only the trainable parameters."""
 
     mean: Tensor
     std: Tensor
@@ -56,15 +57,29 @@ class Network(nn.Module):
         return logits
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the learnt tensors alone: checkpoints stay small, the rest comes from the backbone."""
-        learnt = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        """Return the trainable tensors alone: checkpoints stay small, and the rest comes from the backbone."""
+        trainable = self._trainable_names()
         state = super().state_dict(*args, **kwargs)
-        return {name: value.contiguous() for name, value in state.items() if name in learnt}
+        return {name: value.contiguous() for name, value in state.items() if name in trainable}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load trainable tensors; frozen ones, which `state_dict` leaves out, don't count as missing.
+
+        Raises RuntimeError when `strict` and a trainable tensor is missing or one is unknown.
+        """
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        trainable = self._trainable_names()
+        # The Trainer warns about each missing key after it loads a checkpoint.
+        result.missing_keys[:] = [name for name in result.missing_keys if name in trainable]
+        if strict and (result.missing_keys or result.unexpected_keys):
+            raise RuntimeError(f"Missing tensors: {result.missing_keys}; unknown ones: {result.unexpected_keys}")
+        return result
 
     def train(self, mode: bool = True) -> "Network":
         super().train(mode)
+        # Batch normalisation keeps its pretrained statistics: small batches of few classes would spoil them.
         for module in self.body.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, BATCH_NORMS):
                 module.eval()
         return self
 
@@ -82,9 +97,12 @@ class Network(nn.Module):
             layer.bias.sub_(layer.weight @ mean)
         return head.eval().requires_grad_(False)
 
+    def _trainable_names(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
 
 class IdentityBody(nn.Module):
-    """The body of a head on cached embeddings: it hands them on."""
+    """The body of a head on cached embeddings: it returns them unchanged."""
 
     def forward(self, embeddings: Tensor) -> Tensor:
         return embeddings
@@ -125,16 +143,16 @@ def new_head(dim: int, classes: int, recipe: Recipe) -> nn.Sequential:
     torch.manual_seed(recipe.seed)
     head = build_head(dim, recipe.hidden, classes, recipe.dropout)
     if not recipe.hidden:
-        # Without a hidden layer nothing has to be told apart: all classes begin alike.
+        # Without a hidden layer no symmetry has to be broken: all classes begin alike.
         nn.init.zeros_(head[0].weight)  # type: ignore[arg-type]
         nn.init.zeros_(head[0].bias)  # type: ignore[arg-type]
     return head
 
 
 def unfreeze_layers(encoder: nn.Module, recipe: Recipe) -> None:
-    """Make learnable what the recipe's method trains; everything else is frozen.
+    """Make the layers trainable that the recipe's method trains, and freeze all others.
 
-    Raises FitError when the backbone has nothing that the method could train.
+    Raises FitError when the backbone has no layer that the method could train.
     """
     encoder.requires_grad_(False)
     if recipe.method == "lora":
@@ -146,18 +164,18 @@ def unfreeze_layers(encoder: nn.Module, recipe: Recipe) -> None:
             depth = _depth(name, blocks, encoder)
             parameter.requires_grad = depth >= first or recipe.method == "full"
         for module in encoder.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, BATCH_NORMS):
                 module.requires_grad_(False)
 
 
 def parameter_groups(network: Network, recipe: Recipe, *, joint: bool) -> list[dict[str, Any]]:
     """Return the optimizer's groups: the head's learning rate, and one for each block of the encoder.
 
-    Biases and the weights of normalisations are not held back by weight decay.
+    Weight decay does not apply to biases and to the weights of normalisations.
     """
     encoder = getattr(network.body, "encoder", None)
     blocks = _blocks(encoder) if encoder is not None else []
-    made: dict[tuple[float, float], list[nn.Parameter]] = {}
+    by_rate: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -169,8 +187,10 @@ def parameter_groups(network: Network, recipe: Recipe, *, joint: bool) -> list[d
             depth = _depth(inner, blocks, encoder)
             rate = recipe.encoder_rate * recipe.layer_decay ** max(len(blocks) - 1 - depth, 0)
             decay = recipe.weight_decay
-        made.setdefault((rate, decay if parameter.dim() > 1 else 0.0), []).append(parameter)
-    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in made.items()]
+        if parameter.dim() <= 1:
+            decay = 0.0
+        by_rate.setdefault((rate, decay), []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in by_rate.items()]
 
 
 def merged_state(encoder: nn.Module) -> dict[str, Tensor]:
@@ -190,9 +210,9 @@ def merged_state(encoder: nn.Module) -> dict[str, Tensor]:
 def copy_matching_rows(
     network: Network, tensors: Mapping[str, Tensor], known: list[str], labels: tuple[str, ...]
 ) -> list[str]:
-    """Give a head the rows that an older head (on plain embeddings) has for the same labels; return new labels.
+    """Copy the rows of an older head (on plain embeddings) for the same labels; return the labels that it lacks.
 
-    A head of another shape is left alone, and every label is new.
+    A head of another shape gets no rows, and every label is returned.
     """
     own = network.head.state_dict()
     last = f"{len(network.head) - 1}"
@@ -207,15 +227,15 @@ def copy_matching_rows(
     state["0.bias"] = state["0.bias"] + state["0.weight"] @ network.mean.cpu()
     state["0.weight"] = state["0.weight"] * network.std.cpu()
     place = {label: row for row, label in enumerate(known)}
-    fresh = [label for label in labels if label not in place]
+    new_labels = [label for label in labels if label not in place]
     for name in (f"{last}.weight", f"{last}.bias"):
         old, new = state[name], own[name].clone().cpu()
         for row, label in enumerate(labels):
-            # A new class begins as unlikely as the average one.
+            # A new class begins as likely as the average one.
             new[row] = old[place[label]] if label in place else old.mean(dim=0)
         state[name] = new
     network.head.load_state_dict(state)
-    return fresh
+    return new_labels
 
 
 def extended_head(
@@ -225,7 +245,7 @@ def extended_head(
     known: Sequence[str],
     labels: Sequence[str],
 ) -> nn.Sequential:
-    """Return a head with a row for each of `labels`: the given head's rows of `learnt`, an older head's of the others.
+    """Return a head with a row for each of `labels`: those of `learnt` from `head`, the others from an older head.
 
     `tensors` are the older head's and `known` the labels of its rows. Both heads read plain embeddings and have no
     hidden layer.
@@ -256,20 +276,20 @@ def _add_lora(encoder: nn.Module, rank: int) -> None:
 
 def _blocks(encoder: nn.Module) -> list[str]:
     """Return the names of the encoder's blocks, first to last: the longest sequence of modules with weights."""
-    sequences = [
-        [f"{name}.{child}" if name else child for child, _module in module.named_children()]
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential)
-    ]
+    sequences = []
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            prefix = f"{name}." if name else ""
+            sequences.append([prefix + child for child in _child_names(module)])
     return max(sequences, key=len, default=[])
 
 
 def _depth(name: str, blocks: list[str], encoder: nn.Module | None) -> int:
-    """Return in which block a parameter lies: -1 before the first, len(blocks) after the last."""
+    """Return the number of the block that a parameter lies in: -1 before the first, len(blocks) after the last."""
     for depth, block in enumerate(blocks):
         if name.startswith(f"{block}."):
             return depth
-    order = list(_first_names(encoder)) if encoder is not None else []
+    order = _child_names(encoder) if encoder is not None else []
     parent = blocks[0].split(".")[0] if blocks else ""
     top = name.split(".")[0]
     if top in order and parent in order and order.index(top) > order.index(parent):
@@ -277,6 +297,5 @@ def _depth(name: str, blocks: list[str], encoder: nn.Module | None) -> int:
     return -1
 
 
-def _first_names(encoder: nn.Module) -> Iterator[str]:
-    for name, _module in encoder.named_children():
-        yield name
+def _child_names(encoder: nn.Module) -> list[str]:
+    return [name for name, _module in encoder.named_children()]

@@ -1,4 +1,4 @@
-"""What to train and how: named settings that check themselves, and the ranges in which they may be tuned."""
+"""Define recipes: named, validated settings of a training run, and the ranges in which they may be tuned."""
 
 import math
 from collections.abc import Mapping
@@ -38,11 +38,11 @@ Ranges = dict[str, Range | Choice]
 class Recipe:
     """How to train a model: first the head on the frozen encoder's embeddings, then, by `method`, both together.
 
-    head: the encoder stays frozen. lora: low-rank differences of all its layers are learnt. partial: its last
-    `layers` blocks are learnt. full: all of it is. Batch normalisation always keeps its pretrained statistics.
+    head: the encoder stays frozen. lora: low-rank differences of all its layers are trained. partial: its last
+    `layers` blocks are trained. full: all of it is. Batch normalisation always keeps its pretrained statistics.
 
-    A training row weighs (rows of its source) ** -source_power * (weight of its class) ** -class_power: 0 leaves
-    the data as found, 1 lets each source or class count the same.
+    The weight of a training row is (rows of its source) ** -source_power * (weight of its class) ** -class_power: 0
+    leaves the data as it is, 1 gives each source or class the same weight.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Recipe:
     lora_rank: int = 16
     epochs: int = 4
     patience: int = 2
-    batch_size: int = 32  # rows a step, over all processes
+    batch_size: int = 32  # rows of a step, over all processes
     accumulation: int = 1  # parts in which each process takes its share of a batch: more need less memory
     encoder_rate: float = 5e-5
     joint_head_rate: float = 1e-3  # the head's learning rate while the encoder learns
@@ -81,7 +81,7 @@ class Recipe:
     clip: float = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
     checkpoint_steps: int = 200
-    # When going on from a live model: the share of rows that it already knew in each epoch; None: as found.
+    # With a live model to continue from: the share of rows that it already knew in each epoch; None: as in the data.
     replay_share: float | None = None
     # How the encoder's own weights are stored: in half precision, or as int8 differences from the backbone.
     storage: Literal["half", "delta"] = "delta"
@@ -90,34 +90,36 @@ class Recipe:
         """Raises ValueError that names the field."""
         if self.modality not in METHODS:
             raise ValueError(f"modality must be one of {', '.join(METHODS)}, not {self.modality!r}")
-        _among(self, "method", METHODS[self.modality])
-        _among(self, "precision", ("auto", "fp32", "bf16"))
-        _among(self, "storage", ("half", "delta"))
+        _check_choice(self, "method", METHODS[self.modality])
+        _check_choice(self, "precision", ("auto", "fp32", "bf16"))
+        _check_choice(self, "storage", ("half", "delta"))
         for name in ("name", "backbone"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ValueError(f"{name} must be a word")
-        _between(self, 0, 1, "class_power", "source_power")
-        _between(self, 0, 0.5, "label_smoothing", "warmup")
-        _between(self, 0, 0.95, "dropout")
-        _between(self, 0.1, 1, "layer_decay")
-        _between(self, 1e-7, 1, "head_rate", "encoder_rate", "joint_head_rate")
-        _between(self, 0, 10, "head_decay", "weight_decay")
-        _between(self, 1e-3, 1e3, "clip")
-        _whole(self, 1, "head_epochs", "head_patience", "head_batch_size", "layers", "lora_rank", "epochs", "patience")
-        _whole(self, 1, "batch_size", "accumulation", "checkpoint_steps")
-        _whole(self, 0, "seed", "hidden", "least_rows")
+        _check_range(self, 0, 1, "class_power", "source_power")
+        _check_range(self, 0, 0.5, "label_smoothing", "warmup")
+        _check_range(self, 0, 0.95, "dropout")
+        _check_range(self, 0.1, 1, "layer_decay")
+        _check_range(self, 1e-7, 1, "head_rate", "encoder_rate", "joint_head_rate")
+        _check_range(self, 0, 10, "head_decay", "weight_decay")
+        _check_range(self, 1e-3, 1e3, "clip")
+        _check_whole(
+            self, 1, "head_epochs", "head_patience", "head_batch_size", "layers", "lora_rank", "epochs", "patience"
+        )
+        _check_whole(self, 1, "batch_size", "accumulation", "checkpoint_steps")
+        _check_whole(self, 0, "seed", "hidden", "least_rows")
         if self.accumulation > self.batch_size:
             raise ValueError(f"accumulation must not be more than batch_size, not {self.accumulation}")
         if self.replay_share is not None:
-            _between(self, 0, 1, "replay_share")
+            _check_range(self, 0, 1, "replay_share")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; `from_json` makes the same recipe of them."""
+        """Return the settings as plain JSON values, which `from_json` turns into the same recipe."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Recipe":
-        """Return the recipe. Raises ValueError for an unknown or missing setting or one that makes no sense."""
+        """Build the recipe. Raises ValueError for an unknown, missing or invalid setting."""
         kinds: dict[str, type[Any]] = {"text": TextRecipe, "image": ImageRecipe}
         kind = kinds.get(str(values.get("modality")))
         if kind is None:
@@ -132,12 +134,12 @@ class Recipe:
         )
         return recipe
 
-    def but(self, **changes: Any) -> Self:
+    def with_changes(self, **changes: Any) -> Self:
         """Return the recipe with some settings changed. Raises ValueError as the constructor."""
         return replace(self, **changes)
 
-    def ranges(self) -> Ranges:
-        """Return the settings that tuning varies, and how far."""
+    def tuning_ranges(self) -> Ranges:
+        """Return the settings that tuning varies, with their ranges."""
         shared: Ranges = {"class_power": Range(0.0, 0.5), "label_smoothing": Range(0.0, 0.1)}
         head: Ranges = {"dropout": Range(0.0, 0.8), "head_rate": Range(3e-4, 1e-2, log=True)}
         encoder: Ranges = {
@@ -166,18 +168,18 @@ class TextRecipe(Recipe):
     lexical: bool = True
     lexical_rows: int = 200_000  # n-grams that the artifact may hold
     lexical_strengths: tuple[float, ...] = (3.0, 10.0, 30.0)  # inverse L2 penalties to choose from
-    lexical_words: int = 1  # a word or pair of words counts from this many texts on
-    lexical_characters: int = 2  # and a run of characters from this many
+    lexical_words: int = 1  # texts that a word or pair of words must occur in
+    lexical_characters: int = 2  # texts that a run of characters must occur in
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.modality != "text":
             raise ValueError(f"modality must be text, not {self.modality!r}")
-        _whole(self, 8, "max_tokens")
-        _between(self, 8, 512, "max_tokens")
-        _between(self, 0, 0.5, "token_dropout")
-        _whole(self, 100, "lexical_rows")
-        _whole(self, 1, "lexical_words", "lexical_characters")
+        _check_whole(self, 8, "max_tokens")
+        _check_range(self, 8, 512, "max_tokens")
+        _check_range(self, 0, 0.5, "token_dropout")
+        _check_whole(self, 100, "lexical_rows")
+        _check_whole(self, 1, "lexical_words", "lexical_characters")
         if not isinstance(self.lexical, bool):
             raise ValueError(f"lexical must be true or false, not {self.lexical!r}")
         if not self.lexical_strengths or not all(_is_number(x) and x > 0 for x in self.lexical_strengths):
@@ -201,15 +203,15 @@ class ImageRecipe(Recipe):
         super().__post_init__()
         if self.modality != "image":
             raise ValueError(f"modality must be image, not {self.modality!r}")
-        _among(self, "view", ("middle", "whole"))
-        _among(self, "augmentation", ("none", "crop", "strong"))
-        _between(self, 0.05, 1, "smallest_crop")
-        _between(self, 0, 2, "mixup")
+        _check_choice(self, "view", ("middle", "whole"))
+        _check_choice(self, "augmentation", ("none", "crop", "strong"))
+        _check_range(self, 0.05, 1, "smallest_crop")
+        _check_range(self, 0, 2, "mixup")
 
-    def ranges(self) -> Ranges:
+    def tuning_ranges(self) -> Ranges:
         if self.method == "head":
-            return super().ranges()
-        return super().ranges() | {"augmentation": Choice(("crop", "strong")), "mixup": Choice((0.0, 0.1, 0.2))}
+            return super().tuning_ranges()
+        return super().tuning_ranges() | {"augmentation": Choice(("crop", "strong")), "mixup": Choice((0.0, 0.1, 0.2))}
 
 
 def _is_required(field: "Field[Any]") -> bool:
@@ -220,21 +222,21 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _between(recipe: Recipe, low: float, high: float, *names: str) -> None:
+def _check_range(recipe: Recipe, low: float, high: float, *names: str) -> None:
     for name in names:
         value = getattr(recipe, name)
         if not _is_number(value) or not low <= value <= high:
             raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
 
 
-def _whole(recipe: Recipe, least: int, *names: str) -> None:
+def _check_whole(recipe: Recipe, least: int, *names: str) -> None:
     for name in names:
         value = getattr(recipe, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
-def _among(recipe: Recipe, name: str, values: tuple[str, ...]) -> None:
+def _check_choice(recipe: Recipe, name: str, values: tuple[str, ...]) -> None:
     if getattr(recipe, name) not in values:
         raise ValueError(f"{name} must be one of {', '.join(values)}, not {getattr(recipe, name)!r}")
 
@@ -242,7 +244,7 @@ def _among(recipe: Recipe, name: str, values: tuple[str, ...]) -> None:
 _TEXT = TextRecipe(
     name="full", method="full", encoder_rate=5e-5, joint_head_rate=5e-4, epochs=3, dropout=0.2, token_dropout=0.1
 )
-_PARTIAL_TEXT = _TEXT.but(name="partial", method="partial", layers=4, encoder_rate=8e-5)
+_PARTIAL_TEXT = _TEXT.with_changes(name="partial", method="partial", layers=4, encoder_rate=8e-5)
 _IMAGE = ImageRecipe(
     name="partial",
     method="partial",
@@ -262,34 +264,34 @@ _RECIPES: tuple[Recipe, ...] = (
     _TEXT,
     ImageRecipe(name="head", method="head", head_rate=1e-3, dropout=0.5, head_decay=0.1),
     _IMAGE,
-    _IMAGE.but(name="full", method="full", layer_decay=0.8, epochs=8),
+    _IMAGE.with_changes(name="full", method="full", layer_decay=0.8, epochs=8),
     # What comes with Aisle has to stay small.
-    _PARTIAL_TEXT.but(name="starter", joint_head_rate=1e-3, epochs=2, max_tokens=64, lexical_rows=120_000),
-    _IMAGE.but(name="starter", epochs=4),
+    _PARTIAL_TEXT.with_changes(name="starter", joint_head_rate=1e-3, epochs=2, max_tokens=64, lexical_rows=120_000),
+    _IMAGE.with_changes(name="starter", epochs=4),
 )
 NAMED: dict[tuple[str, str], Recipe] = {(recipe.modality, recipe.name): recipe for recipe in _RECIPES}
 
-# The name that stands for each modality's best recipe for its cost.
+# The name of each modality's recipe with the best accuracy for its cost.
 DEFAULT = "default"
 STARTER = "starter"
 DEFAULTS: dict[str, str] = {"text": "full", "image": "partial"}
 
 
 def named_recipe(modality: str, name: str) -> Recipe:
-    """Return a named recipe, "default" being one of them. Raises ValueError that lists the names there are."""
-    wanted = DEFAULTS.get(modality, name) if name == DEFAULT else name
+    """Return a recipe by its name, which may be "default". Raises ValueError that lists the known names."""
+    resolved = DEFAULTS.get(modality, name) if name == DEFAULT else name
     try:
-        return NAMED[modality, wanted]
+        return NAMED[modality, resolved]
     except KeyError:
         known = ", ".join([DEFAULT, *(known for kind, known in NAMED if kind == modality)])
         raise ValueError(f"There is no {modality} recipe {name!r}; there are: {known}.") from None
 
 
 def default_recipe(modality: str) -> Recipe:
-    """Return the recipe that is used when none is named."""
+    """Return the recipe that is used when no name is given."""
     return named_recipe(modality, DEFAULT)
 
 
 def recipe_names() -> list[str]:
-    """Return every name that some modality knows."""
+    """Return the names of all modalities' recipes."""
     return [DEFAULT, *dict.fromkeys(name for _modality, name in NAMED)]

@@ -1,4 +1,4 @@
-"""The results of finished stages, kept in WORKDIR so that a killed fit goes on where it was."""
+"""Keep the results of finished stages in WORKDIR, so that a killed fit continues where it stopped."""
 
 import json
 import os
@@ -12,44 +12,46 @@ DONE = "done.json"
 
 
 class Stage:
-    """A folder for one stage: `done` holds what it found when it was finished, in this or an earlier process."""
+    """The folder of one stage; `done` holds its results once it is finished, in this or an earlier process."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        """Empties the folder when it holds the work of another job. Every process calls it at the same time."""
+        """Empty the folder when it holds another job's work. Every process calls it at the same time."""
         self.folder = folder
         self.fingerprint = fingerprint
         if process_group.is_first_local_process():
             folder.mkdir(parents=True, exist_ok=True)
-            mark = folder / "job"
-            if not mark.is_file() or mark.read_text() != fingerprint:
+            owner = folder / "job"
+            if not owner.is_file() or owner.read_text() != fingerprint:
                 shutil.rmtree(folder)
                 folder.mkdir()
-                mark.write_text(fingerprint)
+                owner.write_text(fingerprint)
         process_group.wait_for_all()
-        found = self._read()
-        # On several machines a stage is done when it is done on all.
-        self.done = found if all(done is not None for done in process_group.gather_all(found)) else None
+        results = self._read_results()
+        # Each machine has its own folder: a stage is done when it is done on all of them.
+        is_done_everywhere = all(found is not None for found in process_group.gather_all(results))
+        self.done = results if is_done_everywhere else None
 
-    def finish(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Mark the stage as done, once every process has come this far; return the first process's facts."""
+    def finish(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Mark the stage as done, once every process has come this far; return the first process's results."""
+        # The mark comes last: a stage without it is computed again, whatever files it has.
         process_group.wait_for_all()
-        facts = process_group.broadcast(facts)
+        results = process_group.broadcast(results)
         if process_group.is_first_local_process():
-            write_json(self.folder / DONE, facts)
+            write_json(self.folder / DONE, results)
         process_group.wait_for_all()
-        self.done = facts
-        return facts
+        self.done = results
+        return results
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read_results(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads((self.folder / DONE).read_text(encoding="utf-8"))
+            results: dict[str, Any] = json.loads((self.folder / DONE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found
+        return results
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write the file whole or not at all."""
+    """Write the content as JSON, whole or not at all."""
     replace_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -59,5 +61,6 @@ def replace_bytes(path: Path, content: bytes) -> None:
     with unfinished.open("wb") as file:
         file.write(content)
         file.flush()
+        # Renaming before the content is on the disk could leave an empty file after a power cut.
         os.fsync(file.fileno())
     unfinished.replace(path)

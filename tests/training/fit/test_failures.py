@@ -9,7 +9,7 @@ import torch
 
 from tests.support import fitting
 from training.fit import trainer
-from training.fit.__main__ import _explain
+from training.fit.__main__ import explain_failure
 from training.fit.job import Job
 from training.fit.progress import FitError
 
@@ -62,12 +62,12 @@ def test_an_unusable_job_is_said_so(content: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_model_to_go_on_from_is_said_so(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(FitError, match="go on from"):
+    with pytest.raises(FitError, match="continue from"):
         fitting.run_fit(tmp_path, corpus, small(), start=str(tmp_path))
 
 
 def test_a_loss_that_is_no_number_ends_the_fit(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_loss", lambda logits, *rest: logits.sum() * torch.nan)
+    monkeypatch.setattr(trainer, "weighted_loss", lambda logits, *rest: logits.sum() * torch.nan)
     with pytest.raises(FitError, match="loss became nan in stage text head at step 0: the learning rate head_rate"):
         fitting.run_fit(tmp_path, corpus, small())
     assert not (tmp_path / "artifact").exists()
@@ -76,7 +76,7 @@ def test_a_loss_that_is_no_number_ends_the_fit(corpus: Path, tmp_path: Path, mon
 def test_too_little_gpu_memory_halves_the_batch_and_goes_on(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, sizes = trainer._Trainer.compute_loss, []
+    step, sizes = trainer._StageTrainer.compute_loss, []
 
     def scarce(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         if model.training:
@@ -85,11 +85,11 @@ def test_too_little_gpu_memory_halves_the_batch_and_goes_on(
                 raise torch.OutOfMemoryError("CUDA out of memory")
         return step(self, model, inputs, *rest, **more)
 
-    monkeypatch.setattr(trainer._Trainer, "compute_loss", scarce)
+    monkeypatch.setattr(trainer._StageTrainer, "compute_loss", scarce)
     fitting.run_fit(tmp_path / "scarce", corpus, small(head_batch_size=10, dropout=0.0))
     monkeypatch.undo()
     assert sizes[:3] == [10, 5, 5]
-    assert {"log": "Too little GPU memory: going on with each batch in 2 parts."} in fitting.progress_lines(
+    assert {"log": "Too little GPU memory: continuing with each batch in 2 parts."} in fitting.progress_lines(
         tmp_path / "scarce"
     )
     fitting.run_fit(tmp_path / "enough", corpus, small(head_batch_size=10, dropout=0.0))
@@ -99,10 +99,10 @@ def test_too_little_gpu_memory_halves_the_batch_and_goes_on(
 
 
 def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
-    sentence, permanent = _explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    sentence, permanent = explain_failure(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     assert "No space is left on the disk" in sentence
     assert permanent
-    assert _explain(KeyError("label"), tmp_path) == ("Training stopped: KeyError: 'label'", False)
+    assert explain_failure(KeyError("label"), tmp_path) == ("Training stopped: KeyError: 'label'", False)
 
 
 def test_a_failed_fit_exits_with_one_and_says_why_on_its_last_line(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from django.db import connection
 from tests.support import fitting
 from training.fit import tuning
 from training.fit.job import Job
+from training.fit.model_fit import ModelFit
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import Recipe
-from training.fit.run import ModelFit
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ class Command(BaseCommand):
         corpus = snapshots.fetch_corpus(dataset)
         pipeline.write_job(found, folder, corpus, pipeline.labels_to_learn(found, corpus))
         if node_rank is None:
-            work = [sys.executable, "-m", "training.fit.tuning", str(folder)]
+            work = [sys.executable, "-m", "training.fit", str(folder), "--trials-only"]
         else:
             work = fit_command(found, folder, node_rank=node_rank)
         ended = subprocess.run(work, cwd=settings.BASE_DIR, env=child_environment(found), check=False)

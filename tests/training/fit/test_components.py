@@ -11,7 +11,7 @@ from torch import nn
 from classifier.ml.encoders import load_fine_tuned
 from classifier.ml.ngrams import LexicalModel
 from tests.support import fitting
-from training.fit import export, ngrams
+from training.fit import export, lexical_part
 from training.fit.batches import EpochOrder
 from training.fit.calibration import fit_pool, fit_temperature
 from training.fit.job import Job, SplitTable, read_tables, row_weights, rows_of_mixed_sources
@@ -70,7 +70,7 @@ def test_recipes_are_found_by_name_and_default_is_one() -> None:
 @pytest.mark.parametrize("key", NAMED)
 def test_every_recipe_lies_within_the_ranges_it_states(key: tuple[str, str]) -> None:
     recipe = NAMED[key]
-    for name, span in recipe.ranges().items():
+    for name, span in recipe.tuning_ranges().items():
         value = getattr(recipe, name)
         assert value in span.values if hasattr(span, "values") else span.low <= value <= span.high, name
 
@@ -159,7 +159,7 @@ def test_a_tuned_encoder_comes_back_from_what_is_stored(method: Any, storage: An
     difference = torch.randn(48, 3) @ torch.randn(3, 64) if method == "lora" else torch.randn(48, 64)
     tuned.weight.data = backbone.weight.data + 0.01 * difference
     tuned.bias.data = backbone.bias.data.clone()
-    recipe = default_recipe("text").but(method=method, storage=storage, lora_rank=4)
+    recipe = default_recipe("text").with_changes(method=method, storage=storage, lora_rank=4)
     tensors = export.encoder_tensors(backbone.state_dict(), tuned.state_dict(), recipe)
     assert f"{prefix}weight" in tensors
     assert not any("bias" in name for name in tensors)  # what did not change is not stored
@@ -169,7 +169,7 @@ def test_a_tuned_encoder_comes_back_from_what_is_stored(method: Any, storage: An
 
 def test_a_head_takes_over_the_rows_of_the_labels_it_knows() -> None:
     scale = Scale(torch.randn(8), torch.rand(8) + 0.5)
-    recipe = default_recipe("text").but(method="head")
+    recipe = default_recipe("text").with_changes(method="head")
     old = Network(IdentityBody(), new_head(8, 2, recipe), scale, 0.0)
     nn.init.normal_(old.head[0].weight)
     network = Network(IdentityBody(), new_head(8, 3, recipe), scale, 0.0)
@@ -182,7 +182,7 @@ def test_a_head_takes_over_the_rows_of_the_labels_it_knows() -> None:
 
 
 def test_a_head_of_another_shape_begins_anew() -> None:
-    recipe = default_recipe("text").but(method="head", hidden=4)
+    recipe = default_recipe("text").with_changes(method="head", hidden=4)
     network = Network(IdentityBody(), new_head(8, 2, recipe), Scale(torch.zeros(8), torch.ones(8)), 0.0)
     assert copy_matching_rows(
         network, {"0.weight": torch.ones(2, 8), "0.bias": torch.ones(2)}, ["a", "b"], ("a", "b")
@@ -196,7 +196,7 @@ def test_a_folded_head_reads_plain_embeddings_and_a_constant_dimension_keeps_it_
     embeddings = np.random.default_rng(0).normal(0, 0.05, (500, 8)).astype(np.float32)
     embeddings[:, 5] = 0.25
     network = Network(
-        IdentityBody(), new_head(8, 3, default_recipe("text").but(hidden=4)), Scale.of(embeddings), 0.0
+        IdentityBody(), new_head(8, 3, default_recipe("text").with_changes(hidden=4)), Scale.of(embeddings), 0.0
     ).eval()
     rows = torch.from_numpy(embeddings)
     assert torch.allclose(network(embeddings=rows), network.folded_head()(rows), atol=1e-4)
@@ -208,7 +208,7 @@ def test_later_blocks_learn_faster_and_biases_do_not_decay() -> None:
     from classifier.ml.encoders import load_text_backbone
     from training.fit.networks import TextBody, unfreeze_layers
 
-    recipe = default_recipe("text").but(method="partial", layers=2, layer_decay=0.5, encoder_rate=1e-4)
+    recipe = default_recipe("text").with_changes(method="partial", layers=2, layer_decay=0.5, encoder_rate=1e-4)
     _, encoder = load_text_backbone(BUNDLED_TEXT)
     unfreeze_layers(encoder, recipe)
     network = Network(TextBody(encoder), new_head(384, 3, recipe), Scale(torch.zeros(384), torch.ones(384)), 0.0)
@@ -230,8 +230,8 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
     tables = read_tables(Job.read(work))
     stage = Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
-    ngrams.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
-    part = LexicalModel.read(ngrams.read_lexical_tensors(stage, 3), 3, torch.device("cpu"))
+    lexical_part.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
+    part = Lexical.read(lexical_part.read_lexical_tensors(stage, 3), 3, torch.device("cpu"))
     assert part is not None
     data = {split: tables[split].data for split in ("train", "test")}
     counts = {
@@ -249,9 +249,9 @@ def test_the_lexical_part_is_cut_to_the_rows_it_may_have(tmp_path: Path) -> None
     work = fitting.write_job(tmp_path / "work", fitting.write_small_corpus(tmp_path / "corpus"), recipe)
     tables, stage = read_tables(Job.read(work)), Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
-    facts = ngrams.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
+    facts = lexical_part.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
     assert facts["rows"] == 100
-    assert ngrams.read_lexical_tensors(stage, 3)["lexical.weights"].shape == (100, 3)
+    assert lexical_part.read_lexical_tensors(stage, 3)["lexical.weights"].shape == (100, 3)
     assert facts["validation_loss"] < np.log(3)
 
 
