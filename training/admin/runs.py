@@ -132,7 +132,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
             "run": run,
             "then": comparison_at_gate(run.version) if run.version else None,
             "colour": STATE_COLOURS[run.state],
-            "percent": round(100 * run.share),
+            "percent": round(100 * run.stage_share),
             "left": None if run.eta_seconds is None else clock(run.eta_seconds),
             "charts": [charts.line(**chart) for chart in loss_curves(run.curve)],
             "may_cancel": run.is_active and self.has_start_permission(request),

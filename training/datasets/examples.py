@@ -121,7 +121,7 @@ def _release(examples: Collection[Example]) -> None:
     """Hand the bands of examples that go or change to the next example of the same title."""
     for example in examples:
         if example.bands:
-            heirs = Example.objects.placed().filter(title_key=example.title_key, bands=[])
+            heirs = Example.objects.in_a_split().filter(title_key=example.title_key, bands=[])
             heir = heirs.exclude(pk__in=[other.pk for other in examples]).order_by("pk").first()
             if heir:
                 Example.objects.filter(pk=heir.pk).update(bands=example.bands)
@@ -133,7 +133,7 @@ def _place(examples: Sequence[Example]) -> None:
     for example, own_words in zip(examples, word_sets, strict=True):
         example.title_key = splits.title_key(own_words) or None
         example.bands = []
-    others = Example.objects.placed().exclude(pk__in=[example.pk for example in examples if example.pk])
+    others = Example.objects.in_a_split().exclude(pk__in=[example.pk for example in examples if example.pk])
     by_title = _parts(others.filter(title_key__in={e.title_key for e in examples if e.title_key}), "title_key")
     by_photo = _parts(
         others.filter(photo_digest__in={e.photo_digest for e in examples if e.photo_digest}), "photo_digest"

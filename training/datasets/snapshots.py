@@ -75,7 +75,7 @@ def _snapshot(sources: Sequence[str], progress: Progress) -> tuple[Dataset, bool
         if FEEDBACK not in sources:
             exclusions.clear()
     exclusions["alike to products of two parts"] = examples.filter(split=Split.BRIDGE).count()
-    exclusions["category switched off"] = examples.placed().filter(category__is_active=False).count()
+    exclusions["category switched off"] = examples.in_a_split().filter(category__is_active=False).count()
     usable = examples.usable()
     rows = _without_twins(usable)
     learnable, total = _count(rows, exclusions)

@@ -102,7 +102,7 @@ def _work(run: TrainingRun, watch: RunMonitor) -> Outcome:
     dataset, corpus = _data(run, watch)
     # An earlier attempt may have come this far.
     version = ModelVersion.objects.filter(lineage__run=str(run.pk)).first() or _make(run, watch, dataset, corpus)
-    if not TrainingRun.objects.held(run).update(version=version):
+    if not TrainingRun.objects.leased_as(run).update(version=version):
         raise LeaseLost
     if version.state == ModelVersion.State.REJECTED:
         return Outcome(TrainingRun.State.REJECTED, version.reason, version)
@@ -271,7 +271,7 @@ def _data(run: TrainingRun, watch: RunMonitor) -> tuple[Dataset, "Corpus"]:
     watch.stage(_("Preparing the dataset"))
     dataset = run.dataset or snapshots.make_dataset(progress=watch.count)
     reference_set.refresh_reference_set()
-    if not TrainingRun.objects.held(run).update(dataset=dataset):
+    if not TrainingRun.objects.leased_as(run).update(dataset=dataset):
         raise LeaseLost
     watch.say(_("Dataset %(number)d, %(checksum)s") % {"number": dataset.pk, "checksum": dataset.checksum[:12]})
     return dataset, snapshots.fetch_corpus(dataset)
@@ -330,10 +330,10 @@ def _failed(why: str) -> Outcome:
 def _try_again(run: TrainingRun, watch: RunMonitor, message: str) -> None:
     watch.say(message)
     renew_connection()  # the database may be what was away
-    TrainingRun.objects.held(run).update(
+    TrainingRun.objects.leased_as(run).update(
         state=TrainingRun.State.QUEUED,
         lease=None,
-        due_at=Now() + PAUSE * run.attempts,
+        available_at=Now() + PAUSE * run.attempts,
         log=watch.log(),
         message=_("Will go on: %s") % message,
     )
@@ -342,7 +342,7 @@ def _try_again(run: TrainingRun, watch: RunMonitor, message: str) -> None:
 def _finish(run: TrainingRun, watch: RunMonitor, outcome: Outcome) -> None:
     watch.say(outcome.message)
     renew_connection()
-    TrainingRun.objects.held(run).update(
+    TrainingRun.objects.leased_as(run).update(
         state=outcome.state,
         message=outcome.message,
         version=outcome.version,

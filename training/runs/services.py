@@ -93,7 +93,7 @@ def cancel_training(run: TrainingRun) -> bool:
     Return whether it was active.
     """
     runs = TrainingRun.objects.filter(pk=run.pk)
-    queued = (runs.filter(state=TrainingRun.State.QUEUED) | runs.silent()).update(
+    queued = (runs.filter(state=TrainingRun.State.QUEUED) | runs.without_heartbeat()).update(
         state=TrainingRun.State.CANCELLED,
         is_cancelled=True,
         message=_("Cancelled while nobody worked on it. The live model is untouched."),

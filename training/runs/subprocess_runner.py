@@ -65,7 +65,7 @@ def send_heartbeats(run: TrainingRun) -> Iterator[None]:
             while not ended.wait(settings.TRAINING_LEASE_SECONDS / 4):
                 try:
                     renew_connection()
-                    TrainingRun.objects.held(run).update(heartbeat_at=Now())
+                    TrainingRun.objects.leased_as(run).update(heartbeat_at=Now())
                 except DatabaseError as error:
                     log.warning("The heartbeat of training run %s was not written: %s", run.pk, type(error).__name__)
         finally:
@@ -95,7 +95,7 @@ class RunMonitor:
     def tell(self) -> None:
         """Write to the row. Raises LeaseLost when it isn't ours any more, Cancelled when the run is to stop."""
         self.said = time.monotonic()
-        held = TrainingRun.objects.held(self.run)
+        held = TrainingRun.objects.leased_as(self.run)
         written = held.update(
             heartbeat_at=Now(),
             curve=self.curve,

@@ -292,7 +292,7 @@ def test_the_command_imports_sets_and_says_what_it_did(
 def test_real_listings_leave_no_twins_in_two_parts(data_folder: Path) -> None:
     import_table(data_folder / "amazon_us_sample", category="mapped18")
     import_table(data_folder / "flipkart_multimodal", category="mapped18")
-    examples = list(Example.objects.placed())
+    examples = list(Example.objects.in_a_split())
     assert len(examples) > 1_000
     digests = defaultdict(set)
     for number, example in enumerate(examples):

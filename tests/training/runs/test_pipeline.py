@@ -173,12 +173,12 @@ def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
 ) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     fit_missing = ensemble_fitting.fit_missing_rules
-    monkeypatch.setattr(ensemble_fitting, "fit_missing", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
+    monkeypatch.setattr(ensemble_fitting, "fit_missing_rules", lambda *_: (_ for _ in ()).throw(StorageDown("away")))
     interrupted = carry_out(run)
     assert interrupted.state == TrainingRun.State.QUEUED
     assert interrupted.version is not None
-    assert interrupted.due_at > timezone.now()  # it rests first
-    monkeypatch.setattr(ensemble_fitting, "fit_missing", fit_missing)
+    assert interrupted.available_at > timezone.now()  # it rests first
+    monkeypatch.setattr(ensemble_fitting, "fit_missing_rules", fit_missing)
     again = carry_out(run)
     assert again.state == TrainingRun.State.DEPLOYED, again.log
     assert again.version == interrupted.version == traffic.current_champion(Modality.TEXT)
@@ -197,7 +197,7 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
         deployments.deploy_version(first.version)  # type: ignore[arg-type]
         return fit_missing(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ensemble_fitting, "fit_missing", meanwhile)
+    monkeypatch.setattr(ensemble_fitting, "fit_missing_rules", meanwhile)
     second = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(seed=5)))
     assert second.state == TrainingRun.State.REGISTERED, second.log
     assert "has been deployed" in second.message

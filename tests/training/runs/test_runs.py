@@ -68,8 +68,8 @@ def test_a_run_is_claimed_once_until_its_worker_falls_silent(settings: LazySetti
     second = TrainingRun.objects.claim()
     assert second is not None
     assert second.attempts == 2
-    assert not TrainingRun.objects.held(first).exists()
-    assert TrainingRun.objects.held(second).exists()
+    assert not TrainingRun.objects.leased_as(first).exists()
+    assert TrainingRun.objects.leased_as(second).exists()
 
 
 def test_a_report_that_asks_for_retraining_starts_runs_once() -> None:
