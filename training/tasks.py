@@ -1,9 +1,10 @@
+"""Define training's Celery tasks: run queued training, answer reports, and prepare what serving needs."""
+
 import logging
 
 from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
-from django.db import transaction
 
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Modality, ModelVersion
@@ -11,29 +12,28 @@ from classifier.registry import ensemble_rules
 from common.object_storage import StorageDown
 from feedback.models import ErasureBatch, MonitoringReport
 from training.models import Dataset, TrainingRun
+from training.runs import services
+
+# Web processes import this module to queue tasks. What loads torch, pyarrow or datasets is imported in the tasks that
+# need it, so that web processes stay small.
 
 log = logging.getLogger(__name__)
 
-RULE_TRIED_SECONDS = 6 * 3600
+RETRY_SECONDS = 6 * 3600
 
 
 @shared_task(acks_late=False)
 def run_training() -> None:
-    """Work on one run that waits, or that lost its worker. The row is the queue; the message is only a bell."""
+    """Work on one run that is queued or lost its worker. The row is the queue; the message only wakes a worker."""
     from training.runs import pipeline
 
     if run := TrainingRun.objects.claim():
         pipeline.execute_run(run)
 
 
-def ring_on_commit() -> None:
-    """Wake the training workers after the commit. A bell that can't ring fails nothing: beat rings again."""
-    transaction.on_commit(run_training.delay, robust=True)
-
-
 @shared_task
 def ring() -> None:
-    """Wake a worker for every run whose bell was lost or whose worker died."""
+    """Wake a worker for every run whose message was lost or whose worker died."""
     for _run in range(TrainingRun.objects.claimable().count()):
         run_training.delay()
 
@@ -41,8 +41,6 @@ def ring() -> None:
 @shared_task
 def answer_reports() -> None:
     """Start the runs that monitoring reports ask for."""
-    from training.runs import services
-
     for report in MonitoringReport.objects.filter(asks_retraining=True, answered_at=None).order_by("created_at"):
         services.answer_report(report)
 
@@ -56,30 +54,28 @@ def fit_rules() -> None:
     dataset = Dataset.objects.first()
     if dataset is None:
         return
-    for text, image in ensemble_rules.pairs_without_rule():
-        # Tried once a dataset: what lacks the products for a rule would lack them again in a minute.
-        if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
+    for text, image in deployments.pairs_without_rule():
+        # Tried once for each dataset: where it lacks the products for a rule, it lacks them again in a minute.
+        if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RETRY_SECONDS):
             ensemble_fitting.fit_missing_rules(text, snapshots.fetch_corpus(dataset))
 
 
 @shared_task(acks_late=False)
 def measure_versions(pks: list[int] | None = None) -> None:
-    """Answer the reference set with versions: those named, or those that a person may want to compare soon."""
-    from training.acceptance import reference_set
+    """Answer the reference set with the named versions, or with those that a person may want to compare soon."""
+    from training.acceptance import reference_answers
 
-    chosen = ModelVersion.objects.filter(pk__in=pks) if pks else reference_set.unmeasured_versions()
-    for version in chosen:
+    versions = ModelVersion.objects.filter(pk__in=pks) if pks else reference_answers.unmeasured_versions()
+    for version in versions:
         try:
-            reference_set.measure_version(version, reference_set.measuring_products(version.modality))
+            reference_answers.measure_version(version, reference_answers.measuring_products(version.modality))
         except (ArtifactError, StorageDown) as error:
             log.warning("%s can't be measured on the reference set: %s", version, error)
 
 
 @shared_task
 def retrain_on_schedule() -> None:
-    """Start a run of each modality, as RETRAIN_SCHEDULE says; one that is active already goes on instead."""
-    from training.runs import services
-
+    """Start a run of each modality, as RETRAIN_SCHEDULE says, unless one of that modality is active."""
     if not settings.RETRAIN_SCHEDULE:
         return
     for modality in Modality:
@@ -91,7 +87,7 @@ def retrain_on_schedule() -> None:
 
 @shared_task(acks_late=False)
 def forget_erased() -> None:
-    """Drop examples and cut snapshots that erased sellers' products are in."""
+    """Delete erased sellers' products from examples and snapshots."""
     from training.datasets import snapshot_erasure
 
     if ErasureBatch.objects.filter(forgotten_at=None, done_at__isnull=False).exists():
@@ -100,10 +96,10 @@ def forget_erased() -> None:
 
 @shared_task(acks_late=False)
 def write_references() -> None:
-    """Write down what the snapshots of live versions look like, so that drift is measured against them."""
+    """Store the drift baselines of live versions that were trained on a snapshot."""
     from training.acceptance import drift_baseline
 
     for text, image, dataset in drift_baseline.pairs_without_baseline():
-        # Tried now and then: a snapshot with too few products would have too few in an hour again.
-        if cache.add(f"reference:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RULE_TRIED_SECONDS):
+        # Tried only every few hours: a snapshot with too few products has too few in an hour again.
+        if cache.add(f"reference:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RETRY_SECONDS):
             drift_baseline.write_baseline(text, image, dataset)

@@ -75,7 +75,7 @@ def offer_only_made_up() -> None:
 
 def carry_out(run: TrainingRun) -> TrainingRun:
     """Claim a training run and carry it out in this process."""
-    TrainingRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(seconds=1))
+    TrainingRun.objects.filter(pk=run.pk).update(available_at=timezone.now() - timedelta(seconds=1))
     claimed = TrainingRun.objects.claim(run.pk)
     assert claimed is not None
     pipeline.execute_run(claimed)

@@ -131,7 +131,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     refused = runs["image"]
     refused.refresh_from_db()
     assert refused.state == TrainingRun.State.FAILED
-    assert refused.message.endswith("The live model is untouched.")
+    assert refused.message.endswith("The live model is unchanged.")
 
 
 def offer(

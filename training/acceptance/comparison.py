@@ -12,8 +12,8 @@ from classifier.evaluation.paired_tests import PairedFigures, ProductScores, com
 from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.registry import versions
-from training.acceptance import candidate_evaluation, reference_set
+from classifier.registry import deployments
+from training.acceptance import candidate_evaluation, reference_answers
 from training.acceptance.gate import LEAST_PRODUCTS, HeldOutComparison, ReferenceComparison
 from training.acceptance.metrics import Probabilities, Targets, true_category_ranks
 
@@ -55,11 +55,11 @@ def compare_on_reference_set(
     `learnt` are the labels that the new data has. The champion answers now, so that both see the same products under
     the same categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
     """
-    candidates = reference_set.answer_products(
+    candidates = reference_answers.answer_products(
         candidate_evaluation.load_fitted_model(fitted), champion.modality, products, progress
     )
     try:
-        champions = reference_set.measure_version(champion, products, progress)
+        champions = reference_answers.measure_version(champion, products, progress)
     except ArtifactError as error:
         log.error("%s can't be compared with: %s", champion, error)
         return None, candidates

@@ -81,7 +81,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         """Ask what to train; start it."""
         form = RetrainForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            started, refused = form.start(requested_by=cast(AbstractBaseUser, request.user))
+            started, refused = form.start_runs(requested_by=cast(AbstractBaseUser, request.user))
             for refusal in refused:
                 messages.error(request, refusal)
             for run in started:

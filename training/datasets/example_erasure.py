@@ -6,7 +6,7 @@ from django.core.files.storage import storages
 
 from common.object_storage import storage_faults
 from feedback.models import ErasureBatch
-from training.acceptance import reference_set
+from training.datasets import reference_set
 from training.datasets.examples import delete_examples
 from training.models import FEEDBACK, Example
 

@@ -1,4 +1,4 @@
-"""How long a training run will take: from runs that ended here, or else from how fast this machine multiplies."""
+"""Estimate how long a training run takes: from runs that ended here, or else from this machine's speed."""
 
 import time
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ SECONDS_PER_PRODUCT = {
     "image": {"head": 0.036, "partial": 0.11, "full": 0.28, "starter": 0.20},
 }
 REFERENCE_SPEED = 250e9  # floating-point operations a second
-STARTING_SECONDS = 30.0  # what any run takes besides its products
-RUNS = 3  # of which the middle one counts
+STARTING_SECONDS = 30.0  # of any run, however many products it has
+EARLIER_RUNS = 3  # whose median counts
 ENDED = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED, TrainingRun.State.HELD, TrainingRun.State.REJECTED)
-SIDE = 768  # of the matrices that are multiplied
+MATRIX_SIZE = 768  # of the matrices that are multiplied to measure the machine
 TRIES = 3
 
 
 @dataclass(frozen=True)
 class DurationEstimate:
-    """About how many seconds a recipe takes for so many products; `is_measured`: an earlier run says so."""
+    """The seconds that a run is expected to take; `is_measured` when earlier runs here are the basis."""
 
     seconds: float
     is_measured: bool
@@ -47,42 +47,43 @@ def estimate_duration(modality: str, recipe: str, products: int) -> DurationEsti
     known = SECONDS_PER_PRODUCT[modality].get(recipe)
     if known is None:
         return None
-    if earlier := _earlier(modality, recipe):
-        return DurationEstimate(STARTING_SECONDS + earlier * products, is_measured=True)
+    if measured := _seconds_per_product(modality, recipe):
+        return DurationEstimate(STARTING_SECONDS + measured * products, is_measured=True)
     return DurationEstimate(STARTING_SECONDS + known * products * REFERENCE_SPEED / machine_speed(), is_measured=False)
 
 
 def count_products(modality: str, dataset: Dataset | None = None) -> int:
-    """Return how many products of a dataset, or of all examples, a model of the modality would learn from."""
+    """Return how many products of a dataset, or of all examples, a model of the modality can learn from."""
     key = "with_text" if modality == Modality.TEXT else "with_photo"
     if dataset is not None:
         return sum(int(counts[key]) for counts in dataset.manifest["splits"].values())
     usable = Example.objects.usable()
-    return (usable.exclude(title="", description="") if modality == Modality.TEXT else usable.exclude(photo="")).count()
+    if modality == Modality.TEXT:
+        return usable.exclude(title="", description="").count()
+    return usable.exclude(photo="").count()
 
 
 @cache
 def machine_speed() -> float:
-    """Return how many floating-point operations a second this machine does when it multiplies matrices, by trying."""
-    matrix = np.ones((SIDE, SIDE), np.float32)
+    """Measure how many floating-point operations a second this machine does when it multiplies matrices."""
+    matrix = np.ones((MATRIX_SIZE, MATRIX_SIZE), np.float32)
     times = []
     for _try in range(TRIES):
         start = time.perf_counter()
         matrix @ matrix
         times.append(time.perf_counter() - start)
-    return 2 * SIDE**3 / min(times)
+    return 2 * MATRIX_SIZE**3 / min(times)
 
 
-def _earlier(modality: str, recipe: str) -> float | None:
-    """Return the seconds for each product of the last runs of the recipe alike; None when none ended here."""
-    alike = {"trials": 0, "processes": 1, "machines": 1, "parent": None}
-    runs = TrainingRun.objects.filter(modality=modality, recipe__name=recipe, state__in=ENDED, **alike)
-    latest = runs.exclude(dataset=None).select_related("dataset").order_by("-finished_at")[:RUNS]
+def _seconds_per_product(modality: str, recipe: str) -> float | None:
+    """Return the median seconds for each product of the latest comparable runs; None when none ended here."""
+    comparable = {"trials": 0, "processes": 1, "machines": 1, "parent": None}
+    runs = TrainingRun.objects.filter(modality=modality, recipe__name=recipe, state__in=ENDED, **comparable)
+    latest = runs.exclude(dataset=None).select_related("dataset").order_by("-finished_at")[:EARLIER_RUNS]
     rates = []
     for run in latest:
-        assert run.started_at and run.finished_at  # noqa: S101 - it ended
         count = count_products(modality, run.dataset)
-        if count:
+        if count and run.started_at and run.finished_at:
             seconds = (run.finished_at - run.started_at).total_seconds() - STARTING_SECONDS
             rates.append(max(seconds, 0.0) / count)
     return median(rates) if rates else None

@@ -1,3 +1,5 @@
+"""Ask what to train: the form of the admin's Retrain page."""
+
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
 BOTH = "all"
-EXPLAINED = {
+EXPLANATIONS = {
     recipes.DEFAULT: _("The best for its cost: “full” for texts, “partial” for photos."),
     "head": _("Trains only the last layer. The quickest: for a first try, or a few hundred products."),
     "lora": _("Also adapts the text encoder by small differences: a small file, nearly as good as “full”."),
@@ -34,18 +36,14 @@ EXPLAINED = {
 
 
 class RetrainForm(forms.Form):
-    """What to train: the same questions as `manage.py retrain` asks."""
+    """What to train, with the same options as `manage.py retrain`."""
 
     modality = forms.ChoiceField(
         label=_("Models"),
         choices=[(BOTH, _("Text and image")), *Modality.choices],
         widget=UnfoldAdminSelectWidget,
     )
-    recipe = forms.ChoiceField(
-        label=_("Recipe"),
-        initial=recipes.DEFAULT,
-        widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
-    )
+    recipe = forms.ChoiceField()
     dataset = forms.ModelChoiceField(
         Dataset.objects.all(),
         label=_("Dataset"),
@@ -54,12 +52,12 @@ class RetrainForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
     )
     from_champion = forms.BooleanField(
-        label=_("Go on from the live model"),
+        label=_("Continue from the live model"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
         help_text=_(
-            "It keeps the categories that the live model suggests, also those that the dataset lacks. Without it the "
-            "new model knows only the categories of the dataset."
+            "The new model keeps the categories that the live model suggests, also those that the dataset lacks. "
+            "Otherwise it knows only the categories of the dataset."
         ),
     )
     trials = forms.IntegerField(
@@ -68,34 +66,39 @@ class RetrainForm(forms.Form):
         max_value=500,
         initial=0,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text=_("0: the recipe as it is."),
+        help_text=_("0: the recipe without changes."),
     )
     deploys = forms.BooleanField(
-        label=_("Deploy by itself when it passes the gate"),
+        label=_("Deploy automatically when it passes the gate"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=_("Else it is registered, and you deploy it from its page after a look at the comparison."),
+        help_text=_("Otherwise it is registered, and you can deploy it from its page, beside the comparison."),
     )
     ends_test = forms.BooleanField(
-        label=_("Even if a test is running then: end it"),
+        label=_("End an experiment that is running then"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=_("Else the new version is registered, and you test or deploy it from its page."),
+        help_text=_("Otherwise the new version is registered, and you can test or deploy it from its page."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["recipe"]
-        assert isinstance(field, forms.ChoiceField)  # noqa: S101 - it is declared above
         counts = {modality: estimates.count_products(modality) for modality in Modality}
-        field.choices, field.help_text = _recipe_choices(counts), _recipe_help(counts)
+        # Built for each request: the times depend on how many products there are now.
+        self.fields["recipe"] = forms.ChoiceField(
+            label=_("Recipe"),
+            initial=recipes.DEFAULT,
+            choices=_recipe_choices(counts),
+            help_text=_recipe_help(counts),
+            widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
+        )
 
-    def start(self, *, requested_by: "AbstractBaseUser") -> tuple[list[TrainingRun], list[str]]:
-        """Queue the runs that were asked for; return them and a sentence for each that was refused."""
+    def start_runs(self, *, requested_by: "AbstractBaseUser") -> tuple[list[TrainingRun], list[str]]:
+        """Queue the requested runs; return them, and a sentence for each that was refused."""
         data: dict[str, Any] = self.cleaned_data
-        wanted = list(Modality) if data["modality"] == BOTH else [Modality(data["modality"])]
+        modalities = list(Modality) if data["modality"] == BOTH else [Modality(data["modality"])]
         started, refused = [], []
-        for modality in wanted:
+        for modality in modalities:
             try:
                 run = services.request_training(
                     modality=modality,
@@ -115,27 +118,26 @@ class RetrainForm(forms.Form):
 
 
 def _recipe_choices(counts: dict[Modality, int]) -> list[tuple[str, SafeString]]:
-    """Return the recipes with what each does and how long it takes here for so many products."""
-    return [(name, _explained(name, counts)) for name in recipes.recipe_names()]
+    """Return the recipes, each with what it does and how long it takes for so many products."""
+    return [(name, _explain_recipe(name, counts)) for name in recipes.recipe_names()]
 
 
-def _explained(name: str, counts: dict[Modality, int]) -> SafeString:
+def _explain_recipe(name: str, counts: dict[Modality, int]) -> SafeString:
     times = []
     for modality, count in counts.items():
         own = recipes.DEFAULTS[modality] if name == recipes.DEFAULT else name
-        found = estimates.estimate_duration(modality, own, count)
-        words = {"modality": modality.label, "time": found}
-        if found and count:
-            sentence = (
-                _now("%(modality)s: %(time)s, as before.") if found.is_measured else _now("%(modality)s: %(time)s.")
-            )
-            times.append(sentence % words)
+        duration = estimates.estimate_duration(modality, own, count)
+        if duration and count:
+            sentence = _now("%(modality)s: %(time)s.")
+            if duration.is_measured:
+                sentence = _now("%(modality)s: %(time)s, as earlier runs took.")
+            times.append(sentence % {"modality": modality.label, "time": duration})
     layout = '<strong>{}</strong> {} <span class="aisle-optional">{}</span>'
-    return format_html(layout, name, EXPLAINED.get(name, ""), " ".join(times))
+    return format_html(layout, name, EXPLANATIONS.get(name, ""), " ".join(times))
 
 
 def _recipe_help(counts: dict[Modality, int]) -> str:
     return _now(
-        "Times are for the %(texts)s texts and %(photos)s photos that were imported or accepted so far: as long as "
-        "earlier runs here took, or else judged by this machine's speed."
+        "Times are for the %(texts)s texts and %(photos)s photos that were imported or accepted so far. They come from "
+        "earlier runs, or are estimated from this machine's speed."
     ) % {"texts": f"{counts[Modality.TEXT]:,}", "photos": f"{counts[Modality.IMAGE]:,}"}

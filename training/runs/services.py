@@ -1,8 +1,5 @@
-"""What starts, stops and follows a training run. The work itself is `training.runs.pipeline`'s."""
+"""Request, cancel and describe training runs. `training.runs.pipeline` does the work."""
 
-import subprocess
-from importlib.metadata import version as package_version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -13,8 +10,9 @@ from django.utils.translation import gettext as _
 from classifier.models import Modality, ModelVersion
 from classifier.registry import traffic
 from feedback.models import MonitoringReport
+from training.fit import recipes
 from training.models import Dataset, TrainingRun
-from training.tasks import ring_on_commit
+from training.runs.worker_wakeup import wake_workers_on_commit
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -51,9 +49,7 @@ def request_training(
     if machines > 1 and not master.rpartition(":")[2].isdigit():
         raise TrainingRefused(_("Several machines need the first one's address as host:port."))
     if parent and parent.modality != modality:
-        raise TrainingRefused(
-            _("%(version)s can't be gone on from: it is another kind of model.") % {"version": parent}
-        )
+        raise TrainingRefused(_("%(version)s can't be continued: it is another kind of model.") % {"version": parent})
     try:
         with transaction.atomic():
             run = TrainingRun.objects.create(
@@ -83,20 +79,20 @@ def request_training(
                 "since": f"{active.created_at:%Y-%m-%d %H:%M} UTC",
             }
         ) from error
-    ring_on_commit()
+    wake_workers_on_commit()
     return run
 
 
 def cancel_training(run: TrainingRun) -> bool:
-    """Stop a run: one that nobody works on at once, a running one when its worker next looks.
+    """Cancel a run and return whether it was active.
 
-    Return whether it was active.
+    One without a worker ends at once, a running one when its worker next writes its progress.
     """
     runs = TrainingRun.objects.filter(pk=run.pk)
     queued = (runs.filter(state=TrainingRun.State.QUEUED) | runs.without_heartbeat()).update(
         state=TrainingRun.State.CANCELLED,
         is_cancelled=True,
-        message=_("Cancelled while nobody worked on it. The live model is untouched."),
+        message=_("Cancelled while no worker had it. The live model is unchanged."),
         finished_at=timezone.now(),
     )
     running = TrainingRun.objects.filter(pk=run.pk, state=TrainingRun.State.RUNNING).update(is_cancelled=True)
@@ -107,15 +103,13 @@ def request_automatic_training(
     modality: Modality, *, trigger: TrainingRun.Trigger, report: MonitoringReport | None = None
 ) -> TrainingRun:
     """Queue a run that no person asked for, as the settings say. Raises Refused as `request_training` does."""
-    from training.fit import recipes
-
-    parent = traffic.current_champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
+    parent = deployments.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
     recipe = recipes.default_recipe(modality)
     return request_training(modality=modality, recipe=recipe, parent=parent, trigger=trigger, report=report)
 
 
 def answer_report(report: MonitoringReport) -> None:
-    """Start the runs that a report asks for, and write on it what came of that."""
+    """Start the runs that a monitoring report asks for, and record on the report what became of the request."""
     answers = []
     for modality in [Modality(report.modality)] if report.modality else list(Modality):
         try:
@@ -128,36 +122,16 @@ def answer_report(report: MonitoringReport) -> None:
     )
 
 
-def work_folder(run: TrainingRun) -> Path:
-    """Where a run keeps its checkpoints on the machine that works on it."""
-    return Path(settings.TRAINING_DIR) / "runs" / str(run.pk)
-
-
-def code_version() -> str:
-    """Return Aisle's version, with the commit where the code is a git checkout."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=settings.BASE_DIR,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = ""
-    return f"{package_version('aisle')}+{commit}" if commit else package_version("aisle")
-
-
 def describe_plan(run: TrainingRun) -> dict[str, Any]:
-    """Return what a run would do, for a person to read before it does."""
-    champions = traffic.live_variants_by_modality()[run.modality]
+    """Return what a run would do, as names and values to print."""
+    champions = deployments.deployed()[run.modality]
     return {
         "recipe": run.recipe,
         "dataset": str(run.dataset) if run.dataset else _("made when it starts"),
-        "goes on from": str(run.parent) if run.parent else _("the pretrained backbone"),
+        "continues from": str(run.parent) if run.parent else _("the pretrained backbone"),
         "champion": ", ".join(str(variant.version) for variant in champions) or _("none"),
-        "least accuracy": settings.MIN_ACCURACY[run.modality],
-        "most latency (ms)": settings.MAX_LATENCY_MS[run.modality],
+        "minimum accuracy": settings.MIN_ACCURACY[run.modality],
+        "maximum latency (ms)": settings.MAX_LATENCY_MS[run.modality],
         "deploys": run.deploys,
-        "ends a test": run.ends_test,
+        "ends an experiment": run.ends_test,
     }

@@ -1,4 +1,4 @@
-"""The child process that fits a model, watched from here: its progress goes to the run's row, its end is judged."""
+"""Fit a model in a child process, copy its progress to the run's row, and turn its end into a result."""
 
 import fcntl
 import json
@@ -25,24 +25,24 @@ from training.runs import tuning_storage
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 SAVE_SECONDS = 2.0
-PATIENCE_SECONDS = 10.0
-LOG_CHARACTERS = 60_000
-CURVE_POINTS = 400
-POINT = ("stage", "step", "loss", "validation_loss")
+STOP_SECONDS = 10.0
+MAX_LOG_CHARACTERS = 60_000
+MAX_CURVE_POINTS = 400
+POINT_FIELDS = ("stage", "step", "loss", "validation_loss")
 
 
 class Cancelled(Exception):
-    """Somebody asked to stop the run."""
+    """A person cancelled the run."""
 
 
 class LeaseLost(Exception):
-    """Another worker took the run over: this one must not write to it any more."""
+    """Another worker claimed the run: this one must no longer write to it."""
 
 
 class FitFailed(Exception):
-    """The model could not be fitted. `permanent`: trying again won't help."""
+    """The model could not be fitted. `permanent`: a second try won't help."""
 
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
@@ -50,17 +50,17 @@ class FitFailed(Exception):
 
 
 def renew_connection() -> None:
-    """Let go of a database connection that is broken, so that the next query makes a new one."""
+    """Close a broken database connection, so that the next query opens a new one."""
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
 
 
 @contextmanager
 def send_heartbeats(run: TrainingRun) -> Iterator[None]:
-    """Say again and again that the run's worker lives, whatever it is busy with."""
+    """Write the run's heartbeat from a thread during the block, whatever the worker is busy with."""
     ended = threading.Event()
 
-    def beat() -> None:
+    def write_heartbeats() -> None:
         try:
             while not ended.wait(settings.TRAINING_LEASE_SECONDS / 4):
                 try:
@@ -71,7 +71,7 @@ def send_heartbeats(run: TrainingRun) -> Iterator[None]:
         finally:
             connection.close()
 
-    thread = threading.Thread(target=beat, name=f"heartbeat of {run.pk}", daemon=True)
+    thread = threading.Thread(target=write_heartbeats, name=f"heartbeat of {run.pk}", daemon=True)
     thread.start()
     try:
         yield
@@ -82,7 +82,7 @@ def send_heartbeats(run: TrainingRun) -> Iterator[None]:
 
 @dataclass
 class RunMonitor:
-    """What is known of the child's work, and the run's row to tell it to."""
+    """The progress, log and loss curve of a run, saved to its row at most every two seconds."""
 
     run: TrainingRun
     folder: Path
@@ -90,17 +90,18 @@ class RunMonitor:
     curve: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
-    said: float = 0.0
+    saved_at: float = 0.0
 
-    def tell(self) -> None:
-        """Write to the row. Raises LeaseLost when it isn't ours any more, Cancelled when the run is to stop."""
-        self.said = time.monotonic()
-        held = TrainingRun.objects.leased_as(self.run)
-        written = held.update(
+    def save(self) -> None:
+        """Write to the row. Raises LeaseLost when another worker has it, Cancelled when the run was cancelled."""
+        self.saved_at = time.monotonic()
+        own_row = TrainingRun.objects.leased_as(self.run)
+        written = own_row.update(
             heartbeat_at=Now(),
             curve=self.curve,
-            log=self.log(),
-            **{name: self.progress.get(name) or 0 for name in ("step", "total")},
+            log=self.log_text(),
+            step=self.progress.get("step") or 0,
+            total=self.progress.get("total") or 0,
             stage=str(self.progress.get("stage", ""))[:60],
             loss=self.progress.get("loss"),
             rate=self.progress.get("rate"),
@@ -111,35 +112,40 @@ class RunMonitor:
         if TrainingRun.objects.filter(pk=self.run.pk, is_cancelled=True).exists():
             raise Cancelled
 
-    def count(self, done: int, total: int) -> None:
-        """Say how far a stage of our own is. Raises as `tell`."""
+    def report_progress(self, done: int, total: int) -> None:
+        """Report how far a stage of this process is. Raises as `save`."""
         self.progress |= {"step": done, "total": total}
-        if time.monotonic() - self.said > SAVE_SECONDS:
-            self.tell()
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self.save()
 
-    def stage(self, name: str, step: int = 0, total: int = 0) -> None:
-        """Begin or go on with a stage of our own. Raises as `tell`."""
+    def progress_counter(self, total: int) -> Callable[[int], None]:
+        """Return a function that counts further rows of the present stage. It raises as `save`."""
+        return lambda rows: self.report_progress(self.progress["step"] + rows, total)
+
+    def start_stage(self, name: str, step: int = 0, total: int = 0) -> None:
+        """Begin a stage of this process. Raises as `save`."""
         self.progress = {"stage": name, "step": step, "total": total}
-        self.tell()
+        self.save()
 
-    def say(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
         """Add a line to the run's log."""
         self.lines.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {line}")
 
-    def log(self) -> str:
-        return "\n".join(self.lines)[-LOG_CHARACTERS:]
+    def log_text(self) -> str:
+        """Return the end of the log, as much as the row keeps."""
+        return "\n".join(self.lines)[-MAX_LOG_CHARACTERS:]
 
-    def read(self, line: str) -> None:
-        """Take in one line of progress.jsonl."""
+    def read_progress_line(self, line: str) -> None:
+        """Read one line of the child's progress.jsonl; an unreadable one is skipped."""
         try:
             content = json.loads(line)
         except ValueError:
             return
         if "error" in content:
             self.error = content
-            self.say(str(content["error"]))
+            self.log_line(str(content["error"]))
         elif "log" in content:
-            self.say(str(content["log"]))
+            self.log_line(str(content["log"]))
         else:
             self.progress = content
             self._add_to_curve(content)
@@ -147,26 +153,30 @@ class RunMonitor:
     def _add_to_curve(self, content: dict[str, Any]) -> None:
         if content.get("loss") is None and content.get("validation_loss") is None:
             return
-        point: dict[str, Any] = {
-            name: content[name] for name in ("stage", "step", "loss", "validation_loss") if name in content
-        }
-        self.curve.append(point)
-        if len(self.curve) > CURVE_POINTS:
-            # Half the points say the same; what was measured on the validation part is kept.
-            self.curve = [p for i, p in enumerate(self.curve) if i % 2 or "validation_loss" in p][-CURVE_POINTS:]
+        self.curve.append({name: content[name] for name in POINT_FIELDS if name in content})
+        if len(self.curve) > MAX_CURVE_POINTS:
+            self._thin_curve()
+
+    def _thin_curve(self) -> None:
+        """Drop every second point but those of the validation split, which are few."""
+        kept = []
+        for number, point in enumerate(self.curve):
+            if number % 2 or "validation_loss" in point:
+                kept.append(point)
+        self.curve = kept[-MAX_CURVE_POINTS:]
 
 
-def run_fit_process(watch: RunMonitor) -> None:
-    """Run `python -m training.fit` on the watched run's folder until it ends.
+def run_fit_process(monitor: RunMonitor) -> None:
+    """Run `python -m training.fit` on the run's folder until it ends.
 
     Raises FitFailed, Cancelled or LeaseLost; the child and its children are gone then.
     """
-    folder = watch.folder
-    with _only_one(folder) as lock, (folder / "output.txt").open("ab") as output:
+    folder = monitor.folder
+    with _lock_folder(folder) as lock, (folder / "output.txt").open("ab") as output:
         child = subprocess.Popen(
-            fit_command(watch.run, folder),
+            fit_command(monitor.run, folder),
             cwd=settings.BASE_DIR,
-            env=child_environment(watch.run),
+            env=child_environment(monitor.run),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -174,28 +184,28 @@ def run_fit_process(watch: RunMonitor) -> None:
         )
         (folder / "pid").write_text(str(child.pid))
         try:
-            _follow(child, watch)
+            _follow_progress(child, monitor)
         finally:
-            _stop(child)
+            _stop_process_group(child)
     if child.returncode == 0:
         return
-    if watch.error:
-        raise FitFailed(str(watch.error["error"]), permanent=bool(watch.error.get("permanent", True)))
-    watch.say(_tail(folder / "output.txt"))
+    if monitor.error:
+        raise FitFailed(str(monitor.error["error"]), permanent=bool(monitor.error.get("permanent", True)))
+    monitor.log_line(_tail(folder / "output.txt"))
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
         raise FitFailed(
-            _("The training process was killed (%(signal)s). If nobody did it, the machine was out of memory.")
+            _("The training process was killed (%(signal)s). If no person did it, the machine was out of memory.")
             % {"signal": name},
             permanent=False,
         )
-    raise FitFailed(_("The training process ended by itself; its log says more."), permanent=False)
+    raise FitFailed(_("The training process ended without a result; see its log."), permanent=False)
 
 
 def child_environment(run: TrainingRun) -> dict[str, str]:
     """Return the environment of a process that fits a model; it ends when this process is gone.
 
-    Threads that wait for each other by spinning make torch ten times slower as soon as another process is busy too.
+    Threads that spin while they wait make torch ten times slower as soon as another process is busy.
     """
     own = {"AISLE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
     if run.trials:
@@ -204,7 +214,7 @@ def child_environment(run: TrainingRun) -> dict[str, str]:
 
 
 def fit_command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[str]:
-    """Return the command line that fits the model in `folder`, by torchrun where it takes several processes."""
+    """Return the command line that fits the model in `folder`, by torchrun for several processes."""
     module = ["-m", "training.fit", str(folder)]
     if run.processes == run.machines == 1:
         return [sys.executable, *module]
@@ -216,23 +226,24 @@ def fit_command(run: TrainingRun, folder: Path, *, node_rank: int = 0) -> list[s
     return [*launch, *module]
 
 
-def _follow(child: "subprocess.Popen[bytes]", watch: RunMonitor) -> None:
-    path = watch.folder / "progress.jsonl"
-    with _tailed(path) as lines:
+def _follow_progress(child: "subprocess.Popen[bytes]", monitor: RunMonitor) -> None:
+    path = monitor.folder / "progress.jsonl"
+    with _open_tail(path) as new_lines:
         while child.poll() is None:
-            time.sleep(LOOK_SECONDS)
-            for line in lines():
-                watch.read(line)
-            if time.monotonic() - watch.said > SAVE_SECONDS:
-                watch.tell()
-        for line in lines():
-            watch.read(line)
-    watch.tell()
+            time.sleep(POLL_SECONDS)
+            for line in new_lines():
+                monitor.read_progress_line(line)
+            if time.monotonic() - monitor.saved_at > SAVE_SECONDS:
+                monitor.save()
+        for line in new_lines():
+            monitor.read_progress_line(line)
+    monitor.save()
 
 
 @contextmanager
-def _tailed(path: Path) -> Iterator[Callable[[], list[str]]]:
+def _open_tail(path: Path) -> Iterator[Callable[[], list[str]]]:
     """Yield a function that returns the whole lines that were added since it was last called."""
+    # Lines of an earlier attempt are skipped.
     path.touch()
     with path.open(encoding="utf-8") as file:
         file.seek(0, os.SEEK_END)
@@ -243,6 +254,7 @@ def _whole_lines(file: TextIO) -> Iterator[str]:
     while True:
         place = file.tell()
         line = file.readline()
+        # The child may be in the middle of a line: it is read again when it is whole.
         if not line.endswith("\n"):
             file.seek(place)
             return
@@ -250,28 +262,33 @@ def _whole_lines(file: TextIO) -> Iterator[str]:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[int]:
-    """Hold the folder's lock, which the child inherits: one whose runner was killed goes within seconds."""
+def _lock_folder(folder: Path) -> Iterator[int]:
+    """Hold the folder's lock.
+
+    The child inherits it, so a child that outlives its killed parent for some seconds keeps others away.
+    """
     with (folder / "lock").open("w") as lock:
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + STOP_SECONDS
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
                 if time.monotonic() > until:
-                    raise FitFailed(_("Another process on this machine works on this run."), permanent=False) from None
-                time.sleep(LOOK_SECONDS)
+                    raise FitFailed(
+                        _("Another process on this machine is working on this run."), permanent=False
+                    ) from None
+                time.sleep(POLL_SECONDS)
         yield lock.fileno()
 
 
-def _stop(child: "subprocess.Popen[bytes]") -> None:
-    """End the child and whatever it started."""
+def _stop_process_group(child: "subprocess.Popen[bytes]") -> None:
+    """End the child and the processes that it started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            child.wait(PATIENCE_SECONDS)
+            child.wait(STOP_SECONDS)
 
 
 def _tail(path: Path) -> str:

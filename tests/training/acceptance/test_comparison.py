@@ -7,7 +7,7 @@ import pytest
 from classifier.models import Category, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import deployments, traffic
 from common.object_storage import StorageDown
-from training.acceptance import candidate_evaluation, comparison, reference_set
+from training.acceptance import candidate_evaluation, comparison, reference_answers
 from training.acceptance.gate import ReferenceComparison
 
 pytestmark = pytest.mark.django_db
@@ -78,8 +78,8 @@ def test_a_storage_that_is_away_is_no_reason_to_pass(monkeypatch: pytest.MonkeyP
         raise StorageDown("away")
 
     champion = ModelVersion.objects.get(modality="text")
-    monkeypatch.setattr(reference_set, "answer_products", lambda *_: [])
-    monkeypatch.setattr(reference_set, "measure_version", away)
+    monkeypatch.setattr(reference_answers, "answer_products", lambda *_: [])
+    monkeypatch.setattr(reference_answers, "measure_version", away)
     monkeypatch.setattr(candidate_evaluation, "load_fitted_model", lambda fitted: None)
     with pytest.raises(StorageDown):
         comparison.compare_on_reference_set(champion, None, [], learnt=[])  # type: ignore[arg-type]

@@ -18,8 +18,8 @@ from portal.models import Product, User
 from portal.products.services import submit_product
 from tests.support.product_files import import_table, write_table
 from tests.support.training_runs import import_folder, write_products
-from training.acceptance import reference_set
-from training.datasets import example_erasure, snapshots, splits
+from training.acceptance import reference_answers, replay
+from training.datasets import example_erasure, reference_set, snapshots, splits
 from training.datasets.corpus import Corpus, write_corpus
 from training.models import Example, Split
 
@@ -102,7 +102,7 @@ def test_a_starter_product_that_training_knows_by_heart_measures_nothing(tmp_pat
     assert learnt
     left = [
         product
-        for product in reference_set.measuring_products(Modality.TEXT)
+        for product in reference_answers.measuring_products(Modality.TEXT)
         if product.category == products[0].category
     ]
     assert len(left) == len(products) - learnt
@@ -140,7 +140,7 @@ def test_replay_leaves_out_what_the_corpus_holds_and_what_is_held_back(tmp_path:
     corpus: Corpus = snapshots.fetch_corpus(snapshots.make_dataset())
     champion = traffic.current_champion(Modality.TEXT)
     assert champion
-    rows = list(reference_set.replay_rows(champion, besides=corpus))
+    rows = list(replay.replay_rows(champion, besides=corpus))
     titles = [row.title for row in rows]
     assert held_back.title not in titles
     assert not set(titles) & set(corpus.split("train", columns=["title"])["title"])
@@ -191,7 +191,7 @@ def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
 
     def keep(_number: int) -> None:
         try:
-            reference_set.store_answers(
+            reference_answers.store_answers(
                 version, [ReferenceAnswer(product=p, first_choice="x", confidence=1.0, offer="o") for p in products]
             )
         finally:
@@ -207,7 +207,7 @@ def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> No
     corpus = snapshots.fetch_corpus(snapshots.make_dataset())
     eye = traffic.current_champion(Modality.IMAGE)
     assert eye
-    rows = list(reference_set.replay_rows(eye, besides=corpus))
+    rows = list(replay.replay_rows(eye, besides=corpus))
     assert {row.label for row in rows} == {"grocery-gourmet-food"}
     manifest = write_corpus(rows, tmp_path / "replay", exclusions={}, least_labels=0)
     assert manifest["splits"]["train"]["with_photo"] > 10

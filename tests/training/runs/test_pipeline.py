@@ -21,7 +21,7 @@ from tests.support.training_runs import carry_out, import_folder, offer_only_mad
 from training.acceptance import engine_agreement, ensemble_fitting
 from training.datasets import snapshots
 from training.models import TrainingRun
-from training.runs import pipeline, services, subprocess_runner
+from training.runs import pipeline, services, subprocess_runner, workspace
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +59,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
         assert version.metrics["accuracy"] >= 0.6
         assert version.lineage["recipe"]["name"] == "head"
         assert run.curve
-        assert not services.work_folder(run).exists()
+        assert not workspace.work_folder(run).exists()
     text, image = runs
     assert "It suggests 3 of 3 categories." in text.message
     assert "reference products" in text.message
@@ -130,10 +130,10 @@ def test_no_deploy_registers_only(products: None) -> None:
 
 def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
-    for attempt in range(1, pipeline.MOST_ATTEMPTS + 1):
-        with KillsChild(services.work_folder(run)):
+    for attempt in range(1, pipeline.MAX_ATTEMPTS + 1):
+        with KillsChild(workspace.work_folder(run)):
             after = carry_out(run)
-        if attempt < pipeline.MOST_ATTEMPTS:
+        if attempt < pipeline.MAX_ATTEMPTS:
             assert after.state == TrainingRun.State.QUEUED, after.log
     assert after.state == TrainingRun.State.FAILED
     assert "SIGKILL" in after.message
@@ -143,7 +143,7 @@ def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -
 @pytest.mark.slow
 def test_a_run_that_was_killed_once_ends_well(products: None) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
-    with KillsChild(services.work_folder(run)):
+    with KillsChild(workspace.work_folder(run)):
         assert carry_out(run).state == TrainingRun.State.QUEUED
     assert carry_out(run).state == TrainingRun.State.DEPLOYED
 
@@ -153,15 +153,15 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
     run = services.request_training(
         modality=Modality.TEXT, recipe=quick_recipe(head_epochs=10_000, head_patience=10_000)
     )
-    tell, child = subprocess_runner.RunMonitor.tell, []
+    save, child = subprocess_runner.RunMonitor.save, []
 
-    def cancel_when_a_loss_is_told(watch: subprocess_runner.RunMonitor) -> None:
-        if watch.curve and not child:
-            child.append(psutil.Process(int((watch.folder / "pid").read_text())))
+    def cancel_after_the_first_loss(monitor: subprocess_runner.RunMonitor) -> None:
+        if monitor.curve and not child:
+            child.append(psutil.Process(int((monitor.folder / "pid").read_text())))
             services.cancel_training(run)
-        tell(watch)
+        save(monitor)
 
-    monkeypatch.setattr(subprocess_runner.RunMonitor, "tell", cancel_when_a_loss_is_told)
+    monkeypatch.setattr(subprocess_runner.RunMonitor, "save", cancel_after_the_first_loss)
     assert carry_out(run).state == TrainingRun.State.CANCELLED
     assert child
     assert not child[0].is_running()
@@ -206,7 +206,7 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
 
 def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
-    TrainingRun.objects.filter(pk=run.pk).update(attempts=pipeline.MOST_ATTEMPTS)
+    TrainingRun.objects.filter(pk=run.pk).update(attempts=pipeline.MAX_ATTEMPTS)
     ended = carry_out(run)
     assert ended.state == TrainingRun.State.FAILED
     assert "killed again and again" in ended.message
@@ -238,7 +238,7 @@ def test_a_dataset_with_too_little_fails_with_a_sentence(
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.FAILED
     assert words in run.message
-    assert run.message.endswith("The live model is untouched.")
+    assert run.message.endswith("The live model is unchanged.")
     assert "Traceback" not in run.message
     assert "Error" not in run.message
     assert ModelVersion.objects.count() == 2

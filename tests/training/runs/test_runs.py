@@ -107,7 +107,7 @@ def test_a_dry_run_says_what_would_happen_and_starts_nothing() -> None:
     output = io.StringIO()
     call_command("retrain", "all", dry_run=True, stdout=output)
     assert "champion: " in output.getvalue()
-    assert "ends a test: False" in output.getvalue()
+    assert "ends an experiment: False" in output.getvalue()
     assert "Nothing was started." in output.getvalue()
     assert not TrainingRun.objects.exists()
 

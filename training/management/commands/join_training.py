@@ -13,8 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from training.datasets import snapshots
 from training.models import Dataset, TrainingRun
-from training.runs import pipeline
-from training.runs.services import work_folder
+from training.runs import workspace
 from training.runs.subprocess_runner import child_environment, fit_command
 
 LOOK_SECONDS = 1.0
@@ -38,10 +37,10 @@ class Command(BaseCommand):
             raise CommandError("The run doesn't tune: say with --node-rank which machine this is.")
         if node_rank is not None and not 0 < node_rank < found.machines:
             raise CommandError(f"The run has {found.machines} machines: --node-rank is at least 1 and less than that.")
-        folder = work_folder(found) / (f"trials-{os.getpid()}" if node_rank is None else f"node-{node_rank}")
+        folder = workspace.work_folder(found) / (f"trials-{os.getpid()}" if node_rank is None else f"node-{node_rank}")
         folder.mkdir(parents=True, exist_ok=True)
         corpus = snapshots.fetch_corpus(dataset)
-        pipeline.write_job(found, folder, corpus, pipeline.labels_to_learn(found, corpus))
+        workspace.write_job(found, folder, corpus, workspace.labels_to_learn(found, corpus))
         if node_rank is None:
             work = [sys.executable, "-m", "training.fit", str(folder), "--trials-only"]
         else:

@@ -10,7 +10,8 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, Variant
 from classifier.registry import versions
 from common.object_storage import StorageDown
-from training.acceptance import reference_set
+from training.acceptance import reference_answers
+from training.datasets import reference_set
 
 
 class Command(BaseCommand):
@@ -33,11 +34,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _measure(self, version: ModelVersion) -> None:
-        products = reference_set.measuring_products(version.modality)
+        products = reference_answers.measuring_products(version.modality)
         often = 0.2 if sys.stderr.isatty() else 10
         with tqdm(desc=str(version), unit="row", total=len(products), file=sys.stderr, mininterval=often) as bar:
             answers = [
-                each for each in reference_set.measure_version(version, products, bar.update) if each.rank is not None
+                each
+                for each in reference_answers.measure_version(version, products, bar.update)
+                if each.rank is not None
             ]
         if not answers:
             raise CommandError(f"{version}: no reference product has what it can look at.")
