@@ -73,7 +73,7 @@ def measure_set(name: str, options: Options) -> dict[str, Any]:
     from django.core.management import call_command
 
     from classifier.models import Category, EnsembleRule, ModelVersion
-    from training.datasets import snapshots
+    from training.datasets import snapshot_storage, snapshots
     from training.models import TrainingRun
 
     call_command("migrate", verbosity=0)
@@ -85,7 +85,7 @@ def measure_set(name: str, options: Options) -> dict[str, Any]:
         source=name, stdout=io.StringIO(),
     )  # fmt: skip
     dataset = snapshots.make_dataset()
-    corpus = snapshots.fetch_corpus(dataset)
+    corpus = snapshot_storage.fetch_corpus(dataset)
     # The set's own categories are all that this shop offers: without the starters' nothing is lost.
     Category.objects.exclude(slug__in=corpus.manifest["classes"]).update(is_active=False)
     has = corpus.manifest["splits"]["train"]

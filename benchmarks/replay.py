@@ -54,7 +54,7 @@ def measure_replay(options: Options) -> Figures:
 
     from classifier.models import ModelVersion
     from classifier.services import load_categories
-    from training.datasets import snapshots
+    from training.datasets import snapshot_storage, snapshots
 
     call_command("migrate", verbosity=0)
     load_categories()

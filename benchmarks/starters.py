@@ -34,7 +34,7 @@ def measure_starters(options: Options) -> Figures:
     prepare_database()
     from django.core.management import call_command
 
-    from training.datasets import snapshots
+    from training.datasets import snapshot_storage, snapshots
 
     for table in product_tables(options.data):
         folder = table.parent

@@ -49,7 +49,7 @@ def answer_reports() -> None:
 def fit_rules() -> None:
     """Fit the ensemble rules that a deployment or a roll-back by hand left open, on the latest dataset."""
     from training.acceptance import ensemble_fitting
-    from training.datasets import snapshots
+    from training.datasets import snapshot_storage
 
     dataset = Dataset.objects.first()
     if dataset is None:
@@ -57,7 +57,7 @@ def fit_rules() -> None:
     for text, image in deployments.pairs_without_rule():
         # Tried once for each dataset: where it lacks the products for a rule, it lacks them again in a minute.
         if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RETRY_SECONDS):
-            ensemble_fitting.fit_missing_rules(text, snapshots.fetch_corpus(dataset))
+            ensemble_fitting.fit_missing_rules(text, snapshot_storage.fetch_corpus(dataset))
 
 
 @shared_task(acks_late=False)

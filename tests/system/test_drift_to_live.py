@@ -19,7 +19,7 @@ from portal.models import Product, User
 from portal.products.services import create_photo_draft, record_answer, submit_product
 from tests.support.photos import photo_upload
 from training import tasks
-from training.datasets import snapshots
+from training.datasets import snapshot_storage
 from training.models import FEEDBACK, TrainingRun
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -96,7 +96,7 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
 
     # It learnt the answers as they were reviewed, and nothing else.
     assert run.dataset and run.version
-    corpus = snapshots.fetch_corpus(run.dataset)
+    corpus = snapshot_storage.fetch_corpus(run.dataset)
     rows = {split: corpus.split(split, columns=["source", "id", "label"]) for split in ("train", "validation", "test")}
     learnt = {row["id"]: row["label"] for split in rows.values() for row in split}
     assert {row["source"] for split in rows.values() for row in split} == {FEEDBACK}

@@ -17,7 +17,7 @@ from feedback.monitoring import baselines
 from feedback.monitoring.baselines import VersionPair
 from feedback.statistics.drift.columns import build_features
 from feedback.statistics.drift.input_features import PhotoFeatures, measure_photo
-from training.datasets import snapshots
+from training.datasets import snapshot_storage
 from training.datasets.corpus import row_key
 from training.models import Dataset, Split
 
@@ -51,10 +51,10 @@ def _dataset(version: ModelVersion) -> Dataset | None:
 def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftReference | None:
     """Store the reference of a pair; None where too few of the snapshot's products are answered by just these two.
 
-    Raises what `snapshots.fetch` and `serving_batch.answer_now` raise.
+    Raises what `snapshot_storage.fetch_corpus` and `serving_batch.answer_now` raise.
     """
     pair = (text.pk, image.pk)
-    corpus = snapshots.fetch_corpus(dataset)
+    corpus = snapshot_storage.fetch_corpus(dataset)
     ids: list[str] = []
     texts: list[tuple[str, str]] = []
     looks: list[PhotoFeatures | None] = []

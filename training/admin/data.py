@@ -1,3 +1,5 @@
+"""Show examples and datasets in the admin."""
+
 import re
 from typing import Any
 from urllib.parse import urlencode
@@ -16,24 +18,14 @@ from classifier.admin import ReadOnlyAdmin
 from classifier.models import Category
 from common.object_storage import StorageDown, storage_faults
 from training.datasets.corpus import SPLITS
+from training.datasets.manifest_codes import read_exclusions
+from training.datasets.manifest_labels import exclusion_label, warning_text
 from training.models import Dataset, Example, Split
 
 SHOWN_AT_ONCE = 12
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SPLIT_COLOURS = {"train": "info", "validation": "success", "test": "success", "bridge": "warning"}
-NAMES = {"title": _("Title"), "description": _("Description"), "text": _("Any text"), "photo": _("Photo")}
-# What snapshots and descriptions call things, for people.
-EXCLUSIONS = {
-    "alike to products of two parts": _("Alike to products of two parts"),
-    "category switched off": _("Category switched off"),
-    "the same as another example": _("The same as another example"),
-    "no training row in its category": _("No training row in its category"),
-    "photo is missing or damaged": _("Photo is missing or damaged"),
-    "feedback: not reviewed": _("Feedback: not reviewed"),
-    "feedback: rejected": _("Feedback: rejected"),
-    "feedback: set aside as suspicious": _("Feedback: set aside as suspicious"),
-    "feedback: photo is gone": _("Feedback: photo is gone"),
-}
+INPUT_LABELS = {"title": _("Title"), "description": _("Description"), "text": _("Any text"), "photo": _("Photo")}
 
 
 def photo_tag(digest: str, size: str) -> SafeString | str:
@@ -73,7 +65,7 @@ class ExampleAdmin(ReadOnlyAdmin):
         return own + super().get_urls()  # type: ignore[no-any-return]
 
     def photo(self, request: HttpRequest, digest: str) -> FileResponse:
-        """A photo by its checksum, also one of a dataset whose example is gone."""
+        """Send a photo by its checksum, also one of a dataset whose example is deleted."""
         if not self.has_view_permission(request) or not DIGEST.fullmatch(digest):
             raise Http404
         try:
@@ -96,7 +88,7 @@ class ExampleAdmin(ReadOnlyAdmin):
     def title_or_id(self, example: Example) -> str:
         return (example.title or example.description)[:80] or example.external_id
 
-    @display(description=_("part"), label=SPLIT_COLOURS)
+    @display(description=_("split"), label=SPLIT_COLOURS)
     def split_badge(self, example: Example) -> tuple[str, str]:
         names = {Split.TRAIN: _("Training"), Split.BRIDGE: _("Left out")}
         return example.split, str(names.get(Split(example.split), example.get_split_display()))
@@ -104,7 +96,7 @@ class ExampleAdmin(ReadOnlyAdmin):
 
 @admin.register(Dataset)
 class DatasetAdmin(ReadOnlyAdmin):
-    """Snapshots: a list, and a page each that shows what describe_dataset found."""
+    """Datasets: a list, and a page for each that shows its description."""
 
     list_display = ["name", "rows", "categories", "photos", "sources", "is_described", "created_at"]
     list_display_links = ["name"]
@@ -114,7 +106,7 @@ class DatasetAdmin(ReadOnlyAdmin):
     fields = ["checksum", "created_at"]
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        # A description holds hundreds of suspects; only the dataset's own page shows them.
+        # A description holds hundreds of suspected label errors, which only the dataset's own page shows.
         rows = super().get_queryset(request).defer("description")
         return rows.annotate(has_description=Q(description__isnull=False))
 
@@ -125,7 +117,7 @@ class DatasetAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
         dataset = self.get_object(request, object_id)
-        extra = {**(extra_context or {}), **(shown(dataset) if dataset else {})}
+        extra = {**(extra_context or {}), **(page_context(dataset) if dataset else {})}
         return super().change_view(request, object_id, form_url, extra)
 
     @admin.display(description=_("dataset"), ordering="created_at")
@@ -154,8 +146,8 @@ class DatasetAdmin(ReadOnlyAdmin):
         return bool(dataset.has_description)
 
 
-def shown(dataset: Dataset) -> dict[str, Any]:
-    """Return what a dataset's page shows, its bars already measured."""
+def page_context(dataset: Dataset) -> dict[str, Any]:
+    """Return what a dataset's page shows, with the sizes of its bars."""
     manifest, description = dataset.manifest, dataset.description or {}
     names = dict(Category.objects.values_list("slug", "name"))
     total = _total(dataset, "rows")
@@ -170,23 +162,23 @@ def shown(dataset: Dataset) -> dict[str, Any]:
             (_("With a photo"), f"{_total(dataset, 'with_photo') / (total or 1):.0%}"),
             (_("Size"), f"{sum(shard['bytes'] for shard in manifest['shards']) / 1e6:,.1f} MB"),
         ],
-        "warnings": manifest["warnings"],
+        "warnings": [warning_text(warning) for warning in manifest["warnings"]],
         "balance": _balance(manifest["classes"], names),
         "splits": [Split(split) for split in SPLITS],
         "lengths": [
-            _length(NAMES[name], found)
+            _length(INPUT_LABELS[name], found)
             for name in ("title", "description")
             if (found := description.get("texts", {}).get(name))
         ],
         "missing": [
-            {"name": NAMES[name], "rows": count, "share": count / (total or 1)}
-            for name in NAMES
+            {"name": INPUT_LABELS[name], "rows": count, "share": count / (total or 1)}
+            for name in INPUT_LABELS
             if (count := description.get("missing", {}).get(name)) is not None
         ],
         "sources": [_source(name, count, total, description) for name, count in manifest["sources"].items()],
-        "exclusions": [{"name": EXCLUSIONS.get(name, name), "rows": n} for name, n in manifest["exclusions"].items()],
+        "exclusions": [{"name": exclusion_label(code), "rows": n} for code, n in read_exclusions(manifest).items()],
         "suspicious": suspicious,
-        "suspects": _parted([_suspect(row, names) for row in suspicious["rows"]]) if suspicious else [],
+        "suspects": _first_and_rest([_suspect(row, names) for row in suspicious["rows"]]) if suspicious else [],
         "pictures": [
             {**picture, "category": names.get(picture["label"], picture["label"])}
             for picture in description.get("pictures", [])
@@ -194,17 +186,17 @@ def shown(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _parted(rows: list[Any]) -> list[list[Any]]:
-    """Return what is shown at once, and the rest."""
+def _first_and_rest(rows: list[Any]) -> list[list[Any]]:
+    """Return the rows that are shown at once, and the others."""
     return [rows[:SHOWN_AT_ONCE], rows[SHOWN_AT_ONCE:]]
 
 
-def _total(dataset: Dataset, what: str) -> int:
-    return sum(int(dataset.manifest["splits"][split][what]) for split in SPLITS)
+def _total(dataset: Dataset, name: str) -> int:
+    return sum(int(dataset.manifest["splits"][split][name]) for split in SPLITS)
 
 
 def _balance(classes: dict[str, dict[str, int]], names: dict[str, str]) -> list[dict[str, Any]]:
-    """Return a row a category, the largest first, with bars as percentages of the largest."""
+    """Return a row for each category, the largest first, with bars as percentages of the largest."""
     ranked = sorted(classes.items(), key=lambda item: (-sum(item[1].values()), item[0]))
     most = max((sum(counts.values()) for counts in classes.values()), default=0) or 1
     rows = []

@@ -1,11 +1,12 @@
-"""A corpus: an immutable folder of Parquet shards with a manifest. What training reads; it knows nothing of Django.
+"""Read and write corpora, without Django: immutable folders of Parquet shards with a manifest, for training.
 
-`manifest.json` is written last and names every shard with its checksum, so a folder that has one is whole:
+`manifest.json` is written last and names every shard with its checksum, so a folder that has one is complete; reasons
+and warnings are codes of `manifest_codes`:
 
     {"format": 1,
      "shards": [{"name": "train-00000.parquet", "split": "train", "rows": 9, "bytes": 9, "sha256": "..."}],
      "classes": {slug: {split: rows}}, "splits": {split: {"rows": 9, "with_text": 9, "with_photo": 9}},
-     "sources": {source: rows}, "exclusions": {reason: rows}, "warnings": ["..."]}
+     "sources": {source: rows}, "exclusions": {reason: rows}, "warnings": [{"code": "...", "category": slug}]}
 
 The corpus's checksum is the SHA-256 of that file. Rows are read with Hugging Face `datasets`, memory-mapped or as a
 stream, so a corpus may be larger than memory.
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from training.datasets.manifest_codes import find_warnings
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -43,13 +46,13 @@ SCHEMA = pa.schema(
 )
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
 SHARD_BYTES = 64 * 2**20
-GROUP_BYTES = 8 * 2**20  # what is held in memory while it is written, and decoded at once while it is read
+GROUP_BYTES = 8 * 2**20  # held in memory while it is written, and decoded at once while it is read
 GROUP_ROWS = 5_000
 CACHE = ".cache"
 
 
 class CorpusError(Exception):
-    """A corpus that is missing, damaged or not to be learnt from; the message says which and why."""
+    """A corpus is missing, damaged or useless for training; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ class CorpusRow:
 
     @property
     def size(self) -> int:
+        """About how many bytes the row takes in memory."""
         return len(self.title) + len(self.description) + len(self.photo or b"") + 200
 
 
 def row_key(source: str, id: str) -> str:
-    """Return the name of a row that holds across corpora."""
+    """Return the name of a row, which is the same in all corpora."""
     return f"{source}/{id}"
 
 
@@ -103,22 +107,19 @@ def write_corpus(
         "splits": {split: writers[split].counts for split in SPLITS},
         "sources": dict(sorted(sources.items())),
         "exclusions": {reason: count for reason, count in sorted(exclusions.items()) if count},
-        "warnings": [
-            f"{slug} has one training row: it can hardly be learnt."
-            for slug, counts in sorted(classes.items())
-            if counts["train"] < 2
-        ],
+        "warnings": find_warnings(classes),
     }
     (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
     return manifest
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """Return the manifest as its file holds it, whatever the order of its keys."""
+    """Return the content of a manifest's file; the order of the keys makes no difference."""
     return (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    """Return the checksum of a manifest's file, which is the corpus's."""
     return hashlib.sha256(manifest_bytes(manifest)).hexdigest()
 
 
@@ -154,28 +155,31 @@ class Corpus:
 
     def count(self, split: str, *, with_text: bool = False, with_photo: bool = False) -> int:
         """Return how many rows a split has, or how many of them with a text or a photo."""
-        name = "with_text" if with_text else "with_photo" if with_photo else "rows"
-        return int(self.manifest["splits"][split][name])
+        counts = self.manifest["splits"][split]
+        if with_text:
+            return int(counts["with_text"])
+        return int(counts["with_photo"] if with_photo else counts["rows"])
 
     def split(
         self, name: str, *, columns: Sequence[str] | None = None, with_text: bool = False, with_photo: bool = False
     ) -> "Dataset":
-        """Return the rows of a split, memory-mapped: all, or those with a text and those with a photo.
+        """Return the rows of a split, memory-mapped: all, or only those with a text or a photo.
 
-        Each choice is unpacked once, under the corpus's own folder.
+        Each selection is unpacked once, into the corpus's own folder.
         """
         datasets = _offline_datasets()
         columns = list(columns or COLUMNS)
         features = datasets.Features.from_arrow_schema(_nullable(columns))
-        wanted = self._wanted(with_text, with_photo)
-        if not self._files(name) or not self._any(name, wanted):
+        filters = _row_filter(with_text, with_photo)
+        # datasets refuses files of which no row is left.
+        if not self._files(name) or not self._has_rows(name, filters):
             empty: Dataset = datasets.Dataset.from_dict({column: [] for column in columns}, features=features)
             return empty
         found: Dataset = datasets.Dataset.from_parquet(
             self._files(name),
             features=features,
             columns=columns,
-            filters=wanted,
+            filters=filters,
             cache_dir=str(self.folder / CACHE),
             keep_in_memory=False,
         )
@@ -184,7 +188,7 @@ class Corpus:
     def stream(
         self, name: str, *, columns: Sequence[str] | None = None, with_text: bool = False, with_photo: bool = False
     ) -> "IterableDataset":
-        """Return the rows of a split one after the other, straight from the Parquet files: nothing is unpacked."""
+        """Return the rows of a split one after the other, from the Parquet files: nothing is unpacked."""
         datasets = _offline_datasets()
         columns = list(columns or COLUMNS)
         features = datasets.Features.from_arrow_schema(_nullable(columns))
@@ -195,7 +199,7 @@ class Corpus:
             self._files(name),
             features=features,
             columns=columns,
-            filters=self._wanted(with_text, with_photo),
+            filters=_row_filter(with_text, with_photo),
             cache_dir=str(self.folder / CACHE),  # for a lock file
         )
         return found
@@ -205,17 +209,23 @@ class Corpus:
             raise ValueError(f"There is no split {split!r}: {', '.join(SPLITS)}")
         return [str(self.folder / shard["name"]) for shard in self.manifest["shards"] if shard["split"] == split]
 
-    def _wanted(self, with_text: bool, with_photo: bool) -> "pc.Expression | None":
-        has_text = (pc.field("title") != "") | (pc.field("description") != "")
-        has_photo = pc.field("photo_digest") != ""
-        if with_text and with_photo:
-            return has_text & has_photo
-        return has_text if with_text else has_photo if with_photo else None
+    def _has_rows(self, split: str, filters: "pc.Expression | None") -> bool:
+        if filters is None:
+            return True
+        for path in self._files(split):
+            if pq.read_table(path, columns=["photo_digest"], filters=filters).num_rows:
+                return True
+        return False
 
-    def _any(self, split: str, wanted: "pc.Expression | None") -> bool:
-        return wanted is None or any(
-            pq.read_table(path, columns=["photo_digest"], filters=wanted).num_rows for path in self._files(split)
-        )
+
+def _row_filter(with_text: bool, with_photo: bool) -> "pc.Expression | None":
+    has_text = (pc.field("title") != "") | (pc.field("description") != "")
+    has_photo = pc.field("photo_digest") != ""
+    if with_text and with_photo:
+        return has_text & has_photo
+    if with_text:
+        return has_text
+    return has_photo if with_photo else None
 
 
 class _SplitWriter:
@@ -231,6 +241,7 @@ class _SplitWriter:
         self._written = self._shard_rows = 0
 
     def add(self, row: CorpusRow) -> None:
+        """Add a row; it is written when its group is full."""
         self._rows.append(row)
         self._waiting += row.size
         self.counts["rows"] += 1
@@ -240,6 +251,7 @@ class _SplitWriter:
             self._flush()
 
     def close(self) -> None:
+        """Write what is left and close the last shard."""
         self._flush()
         self._end_shard()
 
@@ -248,8 +260,8 @@ class _SplitWriter:
             return
         if self._writer is None:
             # Photos are compressed already.
-            texts = {column: "zstd" if column != "photo" else "none" for column in COLUMNS}
-            self._writer = pq.ParquetWriter(self._path, SCHEMA, compression=texts)
+            compression = dict.fromkeys(COLUMNS, "zstd") | {"photo": "none"}
+            self._writer = pq.ParquetWriter(self._path, SCHEMA, compression=compression)
         cells = {column: [getattr(row, column) for row in self._rows] for column in COLUMNS}
         table = pa.Table.from_pydict(cells, SCHEMA)
         self._writer.write_table(table, row_group_size=len(self._rows))
@@ -278,16 +290,18 @@ class _SplitWriter:
 def _check(classes: Mapping[str, Mapping[str, int]], least_labels: int) -> None:
     learnable = [slug for slug, counts in classes.items() if counts["train"]]
     if not learnable and least_labels:
-        raise CorpusError("The dataset is empty: no product can be learnt from. Import some with import_products.")
+        raise CorpusError("The dataset is empty: there is no product to learn from. Import some with import_products.")
     if len(learnable) == 1 and least_labels > 1:
-        raise CorpusError(f"The dataset has one category only ({learnable[0]}): there is nothing to tell apart.")
+        raise CorpusError(f"The dataset has only one category ({learnable[0]}); a model needs at least two.")
     if len(learnable) < len(classes):
-        raise CorpusError("Some labels have no training row. The examples changed meanwhile: make the dataset again.")
+        raise CorpusError(
+            "Some labels have no training row, because the examples changed while the dataset was made: make it again."
+        )
 
 
-def concatenate_splits(parts: Sequence["Dataset"]) -> "Dataset":
-    """Return the rows of several splits with the same columns, one after the other."""
-    joined: Dataset = _offline_datasets().concatenate_datasets(list(parts))
+def concatenate_splits(rows: Sequence["Dataset"]) -> "Dataset":
+    """Return the rows of several splits with the same columns as one."""
+    joined: Dataset = _offline_datasets().concatenate_datasets(list(rows))
     return joined
 
 
@@ -296,7 +310,7 @@ def _nullable(columns: Sequence[str]) -> pa.Schema:
 
 
 def _offline_datasets() -> Any:
-    """Return the library, which reads these names at its import, with the network and its progress bars shut off."""
+    """Import the library with the network and its progress bars switched off by variables that it reads then."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

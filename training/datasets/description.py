@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 def describe_dataset(dataset: "Dataset", *, say: Say = lambda stage: None) -> dict[str, Any]:
     """Describe a dataset, keep that on its row, and return it. Raises CorpusError and StorageDown."""
-    from training.datasets.snapshots import fetch_corpus
+    from training.datasets.snapshot_storage import fetch_corpus
     from training.models import Dataset
 
     say("fetching")

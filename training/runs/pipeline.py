@@ -30,7 +30,7 @@ from training.acceptance import (
     reference_answers,
 )
 from training.acceptance.gate import AcceptanceLimits, Verdict, decide_on_candidate
-from training.datasets import labelled_products, reference_set, snapshots
+from training.datasets import labelled_products, reference_set, snapshot_storage, snapshots
 from training.datasets.corpus import CorpusError
 from training.models import Dataset, TrainingRun
 from training.runs.subprocess_runner import (
@@ -268,7 +268,7 @@ def _prepare_dataset(run: TrainingRun, monitor: RunMonitor) -> tuple[Dataset, "C
     if not TrainingRun.objects.leased_as(run).update(dataset=dataset):
         raise LeaseLost
     monitor.log_line(_("Dataset %(number)d, %(checksum)s") % {"number": dataset.pk, "checksum": dataset.checksum[:12]})
-    return dataset, snapshots.fetch_corpus(dataset)
+    return dataset, snapshot_storage.fetch_corpus(dataset)
 
 
 def _failed(why: str) -> Outcome:

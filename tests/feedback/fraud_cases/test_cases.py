@@ -31,7 +31,7 @@ from feedback.statistics.fraud.answer_log import SELLER
 from feedback.tasks import find_fraud as find_fraud_task
 from portal.models import User
 from tests.support.fraud_answers import FAVOURITE, PRODUCTS, create_sellers, store_answers
-from training.datasets.snapshots import absorb_feedback
+from training.datasets.feedback_examples import absorb_feedback
 from training.models import FEEDBACK, Example
 
 pytestmark = pytest.mark.django_db
@@ -158,14 +158,14 @@ def test_a_standing_case_keeps_labels_out_of_training_until_it_is_cleared(
     market: User, scientist: User, now: datetime
 ) -> None:
     assert Feedback.objects.trusted().filter(seller=market).count() == PRODUCTS
-    assert "feedback: its seller has a fraud case" not in absorb_feedback()
+    assert "feedback_fraud_case" not in absorb_feedback()
     learnt = Example.objects.filter(source=FEEDBACK)
     before = learnt.count()
     assert before
     [case] = find_fraud(now).opened
     for state in ("open", "confirmed"):
         assert not Feedback.objects.trusted().filter(seller=market).exists()
-        assert absorb_feedback()["feedback: its seller has a fraud case"] == PRODUCTS
+        assert absorb_feedback()["feedback_fraud_case"] == PRODUCTS
         assert not learnt.exists()
         if state == "open":
             confirm_case(case=case, by=scientist, reason="On purpose.")

@@ -14,7 +14,7 @@ from portal.models import User
 from tests.support.accounts import make_user
 from tests.support.experiments import an_hour_ago, live_counts
 from tests.support.reviews import store_answer
-from training.datasets.snapshots import absorb_feedback
+from training.datasets.feedback_examples import absorb_feedback
 from training.models import FEEDBACK, Example
 
 Verdict = Review.Verdict

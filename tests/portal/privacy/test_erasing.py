@@ -33,7 +33,8 @@ from portal.products import services
 from tests.support.accounts import make_user
 from tests.support.private_data import STORAGE_ALIASES, fill_account
 from training.datasets.snapshot_erasure import remove_erased_rows
-from training.datasets.snapshots import fetch_corpus, make_dataset
+from training.datasets.snapshot_storage import fetch_corpus
+from training.datasets.snapshots import make_dataset
 from training.models import Example
 
 pytestmark = pytest.mark.django_db
@@ -154,7 +155,7 @@ def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     assert {name for name in missing if not any(str(key) in name for key in ids)} == gone
     dataset.refresh_from_db()
     assert dataset.checksum != before and dataset.manifest["cut_from"] == before
-    assert dataset.manifest["exclusions"]["erased on request"] == 4
+    assert dataset.manifest["exclusions"]["erased"] == 4
     assert fetch_corpus(dataset).manifest["sources"] == {"feedback": 12}
     assert not list(objects("datasets", f"snapshots/{before}/"))
 

@@ -19,7 +19,7 @@ from portal.products.services import submit_product
 from tests.support.product_files import import_table, write_table
 from tests.support.training_runs import import_folder, write_products
 from training.acceptance import reference_answers, replay
-from training.datasets import example_erasure, reference_set, snapshots, splits
+from training.datasets import example_erasure, reference_set, snapshot_storage, snapshots, splits
 from training.datasets.corpus import Corpus, write_corpus
 from training.models import Example, Split
 
@@ -137,8 +137,8 @@ def test_replay_leaves_out_what_the_corpus_holds_and_what_is_held_back(tmp_path:
     )
     predict(seller, *(f"acoustic guitar strings {n}" for n in range(8)))
     reference_set.refresh_reference_set()
-    corpus: Corpus = snapshots.fetch_corpus(snapshots.make_dataset())
-    champion = traffic.current_champion(Modality.TEXT)
+    corpus: Corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
+    champion = deployments.champion(Modality.TEXT)
     assert champion
     rows = list(replay.replay_rows(champion, besides=corpus))
     titles = [row.title for row in rows]
@@ -204,8 +204,8 @@ def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
 
 def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> None:
     import_folder(write_products(tmp_path / "shop", count=60, photos=30))
-    corpus = snapshots.fetch_corpus(snapshots.make_dataset())
-    eye = traffic.current_champion(Modality.IMAGE)
+    corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
+    eye = deployments.champion(Modality.IMAGE)
     assert eye
     rows = list(replay.replay_rows(eye, besides=corpus))
     assert {row.label for row in rows} == {"grocery-gourmet-food"}

@@ -89,9 +89,9 @@ def test_what_nothing_can_be_learnt_from_is_refused(tmp_path: Path, bad: list[Co
     assert not (tmp_path / "c" / MANIFEST).exists()
 
 
-def test_a_class_of_one_row_is_warned_of(tmp_path: Path) -> None:
+def test_a_category_with_one_training_row_gives_a_warning(tmp_path: Path) -> None:
     manifest = write_corpus([row(1), row(2), row(4)], tmp_path / "c", exclusions={})
-    assert [warning.split()[0] for warning in manifest["warnings"]] == ["b"]
+    assert manifest["warnings"] == [{"code": "one_training_row", "category": "b"}]
 
 
 def test_a_damaged_corpus_says_which_part(corpus: Corpus) -> None:

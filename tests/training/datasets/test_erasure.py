@@ -14,9 +14,11 @@ from feedback.models import Erasure, ErasureBatch
 from tests.support.product_files import plain_jpeg
 from training.datasets.corpus import CorpusError
 from training.datasets.examples import IncomingExample, store_examples
+from training.datasets.feedback_examples import absorb_feedback
 from training.datasets.importing import store_photo
 from training.datasets.snapshot_erasure import remove_erased_rows
-from training.datasets.snapshots import absorb_feedback, fetch_corpus, find_or_make_dataset
+from training.datasets.snapshot_storage import fetch_corpus
+from training.datasets.snapshots import find_or_make_dataset
 from training.models import FEEDBACK, Dataset, Example, TrainingRun
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +55,7 @@ def answers(settings: Any, tmp_path: Any) -> list[uuid.UUID]:
 
 @pytest.fixture
 def dataset(answers: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setattr("training.datasets.snapshots._absorb", Counter)  # the answers' rows aren't there
+    monkeypatch.setattr("training.datasets.snapshots.absorb_feedback_locked", Counter)  # the answers' rows aren't there
     return find_or_make_dataset()[0]
 
 
@@ -102,7 +104,7 @@ def test_a_snapshot_of_which_too_little_is_left_is_withdrawn(dataset: Dataset, a
     remove_erased_rows()
     old = dataset.path
     dataset.refresh_from_db()
-    assert dataset.manifest["shards"] == [] and dataset.manifest["exclusions"]["erased on request"] >= 1
+    assert dataset.manifest["shards"] == [] and dataset.manifest["exclusions"]["erased"] >= 1
     assert old != dataset.path and files(dataset) == []
     with pytest.raises(CorpusError, match="Nothing is left"):
         fetch_corpus(dataset)

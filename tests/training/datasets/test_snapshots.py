@@ -22,7 +22,9 @@ from tests.support.product_files import import_table, plain_jpeg, write_table
 from training.admin.data import _suspect
 from training.datasets import snapshots
 from training.datasets.corpus import MANIFEST, CorpusError
-from training.datasets.snapshots import absorb_feedback, fetch_corpus, find_or_make_dataset, make_dataset
+from training.datasets.feedback_examples import absorb_feedback
+from training.datasets.snapshot_storage import fetch_corpus
+from training.datasets.snapshots import find_or_make_dataset, make_dataset
 from training.models import FEEDBACK, Dataset, Example
 
 pytestmark = pytest.mark.django_db
@@ -87,7 +89,7 @@ def test_twins_and_categories_that_are_switched_off_are_left_out_and_counted(sho
     write_table(shop, [("x", "thing aabb", "", "Pet Supplies", ""), ("y", "old toy", "", "Toys & Games", "")])
     import_table(shop, source="second")
     exclusions = make_dataset().manifest["exclusions"]
-    assert exclusions == {"the same as another example": 1, "category switched off": 1}
+    assert exclusions == {"duplicate": 1, "inactive_category": 1}
 
 
 def test_a_category_without_a_training_row_is_left_out(shop: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_category_without_a_training_row_is_left_out(shop: Path) -> None:
     import_table(shop, source="second")
     Example.objects.filter(source="second").update(split="test")
     manifest = make_dataset().manifest
-    assert manifest["exclusions"] == {"no training row in its category": 1}
+    assert manifest["exclusions"] == {"no_training_row": 1}
     assert "toys-games" not in manifest["classes"]
 
 
@@ -116,7 +118,7 @@ def test_an_empty_and_a_one_sided_dataset_are_refused(db: None, tmp_path: Path) 
 def test_a_photo_that_was_damaged_is_left_out_and_counted(shop: Path) -> None:
     storages["datasets"].save(Example.objects.get(external_id="5").photo, ContentFile(b"nonsense"))
     storages["datasets"].delete(Example.objects.get(external_id="10").photo)
-    assert make_dataset().manifest["exclusions"] == {"photo is missing or damaged": 2}
+    assert make_dataset().manifest["exclusions"] == {"photo_unreadable": 2}
 
 
 def test_a_copy_is_downloaded_verified_and_mended(shop: Path, tmp_path: Path, settings: object) -> None:
@@ -177,7 +179,7 @@ def test_only_accepted_feedback_is_learnt_from(
     prediction = make_product(seller, photo=True).prediction
     beauty, pets = Category.objects.get(name="Beauty"), Category.objects.get(name="Pet Supplies")
     feedback = record_feedback(prediction=prediction, category=beauty)
-    assert make_dataset().manifest["exclusions"] == {"feedback: not reviewed": 1}
+    assert make_dataset().manifest["exclusions"] == {"feedback_not_reviewed": 1}
     review_feedback(ids=[feedback.pk], review=Review.ACCEPTED, reviewer=scientist)
     dataset = make_dataset()
     assert dataset.manifest["sources"] == {"feedback": 1, "shop": 60}
@@ -193,7 +195,7 @@ def test_only_accepted_feedback_is_learnt_from(
     assert (back.category, back.split) == (pets, example.split)
     review_feedback(ids=[feedback.pk], review=Review.FLAGGED, reviewer=scientist)
     exclusions = make_dataset().manifest["exclusions"]
-    assert exclusions == {"feedback: set aside as suspicious": 1}
+    assert exclusions == {"feedback_set_aside": 1}
     assert not Example.objects.filter(source=FEEDBACK).exists()
 
 
@@ -201,7 +203,7 @@ def test_the_command_says_what_it_made(shop: Path, capsys: pytest.CaptureFixture
     call_command("make_dataset", source=["shop"])
     assert "shop (60)" in capsys.readouterr().out
     call_command("make_dataset", source=["shop"])
-    assert "Nothing changed" in capsys.readouterr().out
+    assert "Nothing has changed" in capsys.readouterr().out
 
 
 def accepted(prediction: Prediction, reviewer: User) -> Feedback:
@@ -224,7 +226,7 @@ def test_feedback_comes_and_goes_in_batches_and_other_sources_stay(
     assert Example.objects.filter(source=FEEDBACK).count() == 5
     photo = Example.objects.get(external_id=str(answers[0].prediction_id)).photo
     review_feedback(ids=[answer.pk for answer in answers[2:]], review=Review.REJECTED, reviewer=scientist)
-    assert absorb_feedback() == {"feedback: rejected": 3, "feedback: photo is gone": 0}
+    assert absorb_feedback() == {"feedback_rejected": 3, "feedback_photo_gone": 0}
     left = Example.objects.filter(source=FEEDBACK)
     assert {example.external_id for example in left} == {str(answer.prediction_id) for answer in answers[:2]}
     assert photo and Example.objects.get(external_id=str(answers[0].prediction_id)).photo == photo

@@ -1,4 +1,4 @@
-"""manage.py describe_dataset [DATASET]: what a dataset looks like, as tables here and as a page in the admin."""
+"""manage.py describe_dataset [DATASET]: describe a dataset, as tables here and as a page in the admin."""
 
 import json
 from typing import Any
@@ -9,13 +9,15 @@ from django.urls import reverse
 from common.object_storage import StorageDown
 from training.datasets.corpus import SPLITS, CorpusError
 from training.datasets.description import describe_dataset
+from training.datasets.manifest_codes import read_exclusions
+from training.datasets.manifest_labels import exclusion_label, warning_text
 from training.models import Dataset
 
 SHOWN = 15  # suspicious labels
 
 
 class Command(BaseCommand):
-    help = "Say what a dataset looks like: balance, text lengths, what is missing or left out, suspicious labels."
+    help = "Describe a dataset: class balance, text lengths, what is missing or left out, suspected label errors."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("dataset", nargs="?", default="", help="its number or checksum; default: the newest")
@@ -98,10 +100,10 @@ def _tables(dataset: Dataset, description: dict[str, Any]) -> list[str]:
         ],
     )
     lines += ["", "Left out"]
-    lines += _table(["", "rows"], [[reason, f"{count:,}"] for reason, count in manifest["exclusions"].items()]) or [
-        "  -"
-    ]
-    lines += [f"  Mind: {warning}" for warning in manifest["warnings"]]
+    lines += _table(
+        ["", "rows"], [[exclusion_label(code), f"{count:,}"] for code, count in read_exclusions(manifest).items()]
+    ) or ["  -"]
+    lines += [f"  Warning: {warning_text(warning)}" for warning in manifest["warnings"]]
     suspicious = description["suspicious"]
     lines += [
         "",

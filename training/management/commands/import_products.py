@@ -11,7 +11,7 @@ from common.object_storage import StorageDown
 from common.tables.errors import SourceError
 from common.tables.reader import NAMES, ProductFile
 from training.datasets.importing import CategoryLookup, ImportReport, import_products
-from training.datasets.snapshots import is_disk_full
+from training.datasets.snapshot_storage import is_disk_full
 from training.models import Split
 
 INTERRUPTED = 130

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from training.datasets import snapshots
+from training.datasets import snapshot_storage
 from training.models import Dataset, TrainingRun
 from training.runs import workspace
 from training.runs.subprocess_runner import child_environment, fit_command
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             raise CommandError(f"The run has {found.machines} machines: --node-rank is at least 1 and less than that.")
         folder = workspace.work_folder(found) / (f"trials-{os.getpid()}" if node_rank is None else f"node-{node_rank}")
         folder.mkdir(parents=True, exist_ok=True)
-        corpus = snapshots.fetch_corpus(dataset)
+        corpus = snapshot_storage.fetch_corpus(dataset)
         workspace.write_job(found, folder, corpus, workspace.labels_to_learn(found, corpus))
         if node_rank is None:
             work = [sys.executable, "-m", "training.fit", str(folder), "--trials-only"]

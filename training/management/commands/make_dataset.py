@@ -1,4 +1,4 @@
-"""manage.py make_dataset: an immutable snapshot of the examples, to train on."""
+"""manage.py make_dataset: make an immutable snapshot of the examples, to train on."""
 
 import sys
 from typing import Any
@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from common.object_storage import StorageDown
 from training.datasets.corpus import SPLITS, CorpusError
+from training.datasets.manifest_codes import read_exclusions
+from training.datasets.manifest_labels import exclusion_label, warning_text
 from training.datasets.snapshots import find_or_make_dataset
 from training.models import Dataset
 
@@ -15,7 +17,7 @@ INTERRUPTED = 130
 
 
 class Command(BaseCommand):
-    help = "Make an immutable snapshot of the examples and the accepted feedback. If nothing changed, say which it is."
+    help = "Make an immutable snapshot of examples and accepted answers. If nothing has changed, name the latest one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -35,14 +37,14 @@ class Command(BaseCommand):
         except (CorpusError, StorageDown) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
-            self.stderr.write("Stopped. Nothing was kept; run the same command again.")
+            self.stderr.write("Stopped. No dataset was made; run the same command again.")
             sys.exit(INTERRUPTED)
         self.stdout.write(summary(dataset))
         if is_new:
-            self.stdout.write(f"Dataset {dataset.pk} is made. Look at it: manage.py describe_dataset {dataset.pk}")
+            self.stdout.write(f"Made dataset {dataset.pk}. Describe it: manage.py describe_dataset {dataset.pk}")
         else:
             self.stdout.write(
-                f"Nothing changed: dataset {dataset.pk} of {dataset.created_at:%Y-%m-%d %H:%M} UTC is it."
+                f"Nothing has changed since dataset {dataset.pk} of {dataset.created_at:%Y-%m-%d %H:%M} UTC."
             )
 
 
@@ -58,6 +60,6 @@ def summary(dataset: Dataset) -> str:
     size = sum(shard["bytes"] for shard in manifest["shards"])
     lines.append(f"  {len(manifest['classes'])} categories, {len(manifest['shards'])} shards, {size / 1e6:,.1f} MB")
     lines.append("  Sources: " + ", ".join(f"{name} ({count:,})" for name, count in manifest["sources"].items()))
-    lines += [f"  Left out, {reason}: {count:,}" for reason, count in manifest["exclusions"].items()]
-    lines += [f"  Mind: {warning}" for warning in manifest["warnings"]]
+    lines += [f"  Left out: {exclusion_label(code)}: {count:,}" for code, count in read_exclusions(manifest).items()]
+    lines += [f"  Warning: {warning_text(warning)}" for warning in manifest["warnings"]]
     return "\n".join(lines)
