@@ -1,4 +1,4 @@
-"""What model versions say of a corpus's products."""
+"""Predict a corpus's products with model versions, in batches."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ def predict_rows(
 ) -> Probabilities:
     """Return the version's probabilities of the named rows, (n, labels) float32, in their order.
 
-    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `loading.load_text` does.
+    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `model_cache.load_text` does.
     """
     model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
     parts = [
@@ -53,9 +53,9 @@ def rows_with_both(corpus: "Corpus", split: str, labels: Sequence[str]) -> dict[
 
 
 def rows_by_key(corpus: "Corpus", split: str, keys: Sequence[str], modality: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the named rows of a split with what the modality looks at, in the order of the keys.
+    """Yield the named rows of a split with the modality's columns, in the order of the keys.
 
-    Raises KeyError for one that isn't there.
+    Raises KeyError for one that the split lacks.
     """
     wanted = ["title", "description"] if modality == Modality.TEXT else ["photo"]
     rows: Dataset = corpus.split(

@@ -1,4 +1,4 @@
-"""A fitted model's figures on the untouched test split, and the artifact that they are sealed with."""
+"""Evaluate a fitted model on the test split, and seal its artifact together with the figures."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
 from classifier.ml.encoders import pick_device
 from classifier.models import Modality, ModelVersion
-from training.acceptance import batch_inference as corpus_answers
+from training.acceptance import batch_inference
 from training.acceptance.metrics import (
     BINS,
     Probabilities,
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMED_ROWS = 50
-WARM_UP = 3
-TOLERANCE = 0.02  # how far an answer alone may be from the same answer in a batch
+WARM_UP_ROWS = 3
+TOLERANCE = 0.02  # how far the probabilities of a product alone may be from those in a batch
 
 
 @dataclass(frozen=True)
 class SplitPredictions:
-    """What a fitted model said of one split, (n, classes) in the order of the labels."""
+    """A fitted model's predictions for one split, (n, classes) in the order of the labels."""
 
     keys: Sequence[str]
     targets: Targets
@@ -59,17 +59,18 @@ class SplitPredictions:
         if not keys or len(targets) != len(keys) or {probabilities.shape, before.shape} != {(len(keys), classes)}:
             raise ArtifactError(f"{path.name}: {len(keys)} rows, but probabilities of shape {probabilities.shape}")
         if not np.isfinite(probabilities).all():
-            raise ArtifactError(f"{path.name}: holds probabilities that are no numbers")
+            raise ArtifactError(f"{path.name}: holds probabilities that are not finite")
         return cls(keys, targets.astype(np.int64), probabilities, before)
 
     @property
     def sources(self) -> list[str]:
+        """The source of each row."""
         return [key.partition("/")[0] for key in self.keys]
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """What a fit left in its work folder: an artifact that isn't sealed yet, and its answers."""
+    """The result of a fit in its work folder: an artifact that isn't sealed yet, and its predictions."""
 
     folder: Path
     modality: str
@@ -79,11 +80,12 @@ class FittedModel:
 
     @property
     def labels(self) -> list[str]:
+        """The labels in the order of the columns."""
         return list(self.config["labels"])
 
 
 def read_fitted_model(workdir: Path, modality: str) -> FittedModel:
-    """Return what the fit in `workdir` made. Raises ArtifactError when something is missing or unusable."""
+    """Read the result of the fit in `workdir`. Raises ArtifactError when something is missing or unusable."""
     folder = workdir / "artifact"
     config = artifact.read_config(folder)
     if config["modality"] != modality:
@@ -94,16 +96,16 @@ def read_fitted_model(workdir: Path, modality: str) -> FittedModel:
 
 
 def evaluate_candidate(fitted: FittedModel, corpus: "Corpus") -> tuple[dict[str, Any], str]:
-    """Return metrics.json and the model card: every figure is of the test split, which nothing was fitted on.
+    """Return the content of metrics.json and the model card, measured on the test split, which nothing was fitted on.
 
-    The loaded artifact answers some 50 test products again, one at a time: that gives the latency, and proves that
-    what will serve is what was measured. Raises ArtifactError when it answers otherwise.
+    The loaded artifact predicts some 50 test products again, one at a time: that gives the latency, and shows that the
+    artifact that will serve is the one that was measured. Raises ArtifactError when its predictions differ.
     """
     test, labels = fitted.test, fitted.labels
     probabilities, targets = test.probabilities, test.targets
     trained = corpus.manifest["classes"]
     classes = metrics_by_category(probabilities, targets, labels)
-    latency, device = _answers_again(fitted, corpus)
+    latency, device = _check_and_time(fitted, corpus)
     metrics: dict[str, Any] = {
         **compute_metrics(probabilities, targets),
         "ece_before": calibration_error(np.exp(test.logits_before), targets),
@@ -123,48 +125,48 @@ def evaluate_candidate(fitted: FittedModel, corpus: "Corpus") -> tuple[dict[str,
 
 
 def seal_artifact(fitted: FittedModel, metrics: dict[str, Any], card: str) -> str:
-    """Complete the artifact with its figures and its card, seal it and return its checksum."""
+    """Add the figures and the model card to the artifact, seal it and return its checksum."""
     artifact.write_json(fitted.folder / artifact.METRICS, metrics)
     (fitted.folder / artifact.CARD).write_text(card, encoding="utf-8")
     return artifact.seal_artifact(fitted.folder)
 
 
 def predict_test_split(version: ModelVersion, corpus: "Corpus", fitted: FittedModel) -> Probabilities | None:
-    """Return another version's probabilities of the fitted model's test products, in its rows and columns.
+    """Return another version's probabilities for the fitted model's test products, in the same rows and columns.
 
     None, with an error in the log, when that version's artifact is damaged. Raises StorageDown.
     """
     try:
-        return corpus_answers.predict_rows(version, corpus, "test", fitted.test.keys, fitted.labels)
+        return batch_inference.predict_rows(version, corpus, "test", fitted.test.keys, fitted.labels)
     except (ArtifactError, ValueError) as error:
         log.error("%s can't be compared with: %s", version, error)
         return None
 
 
-def _answers_again(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
-    """Return the artifact's median latency in ms and the device it ran on, having checked what it answers."""
-    chosen = np.unique(np.linspace(0, len(fitted.test.keys) - 1, TIMED_ROWS + WARM_UP).astype(int))
+def _check_and_time(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
+    """Check the artifact's predictions; return its median latency in ms and the device it ran on."""
+    chosen = np.unique(np.linspace(0, len(fitted.test.keys) - 1, TIMED_ROWS + WARM_UP_ROWS).astype(int))
     keys = [fitted.test.keys[number] for number in chosen]
     model = load_fitted_model(fitted)
     times = []
     try:
-        for number, row in zip(chosen, corpus_answers.rows_by_key(corpus, "test", keys, fitted.modality), strict=True):
+        for number, row in zip(chosen, batch_inference.rows_by_key(corpus, "test", keys, fitted.modality), strict=True):
             start = time.perf_counter()
-            answer = corpus_answers.ask(model, fitted.modality, [row])[0]
+            answer = batch_inference.ask(model, fitted.modality, [row])[0]
             times.append((time.perf_counter() - start) * 1000)
             gap = float(np.abs(answer - fitted.test.probabilities[number]).max())
             if gap > TOLERANCE:
                 raise ArtifactError(
-                    f"{artifact.WEIGHTS}: answers {fitted.test.keys[number]} otherwise than in training, by {gap:.2f}"
+                    f"{artifact.WEIGHTS}: predicts {fitted.test.keys[number]} differently than in training, by {gap:.2f}"
                 )
     except KeyError as error:
         raise ArtifactError(f"test.npz: the corpus has no test product {error}") from error
-    timed = times[WARM_UP:] or times
+    timed = times[WARM_UP_ROWS:] or times
     return float(np.median(timed)), str(pick_device(None))
 
 
 def load_fitted_model(fitted: FittedModel) -> Any:
-    """Return the fitted model as it will serve. Raises ArtifactError when it is unusable."""
+    """Load the fitted model as it will serve. Raises ArtifactError when it is unusable."""
     if fitted.modality == Modality.TEXT:
         from classifier.ml.text_model import TextModel
 

@@ -1,4 +1,4 @@
-"""A candidate and the champion on the same products: the test part, and the reference set."""
+"""Compare a candidate with the champion on the same products: the test split and the reference set."""
 
 import logging
 from collections import defaultdict
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COLLAPSED = 0.5  # a category of which the candidate gets less than this share of what the champion gets
+COLLAPSED_SHARE = 0.5  # a category has collapsed if the candidate has less than this share of the champion's accuracy
 
 Pair = tuple[ReferenceAnswer, ReferenceAnswer]
 
@@ -30,7 +30,7 @@ Pair = tuple[ReferenceAnswer, ReferenceAnswer]
 def compare_on_test_split(
     champion: ModelVersion, corpus: "Corpus", fitted: "candidate_evaluation.FittedModel"
 ) -> HeldOutComparison | None:
-    """Compare on the test part. None when the champion's artifact is damaged: nothing can be asked of it then.
+    """Compare on the test split. None when the champion's artifact is damaged, so that it can't answer.
 
     Raises StorageDown, after which the run is tried again.
     """
@@ -50,10 +50,10 @@ def compare_on_reference_set(
     learnt: Collection[str],
     progress: Callable[[int], None] = lambda rows: None,
 ) -> tuple[ReferenceComparison | None, list[ReferenceAnswer]]:
-    """Compare on reference products; return the candidate's answers too, to be kept with it.
+    """Compare on reference products; return the candidate's answers too, to be stored with it.
 
-    `learnt` are the labels that the new data has. The champion answers now, so that both see the same products under
-    the same categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
+    `learnt` are the labels that the new data has. The champion answers now, so that both answer the same products with
+    the same active categories. The comparison is None when the champion's artifact is damaged. Raises StorageDown.
     """
     candidates = reference_answers.answer_products(
         candidate_evaluation.load_fitted_model(fitted), champion.modality, products, progress
@@ -65,56 +65,68 @@ def compare_on_reference_set(
         return None, candidates
     by_product = {answer.product_id: answer for answer in candidates}
     pairs = [(answer, by_product[answer.product_id]) for answer in champions if answer.product_id in by_product]
-    known, own = set(versions.read_labels(champion)), set(fitted.labels)
-    return _compare(pairs, known=known, own=own, learnt=set(learnt)), candidates
+    known, own = set(deployments.labels_of(champion)), set(fitted.labels)
+    return _compare_pairs(pairs, known=known, own=own, learnt=set(learnt)), candidates
 
 
-def _compare(pairs: list[Pair], *, known: set[str], own: set[str], learnt: set[str]) -> ReferenceComparison:
-    """Compare the pairs of champion's and candidate's answers.
+def _compare_pairs(pairs: list[Pair], *, known: set[str], own: set[str], learnt: set[str]) -> ReferenceComparison:
+    """Compare the pairs of the champion's and the candidate's answers.
 
     `known` are the champion's labels, `own` the candidate's, and `learnt` those that the new data has.
     """
-    labelled: defaultdict[str, list[Pair]] = defaultdict(list)
-    stored: defaultdict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        if pair[0].product.category:
-            labelled[pair[0].product.category.slug].append(pair)
-        else:
-            stored[pair[0].first_choice].append(pair)
+    labelled, stored = _group_by_category(pairs)
     names = active_categories()
     compared = [slug for slug in names if slug in known and labelled[slug]]
     lacking = [slug for slug in names if slug in (known & own) - learnt]
     measured = [slug for slug in lacking if labelled[slug]]
-    shown = [slug for slug in lacking if not labelled[slug] and stored[slug]]
-    unmeasured = set(lacking) - {*measured, *shown}
-    by_label = [pair for slug in measured for pair in labelled[slug]]
-    by_choice = [pair for slug in shown for pair in stored[slug]]
-    if len(by_label) < LEAST_PRODUCTS:
+    # Where no labelled product tells who is right, agreement on stored products is all that can be measured.
+    agreed_only = [slug for slug in lacking if not labelled[slug] and stored[slug]]
+    unmeasured = set(lacking) - {*measured, *agreed_only}
+    lacking_pairs = [pair for slug in measured for pair in labelled[slug]]
+    agreement_pairs = [pair for slug in agreed_only for pair in stored[slug]]
+    if len(lacking_pairs) < LEAST_PRODUCTS:
         unmeasured |= set(measured)
-    if len(by_choice) < LEAST_PRODUCTS:
-        unmeasured |= set(shown)
+    agreement = None
+    if len(agreement_pairs) < LEAST_PRODUCTS:
+        unmeasured |= set(agreed_only)
+    else:
+        agreement = Agreement(len(agreement_pairs), _count_agreed(agreement_pairs))
+    collapsed = []
+    for slug in compared:
+        if slug in own and _has_collapsed(*_accuracies(labelled[slug]), len(labelled[slug])):
+            collapsed.append(slug)
+    for slug in agreed_only:
+        if _has_collapsed(1.0, _share_agreed(stored[slug]), len(stored[slug])):
+            collapsed.append(slug)
     return ReferenceComparison(
-        known=_figures([pair for slug in compared for pair in labelled[slug]]),
-        macro=_macro([_right(labelled[slug]) for slug in compared]),
-        lacking=_figures(by_label),
+        known=_paired_figures([pair for slug in compared for pair in labelled[slug]]),
+        macro=_macro([_accuracies(labelled[slug]) for slug in compared]),
+        lacking=_paired_figures(lacking_pairs),
         lacking_categories=measured,
-        agreement=Agreement(len(by_choice), _agreed(by_choice)) if len(by_choice) >= LEAST_PRODUCTS else None,
+        agreement=agreement,
         unmeasured=[names[slug] for slug in lacking if slug in unmeasured],
-        collapsed=[
-            *(
-                names[slug]
-                for slug in compared
-                if slug in own and _has_collapsed(*_right(labelled[slug]), len(labelled[slug]))
-            ),
-            *(names[slug] for slug in shown if _has_collapsed(1.0, _share_agreed(stored[slug]), len(stored[slug]))),
-        ],
+        collapsed=[names[slug] for slug in collapsed],
     )
 
 
-def _right(pairs: list[Pair]) -> tuple[float, float]:
+def _group_by_category(pairs: list[Pair]) -> tuple[defaultdict[str, list[Pair]], defaultdict[str, list[Pair]]]:
+    """Return labelled pairs by their category, and stored ones by the champion's first choice."""
+    labelled: defaultdict[str, list[Pair]] = defaultdict(list)
+    stored: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        champion = pair[0]
+        if champion.product.category:
+            labelled[champion.product.category.slug].append(pair)
+        else:
+            stored[champion.first_choice].append(pair)
+    return labelled, stored
+
+
+def _accuracies(pairs: list[Pair]) -> tuple[float, float]:
     """Return the accuracies of the champion and of the candidate."""
-    champion, candidate = ([answer.rank == 0 for answer in side] for side in zip(*pairs, strict=True))
-    return sum(champion) / len(pairs), sum(candidate) / len(pairs)
+    champion = sum(pair[0].rank == 0 for pair in pairs)
+    candidate = sum(pair[1].rank == 0 for pair in pairs)
+    return champion / len(pairs), candidate / len(pairs)
 
 
 def _macro(accuracies: list[tuple[float, float]]) -> tuple[float, float]:
@@ -124,19 +136,19 @@ def _macro(accuracies: list[tuple[float, float]]) -> tuple[float, float]:
     return sum(champion) / len(accuracies), sum(candidate) / len(accuracies)
 
 
-def _agreed(pairs: list[Pair]) -> int:
+def _count_agreed(pairs: list[Pair]) -> int:
     return sum(champion.first_choice == candidate.first_choice for champion, candidate in pairs)
 
 
 def _share_agreed(pairs: list[Pair]) -> float:
-    return _agreed(pairs) / len(pairs)
+    return _count_agreed(pairs) / len(pairs)
 
 
 def _has_collapsed(before: float, after: float, count: int) -> bool:
-    return count >= LEAST_PRODUCTS and after < COLLAPSED * before
+    return count >= LEAST_PRODUCTS and after < COLLAPSED_SHARE * before
 
 
-def _figures(pairs: list[Pair]) -> PairedFigures | None:
+def _paired_figures(pairs: list[Pair]) -> PairedFigures | None:
     if not pairs:
         return None
     champion, candidate = (

@@ -1,4 +1,4 @@
-"""What a version has learnt, so that it can tell inputs that are like none of it: learnt from labelled products."""
+"""Fit the out-of-distribution detector of a model version on labelled products."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,9 +13,9 @@ from training.datasets import labelled_products
 from training.datasets.labelled_products import LabelledProduct
 from training.models import Split
 
-KNOWN, HELD_BACK = 6_000, 2_000  # products that are asked about at most
-ROWS = KNOWN + HELD_BACK
-LEAST = round(1 / (1 - QUANTILE))  # held-back products: with fewer there is no such quantile
+MAX_LEARNT, MAX_HELD_BACK = 6_000, 2_000  # products
+ROWS = MAX_LEARNT + MAX_HELD_BACK
+MIN_ROWS = round(1 / (1 - QUANTILE))  # with fewer there is no such quantile
 
 Values = npt.NDArray[np.float32]
 
@@ -23,12 +23,12 @@ Values = npt.NDArray[np.float32]
 def sample_products(
     products: Callable[[Sequence[str]], Iterable[LabelledProduct]],
 ) -> tuple[list[LabelledProduct], list[LabelledProduct]]:
-    """Return some of the products that a version learnt from, and some of those that were held back.
+    """Return random samples of the products that a version was trained on and of those that were held back.
 
-    `products` gives those of the named parts.
+    `products` yields the products of the given splits.
     """
-    return labelled_products.sample_products(products([Split.TRAIN]), KNOWN), labelled_products.sample_products(
-        products(labelled_products.HELD_BACK), HELD_BACK
+    return labelled_products.sample_products(products([Split.TRAIN]), MAX_LEARNT), labelled_products.sample_products(
+        products(labelled_products.HELD_BACK), MAX_HELD_BACK
     )
 
 
@@ -38,15 +38,15 @@ def fit_detector(
     held_back: Sequence[LabelledProduct],
     *,
     progress: Callable[[int], None],
-) -> DistributionDetector | None:
-    """Learn what is usual from products that the version was fitted to and from others; keep it with the version.
+) -> Familiar | None:
+    """Fit a detector on products that the version was trained on and on held-back ones; store it with the version.
 
-    None where too few can be looked at. Raises ArtifactError and StorageDown.
+    None where the version can read too few of them. Raises ArtifactError and StorageDown.
     """
     model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
-    learnt, _confidence = _asked(model, version.modality, known, progress)
-    others, confidence = _asked(model, version.modality, held_back, progress)
-    if len(learnt) < LEAST:
+    learnt, _confidence = _embed_products(model, version.modality, known, progress)
+    others, confidence = _embed_products(model, version.modality, held_back, progress)
+    if len(learnt) < MIN_ROWS:
         return None
     try:
         found = CentroidDetector.fit(learnt, others, confidence)
@@ -62,7 +62,7 @@ def fit_detector(
     return detector_store.store_detector(version, found, figures)
 
 
-def _asked(
+def _embed_products(
     model: Any, modality: str, products: Sequence[LabelledProduct], progress: Callable[[int], None]
 ) -> tuple[Values, Values]:
     """Return the products' embeddings (n, dim) and top probabilities (n,)."""

@@ -1,4 +1,4 @@
-"""What the products of a training snapshot look like to the versions that serve: drift's reference."""
+"""Compute drift baselines: how the products of a training snapshot look to the live versions."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,32 +24,34 @@ from training.models import Dataset, Split
 if TYPE_CHECKING:
     from training.datasets.corpus import Corpus
 
-ROWS = 2_000
-LEAST = 300
-AT_ONCE = 32
-PARTS = (Split.TEST, Split.VALIDATION)  # what a model answers more surely because it learnt it is no reference
+MAX_ROWS = 2_000
+MIN_ROWS = 300
+ROWS_AT_ONCE = 32
+SEED = 18
+# Not the training split: a model is more confident of the products that it has learnt.
+HELD_BACK = (Split.TEST, Split.VALIDATION)
 
 
 def pairs_without_baseline() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
-    """Yield the live pairs that were trained on a snapshot and are not compared with it yet, and that snapshot."""
-    for text in traffic.live_variants(Modality.TEXT):
-        for image in traffic.live_variants(Modality.IMAGE):
-            dataset = _dataset(text.version) or _dataset(image.version)
-            known = DriftReference.objects.filter(
+    """Yield the live pairs that lack a baseline from the snapshot that they were trained on, with that snapshot."""
+    for text in deployments.live(Modality.TEXT):
+        for image in deployments.live(Modality.IMAGE):
+            dataset = _training_dataset(text.version) or _training_dataset(image.version)
+            existing = DriftReference.objects.filter(
                 text_version=text.version, image_version=image.version, origin=DriftReference.Origin.SNAPSHOT
             )
-            if dataset and not known.exists():
+            if dataset and not existing.exists():
                 yield text.version, image.version, dataset
 
 
-def _dataset(version: ModelVersion) -> Dataset | None:
-    """Return the snapshot that a version was trained on; a starter came without one."""
+def _training_dataset(version: ModelVersion) -> Dataset | None:
+    """Return the snapshot that a version was trained on; the starters come without one."""
     checksum = version.lineage.get("dataset")
     return Dataset.objects.filter(checksum=checksum).first() if checksum else None
 
 
 def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftReference | None:
-    """Store the reference of a pair; None where too few of the snapshot's products are answered by just these two.
+    """Store the baseline of a pair; None where too few of the snapshot's products are answered by these two versions.
 
     Raises what `snapshot_storage.fetch_corpus` and `serving_batch.answer_now` raise.
     """
@@ -61,8 +63,8 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
     tops: list[dict[str, Any]] = []
     labels: list[str] = []
     vectors: dict[str, list[Any]] = {modality: [] for modality in Modality.values}
-    for row, photo, answer, top in _answered(corpus):
-        if _other(answer, pair):
+    for row, photo, answer, top in _answer_sample(corpus):
+        if _is_by_another_version(answer, pair):
             continue
         ids.append(row_key(row["source"], row["id"]))
         texts.append((row["title"] or "", row["description"] or ""))
@@ -72,7 +74,7 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
         for modality, column in vectors.items():
             said = answer.of(modality)
             column.append(None if said is None else said.embedding)
-    if len(ids) < LEAST:
+    if len(ids) < MIN_ROWS:
         return None
     rows = build_features(
         ids,
@@ -85,17 +87,15 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
         chosen=labels,
     )
     embeddings = {
-        modality: _filled(column) for modality, column in vectors.items() if any(v is not None for v in column)
+        modality: _fill_gaps(column) for modality, column in vectors.items() if any(v is not None for v in column)
     }
     return baselines.store_baseline(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
 
 
-def _answered(
-    corpus: "Corpus",
-) -> Iterator[tuple[Mapping[str, Any], Image.Image | None, PredictionResult, dict[str, Any]]]:
-    """Yield a sample of the held-back products with what the live versions say of them now."""
+def _answer_sample(corpus: "Corpus") -> Iterator[tuple[Mapping[str, Any], Image.Image | None, Answer, dict[str, Any]]]:
+    """Yield a sample of the held-back products with the live versions' results."""
     rows = _sample(corpus)
-    while batch := list(islice(rows, AT_ONCE)):
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
         photos = [Image.open(io.BytesIO(row["photo"])).convert("RGB") if row["photo"] else None for row in batch]
         questions = [
             ProductInput(Prediction(title=row["title"] or "", description=row["description"] or ""), photo)
@@ -103,32 +103,34 @@ def _answered(
         ]
         answers, categories = serving_batch.predict_many_now(questions)
         for row, photo, answer in zip(batch, photos, answers, strict=True):
-            yield row, photo, answer, _best(answer, categories)
+            yield row, photo, answer, _likeliest(answer, categories)
 
 
 def _sample(corpus: "Corpus") -> Iterator[Mapping[str, Any]]:
-    parts = [corpus.split(part) for part in PARTS]
-    total = sum(len(part) for part in parts)
-    chosen = np.random.default_rng(18).permutation(total)[:ROWS]
+    splits = [corpus.split(split) for split in HELD_BACK]
+    total = sum(len(split) for split in splits)
+    chosen = np.random.default_rng(SEED).permutation(total)[:MAX_ROWS]
+    # In their order, so that the memory-mapped shards are read from front to back.
     for number in sorted(chosen.tolist()):
-        for part in parts:
-            if number < len(part):
-                yield part[number]
+        for split in splits:
+            if number < len(split):
+                yield split[number]
                 break
-            number -= len(part)
+            number -= len(split)
 
 
-def _best(answer: PredictionResult, categories: Sequence[Category]) -> dict[str, Any]:
-    return top_five(answer.combined, categories)[0]
+def _likeliest(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:
+    return five_likeliest(answer.combined, categories)[0]
 
 
-def _other(answer: PredictionResult, pair: VersionPair) -> bool:
-    """Whether a version that is none of the pair answered, as under a test."""
+def _is_by_another_version(answer: Answer, pair: VersionPair) -> bool:
+    """Return whether a version outside the pair answered, as during an experiment."""
     return any(
         said is not None and said.version.pk != pk for said, pk in zip((answer.text, answer.image), pair, strict=True)
     )
 
 
-def _filled(column: Sequence[Any]) -> Any:
+def _fill_gaps(column: Sequence[Any]) -> Any:
+    """Return the embeddings as an array, rows without one as NaN."""
     dim = len(next(each for each in column if each is not None))
     return np.array([np.full(dim, np.nan) if each is None else each for each in column], np.float32)

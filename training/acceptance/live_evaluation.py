@@ -1,4 +1,4 @@
-"""The live models on labelled products: the same answers that sellers would get, measured."""
+"""Measure the live models on labelled products, answered as sellers' products are."""
 
 import io
 import os
@@ -28,7 +28,7 @@ VIEWS = ("text", "image", "ensemble")
 
 @dataclass
 class _View:
-    """What one model said of the products that it could answer."""
+    """The predictions of one model, or of the ensemble, for the products that it can answer."""
 
     probabilities: list[np.ndarray] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
@@ -38,6 +38,7 @@ class _View:
         self.targets.append(target)
 
     def figures(self) -> Metrics | None:
+        """Return the metrics; None without a product."""
         if not self.targets:
             return None
         return compute_metrics(np.stack(self.probabilities), np.array(self.targets, np.int64))
@@ -112,7 +113,7 @@ def _known(
 
 
 def _photo(products: ProductFile, row: SourceRow) -> Image.Image | RowError | None:
-    """Return the small copy that an upload would leave for the models, why there is none, or None."""
+    """Return the small copy that an upload would leave for the models, the reason why there is none, or None."""
     try:
         original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
         return None if original is None else Image.open(io.BytesIO(small_copy(original))).convert("RGB")

@@ -1,10 +1,11 @@
-"""How good and how honest probabilities are on labelled products. Pure functions over arrays."""
+"""Measure accuracy and calibration of probabilities on labelled products. Pure functions over arrays."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from classifier.evaluation.paired_tests import FLOOR, Values
 
@@ -38,12 +39,16 @@ def compute_metrics(probabilities: Probabilities, targets: Targets) -> Metrics:
 
 def macro_f1(predicted: Targets, targets: Targets) -> float:
     """Return the mean F1 over the categories that occur among the targets."""
-    categories = np.unique(targets)
-    return float(np.mean([_f1(predicted == category, targets == category) for category in categories]))
+    # Only over categories that occur: one that is merely predicted would count with an F1 of 0.
+    return float(f1_score(targets, predicted, labels=np.unique(targets), average="macro", zero_division=0))
 
 
 def log_loss(probabilities: Probabilities, targets: Targets, weights: npt.NDArray[np.float32] | None = None) -> float:
-    """Return the (weighted) mean of -ln p(true category)."""
+    """Return the (weighted) mean of -ln p(true category).
+
+    Unlike scikit-learn's, it takes rows that do not sum to one, as those of a version that lacks a category, and it
+    floors probabilities as the paired tests do.
+    """
     return float(np.average(row_losses(probabilities, targets), weights=weights))
 
 
@@ -71,16 +76,18 @@ def reliability_bins(probabilities: Probabilities, targets: Targets) -> list[dic
         "confidence": np.bincount(bins, weights=confidence, minlength=BINS),
         "accuracy": np.bincount(bins, weights=correct, minlength=BINS),
     }
-    return [
-        {"count": int(n), **{name: float(values[bin] / n) if n else None for name, values in sums.items()}}
-        for bin, n in enumerate(counts)
-    ]
+    rows: list[dict[str, Any]] = []
+    for number, count in enumerate(counts):
+        row: dict[str, Any] = {"count": int(count)}
+        for name, values in sums.items():
+            row[name] = float(values[number] / count) if count else None
+        rows.append(row)
+    return rows
 
 
 def count_confusions(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Any]:
-    """Return {"labels", "matrix"}: matrix[i][j] counts products of category i that were given category j."""
-    predicted, size = probabilities.argmax(axis=1), len(labels)
-    matrix = np.bincount(targets * size + predicted, minlength=size * size).reshape(size, size)
+    """Return {"labels", "matrix"}: matrix[i][j] counts products of category i whose predicted category is j."""
+    matrix = confusion_matrix(targets, probabilities.argmax(axis=1), labels=np.arange(len(labels)))
     return {"labels": list(labels), "matrix": matrix.tolist()}
 
 
@@ -93,24 +100,29 @@ def metrics_by_group(probabilities: Probabilities, targets: Targets, groups: Seq
 def metrics_by_category(probabilities: Probabilities, targets: Targets, labels: Sequence[str]) -> dict[str, Metrics]:
     """Return for each category that occurs: n, accuracy (recall), precision, f1, top5, log_loss and ece.
 
-    `ece` is taken over the products that were *given* the category: is "80 % Beauty" right at 80 %?
+    `ece` is taken over the products that the category was predicted for: is "80 % Beauty" right at 80 %?
     """
     predicted = probabilities.argmax(axis=1)
-    result = {}
+    precision, recall, f1, counts = precision_recall_fscore_support(
+        targets, predicted, labels=np.arange(len(labels)), zero_division=0
+    )
+    metrics = {}
     for category, label in enumerate(labels):
-        true, given = targets == category, predicted == category
-        if not true.any():
+        if not counts[category]:
             continue
-        result[label] = {
-            "n": int(true.sum()),
-            "accuracy": float(np.mean(predicted[true] == category)),
-            "precision": float(np.mean(true[given])) if given.any() else 0.0,
-            "f1": _f1(given, true),
-            "top5": float(np.mean(true_category_ranks(probabilities[true], targets[true]) < 5)),
-            "log_loss": log_loss(probabilities[true], targets[true]),
-            "ece": calibration_error(probabilities[given], targets[given]) if given.any() else 0.0,
+        is_true, is_predicted = targets == category, predicted == category
+        metrics[label] = {
+            "n": int(counts[category]),
+            "accuracy": float(recall[category]),
+            "precision": float(precision[category]),
+            "f1": float(f1[category]),
+            "top5": float(np.mean(true_category_ranks(probabilities[is_true], targets[is_true]) < 5)),
+            "log_loss": log_loss(probabilities[is_true], targets[is_true]),
+            "ece": 0.0,
         }
-    return result
+        if is_predicted.any():
+            metrics[label]["ece"] = calibration_error(probabilities[is_predicted], targets[is_predicted])
+    return metrics
 
 
 def markdown_table(rows: dict[str, Metrics], head: str, columns: Sequence[str] = ()) -> str:
@@ -118,12 +130,13 @@ def markdown_table(rows: dict[str, Metrics], head: str, columns: Sequence[str] =
     names = list(columns) or list(next(iter(rows.values())))
     lines = [f"| {head} | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for name, metrics in rows.items():
-        lines.append(f"| {name} | " + " | ".join(_format[key](metrics[key]) for key in names) + " |")
+        cells = [_FORMATS[key](metrics[key]) for key in names]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def true_category_ranks(probabilities: Probabilities, targets: Targets) -> Targets:
-    """Return how many categories are placed before the true one; of equals the first column comes first."""
+    """Return how many categories rank before the true one; of equal probabilities the first column ranks first."""
     true = probabilities[np.arange(len(targets)), targets][:, None]
     columns = np.arange(probabilities.shape[1])
     before = (probabilities > true) | ((probabilities == true) & (columns < targets[:, None]))
@@ -138,16 +151,11 @@ def _bins(probabilities: Probabilities, targets: Targets) -> tuple[Values, npt.N
     return confidence, correct, np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
-def _f1(given: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
-    both = np.sum(given & true)
-    return float(2 * both / (given.sum() + true.sum())) if both else 0.0
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-_format: dict[str, Callable[[float], str]] = {
+_FORMATS: dict[str, Callable[[float], str]] = {
     **dict.fromkeys(("n", "train"), lambda value: f"{value:.0f}"),
     "log_loss": lambda value: f"{value:.3f}",
     **dict.fromkeys(("accuracy", "top5", "macro_f1", "ece", "precision", "f1"), _percent),

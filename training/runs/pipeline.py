@@ -215,7 +215,7 @@ def _compare_engines(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus
     """Store with the version how this machine's engines answer held-back products; workers choose by it."""
     if version.engines:  # an earlier attempt
         return
-    least = engine_agreement.LEAST_ROWS
+    least = engine_agreement.MIN_ROWS
     if (count := labelled_products.count_in_corpus(corpus, version.modality)) < least:
         monitor.log_line(
             _("Engines are not compared: that needs %(least)d held-back products, and there are %(count)d.")
@@ -256,7 +256,7 @@ def _fit_detector(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus") 
     if found is None:
         monitor.log_line(
             _("Unusual products can't be flagged: that needs %(least)d held-back products.")
-            % {"least": detector_fitting.LEAST}
+            % {"least": detector_fitting.MIN_ROWS}
         )
 
 

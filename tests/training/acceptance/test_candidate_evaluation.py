@@ -65,7 +65,7 @@ def test_an_artifact_that_answers_otherwise_than_in_training_is_refused(
 ) -> None:
     path = workdir / "artifact" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 9.0}))
-    with pytest.raises(ArtifactError, match="otherwise than in training"):
+    with pytest.raises(ArtifactError, match="differently than in training"):
         candidate_evaluation.evaluate_candidate(candidate_evaluation.read_fitted_model(workdir, "text"), small_corpus)
 
 

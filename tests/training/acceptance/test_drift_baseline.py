@@ -30,7 +30,7 @@ def test_starters_have_no_snapshot_to_be_compared_with(dataset: Dataset) -> None
 def test_versions_with_a_snapshot_are_compared_with_its_held_back_products(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drift_baseline, "LEAST", 20)
+    monkeypatch.setattr(drift_baseline, "MIN_ROWS", 20)
     text, image = serving(Modality.TEXT), serving(Modality.IMAGE)
     ModelVersion.objects.filter(pk=text.pk).update(lineage={"dataset": dataset.checksum})
     assert [(found[0], found[1], found[2]) for found in drift_baseline.pairs_without_baseline()] == [

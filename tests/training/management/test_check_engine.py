@@ -54,8 +54,8 @@ def test_too_few_products_prove_nothing_and_are_not_kept(
     call_command("check_engine", of("text").name, "--data", str(folder))
     assert "needs 2,000 products" in capsys.readouterr().out
     assert of("text").engines == {}
-    monkeypatch.setattr(engine_agreement, "LEAST_ROWS", 3)
-    monkeypatch.setattr("training.management.commands.check_engine.LEAST_ROWS", 3)
+    monkeypatch.setattr(engine_agreement, "MIN_ROWS", 3)
+    monkeypatch.setattr("training.management.commands.check_engine.MIN_ROWS", 3)
     call_command("check_engine", of("text").name, "--data", str(folder))
     assert "passed" in capsys.readouterr().out
     kept = of("text").engines["openvino f32 cpu"]

@@ -17,7 +17,7 @@ from common.object_storage import StorageDown
 from common.tables.errors import SourceError
 from common.tables.reader import ProductFile
 from training.acceptance import engine_agreement
-from training.acceptance.engine_agreement import LEAST_ROWS, EngineCheck
+from training.acceptance.engine_agreement import MIN_ROWS, EngineCheck
 from training.datasets import labelled_products
 from training.datasets.importing import CategoryLookup
 from training.datasets.labelled_products import LabelledProduct
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             help="csv files or folders as `import_products` reads them (default: the examples that were imported)",
         )
         parser.add_argument("--category-column", metavar="NAME", help="the column of the category")
-        parser.add_argument("--limit", type=int, default=LEAST_ROWS, metavar="N", help="products to compare on")
+        parser.add_argument("--limit", type=int, default=MIN_ROWS, metavar="N", help="products to compare on")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(
@@ -66,7 +66,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         for each, found in checks.items():
             for name, check in found.items():
-                if check.n >= LEAST_ROWS:
+                if check.n >= MIN_ROWS:
                     engine_agreement.store_check(each, name, check)
         content = {str(v): {name: vars(c) | {"passed": c.passed} for name, c in f.items()} for v, f in checks.items()}
         self.stdout.write(json.dumps(content) if options["json"] else _table(checks))
@@ -91,8 +91,8 @@ def _table(checks: dict[ModelVersion, dict[str, EngineCheck]]) -> str:
     for version, found in checks.items():
         for name, check in found.items():
             verdict = "passed" if check.passed else "failed"
-            if check.n < LEAST_ROWS:
-                verdict = f"not kept: needs {LEAST_ROWS:,} products"
+            if check.n < MIN_ROWS:
+                verdict = f"not kept: needs {MIN_ROWS:,} products"
             lines.append(
                 f"{version!s:30} {name:18} {check.n:7,} {100 * check.agreement:8.2f} % {100 * check.accuracy:7.2f} % "
                 f"{100 * check.reference_accuracy:7.2f} %  {verdict}"

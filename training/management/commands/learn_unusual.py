@@ -43,7 +43,7 @@ class Command(BaseCommand):
             found = detector_fitting.fit_detector(version, known, held_back, progress=bar.update)
         if found is None:
             raise CommandError(
-                f"{version}: too few imported examples that it can look at. It takes {detector_fitting.LEAST} that "
+                f"{version}: too few imported examples that it can look at. It takes {detector_fitting.MIN_ROWS} that "
                 "were trained on and as many that were held back."
             )
         figures = found.figures
