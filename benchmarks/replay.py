@@ -76,7 +76,7 @@ def measure_replay(options: Options) -> Figures:
         call_command("retrain", "text", dataset=str(dataset.pk), recipe=recipe, start=start,
                      no_deploy=start is not None, stdout=io.StringIO())  # fmt: skip
         results[title] = measure_by_source(
-            ModelVersion.objects.latest("created_at"), snapshots.fetch_corpus(both), options.sets
+            ModelVersion.objects.latest("created_at"), snapshot_storage.fetch_corpus(both), options.sets
         )
     return {"models": results, "recipe": recipe, "sets": options.sets}
 

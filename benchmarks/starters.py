@@ -40,7 +40,7 @@ def measure_starters(options: Options) -> Figures:
         folder = table.parent
         rows = write_sample(folder, QUICK_ROWS) if options.quick else folder
         call_command("import_products", str(rows), category_column="mapped18", source=folder.name, stdout=io.StringIO())
-    corpus = snapshots.fetch_corpus(snapshots.make_dataset())
+    corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
     log_step("TF-IDF + logistic regression")
     baseline = {"Baseline: TF-IDF + logistic regression": measure_tfidf(corpus)}
     log_step("The starters")

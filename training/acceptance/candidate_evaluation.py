@@ -157,7 +157,7 @@ def _check_and_time(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
             gap = float(np.abs(answer - fitted.test.probabilities[number]).max())
             if gap > TOLERANCE:
                 raise ArtifactError(
-                    f"{artifact.WEIGHTS}: predicts {fitted.test.keys[number]} differently than in training, by {gap:.2f}"
+                    f"{artifact.WEIGHTS}: predicts {fitted.test.keys[number]} differently than in training ({gap:.2f})"
                 )
     except KeyError as error:
         raise ArtifactError(f"test.npz: the corpus has no test product {error}") from error
