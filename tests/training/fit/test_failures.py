@@ -28,8 +28,8 @@ def small(**changes: Any) -> Any:
     [
         ([], "at least two categories; the data has 0"),
         (["garden"], "at least two categories; the data has 1"),
-        (["garden", "pets"], "all products with a text in the training part are of one category"),
-        (["pets", "toys"], "the train part holds no product with a text"),
+        (["garden", "pets"], "all products with a text in the training split are of one category"),
+        (["pets", "toys"], "the train split holds no product with a text"),
         (["garden", "music", "pets"], "category pets has 0 products with a text"),
     ],
 )

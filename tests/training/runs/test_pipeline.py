@@ -63,7 +63,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     text, image = runs
     assert "It suggests 3 of 3 categories." in text.message
     assert "reference products" in text.message
-    assert "Unusual inputs can't be told: that takes 100 held-back products." in text.log
+    assert "Unusual products can't be flagged: that needs 100 held-back products." in text.log
     assert text.dataset == image.dataset is not None
     assert text.version.lineage["dataset"] == text.dataset.checksum  # type: ignore[union-attr]
     rule = EnsembleRule.objects.get(text_version=text.version, image_version=image.version)
@@ -77,8 +77,8 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
 def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_agreement, "LEAST_ROWS", 10)
-    variants.start_test(register_variant(tmp_path / "b", "b"), weight=10)
+    monkeypatch.setattr(engine_agreement, "MIN_ROWS", 10)
+    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=10)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
     assert "An experiment is running" in run.message
@@ -209,7 +209,7 @@ def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None)
     TrainingRun.objects.filter(pk=run.pk).update(attempts=pipeline.MAX_ATTEMPTS)
     ended = carry_out(run)
     assert ended.state == TrainingRun.State.FAILED
-    assert "killed again and again" in ended.message
+    assert "killed several times" in ended.message
 
 
 def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:
@@ -224,7 +224,7 @@ def test_a_run_whose_lease_was_lost_writes_nothing(products: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"), [([], "The dataset is empty"), ([("1", "a red lipstick", "Beauty")], "one category only")]
+    ("rows", "words"), [([], "The dataset is empty"), ([("1", "a red lipstick", "Beauty")], "only one category")]
 )
 def test_a_dataset_with_too_little_fails_with_a_sentence(
     tmp_path: Path, rows: list[tuple[str, str, str]], words: str
@@ -288,11 +288,11 @@ class KillsChild:
 
 
 def test_progress_lines_reach_the_curve_and_it_stays_short() -> None:
-    watch = subprocess_runner.RunMonitor(TrainingRun(), Path())
+    monitor = subprocess_runner.RunMonitor(TrainingRun(), Path())
     for step in range(5_000):
-        watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "loss": 0.5}}\n')
+        monitor.read_progress_line(f'{{"stage": "head", "step": {step}, "total": 5000, "loss": 0.5}}\n')
         if step % 1_000 == 0:
-            watch.read(f'{{"stage": "head", "step": {step}, "total": 5000, "validation_loss": 0.6}}\n')
-    watch.read("not json\n")
-    assert len(watch.curve) <= subprocess_runner.CURVE_POINTS
-    assert sum("validation_loss" in point for point in watch.curve) == 5
+            monitor.read_progress_line(f'{{"stage": "head", "step": {step}, "total": 5000, "validation_loss": 0.6}}\n')
+    monitor.read_progress_line("not json\n")
+    assert len(monitor.curve) <= subprocess_runner.CURVE_POINTS
+    assert sum("validation_loss" in point for point in monitor.curve) == 5
