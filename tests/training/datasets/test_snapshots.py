@@ -20,7 +20,7 @@ from portal.models import Product, User
 from tests.support.locks import await_waiting_for
 from tests.support.product_files import import_table, plain_jpeg, write_table
 from training.admin.data import _suspect
-from training.datasets import snapshots
+from training.datasets import feedback_examples, snapshots
 from training.datasets.corpus import MANIFEST, CorpusError
 from training.datasets.feedback_examples import absorb_feedback
 from training.datasets.snapshot_storage import fetch_corpus
@@ -219,7 +219,7 @@ def test_feedback_comes_and_goes_in_batches_and_other_sources_stay(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(snapshots, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(feedback_examples, "ROWS_AT_ONCE", 2)
     import_table(write_table(tmp_path / "shop", [("1", "Garden rake", "", "Beauty", "")]))
     answers = [accepted(make_product(seller, photo=number == 0).prediction, scientist) for number in range(5)]
     absorb_feedback()
