@@ -122,7 +122,7 @@ def held_back_rows(products: Sequence[tuple[Path, Row]]) -> list[tuple[Path, Row
         near.add(words, bands, part)
         if part != splits.TRAIN and row["image"] and row.get("shard"):
             kept.append((table, row, words, bands))
-    return [(table, row) for table, row, words, bands in kept if splits.TRAIN not in near.parts(words, bands)]
+    return [(table, row) for table, row, words, bands in kept if splits.TRAIN not in near.find_splits(words, bands)]
 
 
 def _softmax(scores: npt.NDArray[np.float64]) -> Array:

@@ -1,4 +1,4 @@
-"""Keeping examples: every one that comes in gets its part here, and nothing else writes them."""
+"""Store examples and give each its split. No other module writes examples."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,14 +11,14 @@ from common.locks import Lock, lock_until_commit
 from training.datasets import splits
 from training.models import Example, ExampleQuerySet, Split
 
-ASKED_AT_ONCE = 16  # titles; the index scan asks every key at every row that it finds
-MOST_CANDIDATES = 500  # a title; among more that share a band with it not all are compared
-START_OF_DESCRIPTION = 300  # characters that stand for the title of a product that has none
+TITLES_PER_QUERY = 16  # the index scan checks every band of the query at every row that it finds
+MOST_CANDIDATES = 500  # for each title; of more that share a band with it not all are compared
+START_OF_DESCRIPTION = 300  # characters that replace the title of a product that has none
 
 
 @dataclass(frozen=True)
 class IncomingExample:
-    """A product to be kept, its photo already stored."""
+    """A product to be stored as an example; its photo is stored already."""
 
     external_id: str
     title: str
@@ -35,13 +35,14 @@ EXAMPLE_FIELDS = [item.name for item in fields(IncomingExample) if item.name != 
 
 @dataclass
 class ImportOutcome:
-    """What became of products: how many were added to each part, updated, or were there just so."""
+    """How many products were added to each split, updated, or unchanged."""
 
     added: Counter[str] = field(default_factory=Counter)
     updated: int = 0
     unchanged: int = 0
 
     def add(self, other: "ImportOutcome") -> None:
+        """Add another batch's numbers."""
         self.added.update(other.added)
         self.updated += other.updated
         self.unchanged += other.unchanged
@@ -49,56 +50,60 @@ class ImportOutcome:
 
 @transaction.atomic
 def store_examples(*, source: str, rows: Sequence[IncomingExample]) -> ImportOutcome:
-    """Add the products that are new, update those that changed, and give each its part. Ids must be unique.
+    """Add new products, update those that changed, and give each its split. Ids must be unique.
 
-    A part never changes, but a product that changed and is now alike to those of another part is left out.
+    A split never changes, but a product that changed and is now similar to those of another split leaves its split.
     """
     lock_until_commit(Lock.EXAMPLE_SPLITS)
-    kept = ImportOutcome()
-    known = {example.external_id: example for example in _of(source, [row.external_id for row in rows])}
+    outcome = ImportOutcome()
+    known = {example.external_id: example for example in _find_examples(source, [row.external_id for row in rows])}
+    # Of changed examples, `moved` have other words, photo or group than before, by which splits are chosen.
     moved: list[Example] = []
-    touched: list[Example] = []
-    fresh: list[Example] = []
+    edited: list[Example] = []
+    new: list[Example] = []
     for row in rows:
         example = known.get(row.external_id)
         if example is None:
-            fresh.append(_filled(Example(source=source, external_id=row.external_id), row))
+            new.append(_filled(Example(source=source, external_id=row.external_id), row))
             continue
         before = _traits(example)
-        settled = _settled(row)
-        if all(getattr(example, name) == getattr(settled, name) for name in EXAMPLE_FIELDS):
-            kept.unchanged += 1
+        values = _without_idle_group(row)
+        if all(getattr(example, name) == getattr(values, name) for name in EXAMPLE_FIELDS):
+            outcome.unchanged += 1
             continue
-        (touched if _traits(_filled(example, row)) == before else moved).append(example)
-    _release(moved)
-    _place([*moved, *fresh])
-    kept.updated = len(moved) + len(touched)
-    kept.added.update(example.split for example in fresh)
-    Example.objects.bulk_create(fresh)
-    if kept.updated:
-        Example.objects.bulk_update([*moved, *touched], [*EXAMPLE_FIELDS, "split", "title_key", "bands"])
-    return kept
+        if _traits(_filled(example, row)) == before:
+            edited.append(example)
+        else:
+            moved.append(example)
+    _hand_over_bands(moved)
+    _choose_splits([*moved, *new])
+    outcome.updated = len(moved) + len(edited)
+    outcome.added.update(example.split for example in new)
+    Example.objects.bulk_create(new)
+    if outcome.updated:
+        Example.objects.bulk_update([*moved, *edited], [*EXAMPLE_FIELDS, "split", "title_key", "bands"])
+    return outcome
 
 
 @transaction.atomic
 def delete_examples(examples: Collection[Example]) -> None:
-    """Delete examples that may not be learnt from any more."""
+    """Delete examples that models must not learn from any more."""
     lock_until_commit(Lock.EXAMPLE_SPLITS)
-    _release(examples)
+    _hand_over_bands(examples)
     Example.objects.filter(pk__in=[example.pk for example in examples]).delete()
 
 
 def comparison_words(example: Example) -> splits.Words:
-    """Return what the example is compared by: the words of its title, else of its description's beginning."""
+    """Return the words that an example is compared by: its title's, or else those of its description's beginning."""
     return splits.title_words(example.title) or splits.title_words(example.description[:START_OF_DESCRIPTION])
 
 
-def _of(source: str, ids: Sequence[str]) -> Iterable[Example]:
+def _find_examples(source: str, ids: Sequence[str]) -> Iterable[Example]:
     return Example.objects.filter(source=source, external_id__in=ids)
 
 
-def _settled(row: IncomingExample) -> IncomingExample:
-    """Drop a group that doesn't count: only what has no words is kept together by it."""
+def _without_idle_group(row: IncomingExample) -> IncomingExample:
+    """Clear the group of a product with words: only products without words are kept together by it."""
     has_words = row.group and (
         splits.title_words(row.title) or splits.title_words(row.description[:START_OF_DESCRIPTION])
     )
@@ -106,19 +111,22 @@ def _settled(row: IncomingExample) -> IncomingExample:
 
 
 def _filled(example: Example, row: IncomingExample) -> Example:
-    settled = _settled(row)
+    values = _without_idle_group(row)
     for name in EXAMPLE_FIELDS:
-        setattr(example, name, getattr(settled, name))
+        setattr(example, name, getattr(values, name))
     return example
 
 
 def _traits(example: Example) -> tuple[splits.Words, str, str]:
-    """What decides which others an example is alike to."""
+    """Return what decides which other examples one is similar to."""
     return comparison_words(example), example.photo_digest, example.group
 
 
-def _release(examples: Collection[Example]) -> None:
-    """Hand the bands of examples that go or change to the next example of the same title."""
+def _hand_over_bands(examples: Collection[Example]) -> None:
+    """Give the bands of examples that are deleted or change to the next example of the same title.
+
+    Only one example of each title holds the bands. Without an heir, similar titles would no longer find it.
+    """
     for example in examples:
         if example.bands:
             heirs = Example.objects.in_a_split().filter(title_key=example.title_key, bands=[])
@@ -127,73 +135,99 @@ def _release(examples: Collection[Example]) -> None:
                 Example.objects.filter(pk=heir.pk).update(bands=example.bands)
 
 
-def _place(examples: Sequence[Example]) -> None:
-    """Give each example its part and what others will find it by: first those that have a part already."""
+def _choose_splits(examples: Sequence[Example]) -> None:
+    """Give each example its split and the keys by which others find it."""
     word_sets = [comparison_words(example) for example in examples]
     for example, own_words in zip(examples, word_sets, strict=True):
         example.title_key = splits.title_key(own_words) or None
         example.bands = []
-    others = Example.objects.in_a_split().exclude(pk__in=[example.pk for example in examples if example.pk])
-    by_title = _parts(others.filter(title_key__in={e.title_key for e in examples if e.title_key}), "title_key")
-    by_photo = _parts(
-        others.filter(photo_digest__in={e.photo_digest for e in examples if e.photo_digest}), "photo_digest"
-    )
-    by_group: defaultdict[object, set[str]] = defaultdict(set)
-    for source in {example.source for example in examples if example.group}:
-        groups = {example.group for example in examples if example.source == source and example.group}
-        for group, part in _parts(others.filter(source=source, group__in=groups), "group").items():
-            by_group[source, group] |= part
-    new_titles = {
-        example.title_key: own_words
-        for example, own_words in zip(examples, word_sets, strict=True)
-        if example.title_key and example.title_key not in by_title
-    }
-    bands = {key: splits.minhash_bands(own_words) for key, own_words in new_titles.items()}
-    near = _near(bands, moved={example.pk for example in examples if example.pk})
+    index = _SplitIndex(examples, word_sets)
     for example, own_words in zip(examples, word_sets, strict=True):
-        key, group = example.title_key, (example.source, example.group)
-        alike = set(chain(by_photo[example.photo_digest], by_group[group], by_title[key] if key else ()))
-        is_new_title = bool(key) and not by_title[key]
-        if is_new_title and key is not None:
-            alike |= near.parts(own_words, bands[key])
-        part_key = splits.split_key(
+        split_key = splits.split_key(
             own_words,
             source=example.source,
             group=example.group,
             photo_digest=example.photo_digest,
             external_id=example.external_id,
         )
-        example.split = splits.choose_split(alike, key=part_key, own=example.split)
-        if example.split == Split.BRIDGE:
-            continue
-        if is_new_title and key is not None:
-            example.bands = bands[key]
-            near.add(own_words, bands[key], example.split)
-        if key:
-            by_title[key].add(example.split)
+        similar_splits = index.find_splits(example, own_words)
+        example.split = splits.choose_split(similar_splits, key=split_key, own=example.split)
+        # One that is similar to two splits must not draw further examples to either of them.
+        if example.split != Split.BRIDGE:
+            index.add(example, own_words)
+
+
+class _SplitIndex:
+    """The splits of stored and new examples by title, photo, group and similar title.
+
+    It is loaded for a batch of examples and holds what is similar to one of them; the batch is added one by one.
+    """
+
+    def __init__(self, examples: Sequence[Example], word_sets: Sequence[splits.Words]) -> None:
+        moved = {example.pk for example in examples if example.pk}
+        others = Example.objects.in_a_split().exclude(pk__in=moved)
+        title_keys = {example.title_key for example in examples if example.title_key}
+        photo_digests = {example.photo_digest for example in examples if example.photo_digest}
+        self.by_title = _splits_by(others.filter(title_key__in=title_keys), "title_key")
+        self.by_photo = _splits_by(others.filter(photo_digest__in=photo_digests), "photo_digest")
+        self.by_group: defaultdict[object, set[str]] = defaultdict(set)
+        for source in {example.source for example in examples if example.group}:
+            groups = {example.group for example in examples if example.source == source and example.group}
+            found = _splits_by(others.filter(source=source, group__in=groups), "group")
+            for group, group_splits in found.items():
+                self.by_group[source, group] |= group_splits
+        # A title that is known has its split already: only new ones are compared with similar titles.
+        self.new_bands: dict[int, list[int]] = {}
+        for example, own_words in zip(examples, word_sets, strict=True):
+            key = example.title_key
+            if key and key not in self.by_title and key not in self.new_bands:
+                self.new_bands[key] = splits.minhash_bands(own_words)
+        self.similar_titles = _load_similar_titles(self.new_bands, moved=moved)
+
+    def find_splits(self, example: Example, own_words: splits.Words) -> set[str]:
+        """Return the splits of all examples that are similar to this one."""
+        found = set(self.by_photo[example.photo_digest])
+        found |= self.by_group[example.source, example.group]
+        if example.title_key:
+            found |= self.by_title[example.title_key]
+            if self._is_first_of_its_title(example):
+                found |= self.similar_titles.find_splits(own_words, self.new_bands[example.title_key])
+        return found
+
+    def add(self, example: Example, own_words: splits.Words) -> None:
+        """Add an example with its split; the first one of a new title gets the bands."""
+        if example.title_key:
+            if self._is_first_of_its_title(example):
+                example.bands = self.new_bands[example.title_key]
+                self.similar_titles.add(own_words, example.bands, example.split)
+            self.by_title[example.title_key].add(example.split)
         if example.photo_digest:
-            by_photo[example.photo_digest].add(example.split)
+            self.by_photo[example.photo_digest].add(example.split)
         if example.group:
-            by_group[group].add(example.split)
+            self.by_group[example.source, example.group].add(example.split)
+
+    def _is_first_of_its_title(self, example: Example) -> bool:
+        return not self.by_title[example.title_key]
 
 
-def _parts(found: ExampleQuerySet, name: str) -> defaultdict[object, set[str]]:
-    parts: defaultdict[object, set[str]] = defaultdict(set)
-    for value, part in found.order_by().values_list(name, "split").distinct():
-        parts[value].add(part)
-    return parts
+def _splits_by(examples: ExampleQuerySet, name: str) -> defaultdict[object, set[str]]:
+    """Return the splits of the examples by the value of a field."""
+    found: defaultdict[object, set[str]] = defaultdict(set)
+    for value, split in examples.order_by().values_list(name, "split").distinct():
+        found[value].add(split)
+    return found
 
 
-def _near(bands: Mapping[int, Sequence[int]], *, moved: set[int]) -> splits.NearTitles:
-    """Return what is known and shares a band with one of the titles."""
+def _load_similar_titles(bands: Mapping[int, Sequence[int]], *, moved: set[int]) -> splits.NearTitles:
+    """Load the stored examples that share a band with one of the titles; those that are being moved don't count."""
     near = splits.NearTitles()
     seen: set[int] = set()
-    asked = [keys for keys in bands.values() if keys]
+    titles = [keys for keys in bands.values() if keys]
     with connection.cursor() as cursor:
-        # The planner knows nothing of how rare bands are, and comparing every row costs minutes.
+        # The planner cannot know how rare a band is, and would compare every row, which takes minutes.
         cursor.execute("SET LOCAL enable_seqscan = off")
-    for start in range(0, len(asked), ASKED_AT_ONCE):
-        for example in _sharing(asked[start : start + ASKED_AT_ONCE]):
+    for start in range(0, len(titles), TITLES_PER_QUERY):
+        for example in _sharing_a_band(titles[start : start + TITLES_PER_QUERY]):
             if example.pk not in seen and example.pk not in moved:
                 seen.add(example.pk)
                 near.add(comparison_words(example), example.bands, example.split)
@@ -202,15 +236,17 @@ def _near(bands: Mapping[int, Sequence[int]], *, moved: set[int]) -> splits.Near
     return near
 
 
-def _sharing(asked: Sequence[Sequence[int]]) -> list[Example]:
-    keys = list(chain.from_iterable(asked))
-    most = MOST_CANDIDATES * len(asked)
+def _sharing_a_band(titles: Sequence[Sequence[int]]) -> list[Example]:
+    """Return examples that share a band with one of the titles, at most `MOST_CANDIDATES` for each."""
+    keys = list(chain.from_iterable(titles))
+    most = MOST_CANDIDATES * len(titles)
     found = list(
         Example.objects.filter(bands__overlap=keys)
         .only("pk", "title", "description", "bands", "split")
         .order_by()[:most]
     )
-    if len(found) < most or len(asked) == 1:
+    if len(found) < most or len(titles) == 1:
         return found
-    middle = len(asked) // 2
-    return _sharing(asked[:middle]) + _sharing(asked[middle:])
+    # One title with many candidates must not crowd out those of the others.
+    middle = len(titles) // 2
+    return _sharing_a_band(titles[:middle]) + _sharing_a_band(titles[middle:])

@@ -1,4 +1,4 @@
-"""Product files become examples. Importing twice changes nothing, and a killed import is simply run again."""
+"""Import product files as examples. Importing twice changes nothing; a killed import is run again."""
 
 import csv
 import hashlib
@@ -33,37 +33,41 @@ ROWS_AT_ONCE = 500
 LONGEST_ID = 120
 LONGEST_NAME = 80
 LEFT_OUT = "left out by the map"
-MOST_UNKNOWN = 1_000  # names; what more there are is counted as OTHERS
+MOST_UNKNOWN = 1_000  # names that are counted one by one; further ones are counted as OTHERS
 LONGEST_UNKNOWN = 120  # characters
 OTHERS = "others"
 
 
 @dataclass
 class ImportReport:
-    """What an import did, and for each reason how many rows it skipped."""
+    """The outcome of an import, and for each reason how many rows it skipped."""
 
     source: str
-    kept: ImportOutcome = field(default_factory=ImportOutcome)
+    outcome: ImportOutcome = field(default_factory=ImportOutcome)
     skipped: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)
-    created: list[str] = field(default_factory=list)
-    errors: Path | None = None
+    unknown_categories: Counter[str] = field(default_factory=Counter)
+    created_categories: list[str] = field(default_factory=list)
+    error_file: Path | None = None
 
     @property
     def rows(self) -> int:
-        return self.kept.added.total() + self.kept.updated + self.kept.unchanged + self.skipped.total()
+        """How many rows were read."""
+        return self.outcome.added.total() + self.outcome.updated + self.outcome.unchanged + self.skipped.total()
 
     def count_unknown(self, name: str) -> None:
-        """Count a category's name that is unknown; a hostile file has a new one, and a long one, in every row."""
+        """Count an unknown category's name."""
+        # A hostile file has a new name, and a long one, in every row: their number and length are bounded.
         name = clean_line(name, limit=LONGEST_UNKNOWN)
-        self.unknown[name if name in self.unknown or len(self.unknown) < MOST_UNKNOWN else OTHERS] += 1
+        if name not in self.unknown_categories and len(self.unknown_categories) >= MOST_UNKNOWN:
+            name = OTHERS
+        self.unknown_categories[name] += 1
 
 
 class CategoryLookup:
-    """Every name by which a category is known, loaded once.
+    """Find categories by any of their names, which are loaded once.
 
     `map` is a csv file of two columns: a source's name, and the slug or name of a category (empty: leave it out).
-    Raises SourceError for a map that can't be read or names what is no category.
+    Raises SourceError for a map that can't be read or names an unknown category.
     """
 
     def __init__(self, *, map: Path | None = None, creates: bool = False) -> None:
@@ -75,7 +79,7 @@ class CategoryLookup:
         for name, pk in CategoryAlias.objects.values_list("name", "category_id"):
             self._known.setdefault(_fold(name), pk)
         if map:
-            self._known |= self._read(map)
+            self._known |= self._read_map(map)
 
     def find(self, name: str) -> int:
         """Return the category's key. Raises RowError for a name that is unknown, empty or left out by the map."""
@@ -87,7 +91,9 @@ class CategoryLookup:
             if by_slug is None and self._creates:
                 by_slug = self._create(name)
             if by_slug is None:
-                raise RowError("unknown category", f"{clean_line(name)[:200]!r} is no category's name, slug or alias.")
+                raise RowError(
+                    "unknown category", f"{clean_line(name)[:200]!r} is not the name, slug or alias of a category."
+                )
             self._known[folded] = by_slug
         found = self._known[folded]
         if found is None:
@@ -106,7 +112,7 @@ class CategoryLookup:
             self.created.append(name)
         return category.pk
 
-    def _read(self, map: Path) -> dict[str, int | None]:
+    def _read_map(self, map: Path) -> dict[str, int | None]:
         try:
             with map.open(newline="", encoding="utf-8-sig") as file:
                 lines = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if any(row)]
@@ -122,7 +128,7 @@ class CategoryLookup:
                 if number > 1:  # the first line may be a heading
                     wrong.append(f"line {number}: {error}")
         if wrong:
-            raise SourceError(f"The map {map} names what is no category. {' '.join(wrong[:10])}")
+            raise SourceError(f"The map {map} names unknown categories. {' '.join(wrong[:10])}")
         return found
 
 
@@ -134,10 +140,10 @@ def import_products(
     errors: Path | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> ImportReport:
-    """Keep every good row as an example of `source` (default: the folder's name); skip the others and say why.
+    """Store every good row as an example of `source` (default: the folder's name); skip and list the others.
 
-    Bad rows are written to `errors` (default: a file in TRAINING_DIR named after the source). `progress` is told
-    how many rows each step took. Raises SourceError for a source that is no name, and StorageDown.
+    Bad rows are written to `errors` (default: a file in TRAINING_DIR named after the source). `progress` is called with
+    the number of rows of each batch. Raises SourceError for an unusable source name, and StorageDown.
     """
     source = source or products.name
     if not source or len(source) > Example._meta.get_field("source").max_length or source == FEEDBACK:  # type: ignore[operator]
@@ -145,7 +151,7 @@ def import_products(
     categories = categories or CategoryLookup()
     errors = errors or Path(settings.TRAINING_DIR) / f"import-errors-{slugify(source) or 'products'}.csv"
     report = ImportReport(source)
-    seen: set[bytes] = set()  # ids: 8 bytes each
+    seen: set[bytes] = set()  # hashes of the ids, 8 bytes each, so that memory stays small
     with ExitStack() as stack:
         log = stack.enter_context(_ErrorLog(errors, report))
         workers = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="photos"))
@@ -157,43 +163,44 @@ def import_products(
                     log.skip(row[0], "", row[1])
                     continue
                 try:
-                    good[_id(row, seen)] = row, categories.find(row.category)
+                    good[_checked_id(row, seen)] = row, categories.find(row.category)
                 except RowError as error:
                     log.skip(row.line, row.id, error)
                     if error.reason == "unknown category":
                         report.count_unknown(row.category)
             known = {e.external_id: e for e in Example.objects.filter(source=source, external_id__in=good)}
             ready = []
-            makes = partial(_incoming, products, known)
-            made = workers.map(makes, good, *zip(*good.values(), strict=True)) if good else iter(())
-            for (row, _category), result in zip(good.values(), made, strict=True):
+            read_row = partial(_read_row, products, known)
+            results = workers.map(read_row, good, *zip(*good.values(), strict=True)) if good else iter(())
+            for (row, _category), result in zip(good.values(), results, strict=True):
                 if isinstance(result, RowError):
                     log.skip(row.line, row.id, result)
                 else:
                     ready.append(result)
             if ready:
-                report.kept.add(store_examples(source=source, rows=ready))
+                report.outcome.add(store_examples(source=source, rows=ready))
             progress(len(batch))
-        report.created = categories.created
+        report.created_categories = categories.created
     return report
 
 
 def store_photo(small: bytes) -> tuple[str, str]:
-    """Keep a small copy under its own checksum, if it isn't there yet; return its name and the checksum."""
+    """Store a small copy under its checksum, unless it is there already; return its name and the checksum."""
     digest = hashlib.sha256(small).hexdigest()
     name, storage = f"photos/{digest}.jpg", storages["datasets"]
     with storage_faults():
         try:
-            is_there = storage.size(name) == len(small)  # what a killed process left may be shorter
+            # A process that was killed while it wrote may have left a shorter file.
+            is_stored = storage.size(name) == len(small)
         except FileNotFoundError:
-            is_there = False
-        if not is_there:
+            is_stored = False
+        if not is_stored:
             storage.save(name, ContentFile(small))
     return name, digest
 
 
 def small_copy(original: bytes) -> bytes:
-    """Decode a photo as an upload is; return its small copy. Raises RowError for what Aisle wouldn't take."""
+    """Decode a photo as an upload is; return its small copy. Raises RowError for one that an upload would refuse."""
     try:
         return decode_trusted(original).small
     except PictureError as error:
@@ -202,9 +209,10 @@ def small_copy(original: bytes) -> bytes:
         raise RowError("broken photo", f"The photo can't be decoded: {error}") from error
 
 
-def _incoming(
+def _read_row(
     products: ProductFile, examples: Mapping[str, Example], id: str, row: SourceRow, category_id: int
 ) -> IncomingExample | RowError:
+    """Return the row as an example, its photo stored, or the reason why it is skipped."""
     known = examples.get(id)
     try:
         original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
@@ -214,6 +222,7 @@ def _incoming(
         photo = photo_digest = original_digest = ""
         if original is not None:
             original_digest = hashlib.sha256(original).hexdigest()
+            # Decoding takes most of an import's time: an unchanged photo is not decoded again.
             if known and known.original_digest == original_digest:
                 photo, photo_digest = known.photo, known.photo_digest
             else:
@@ -224,7 +233,7 @@ def _incoming(
     return IncomingExample(id, title, description, category_id, photo, photo_digest, original_digest, group)
 
 
-def _id(row: SourceRow, seen: set[bytes]) -> str:
+def _checked_id(row: SourceRow, seen: set[bytes]) -> str:
     id = clean_line(row.id)
     if not id:
         raise RowError("no id", "The id is empty.")
@@ -238,7 +247,7 @@ def _id(row: SourceRow, seen: set[bytes]) -> str:
 
 
 class _ErrorLog:
-    """The csv file of the rows that were skipped; made when there is one."""
+    """The csv file of the skipped rows; created with the first one."""
 
     def __init__(self, path: Path, report: ImportReport) -> None:
         self._path, self._report = path, report
@@ -246,7 +255,7 @@ class _ErrorLog:
         self._writer: Any = None
 
     def __enter__(self) -> "_ErrorLog":
-        self._path.unlink(missing_ok=True)  # what an earlier import wrote
+        self._path.unlink(missing_ok=True)  # of an earlier import
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -254,18 +263,19 @@ class _ErrorLog:
             self._file.close()
 
     def skip(self, line: int, id: str, error: RowError) -> None:
+        """Count and list a skipped row."""
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w", newline="", encoding="utf-8", buffering=1)
-            self._report.errors = self._path
+            self._report.error_file = self._path
             self._writer = csv.writer(self._file)
             self._writer.writerow(["line", "id", "reason", "detail"])
         self._report.skipped[error.reason] += 1
-        self._writer.writerow([line, _cell(id), error.reason, str(error)])
+        self._writer.writerow([line, _safe_cell(id), error.reason, str(error)])
 
 
-def _cell(text: str) -> str:
-    """Keep a spreadsheet from taking a hostile id for a formula."""
+def _safe_cell(text: str) -> str:
+    """Quote an id that a spreadsheet would run as a formula."""
     text = clean_line(text, limit=200)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 

@@ -1,13 +1,13 @@
-"""Which part a product belongs to: decided once, when it comes in, and never against what is known already.
+"""Choose a product's split once, when it is imported, so that similar products never lie in two splits.
 
-About 70 in 100 products fall to training, 10 to validation and 20 to the test part, by a hash of what they are. A
-product that is alike to known ones takes their part, so that no test row has a twin in training, however the data
-grows. Alike are: the same photo, the same title words whatever their order, case and digits, titles whose word
-sets have a Jaccard index of at least `SAME_TITLE`, and untitled products of one source and group. What is alike to
-products of two parts is left out.
+About 70 in 100 products go to training, 10 to validation and 20 to test, by a hash of their content. A product that is
+similar to known ones goes to their split, so that no test row has a near-duplicate in training, however the data grows.
+Similar are: the same photo, the same title words whatever their order, case and digits, titles whose word sets have a
+Jaccard index of at least `MIN_SIMILARITY`, and untitled products of one source and group. A product that is similar to
+products of two splits is left out.
 
-NearTitles titles are found by MinHash: titles that agree in one band of their signatures are compared word by word. At
-`SAME_TITLE` itself five pairs in a million are missed, and fewer the closer they are.
+Near-duplicate titles are found by MinHash: titles that agree in one band of their signatures are compared word by word. At
+`MIN_SIMILARITY` itself five pairs in a million are missed, and fewer the closer they are.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 TRAIN, VALIDATION, TEST, BRIDGE = "train", "validation", "test", "bridge"
-# Up to which hundredth of the hash a product belongs to which part.
+# The hash is a number below 100; a product belongs to the first split whose limit it is below.
 SPLIT_LIMITS = ((70, TRAIN), (80, VALIDATION), (100, TEST))
-# Word sets that share this much are the same product for the split: a size or a colour apart.
-SAME_TITLE = 0.75
+# Word sets with this Jaccard index count as one product, which differs in a size or a colour.
+MIN_SIMILARITY = 0.75
 BANDS, ROWS = 32, 4
 
 Words = frozenset[str]
@@ -46,9 +46,9 @@ def title_key(words: Words) -> int:
 
 
 def minhash_bands(words: Words) -> list[int]:
-    """Return the signature's bands, signed 64-bit numbers, of which near word sets share at least one.
+    """Return the bands of a MinHash signature, signed 64-bit numbers; near-duplicates share at least one.
 
-    Fewer than three words are near to nothing but themselves, so they have none.
+    Fewer than three words have no near-duplicates but themselves, so they have no bands.
     """
     if len(words) < 3:
         return []
@@ -61,18 +61,19 @@ def minhash_bands(words: Words) -> list[int]:
 
 
 def are_near_duplicates(first: Words, second: Words) -> bool:
+    """Return whether the Jaccard index of two word sets is at least `MIN_SIMILARITY`."""
     shared = len(first & second)
-    return bool(shared) and shared >= SAME_TITLE * (len(first) + len(second) - shared)
+    return bool(shared) and shared >= MIN_SIMILARITY * (len(first) + len(second) - shared)
 
 
 def split_of_key(key: str) -> str:
-    """Return the part that a product falls to by itself."""
+    """Return the split of a product that is similar to no other."""
     hundredth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
     return next(name for limit, name in SPLIT_LIMITS if hundredth < limit)
 
 
 def split_key(words: Words, *, source: str, group: str, photo_digest: str, external_id: str) -> str:
-    """Return what decides a product's part: the strongest thing that others could share with it."""
+    """Return what a product's split is hashed from: the strongest property that others could share with it."""
     if words:
         return " ".join(sorted(words))
     if group:
@@ -80,38 +81,42 @@ def split_key(words: Words, *, source: str, group: str, photo_digest: str, exter
     return f"photo {photo_digest}" if photo_digest else f"id {source}/{external_id}"
 
 
-def choose_split(alike: Iterable[str], *, key: str, own: str = "") -> str:
-    """Return the part of a product that is alike to products of the parts `alike`.
+def choose_split(similar: Iterable[str], *, key: str, own: str = "") -> str:
+    """Return the split of a product that is similar to products of the splits `similar`.
 
-    `own` is the part of one that has one already: it keeps it, or is left out.
+    `own` is the split of an example that has one already: it keeps it, or leaves it.
     """
-    parts = {part for part in alike if part != BRIDGE}
+    found = {split for split in similar if split != BRIDGE}
     if own:
-        parts.add(own)
-    if BRIDGE in parts or len(parts) > 1:
+        found.add(own)
+    if BRIDGE in found or len(found) > 1:
         return BRIDGE
-    return parts.pop() if parts else split_of_key(key)
+    return found.pop() if found else split_of_key(key)
 
 
 class NearTitles:
-    """Word sets with their parts, to be asked which are near to another. For what is held in memory at once."""
+    """Titles in memory with their splits, found by the bands of similar ones."""
 
     def __init__(self) -> None:
         self._known: list[tuple[Words, str]] = []
         self._buckets: dict[int, list[int]] = {}
 
-    def add(self, words: Words, keys: Sequence[int], part: str) -> None:
+    def add(self, words: Words, keys: Sequence[int], split: str) -> None:
+        """Add a title's words with their bands and split."""
         for key in keys:
             self._buckets.setdefault(key, []).append(len(self._known))
-        self._known.append((words, part))
+        self._known.append((words, split))
 
-    def parts(self, words: Words, keys: Sequence[int]) -> set[str]:
-        """Return the parts of the near ones."""
+    def find_splits(self, words: Words, keys: Sequence[int]) -> set[str]:
+        """Return the splits of the near-duplicates of a title."""
         found: set[str] = set()
-        for number in {number for key in keys for number in self._buckets.get(key, ())}:
-            other, part = self._known[number]
-            if part not in found and are_near_duplicates(words, other):
-                found.add(part)
+        candidates: set[int] = set()
+        for key in keys:
+            candidates.update(self._buckets.get(key, ()))
+        for number in candidates:
+            other, split = self._known[number]
+            if split not in found and are_near_duplicates(words, other):
+                found.add(split)
         return found
 
 

@@ -45,7 +45,7 @@ def shop(tmp_path: Path) -> Path:
 
 def test_products_become_examples_with_small_clean_photos(shop: Path) -> None:
     report = import_table(shop)
-    assert report.kept.added.total() == 3
+    assert report.outcome.added.total() == 3
     assert not report.skipped
     rake = Example.objects.get(external_id="1")
     assert (rake.source, rake.title, rake.category_id) == ("shop", "Garden rake", shelf("Patio, Lawn & Garden"))
@@ -58,7 +58,7 @@ def test_importing_twice_changes_nothing(shop: Path) -> None:
     import_table(shop)
     before = everything()
     report = import_table(shop)
-    assert (report.kept.unchanged, report.kept.updated, report.kept.added.total()) == (3, 0, 0)
+    assert (report.outcome.unchanged, report.outcome.updated, report.outcome.added.total()) == (3, 0, 0)
     assert everything() == before
 
 
@@ -80,7 +80,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch:
     assert Example.objects.count() == 2
     monkeypatch.setattr(importing, "store_examples", keep)
     report = import_table(shop)
-    assert (report.kept.unchanged, report.kept.added.total()) == (2, 1)
+    assert (report.outcome.unchanged, report.outcome.added.total()) == (2, 1)
 
 
 def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
         "duplicate id": 1, "unknown category": 1, "missing photo": 1, "broken photo": 2, "no input": 1, "no id": 1,
         "no category": 1,
     }  # fmt: skip
-    assert report.unknown == {"Cutlery": 1}
+    assert report.unknown_categories == {"Cutlery": 1}
     assert [e.title for e in Example.objects.all()] == ["Good"]
-    assert report.errors is not None
-    with report.errors.open() as file:
+    assert report.error_file is not None
+    with report.error_file.open() as file:
         listed = list(csv.DictReader(file))
     assert len(listed) == 8
     assert ("3", "1", "duplicate id") in {(row["line"], row["id"], row["reason"]) for row in listed}
@@ -120,7 +120,7 @@ def test_names_of_no_category_are_cut_and_not_all_kept(tmp_path: Path, monkeypat
     monkeypatch.setattr(importing, "MOST_UNKNOWN", 2)
     names = ["y" * 500, "cutlery", "cutlery", "china", "glass", "cutlery"]
     report = import_table(write_table(tmp_path / "shop", [(n, "Mug", "", name, "") for n, name in enumerate(names)]))
-    assert report.unknown == {"y" * 120: 1, "cutlery": 3, "others": 2}
+    assert report.unknown_categories == {"y" * 120: 1, "cutlery": 3, "others": 2}
     assert report.skipped == {"unknown category": 6}
 
 
@@ -164,7 +164,7 @@ def test_unknown_names_become_categories_when_asked(tmp_path: Path) -> None:
         tmp_path / "shop", [("1", "Mug", "", "Küche", ""), ("2", "Cup", "", "küche", ""), ("3", "ก", "", "เสื้อ", "")]
     )
     report = import_table(folder, creates=True)
-    assert report.created == ["Küche", "เสื้อ"]
+    assert report.created_categories == ["Küche", "เสื้อ"]
     assert Category.objects.get(name="Küche").slug == "kuche"
     assert Example.objects.count() == 3
 
@@ -174,7 +174,7 @@ def test_a_changed_row_is_updated_and_keeps_its_part(tmp_path: Path) -> None:
     import_table(folder)
     before = Example.objects.get()
     write_table(folder, [("1", "Completely other words here", "new", "Pet Supplies", "")])
-    assert import_table(folder).kept.updated == 1
+    assert import_table(folder).outcome.updated == 1
     after = Example.objects.get()
     assert (after.split, after.title, after.category_id) == (
         before.split, "Completely other words here", shelf("Pet Supplies"),
@@ -193,7 +193,7 @@ def test_a_product_alike_to_both_parts_is_left_out_and_a_changed_one_too(tmp_pat
     Example.objects.filter(external_id="2").update(split="test")
     rows = [("3", "steel rake garden tool blue", "", "Beauty", "a.jpg")]
     write_table(folder, [("3", "steel rake garden tool red XL", "", "Beauty", "a.jpg")])
-    assert import_table(folder).kept.added == {Split.BRIDGE: 1}
+    assert import_table(folder).outcome.added == {Split.BRIDGE: 1}
     # What was in training and takes a test row's photo may not stay.
     write_table(folder, [("1", "oak table", "", "Beauty", "b.jpg"), *rows])
     import_table(folder)
