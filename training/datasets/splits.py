@@ -6,8 +6,8 @@ Similar are: the same photo, the same title words whatever their order, case and
 Jaccard index of at least `MIN_SIMILARITY`, and untitled products of one source and group. A product that is similar to
 products of two splits is left out.
 
-Near-duplicate titles are found by MinHash: titles that agree in one band of their signatures are compared word by word. At
-`MIN_SIMILARITY` itself five pairs in a million are missed, and fewer the closer they are.
+Near-duplicate titles are found by MinHash: titles that agree in one band of their signatures are compared word by word.
+At `MIN_SIMILARITY` itself five pairs in a million are missed, and fewer the closer they are.
 """
 
 import hashlib
