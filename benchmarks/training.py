@@ -35,6 +35,7 @@ from training.fit.features import Tokens
 from training.fit.networks import Network, Scale, TextBody, new_head, parameter_groups, unfreeze_layers
 from training.fit.progress import Progress
 from training.fit.recipes import Recipe, TextRecipe, named_recipe
+from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage
 from training.fit.trainer import BETAS, TrainerTask, train_stage
 from training.fit.trainer_arguments import uses_bf16
@@ -133,7 +134,7 @@ def through_trainer(recipe: Recipe, rows: TokenRows, validation: TokenRows) -> f
     """Return the seconds of one epoch as `python -m training.fit` trains it."""
     network = network_of(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        task = TrainerTask("benchmark", network, rows, validation, recipe, joint=True)
+        task = TrainerTask(RunStage.TEXT_ENCODER, network, rows, validation, recipe, joint=True)
         stage, progress = Stage(Path(folder) / "stage", "benchmark"), Progress(Path(folder))
         start = time.perf_counter()
         train_stage(task, stage, progress)

@@ -1,4 +1,4 @@
-"""The reference set, and the page that measures versions on it."""
+"""Show the reference set in the admin, and measure versions on it."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ PART_COLOURS = {"replay": "info", "measure": "success"}
 
 @admin.register(ReferenceProduct)
 class ReferenceProductAdmin(ReadOnlyAdmin):
-    """Products that versions are compared on: a list to look through."""
+    """The products that versions are compared on."""
 
     list_display = ["product", "category", "part_badge", "origin", "source", "created_at"]
     list_display_links = ["product"]
@@ -36,7 +36,7 @@ class ReferenceProductAdmin(ReadOnlyAdmin):
         return own + super().get_urls()  # type: ignore[no-any-return]
 
     def measure(self, request: HttpRequest, pks: str) -> HttpResponse:
-        """Ask whether to measure two versions of a modality, their ids joined by "-", on the reference set; do it."""
+        """Measure two versions of a modality, their ids joined by "-", on the reference set after a confirmation."""
         numbers = [int(pk) for pk in pks.split("-") if pk.isdecimal() and len(pk) < 10]
         versions = list(ModelVersion.objects.filter(pk__in=numbers).defer("metrics"))
         if len(versions) != 2 or len({version.modality for version in versions}) != 1:
@@ -49,7 +49,7 @@ class ReferenceProductAdmin(ReadOnlyAdmin):
                 (_now("Versions"), ", ".join(str(version) for version in versions)),
                 (_now("Reference products"), f"{count:,}"),
             ],
-            "hint": _now("A training worker does it, in seconds to minutes. What serves stays as it is."),
+            "hint": _now("A training worker does it, in seconds to minutes. What is live stays as it is."),
             "verb": _now("Measure"),
         }
 
@@ -58,7 +58,7 @@ class ReferenceProductAdmin(ReadOnlyAdmin):
                 tasks.measure_versions.delay(numbers)
             except OperationalError as error:
                 raise Refused(_now("The queue of the workers can't be reached. Try again in a minute.")) from error
-            return _now("The measurement was handed to the training worker. Look again in a minute."), back
+            return _now("A training worker measures them now. Look again in a minute."), back
 
         return confirm_change(self, request, question, act, back=back)
 

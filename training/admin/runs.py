@@ -1,3 +1,5 @@
+"""Start, follow and cancel training runs in the admin."""
+
 import json
 from typing import Any, cast
 
@@ -23,6 +25,7 @@ from common import charts
 from training.models import TrainingRun
 from training.runs import services
 from training.runs.forms import RetrainForm
+from training.runs.stage_labels import read_stage, stage_label
 
 STATE_COLOURS = {
     "queued": "info",
@@ -38,7 +41,7 @@ STATE_COLOURS = {
 
 @admin.register(TrainingRun)
 class TrainingRunAdmin(ReadOnlyAdmin):
-    """Runs: a list with a button to start one, and a page each that follows the work."""
+    """Runs: a list with a button to start one, and a page for each that follows its progress."""
 
     list_display = ["name", "state_badge", "recipe_name", "dataset", "version", "trigger", "took", "created_at"]
     list_display_links = ["name"]
@@ -48,7 +51,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     change_form_outer_before_template = "admin/training/run.html"
     fieldsets = [
         (
-            _("What was asked for"),
+            _("Request"),
             {
                 "fields": [
                     "modality", "dataset", "parent", "trials", "processes", "deploys", "ends_test", "trigger",
@@ -78,7 +81,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
 
     @action(description=_("Retrain"), url_path="start", permissions=["start"], icon="exercise")
     def start(self, request: HttpRequest) -> HttpResponse:
-        """Ask what to train; start it."""
+        """Ask what to train, and queue it."""
         form = RetrainForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             started, refused = form.start_runs(requested_by=cast(AbstractBaseUser, request.user))
@@ -105,35 +108,37 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
         run = self.get_object(request, object_id)
-        extra = {**(extra_context or {}), **(self._shown(request, run) if run else {})}
+        extra = {**(extra_context or {}), **(self._page_context(request, run) if run else {})}
         return super().change_view(request, object_id, form_url, extra)
 
     def progress(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """The part of a run's page that changes while it works."""
+        """Show the part of a run's page that changes while the run works."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(TrainingRun.objects.select_related("dataset", "version", "parent"), pk=pk)
         return TemplateResponse(
-            request, "admin/training/progress.html", self._shown(request, run) | {"is_fragment": True}
+            request, "admin/training/progress.html", self._page_context(request, run) | {"is_fragment": True}
         )
 
     def cancel(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Cancel a run."""
         if not self.has_start_permission(request):
             raise PermissionDenied
         run = get_object_or_404(TrainingRun, pk=pk)
         if services.cancel_training(run):
-            messages.success(request, _("The run stops within seconds. The live model is untouched."))
+            messages.success(request, _("The run stops within seconds. The live model is unchanged."))
         else:
             messages.warning(request, _("The run had already ended."))
         return redirect("admin:training_trainingrun_change", pk)
 
-    def _shown(self, request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
+    def _page_context(self, request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
         return {
             "run": run,
-            "then": comparison_at_gate(run.version) if run.version else None,
+            "stage": stage_label(run.stage),
+            "comparison": at_the_gate(run.version) if run.version else None,
             "colour": STATE_COLOURS[run.state],
             "percent": round(100 * run.stage_share),
-            "left": None if run.eta_seconds is None else clock(run.eta_seconds),
+            "left": None if run.eta_seconds is None else format_clock(run.eta_seconds),
             "charts": [charts.line(**chart) for chart in loss_curves(run.curve)],
             "may_cancel": run.is_active and self.has_start_permission(request),
             "progress_url": reverse("admin:training_trainingrun_progress", args=[run.pk]),
@@ -159,30 +164,33 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     def took(self, run: TrainingRun) -> str:
         if not (run.started_at and run.finished_at):
             return "–"
-        return clock((run.finished_at - run.started_at).total_seconds())
+        return format_clock((run.finished_at - run.started_at).total_seconds())
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Return a duration as hours:minutes:seconds."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def loss_curves(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one chart a stage: its training loss and its validation loss over steps."""
-    stages: dict[str, list[dict[str, Any]]] = {}
+    """Return one chart for each stage: its training loss and its validation loss over steps."""
+    points_by_stage: dict[str, list[dict[str, Any]]] = {}
     for point in curve:
-        stages.setdefault(str(point["stage"]), []).append(point)
-    return [
-        {
-            "title": stage,
-            "x_label": str(_("step")),
-            "y_label": str(_("loss (nats)")),
-            "series": [
-                {"name": str(name), "points": [(p["step"], p[key]) for p in points if p.get(key) is not None]}
-                for name, key in ((_("training"), "loss"), (_("validation"), "validation_loss"))
-                if any(p.get(key) is not None for p in points)
-            ],
-        }
-        for stage, points in stages.items()
-    ]
+        points_by_stage.setdefault(read_stage(str(point["stage"])), []).append(point)
+    charts_data = []
+    for stage, points in points_by_stage.items():
+        series = []
+        for name, key in ((_("training"), "loss"), (_("validation"), "validation_loss")):
+            measured = [(point["step"], point[key]) for point in points if point.get(key) is not None]
+            if measured:
+                series.append({"name": str(name), "points": measured})
+        charts_data.append(
+            {
+                "title": stage_label(stage),
+                "x_label": str(_("step")),
+                "y_label": str(_("loss (nats)")),
+                "series": series,
+            }
+        )
+    return charts_data

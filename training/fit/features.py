@@ -17,6 +17,7 @@ from classifier.ml.text_model import TextEncoder, join_text
 from training.fit import process_group
 from training.fit.job import SplitTable
 from training.fit.progress import FitError, Progress
+from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage
 
 Floats = npt.NDArray[np.float32]
@@ -71,7 +72,7 @@ def open_image(photo: Any, key: str) -> Image.Image:
 def tokenize_table(table: SplitTable, tokenizer: Any, max_tokens: int, stage: Stage, progress: Progress) -> Tokens:
     """Return the tokens of each row, cut to `max_tokens`, from the stage's files if it is done."""
     if stage.done is None:
-        progress.start_stage(f"tokens of the {table.split} split", len(table))
+        progress.start_stage(RunStage(f"tokens_{table.split}"), len(table))
         if process_group.is_first_local_process():
             _write_tokens(table, tokenizer, max_tokens, stage.folder, progress)
         stage.finish({"rows": len(table)})
@@ -129,7 +130,7 @@ def _embed_shares(
     path = stage.folder / "embeddings.npy"
     if stage.done is None:
         own_rows = process_group.share_of_rows(range(len(table)))
-        progress.start_stage(f"embeddings of the {table.split} split", len(own_rows))
+        progress.start_stage(RunStage(f"embeddings_{table.split}"), len(own_rows))
         batches: list[Tensor] = []
         if len(own_rows):
             for batch in encode_rows(own_rows):

@@ -26,6 +26,7 @@ from training.fit.ngram_counts import (
 )
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import TextRecipe
+from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage, replace_bytes
 
 TABLE = "lexical.safetensors"
@@ -78,7 +79,7 @@ def _fit(
     start: Lexical | None,
 ) -> tuple[Lexical, dict[str, Any]]:
     train, validation = tables["train"], tables["validation"]
-    progress.start_stage("counting n-grams", len(train) + len(validation))
+    progress.start_stage(RunStage.COUNT_NGRAMS, len(train) + len(validation))
     train_counts = count_ngrams(train, work / "train", progress, 0)
     validation_counts = count_ngrams(validation, work / "validation", progress, len(train))
     keys, idf = choose_ngrams(train_counts, recipe)
@@ -123,7 +124,7 @@ class _StepCounter:
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.first, self.done = progress, 0, 0
-        progress.start_stage("lexical part", total)
+        progress.start_stage(RunStage.LEXICAL_PART, total)
 
     def start_fit(self, number: int) -> None:
         self.first, self.done = number * MAX_ITERATIONS, 0

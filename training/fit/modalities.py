@@ -19,6 +19,7 @@ from training.fit.job import Job, SplitTable
 from training.fit.networks import ImageBody, TextBody
 from training.fit.progress import Progress
 from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
+from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage
 
 
@@ -86,7 +87,7 @@ class TextFitting:
         model, table = TextModel.load(folder), self.tables[split]
         own_rows = process_group.share_of_rows(range(len(table)))
         encoder, lexical = [], []
-        self.progress.start_stage(f"answers for the {split} split", len(own_rows))
+        self.progress.start_stage(RunStage(f"predict_{split}"), len(own_rows))
         for start, end in _row_spans(own_rows, features.TEXTS_PER_STEP):
             parts = model.parts(*features.read_texts(table, start, end))
             encoder.append(parts.encoder.cpu().numpy())
@@ -128,7 +129,7 @@ class ImageFitting:
         model, table = ImageModel.load(folder), self.tables[split]
         own_rows = process_group.share_of_rows(range(len(table)))
         logits = []
-        self.progress.start_stage(f"answers for the {split} split", len(own_rows))
+        self.progress.start_stage(RunStage(f"predict_{split}"), len(own_rows))
         for start, end in _row_spans(own_rows, features.IMAGES_PER_STEP):
             logits.append(model.parts(features.read_images(table, range(start, end)))[0].cpu().numpy())
             self.progress.report_step(end - own_rows[0], items=process_group.world_size())

@@ -33,6 +33,7 @@ from training.fit.networks import (
 )
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import Recipe, TextRecipe
+from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage, replace_bytes
 from training.fit.trainer import EpochCallback, TrainerTask, train_stage
 
@@ -97,7 +98,7 @@ class ModelFit:
                 self.progress.log(f"New to the model that is continued: {', '.join(new_labels)}")
         trains_head_alone = recipe.method == "head"
         task = TrainerTask(
-            f"{self.job.modality} head",
+            RunStage(f"{self.job.modality}_head"),
             network,
             EmbeddingRows(train_rows, self._targets("train", recipe)),
             EmbeddingRows(validation_rows, self._targets("validation", recipe)),
@@ -155,7 +156,7 @@ class ModelFit:
         scale = Scale(head_network.mean.cpu(), head_network.std.cpu())
         network = Network(self.modality.body(encoder), copy.deepcopy(head_network.head), scale, recipe.dropout)
         task = TrainerTask(
-            f"{self.job.modality} encoder",
+            RunStage(f"{self.job.modality}_encoder"),
             network,
             self.modality.rows("train", self._targets("train", recipe), recipe),
             self.modality.rows("validation", self._targets("validation", recipe), recipe),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from training.fit import process_group
+from training.fit.stage_codes import RunStage
 
 MIN_SECONDS_BETWEEN_STEPS = 1.0
 
@@ -23,14 +24,14 @@ class Progress:
 
     def __init__(self, workdir: Path) -> None:
         self.path = workdir / "progress.jsonl"
-        self.name = ""
+        self.stage = ""
         self.total = 0
         self._started_at = self._written_at = 0.0
         self._first_step = 0
 
-    def start_stage(self, name: str, total: int, *, step: int = 0) -> None:
+    def start_stage(self, stage: RunStage, total: int, *, step: int = 0) -> None:
         """Begin a stage of `total` steps, of which `step` were done before this process began."""
-        self.name, self.total, self._first_step = name, total, step
+        self.stage, self.total, self._first_step = stage, total, step
         self._started_at, self._written_at = time.monotonic(), 0.0
         self.report_step(step)
 
@@ -57,7 +58,7 @@ class Progress:
         self._append({"error": text, "permanent": permanent})
 
     def _position(self, step: int, loss: SupportsFloat | None) -> dict[str, Any]:
-        line: dict[str, Any] = {"stage": self.name, "step": step, "total": self.total}
+        line: dict[str, Any] = {"stage": self.stage, "step": step, "total": self.total}
         if loss is not None:
             line["loss"] = round(float(loss), 5)
         return line

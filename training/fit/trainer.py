@@ -28,6 +28,7 @@ from training.fit.checkpoints import (
 from training.fit.networks import Network, parameter_groups
 from training.fit.progress import FitError, Progress
 from training.fit.recipes import ImageRecipe, Recipe
+from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage, replace_bytes
 from training.fit.trainer_arguments import trainer_arguments
 
@@ -47,7 +48,7 @@ EpochCallback = Callable[[int, float], None]
 class TrainerTask:
     """What a stage trains: `joint` when the encoder learns with its head, else the head alone on embeddings."""
 
-    name: str
+    stage: RunStage
     network: Network
     train: TrainingRows
     validation: TrainingRows
@@ -55,6 +56,11 @@ class TrainerTask:
     joint: bool
     # Which rows the model that is continued already knew, (n,) bool; see Recipe.replay_share.
     known: Any = None
+
+    @property
+    def name(self) -> str:
+        """The stage's name in messages."""
+        return self.stage.replace("_", " ")
 
     @property
     def batch_size(self) -> int:
@@ -265,7 +271,7 @@ class _StageCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.epoch_steps = max(state.max_steps // self.trainer.task.epochs, 1)
-        self.progress.start_stage(self.trainer.task.name, state.max_steps, step=state.global_step)
+        self.progress.start_stage(self.trainer.task.stage, state.max_steps, step=state.global_step)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # From the step, not from a counter: a stage that continues from a checkpoint begins in a later epoch.

@@ -116,7 +116,7 @@ class TrainingRun(models.Model):
 
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     message = models.TextField(_("outcome"), blank=True, help_text=_("In words."))
-    # A code of training.runs.stages; runs of an older version hold words.
+    # A code of training.fit.stage_codes; runs of an older version hold words.
     stage = models.CharField(_("stage"), max_length=60, blank=True)
     step = models.PositiveIntegerField(_("step"), default=0)
     total = models.PositiveIntegerField(_("of"), default=0)

@@ -32,6 +32,7 @@ from training.acceptance import (
 from training.acceptance.gate import AcceptanceLimits, Verdict, decide_on_candidate
 from training.datasets import labelled_products, reference_set, snapshot_storage, snapshots
 from training.datasets.corpus import CorpusError
+from training.fit.stage_codes import RunStage
 from training.models import Dataset, TrainingRun
 from training.runs.subprocess_runner import (
     Cancelled,
@@ -120,14 +121,14 @@ def _make_version(run: TrainingRun, monitor: RunMonitor, dataset: Dataset, corpu
         )
     write_job(run, monitor.folder, corpus, labels)
     run_fit_process(monitor)
-    monitor.start_stage(_("Measuring on the test split"))
+    monitor.start_stage(RunStage.MEASURE_TEST)
     fitted = candidate_evaluation.read_fitted_model(monitor.folder, run.modality)
     champion = deployments.champion(run.modality)
     metrics, card = candidate_evaluation.evaluate_candidate(fitted, corpus)
     verdict, answers = _judge(monitor, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
         monitor.log_line(reason)
-    monitor.start_stage(_("Registering"))
+    monitor.start_stage(RunStage.REGISTER)
     candidate_evaluation.seal_artifact(fitted, metrics, card)
     version = versions.register_version(
         fitted.folder,
@@ -165,7 +166,7 @@ def _judge(
     test = comparison.compare_on_test_split(champion, corpus, fitted)
     products = reference_answers.measuring_products(fitted.modality)
     total = 2 * len(products)  # the champion and the candidate answer each
-    monitor.start_stage(_("Measuring on the reference set"), 0, total)
+    monitor.start_stage(RunStage.MEASURE_REFERENCE_SET, 0, total)
     reference, answers = comparison.compare_on_reference_set(
         champion,
         fitted,
@@ -184,7 +185,7 @@ def _go_live(run: TrainingRun, monitor: RunMonitor, version: ModelVersion, corpu
     """
     _compare_engines(monitor, version, corpus)
     _fit_detector(monitor, version, corpus)
-    monitor.start_stage(_("Fitting the ensemble rule"))
+    monitor.start_stage(RunStage.FIT_ENSEMBLE_RULE)
     ensemble_fitting.fit_missing_rules(version, corpus)
     champion = traffic.current_champion(run.modality)
     if champion == version:
@@ -222,7 +223,7 @@ def _compare_engines(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus
             % {"least": least, "count": count}
         )
         return
-    monitor.start_stage(_("Comparing engines"), 0, least)
+    monitor.start_stage(RunStage.COMPARE_ENGINES, 0, least)
     products = labelled_products.sample_products(
         labelled_products.products_in_corpus(corpus, version.modality), 2 * least
     )
@@ -243,7 +244,7 @@ def _fit_detector(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus") 
     """Fit the detector that flags products unlike everything the version was trained with."""
     if Familiar.objects.filter(version=version).exists():  # an earlier attempt
         return
-    monitor.start_stage(_("Fitting the detector of unusual products"), 0, detector_fitting.ROWS)
+    monitor.start_stage(RunStage.FIT_DETECTOR, 0, detector_fitting.ROWS)
     known, held_back = detector_fitting.sample_products(
         partial(labelled_products.products_in_corpus, corpus, version.modality)
     )
@@ -262,7 +263,7 @@ def _fit_detector(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus") 
 
 def _prepare_dataset(run: TrainingRun, monitor: RunMonitor) -> tuple[Dataset, "Corpus"]:
     """Return the run's dataset, made now if the run names none, and its verified local copy."""
-    monitor.start_stage(_("Preparing the dataset"))
+    monitor.start_stage(RunStage.PREPARE_DATASET)
     dataset = run.dataset or snapshots.make_dataset(progress=monitor.report_progress)
     reference_set.refresh_reference_set()
     if not TrainingRun.objects.leased_as(run).update(dataset=dataset):

@@ -20,6 +20,7 @@ from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
+from training.fit.stage_codes import RunStage
 from training.models import TrainingRun
 from training.runs import tuning_storage
 
@@ -122,9 +123,9 @@ class RunMonitor:
         """Return a function that counts further rows of the present stage. It raises as `save`."""
         return lambda rows: self.report_progress(self.progress["step"] + rows, total)
 
-    def start_stage(self, name: str, step: int = 0, total: int = 0) -> None:
+    def start_stage(self, stage: RunStage, step: int = 0, total: int = 0) -> None:
         """Begin a stage of this process. Raises as `save`."""
-        self.progress = {"stage": name, "step": step, "total": total}
+        self.progress = {"stage": stage, "step": step, "total": total}
         self.save()
 
     def log_line(self, line: str) -> None:

@@ -101,9 +101,9 @@ def test_the_same_job_gives_the_same_model(head: Path, corpus: Path, tmp_path: P
 
 def test_progress_tells_every_stage_and_each_epoch_s_validation_loss(head: Path) -> None:
     told = fitting.progress_lines(head)
-    assert fitting.fitted_stages(head)[:2] == ["counting n-grams", "lexical part"]
+    assert fitting.fitted_stages(head)[:2] == ["count_ngrams", "lexical_part"]
     epochs = [line for line in told if "validation_loss" in line]
-    assert {line["stage"] for line in epochs} == {"text head"}
+    assert {line["stage"] for line in epochs} == {"text_head"}
     assert all(line["step"] <= line["total"] for line in told if "stage" in line)
     assert epochs[-1]["validation_loss"] < epochs[0]["validation_loss"]
     assert all(set(line) >= {"rate", "eta", "loss"} for line in epochs)
@@ -116,7 +116,7 @@ def test_a_finished_stage_is_not_done_again(corpus: Path, tmp_path: Path) -> Non
     (tmp_path / "progress.jsonl").unlink()
     (tmp_path / "stages" / "all" / "done.json").unlink()
     fitting.run_fit(tmp_path, corpus, recipe)
-    assert fitting.fitted_stages(tmp_path) == ["answers for the validation part", "answers for the test part"]
+    assert fitting.fitted_stages(tmp_path) == ["predict_validation", "predict_test"]
     assert fitting.predictions_of(tmp_path)["probabilities"] == pytest.approx(before["probabilities"])
 
 
@@ -124,7 +124,7 @@ def test_another_recipe_takes_over_the_embeddings_but_not_the_head(corpus: Path,
     fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head"))
     (tmp_path / "progress.jsonl").unlink()
     fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head", head_epochs=2))
-    assert "text head" in fitting.fitted_stages(tmp_path)
+    assert "text_head" in fitting.fitted_stages(tmp_path)
     assert not any(stage.startswith("embeddings") for stage in fitting.fitted_stages(tmp_path))
 
 

@@ -38,8 +38,8 @@ def test_a_killed_fit_goes_on_from_its_last_checkpoint(corpus: Path, tmp_path: P
     kept = max(int(path.parent.name.rpartition("-")[2]) for path in encoder.glob("checkpoint-*/complete"))
     (tmp_path / "progress.jsonl").unlink()
     assert start_fit(tmp_path).wait(240) == 0, (tmp_path / "output.txt").read_text()
-    assert fitting.fitted_stages(tmp_path)[0] == "text encoder"  # the stages before are not repeated
-    first = next(line for line in fitting.progress_lines(tmp_path) if line.get("stage") == "text encoder")
+    assert fitting.fitted_stages(tmp_path)[0] == "text_encoder"  # the stages before are not repeated
+    first = next(line for line in fitting.progress_lines(tmp_path) if line.get("stage") == "text_encoder")
     assert first["step"] == kept
     assert fitting.predictions_of(tmp_path)["probabilities"].shape == (12, 3)
     assert not list(encoder.glob("checkpoint-*"))

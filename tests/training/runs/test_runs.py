@@ -20,8 +20,11 @@ from feedback.models import MonitoringReport
 from portal.models import User
 from tests.support.training_runs import import_folder, offer_only_made_up, quick_recipe, write_products
 from training import tasks
+from training.admin.runs import loss_curves
+from training.fit.stage_codes import RunStage
 from training.models import TrainingRun
 from training.runs import pipeline, services
+from training.runs.stage_labels import STAGE_LABELS, stage_label
 
 pytestmark = pytest.mark.django_db
 
@@ -248,16 +251,23 @@ def test_who_may_only_look_can_not_start_or_cancel(client: Client, scientist: Us
 
 def test_the_page_of_a_run_shows_its_progress_and_its_curves(client: Client, scientist: User) -> None:
     run = queue()
-    curve = [{"stage": "text head", "step": n, "loss": 1 / (n + 1)} for n in range(20)]
+    curve = [{"stage": "text_head", "step": n, "loss": 1 / (n + 1)} for n in range(20)]
     TrainingRun.objects.filter(pk=run.pk).update(
-        state="running", stage="text head", step=20, total=80, loss=0.05, rate=310, eta_seconds=75,
-        curve=[*curve, {"stage": "text head", "step": 20, "validation_loss": 0.4}], log="08:00:00 it goes well",
+        state="running", stage="text_head", step=20, total=80, loss=0.05, rate=310, eta_seconds=75,
+        curve=[*curve, {"stage": "text_head", "step": 20, "validation_loss": 0.4}], log="08:00:00 it goes well",
     )  # fmt: skip
     client.force_login(scientist)
     for address in ("admin:training_trainingrun_change", "admin:training_trainingrun_progress"):
         page = client.get(reverse(address, args=[run.pk])).content.decode()
-        assert "text head" in page
+        assert "Text head" in page
         assert "20 of 80" in page
         assert "0:01:15" in page
         assert "<svg" in page
         assert "it goes well" in page
+
+
+def test_every_stage_has_a_label_and_an_older_versions_words_are_read() -> None:
+    assert set(STAGE_LABELS) == set(RunStage)
+    old, new = ([{"stage": stage, "step": 1, "loss": 0.5}] for stage in ("text head", "text_head"))
+    assert loss_curves([*old, *new]) == loss_curves([*new, *new])
+    assert stage_label("Measuring on the test part") == "Measuring on the test part"

@@ -1,4 +1,4 @@
-"""manage.py retrain [text|image|all]: train, prove and deploy, with progress on the terminal."""
+"""manage.py retrain [text|image|all]: train, evaluate and deploy, with progress on the terminal."""
 
 import sys
 import threading
@@ -15,16 +15,17 @@ from classifier.registry import traffic, versions
 from training.fit import recipes
 from training.models import Dataset, TrainingRun
 from training.runs import services
+from training.runs.stage_labels import stage_label
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 BAR = "{desc}: {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt}{postfix}"
-WELL = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED)
+SUCCESSFUL = (TrainingRun.State.DEPLOYED, TrainingRun.State.REGISTERED)
 
 
 class Command(BaseCommand):
     help = (
-        "Train the text or image model (or both, side by side) on a dataset, measure it on the untouched test part, "
-        "and put it live if it passes the gate; otherwise keep the champion and say why."
+        "Train the text or image model (or both, side by side) on a dataset, measure it on the test split, and "
+        "deploy it if it passes the gate; otherwise keep the champion and say why."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -34,7 +35,9 @@ class Command(BaseCommand):
         parser.add_argument("modality", nargs="?", default="all", choices=[*Modality.values, "all"])
         parser.add_argument("--dataset", help="number or checksum of a dataset; default: a new one of all examples")
         parser.add_argument("--recipe", default=recipes.DEFAULT, help=f"one of {', '.join(recipes.recipe_names())}")
-        parser.add_argument("--from", dest="start", metavar="VERSION", help="go on from “champion” or a version's name")
+        parser.add_argument(
+            "--from", dest="start", metavar="VERSION", help="continue “champion” or a version, by its name"
+        )
         parser.add_argument("--tune", type=int, default=0, metavar="N", help="let Optuna try N variations first")
         parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes on this machine (torchrun)")
         parser.add_argument("--nnodes", type=int, default=1, metavar="N", help="machines; the others run join_training")
@@ -42,32 +45,32 @@ class Command(BaseCommand):
         deploying = parser.add_mutually_exclusive_group()
         deploying.add_argument("--no-deploy", action="store_true", help="only register a model that passes")
         deploying.add_argument(
-            "--end-test", action="store_true", help="deploy it even while a test runs, which ends it"
+            "--end-test", action="store_true", help="deploy it even during an experiment, which ends it"
         )
         parser.add_argument("--background", action="store_true", help="leave the work to the training workers")
-        parser.add_argument("--resume", action="store_true", help="go on with runs whose process was killed")
-        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        parser.add_argument("--resume", action="store_true", help="continue runs whose process was killed")
+        parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
 
     def handle(self, **options: Any) -> None:
         modalities = list(Modality) if options["modality"] == "all" else [Modality(options["modality"])]
         if options["resume"]:
-            runs = self._interrupted(modalities)
+            runs = self._find_interrupted(modalities)
         else:
-            wanted = [self._wanted(modality, options) for modality in modalities]
+            requests = [self._read_options(modality, options) for modality in modalities]
             if options["dry_run"]:
-                self._say_plan(wanted)
+                self._print_plan(requests)
                 return
-            runs = self._request(wanted)
+            runs = self._request_runs(requests)
         if options["background"]:
             for run in runs:
                 self.stdout.write(f"{run.modality}: queued as {run.pk}")
             return
         self._work(runs)
-        failed = [run for run in self._report(runs) if run.state not in WELL]
+        failed = [run for run in self._report(runs) if run.state not in SUCCESSFUL]
         if failed:
             raise CommandError(", ".join(f"{run.modality}: {run.get_state_display()}" for run in failed))
 
-    def _wanted(self, modality: Modality, options: dict[str, Any]) -> dict[str, Any]:
+    def _read_options(self, modality: Modality, options: dict[str, Any]) -> dict[str, Any]:
         try:
             recipe = recipes.named_recipe(modality, options["recipe"])
         except ValueError as error:
@@ -108,20 +111,20 @@ class Command(BaseCommand):
         except ModelVersion.DoesNotExist as error:
             raise CommandError(str(error)) from error
         if version is None:
-            raise CommandError(f"No {modality} model is live to go on from.")
+            raise CommandError(f"No {modality} model is live to continue from.")
         return version
 
-    def _say_plan(self, wanted: list[dict[str, Any]]) -> None:
-        for kwargs in wanted:
+    def _print_plan(self, requests: list[dict[str, Any]]) -> None:
+        for kwargs in requests:
             run = TrainingRun(**{**kwargs, "recipe": kwargs["recipe"].to_json()})
             self.stdout.write(f"{run.modality}:")
             for name, value in services.describe_plan(run).items():
                 self.stdout.write(f"  {name}: {value}")
         self.stdout.write("Nothing was started.")
 
-    def _request(self, wanted: list[dict[str, Any]]) -> list[TrainingRun]:
+    def _request_runs(self, requests: list[dict[str, Any]]) -> list[TrainingRun]:
         runs = []
-        for kwargs in wanted:
+        for kwargs in requests:
             try:
                 run = services.request_training(**kwargs)
                 runs.append(run)
@@ -135,25 +138,25 @@ class Command(BaseCommand):
             raise CommandError("Nothing was started.")
         return runs
 
-    def _interrupted(self, modalities: list[Modality]) -> list[TrainingRun]:
+    def _find_interrupted(self, modalities: list[Modality]) -> list[TrainingRun]:
         runs = list(TrainingRun.objects.claimable().filter(modality__in=modalities))
         if not runs:
-            raise CommandError("No interrupted run waits to be resumed.")
+            raise CommandError("There is no interrupted run to continue.")
         return runs
 
     def _work(self, runs: list[TrainingRun]) -> None:
-        """Work on the runs in threads, unless a training worker was quicker; show their rows' progress."""
-        threads = [threading.Thread(target=_train, args=(run,), daemon=True) for run in runs]
+        """Work on the runs in threads, unless a training worker was quicker, and show the progress on their rows."""
+        threads = [threading.Thread(target=_train_until_done, args=(run,), daemon=True) for run in runs]
         for thread in threads:
             thread.start()
         bars = {run.pk: tqdm(desc=run.modality, position=i, leave=True, bar_format=BAR) for i, run in enumerate(runs)}
         try:
             while active := list(TrainingRun.objects.active().filter(pk__in=bars)):
                 if not any(thread.is_alive() for thread in threads):
-                    raise CommandError("The work ended by an error, which is above. Go on with: retrain --resume")
+                    raise CommandError("The work ended with the error above. Continue with: retrain --resume")
                 for run in active:
-                    _show(bars[run.pk], run)
-                time.sleep(LOOK_SECONDS)
+                    _show_progress(bars[run.pk], run)
+                time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             for run in runs:
                 services.cancel_training(run)
@@ -172,23 +175,24 @@ class Command(BaseCommand):
         return done
 
 
-def _train(run: TrainingRun) -> None:
+def _train_until_done(run: TrainingRun) -> None:
+    # Here, so that `retrain --background` and `--dry-run` don't load torch.
     from training.runs import pipeline
 
     try:
         while TrainingRun.objects.active().filter(pk=run.pk).exists():
             if claimed := TrainingRun.objects.claim(run.pk):
                 pipeline.execute_run(claimed)
-            else:  # it rests after a fault, or a training worker was quicker
-                time.sleep(LOOK_SECONDS)
+            else:  # it pauses after a failure, or a training worker was quicker
+                time.sleep(POLL_SECONDS)
     finally:
         connection.close()
 
 
-def _show(bar: "tqdm[Any]", run: TrainingRun) -> None:
-    name = f"{run.modality}: {run.stage or run.get_state_display()}"
+def _show_progress(bar: "tqdm[Any]", run: TrainingRun) -> None:
+    name = f"{run.modality}: {stage_label(run.stage) if run.stage else run.get_state_display()}"
     is_new = name != bar.desc
-    if is_new:  # a stage of its own has a rate and an end of its own
+    if is_new:  # each stage has its own rate and end
         bar.reset(run.total or None)
         bar.set_description_str(name, refresh=False)
     bar.total, bar.n = run.total or None, run.step
@@ -198,5 +202,5 @@ def _show(bar: "tqdm[Any]", run: TrainingRun) -> None:
         "left": run.eta_seconds and tqdm.format_interval(run.eta_seconds),
     }
     bar.set_postfix({name: value for name, value in figures.items() if value}, refresh=False)
-    if is_new or sys.stderr.isatty():  # a log wants a line a stage
+    if is_new or sys.stderr.isatty():  # in a log file, one line for each stage
         bar.refresh()
