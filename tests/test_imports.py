@@ -8,7 +8,6 @@ import pytest
 PACKAGES = ("common", "classifier", "feedback", "portal", "training")
 
 
-@pytest.mark.xfail(reason="classifier.models.category imports its package for a type")
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}

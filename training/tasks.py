@@ -54,7 +54,7 @@ def fit_rules() -> None:
     dataset = Dataset.objects.first()
     if dataset is None:
         return
-    for text, image in deployments.pairs_without_rule():
+    for text, image in ensemble_rules.pairs_without_rule():
         # Tried once for each dataset: where it lacks the products for a rule, it lacks them again in a minute.
         if cache.add(f"rule:{text.pk}:{image.pk}:{dataset.pk}", 1, timeout=RETRY_SECONDS):
             ensemble_fitting.fit_missing_rules(text, snapshot_storage.fetch_corpus(dataset))

@@ -8,7 +8,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
-    from classifier.models import Prediction
+    from classifier.models.prediction import Prediction
 
 
 class CategoryQuerySet(models.QuerySet["Category"]):

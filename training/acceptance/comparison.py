@@ -12,7 +12,7 @@ from classifier.evaluation.paired_tests import PairedFigures, ProductScores, com
 from classifier.evaluation.reference_set import Agreement
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments
+from classifier.registry import versions
 from training.acceptance import candidate_evaluation, reference_answers
 from training.acceptance.gate import LEAST_PRODUCTS, HeldOutComparison, ReferenceComparison
 from training.acceptance.metrics import Probabilities, Targets, true_category_ranks
@@ -65,11 +65,11 @@ def compare_on_reference_set(
         return None, candidates
     by_product = {answer.product_id: answer for answer in candidates}
     pairs = [(answer, by_product[answer.product_id]) for answer in champions if answer.product_id in by_product]
-    known, own = set(deployments.labels_of(champion)), set(fitted.labels)
-    return _compare_pairs(pairs, known=known, own=own, learnt=set(learnt)), candidates
+    known, own = set(versions.read_labels(champion)), set(fitted.labels)
+    return compare_pairs(pairs, known=known, own=own, learnt=set(learnt)), candidates
 
 
-def _compare_pairs(pairs: list[Pair], *, known: set[str], own: set[str], learnt: set[str]) -> ReferenceComparison:
+def compare_pairs(pairs: list[Pair], *, known: set[str], own: set[str], learnt: set[str]) -> ReferenceComparison:
     """Compare the pairs of the champion's and the candidate's answers.
 
     `known` are the champion's labels, `own` the candidate's, and `learnt` those that the new data has.

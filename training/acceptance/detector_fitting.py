@@ -38,7 +38,7 @@ def fit_detector(
     held_back: Sequence[LabelledProduct],
     *,
     progress: Callable[[int], None],
-) -> Familiar | None:
+) -> DistributionDetector | None:
     """Fit a detector on products that the version was trained on and on held-back ones; store it with the version.
 
     None where the version can read too few of them. Raises ArtifactError and StorageDown.

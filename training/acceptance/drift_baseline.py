@@ -34,8 +34,8 @@ HELD_BACK = (Split.TEST, Split.VALIDATION)
 
 def pairs_without_baseline() -> Iterator[tuple[ModelVersion, ModelVersion, Dataset]]:
     """Yield the live pairs that lack a baseline from the snapshot that they were trained on, with that snapshot."""
-    for text in deployments.live(Modality.TEXT):
-        for image in deployments.live(Modality.IMAGE):
+    for text in traffic.live_variants(Modality.TEXT):
+        for image in traffic.live_variants(Modality.IMAGE):
             dataset = _training_dataset(text.version) or _training_dataset(image.version)
             existing = DriftReference.objects.filter(
                 text_version=text.version, image_version=image.version, origin=DriftReference.Origin.SNAPSHOT
@@ -53,7 +53,7 @@ def _training_dataset(version: ModelVersion) -> Dataset | None:
 def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) -> DriftReference | None:
     """Store the baseline of a pair; None where too few of the snapshot's products are answered by these two versions.
 
-    Raises what `snapshot_storage.fetch_corpus` and `serving_batch.answer_now` raise.
+    Raises what `snapshot_storage.fetch_corpus` and `serving_batch.predict_many_now` raise.
     """
     pair = (text.pk, image.pk)
     corpus = snapshot_storage.fetch_corpus(dataset)
@@ -92,7 +92,9 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
     return baselines.store_baseline(pair, rows, embeddings, origin=DriftReference.Origin.SNAPSHOT)
 
 
-def _answer_sample(corpus: "Corpus") -> Iterator[tuple[Mapping[str, Any], Image.Image | None, Answer, dict[str, Any]]]:
+def _answer_sample(
+    corpus: "Corpus",
+) -> Iterator[tuple[Mapping[str, Any], Image.Image | None, PredictionResult, dict[str, Any]]]:
     """Yield a sample of the held-back products with the live versions' results."""
     rows = _sample(corpus)
     while batch := list(islice(rows, ROWS_AT_ONCE)):
@@ -119,11 +121,11 @@ def _sample(corpus: "Corpus") -> Iterator[Mapping[str, Any]]:
             number -= len(split)
 
 
-def _likeliest(answer: Answer, categories: Sequence[Category]) -> dict[str, Any]:
-    return five_likeliest(answer.combined, categories)[0]
+def _likeliest(answer: PredictionResult, categories: Sequence[Category]) -> dict[str, Any]:
+    return top_five(answer.combined, categories)[0]
 
 
-def _is_by_another_version(answer: Answer, pair: VersionPair) -> bool:
+def _is_by_another_version(answer: PredictionResult, pair: VersionPair) -> bool:
     """Return whether a version outside the pair answered, as during an experiment."""
     return any(
         said is not None and said.version.pk != pk for said, pk in zip((answer.text, answer.image), pair, strict=True)

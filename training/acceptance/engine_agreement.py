@@ -58,8 +58,8 @@ def compare_engines(
     device = pick_device(model_cache.device_name())
     reference = model_cache.load_uncached(version, (f"torch f32 {device.type}",))
     kind = "openvino" if device.type == "cpu" else "torch"
-    names = [f"{kind} {precision} {device.type}" for precision in engines.precisions(kind, device)]
-    models = {name: model_cache.load_fresh(version, (name,)) for name in names if name != reference.engine}
+    names = [f"{kind} {precision} {device.type}" for precision in engines.fast_precisions(kind, device)]
+    models = {name: model_cache.load_uncached(version, (name,)) for name in names if name != reference.engine}
     # A model whose engine could not be built has fallen back to another one.
     models = {name: model for name, model in models.items() if model.engine == name}
     predicted: dict[str, list[np.ndarray]] = {name: [] for name in (*models, reference.engine)}

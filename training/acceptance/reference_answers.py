@@ -11,9 +11,9 @@ from PIL import Image
 from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
-from classifier.ml.ensemble import align
+from classifier.ml.ensemble import align_columns
 from classifier.models import Category, Modality, ModelVersion, ReferenceAnswer, ReferenceProduct
-from classifier.registry import deployments, model_cache
+from classifier.registry import model_cache, traffic
 from common.locks import Lock, lock_until_commit
 from training.datasets.labelled_products import ask
 from training.datasets.reference_set import decode_photo, open_photos, without_repeated
@@ -47,7 +47,7 @@ def unmeasured_versions() -> list[ModelVersion]:
         if len(versions.order_by()[:2]) < 2 or not labelled_count(modality):
             continue
         latest = list(versions.defer("metrics").order_by("-pk")[:LATEST_VERSIONS])
-        live = [variant.version for variant in deployments.live(modality)]
+        live = [variant.version for variant in traffic.live_variants(modality)]
         measured = ReferenceAnswer.objects.filter(offer=offer)
         for version in dict.fromkeys([*latest, *live]):
             if not measured.filter(version=version).exists():
@@ -100,7 +100,7 @@ def answer_products(
     found = []
     for batch in _batches(products, modality):
         output = ask(model, modality, batch)
-        probabilities = align(output.probabilities, model.labels, slugs)
+        probabilities = align_columns(output.probabilities, model.labels, slugs)
         for (product, _photo), row in zip(batch, np.where(offered, probabilities, 0), strict=True):
             found.append(_answer(product, row, slugs, offer))
         progress(len(batch))

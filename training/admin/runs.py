@@ -135,7 +135,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         return {
             "run": run,
             "stage": stage_label(run.stage),
-            "comparison": at_the_gate(run.version) if run.version else None,
+            "comparison": comparison_at_gate(run.version) if run.version else None,
             "colour": STATE_COLOURS[run.state],
             "percent": round(100 * run.stage_share),
             "left": None if run.eta_seconds is None else format_clock(run.eta_seconds),

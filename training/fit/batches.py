@@ -114,7 +114,7 @@ class PhotoRows(TrainingRows):
         pixels = []
         for image in read_images(self.table, rows):
             if self.augment is None:
-                pixels.append(crop(image, self.preprocess))
+                pixels.append(crop_image(image, self.preprocess))
             else:
                 pixels.append(np.asarray(self.augment(to_rgb(image)), np.uint8))
         return {"pixels": torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)}

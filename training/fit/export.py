@@ -73,16 +73,16 @@ def write_artifact(
     state = {HEAD + name: value.half().contiguous() for name, value in head.state_dict().items()}
     tensors = {**state, **encoder, **lexical}
     replace_bytes(folder / artifact.WEIGHTS, save(tensors))
-    write_json(folder / artifact.CONFIG, config | _pool_config(Pool(0.5, 0.5) if lexical else None))
+    write_json(folder / artifact.CONFIG, config | _pool_config(LogitPool(0.5, 0.5) if lexical else None))
 
 
-def store_calibration(folder: Path, *, temperature: float, pool: Pool | None) -> None:
+def store_calibration(folder: Path, *, temperature: float, pool: LogitPool | None) -> None:
     """Store the fitted temperature and pool in the artifact's config."""
     config = artifact.read_config(folder)
     write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool_config(pool))
 
 
-def _pool_config(pool: Pool | None) -> dict[str, Any]:
+def _pool_config(pool: LogitPool | None) -> dict[str, Any]:
     if pool is None:
         return {}
     return {"pool": {"lexical": pool.lexical, "encoder": pool.encoder, "bias": list(pool.bias)}}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from classifier.ml.ngrams import Lexical
+from classifier.ml.ngrams import LexicalModel
 from training.fit import process_group
 from training.fit.job import SplitTable
 from training.fit.logistic_regression import MAX_ITERATIONS, LogisticRegression
@@ -21,7 +21,7 @@ from training.fit.ngram_counts import (
     Ints,
     WeightedFeatures,
     choose_ngrams,
-    count_ngrams,
+    count_table_ngrams,
     weighted_features,
 )
 from training.fit.progress import FitError, Progress
@@ -38,7 +38,7 @@ def fit_lexical_part(
     recipe: TextRecipe,
     stage: Stage,
     progress: Progress,
-    start: Lexical | None = None,
+    start: LexicalModel | None = None,
 ) -> dict[str, Any]:
     """Fit the lexical part on the training rows, its strength chosen by the validation rows; return the results.
 
@@ -66,7 +66,7 @@ def fit_lexical_part(
 def read_lexical_tensors(stage: Stage, classes: int) -> dict[str, Tensor]:
     """Return the tensors of the finished table. Raises ArtifactError when they are damaged."""
     tensors = load_file(stage.folder / TABLE)
-    Lexical.read(tensors, classes, torch.device("cpu"))
+    LexicalModel.read(tensors, classes, torch.device("cpu"))
     return tensors
 
 
@@ -76,12 +76,12 @@ def _fit(
     recipe: TextRecipe,
     work: Path,
     progress: Progress,
-    start: Lexical | None,
-) -> tuple[Lexical, dict[str, Any]]:
+    start: LexicalModel | None,
+) -> tuple[LexicalModel, dict[str, Any]]:
     train, validation = tables["train"], tables["validation"]
     progress.start_stage(RunStage.COUNT_NGRAMS, len(train) + len(validation))
-    train_counts = count_ngrams(train, work / "train", progress, 0)
-    validation_counts = count_ngrams(validation, work / "validation", progress, len(train))
+    train_counts = count_table_ngrams(train, work / "train", progress, 0)
+    validation_counts = count_table_ngrams(validation, work / "validation", progress, len(train))
     keys, idf = choose_ngrams(train_counts, recipe)
     prior = torch.zeros(len(idf) + 1, classes)
     if start is not None:
@@ -115,7 +115,7 @@ def _fit(
         regression = LogisticRegression(features, train, prior, penalises_bias=start is not None)
         best_weights = regression.solve(best_weights, strength, steps.count_step)
         best = _log_loss(held_back, validation, best_weights)
-    lexical = Lexical(keys, idf, best_weights[:-1], best_weights[-1])
+    lexical = LexicalModel(keys, idf, best_weights[:-1], best_weights[-1])
     return lexical, {"strength": strength, "rows": len(idf), "validation_loss": best}
 
 
@@ -134,7 +134,7 @@ class _StepCounter:
         self.progress.report_step(self.first + self.done, loss=loss)
 
 
-def reorder_columns(lexical: Lexical, labels: Sequence[str], wanted: Sequence[str]) -> Lexical:
+def reorder_columns(lexical: LexicalModel, labels: Sequence[str], wanted: Sequence[str]) -> LexicalModel:
     """Return a lexical part with its columns in the order of `wanted`.
 
     A label that it doesn't know gets weights of 0 and the mean bias: no n-gram speaks for or against it yet.
@@ -146,10 +146,12 @@ def reorder_columns(lexical: Lexical, labels: Sequence[str], wanted: Sequence[st
     for column, label in enumerate(wanted):
         if label in column_of:
             weights[:, column], bias[column] = old_weights[:, column_of[label]], old_bias[column_of[label]]
-    return Lexical(lexical.keys, lexical.idf, weights, bias)
+    return LexicalModel(lexical.keys, lexical.idf, weights, bias)
 
 
-def _merge_with_start(start: Lexical, keys: tuple[Ints, Ints], idf: Floats) -> tuple[tuple[Ints, Ints], Floats, Tensor]:
+def _merge_with_start(
+    start: LexicalModel, keys: tuple[Ints, Ints], idf: Floats
+) -> tuple[tuple[Ints, Ints], Floats, Tensor]:
     """Return the n-grams of `start` and the new ones, their idf, and the weights of `start` over all of them.
 
     An n-gram that `start` knows keeps its idf, for its weights were fitted to it.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
-from classifier.ml.encoders import HEAD, read_tensors, soften
+from classifier.ml.encoders import HEAD, calibrate_logits, read_tensors
 from classifier.ml.image_model import ImageModel
-from classifier.ml.ngrams import Lexical, Pool
+from classifier.ml.ngrams import LexicalModel, LogitPool
 from classifier.ml.text_model import TextModel
 from training.datasets.corpus import Corpus
 from training.fit import export, lexical_part, process_group
@@ -46,7 +46,7 @@ class StartingModel:
 
     labels: list[str]
     head: dict[str, Tensor]
-    lexical: Lexical | None = None
+    lexical: LexicalModel | None = None
 
 
 class ModelFit:
@@ -214,7 +214,7 @@ class ModelFit:
             raise FitError(f"No product teaches {', '.join(self.unlearnt)}, and there is no model to keep them from.")
         return extended_head(head, self.learnt, self.start.head, self.start.labels, self.job.labels)
 
-    def _lexical_start(self) -> Lexical | None:
+    def _lexical_start(self) -> LexicalModel | None:
         """Return the live model's lexical part, its columns in the order of the job's labels."""
         if self.start is None or self.start.lexical is None:
             return None
@@ -259,8 +259,8 @@ def write_predictions(path: Path, table: SplitTable, logits: SplitLogits, folder
     config = read_config(folder)
     pooled = logits.encoder
     if logits.lexical is not None:
-        pooled = Pool.read(config)(logits.lexical, logits.encoder)
-    probabilities = soften(pooled, torch.empty(0), float(config["temperature"])).probabilities
+        pooled = LogitPool.read(config)(logits.lexical, logits.encoder)
+    probabilities = calibrate_logits(pooled, torch.empty(0), float(config["temperature"])).probabilities
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
         np.savez(

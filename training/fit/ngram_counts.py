@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sparse
 import torch
 
-from classifier.ml.ngrams import BLOCKS, HASHES, Lexical, count, lexical_text
+from classifier.ml.ngrams import BLOCKS, HASHES, LexicalModel, count_ngrams, lexical_text
 from training.fit.features import read_texts
 from training.fit.job import SplitTable
 from training.fit.progress import Progress
@@ -66,12 +66,12 @@ class WeightedFeatures(SparseChunks):
             start += rows.shape[0]
 
 
-def count_ngrams(table: SplitTable, folder: Path, progress: Progress, rows_before: int) -> SparseChunks:
+def count_table_ngrams(table: SplitTable, folder: Path, progress: Progress, rows_before: int) -> SparseChunks:
     """Count the n-grams of each row; `rows_before` rows of other tables were counted already."""
     chunks = SparseChunks(folder, BLOCKS)
     for start in range(0, len(table), CHUNK_ROWS):
         titles, descriptions = read_texts(table, start, start + CHUNK_ROWS)
-        chunks.add(*count([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
+        chunks.add(*count_ngrams([lexical_text(*pair) for pair in zip(titles, descriptions, strict=True)]))
         progress.report_step(rows_before + min(start + CHUNK_ROWS, len(table)))
     return chunks
 
@@ -80,7 +80,7 @@ def weighted_features(counts: SparseChunks, keys: tuple[Ints, Ints], idf: Floats
     """Return the features of the n-grams `keys`, as the finished lexical part will compute them."""
     features = WeightedFeatures(folder, len(idf))
     no_weights = torch.zeros(len(idf), 1)
-    lexical = Lexical(keys, idf, no_weights, no_weights[0])
+    lexical = LexicalModel(keys, idf, no_weights, no_weights[0])
     for chunk in range(counts.size):
         words, characters = (counts.read_block(chunk, name, HASHES) for name in BLOCKS)
         features.add(lexical.features((words, characters)))

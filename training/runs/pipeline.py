@@ -18,8 +18,8 @@ from django.utils.translation import gettext as _
 
 from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
-from classifier.models import Decision, Familiar, ModelVersion, ReferenceAnswer
-from classifier.registry import deployments
+from classifier.models import Decision, DistributionDetector, ModelVersion, ReferenceAnswer
+from classifier.registry import deployments, traffic, versions
 from common.object_storage import StorageDown
 from training.acceptance import (
     candidate_evaluation,
@@ -123,7 +123,7 @@ def _make_version(run: TrainingRun, monitor: RunMonitor, dataset: Dataset, corpu
     run_fit_process(monitor)
     monitor.start_stage(RunStage.MEASURE_TEST)
     fitted = candidate_evaluation.read_fitted_model(monitor.folder, run.modality)
-    champion = deployments.champion(run.modality)
+    champion = traffic.current_champion(run.modality)
     metrics, card = candidate_evaluation.evaluate_candidate(fitted, corpus)
     verdict, answers = _judge(monitor, fitted, metrics, corpus, champion, labels)
     for reason in verdict.reasons:
@@ -242,7 +242,7 @@ def _compare_engines(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus
 
 def _fit_detector(monitor: RunMonitor, version: ModelVersion, corpus: "Corpus") -> None:
     """Fit the detector that flags products unlike everything the version was trained with."""
-    if Familiar.objects.filter(version=version).exists():  # an earlier attempt
+    if DistributionDetector.objects.filter(version=version).exists():  # an earlier attempt
         return
     monitor.start_stage(RunStage.FIT_DETECTOR, 0, detector_fitting.ROWS)
     known, held_back = detector_fitting.sample_products(

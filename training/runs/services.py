@@ -103,7 +103,7 @@ def request_automatic_training(
     modality: Modality, *, trigger: TrainingRun.Trigger, report: MonitoringReport | None = None
 ) -> TrainingRun:
     """Queue a run that no person asked for, as the settings say. Raises Refused as `request_training` does."""
-    parent = deployments.champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
+    parent = traffic.current_champion(modality) if settings.RETRAIN_FROM_CHAMPION else None
     recipe = recipes.default_recipe(modality)
     return request_training(modality=modality, recipe=recipe, parent=parent, trigger=trigger, report=report)
 
@@ -124,7 +124,7 @@ def answer_report(report: MonitoringReport) -> None:
 
 def describe_plan(run: TrainingRun) -> dict[str, Any]:
     """Return what a run would do, as names and values to print."""
-    champions = deployments.deployed()[run.modality]
+    champions = traffic.live_variants_by_modality()[run.modality]
     return {
         "recipe": run.recipe,
         "dataset": str(run.dataset) if run.dataset else _("made when it starts"),

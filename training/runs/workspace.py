@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from classifier.models import Category, Modality
-from classifier.registry import artifact_store, deployments
+from classifier.registry import artifact_store, versions
 from training.acceptance import replay
 from training.datasets.corpus import MANIFEST, write_corpus
 from training.models import Dataset, TrainingRun
@@ -64,14 +64,14 @@ def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
 
 def labels_to_keep(run: TrainingRun, labels: Sequence[str]) -> list[str]:
     """Return the active categories that the model to continue from knows and `labels` lacks."""
-    known = deployments.labels_of(run.parent) if run.parent else []
+    known = versions.read_labels(run.parent) if run.parent else []
     active = set(Category.objects.active().values_list("slug", flat=True))
     return [label for label in known if label in active and label not in labels]
 
 
 def write_job(run: TrainingRun, folder: Path, corpus: "Corpus", labels: Sequence[str]) -> None:
     """Write job.json for the fit's process and, with a model to continue from, the corpus that is replayed."""
-    start = artifact_store.fetch(run.parent.path, run.parent.checksum) if run.parent else None
+    start = artifact_store.fetch_artifact(run.parent.path, run.parent.checksum) if run.parent else None
     kept = labels_to_keep(run, labels)
     job: dict[str, Any] = {
         "modality": run.modality,

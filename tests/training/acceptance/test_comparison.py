@@ -37,7 +37,7 @@ def pairs(slug: str, right: Sequence[tuple[bool, bool]], *, labelled: bool = Tru
 
 
 def compare(made: list[comparison.Pair], learnt: Sequence[str] = ()) -> ReferenceComparison:
-    return comparison._compare(made, known=set(SLUGS), own=set(SLUGS), learnt=set(learnt))
+    return comparison.compare_pairs(made, known=set(SLUGS), own=set(SLUGS), learnt=set(learnt))
 
 
 def test_categories_that_the_new_data_has_are_not_lacking() -> None:

@@ -138,7 +138,7 @@ def test_replay_leaves_out_what_the_corpus_holds_and_what_is_held_back(tmp_path:
     predict(seller, *(f"acoustic guitar strings {n}" for n in range(8)))
     reference_set.refresh_reference_set()
     corpus: Corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
-    champion = deployments.champion(Modality.TEXT)
+    champion = traffic.current_champion(Modality.TEXT)
     assert champion
     rows = list(replay.replay_rows(champion, besides=corpus))
     titles = [row.title for row in rows]
@@ -205,7 +205,7 @@ def test_two_who_measure_a_version_at_once_leave_one_set_of_answers() -> None:
 def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> None:
     import_folder(write_products(tmp_path / "shop", count=60, photos=30))
     corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
-    eye = deployments.champion(Modality.IMAGE)
+    eye = traffic.current_champion(Modality.IMAGE)
     assert eye
     rows = list(replay.replay_rows(eye, besides=corpus))
     assert {row.label for row in rows} == {"grocery-gourmet-food"}

@@ -231,7 +231,7 @@ def test_the_lexical_part_is_the_logistic_regression_that_sklearn_fits(tmp_path:
     stage = Stage(work / "lexical", "test")
     assert isinstance(recipe, TextRecipe)
     lexical_part.fit_lexical_part(tables, 3, recipe, stage, Progress(work))
-    part = Lexical.read(lexical_part.read_lexical_tensors(stage, 3), 3, torch.device("cpu"))
+    part = LexicalModel.read(lexical_part.read_lexical_tensors(stage, 3), 3, torch.device("cpu"))
     assert part is not None
     data = {split: tables[split].data for split in ("train", "test")}
     counts = {

@@ -78,7 +78,7 @@ def test_a_run_compares_the_engines_and_ends_no_test_unless_it_may(
     products: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_agreement, "MIN_ROWS", 10)
-    traffic.start_test(register_variant(tmp_path / "b", "b"), weight=10)
+    variants.start_test(register_variant(tmp_path / "b", "b"), weight=10)
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe()))
     assert run.state == TrainingRun.State.REGISTERED, f"{run.message}\n{run.log}"
     assert "An experiment is running" in run.message
@@ -294,5 +294,5 @@ def test_progress_lines_reach_the_curve_and_it_stays_short() -> None:
         if step % 1_000 == 0:
             monitor.read_progress_line(f'{{"stage": "head", "step": {step}, "total": 5000, "validation_loss": 0.6}}\n')
     monitor.read_progress_line("not json\n")
-    assert len(monitor.curve) <= subprocess_runner.CURVE_POINTS
+    assert len(monitor.curve) <= subprocess_runner.MAX_CURVE_POINTS
     assert sum("validation_loss" in point for point in monitor.curve) == 5
