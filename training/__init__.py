@@ -1,1 +1,1 @@
-"""Data in, model versions out."""
+"""Import labelled products, make datasets, and train, evaluate and deploy model versions."""

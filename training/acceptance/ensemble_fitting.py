@@ -1,4 +1,4 @@
-"""The rule by which a text and an image model answer together, fitted on products that neither was trained with."""
+"""Fit ensemble rules of text and image versions on products that neither was trained with."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 FOLDS = 5
 SEED = 18
-LEAST_ROWS = 50  # with fewer, what is fitted says more about the rows than about the models
-RIDGE = 0.01  # holds gates and biases back
-UNKNOWN = -50.0  # a score for categories that neither model knows
+MIN_ROWS = 50  # with fewer, the rule would be fitted to chance
+RIDGE = 0.01  # penalty on gates and biases
+UNKNOWN_SCORE = -50.0  # of categories that neither model knows
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FittedRule:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """What both models say of the same products, columns in the order of `labels`."""
+    """Both models' probabilities of the same products, columns in the order of `labels`."""
 
     text: Probabilities
     image: Probabilities
@@ -78,7 +78,7 @@ def fit_rules(
     only where they lower the cross-validated log-loss by more than its standard error. The log-losses compared are
     cross-validated over 5 folds, so that more parameters don't win by luck. Returns nothing for fewer than 50 rows.
     """
-    if len(targets) < LEAST_ROWS:
+    if len(targets) < MIN_ROWS:
         return []
     pairs = _Pairs(text, image, targets, labels)
     plain = Rule(ACCURACY_WEIGHTED, text_accuracy, image_accuracy)
@@ -97,9 +97,9 @@ def fit_rules(
 def fit_missing_rules(version: ModelVersion, corpus: "Corpus") -> list[EnsembleRule]:
     """Fit and store the rules of the version with each deployed partner that it has none with yet; return them.
 
-    They are fitted on the corpus's validation products that have text and photo, and measured on its test products.
-    A partner that can't be loaded, or too few products, leaves the pair without a rule of its own: deployed, it answers
-    by that of the version that it replaces, or uncalibrated if there is none.
+    They are fitted on the corpus's validation products with text and photo, and measured on its test products.
+    Where a partner can't be loaded or there are too few products, the pair gets no rule of its own. Deployed, it
+    uses the rule of the version that it replaces, or is uncalibrated if there is none.
     """
     partner_modality = Modality.IMAGE if version.modality == Modality.TEXT else Modality.TEXT
     made = []
@@ -207,7 +207,7 @@ def _fit_biased(pairs: _Pairs) -> Rule:
 
 
 def _minimise(pairs: _Pairs, *, gated: bool, biased: bool) -> list[float]:
-    """Return the pool's two weights, four gates and biases of the lowest log-loss, what isn't wanted left at 0."""
+    """Return the pool's two weights, four gates and biases of the lowest log-loss, 0 where not wanted."""
     size, classes = pairs.text.shape
     rows = np.arange(size)
     log_text, log_image = filled_log_probabilities(pairs.text, pairs.image)
@@ -220,7 +220,7 @@ def _minimise(pairs: _Pairs, *, gated: bool, biased: bool) -> list[float]:
         gates, bias = found[2:6].reshape(2, 2), found[6:]
         factors = np.exp(np.clip(sureness @ gates.T, -10, 10))
         weights = found[:2] * factors
-        scores = np.where(known, weights[:, :1] * log_text + weights[:, 1:] * log_image + bias, UNKNOWN)
+        scores = np.where(known, weights[:, :1] * log_text + weights[:, 1:] * log_image + bias, UNKNOWN_SCORE)
         norm = _log_sum(scores)
         slope = np.where(known, np.exp(scores - norm[:, None]), 0)
         slope[rows, pairs.targets] -= 1

@@ -1,8 +1,8 @@
-"""The gate: may a candidate serve, does it go live by itself, and why.
+"""Decide whether a candidate goes live, is held back for a person, or is rejected, and explain why.
 
-A candidate is compared with the champion on two sets of products: the test part of the data that it was trained on, and
-the reference set, which stands for everything that the installation offers. What it can't suggest any more, or has
-forgotten of categories that the new data lacks, holds it back: a person may still deploy it.
+A candidate is compared with the champion on two sets of products: the test split of the data that it was trained on,
+and the reference set, which represents all categories of the installation. A candidate that has lost categories, or is
+less accurate on categories that the new data lacks, is held back: a person may still deploy it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
 
 SIGNIFICANT = 0.05
-WORST_DROP = 0.01  # of accuracy against the champion, on the test part
-LEAST_KEPT = 0.98  # of the champion's accuracy, on the reference set
-LEAST_AGREEMENT = 0.8  # with the champion, where no labelled product says who is right
-LEAST_PRODUCTS = 10  # with fewer, a share says more about chance than about a model
+MAX_ACCURACY_DROP = 0.01  # against the champion, on the test split
+MIN_ACCURACY_SHARE = 0.98  # of the champion's accuracy, on the reference set
+MIN_AGREEMENT = 0.8  # with the champion, where no labelled product tells which of them is right
+LEAST_PRODUCTS = 10  # with fewer, a share depends more on chance than on the model
 
 
 @dataclass(frozen=True)
 class AcceptanceLimits:
-    """What any candidate must reach on the test part."""
+    """What any candidate must reach on the test split."""
 
     minimum_accuracy: float
     max_latency_ms: float
@@ -33,9 +33,7 @@ class AcceptanceLimits:
 
 @dataclass(frozen=True)
 class HeldOutComparison:
-    """Candidate and champion on the same n test products; `known` (n,) tells whose category the champion knows."""
-
-    __test__ = False  # pytest would collect it for its name
+    """Candidate and champion on the same n test products; `known` (n,): the champion knows the product's category."""
 
     champion: ProductScores
     candidate: ProductScores
@@ -64,7 +62,7 @@ class ReferenceComparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a candidate: sentences with figures, the gravest first, and the figures for its row."""
+    """The decision about a candidate: sentences with figures, the most serious first, and the figures for its row."""
 
     decision: Decision
     reasons: list[str]
@@ -79,7 +77,7 @@ def decide_on_candidate(
     test: HeldOutComparison | None = None,
     reference: ReferenceComparison | None = None,
 ) -> Verdict:
-    """Decide about a candidate, given its figures on the test part.
+    """Decide about a candidate, given its metrics on the test split.
 
     It is rejected when its accuracy or latency misses the limits, or when it is worse than the champion on the test
     products whose category the champion knows: significantly less often right (McNemar's one-sided mid-p below 0.05),
@@ -92,7 +90,7 @@ def decide_on_candidate(
     of a single category; when it agrees with the champion on less than 80 % of stored products where no labelled ones
     measure; and when fewer than 10 products measure categories that the new data lacks.
 
-    Without a champion (`test` and `reference` are None) only the limits hold.
+    Without a champion (`test` and `reference` are None) only the limits count.
     """
     failures, holds, remarks = _Sentences(), _Sentences(), _Sentences()
     record: dict[str, Any] = {"coverage": coverage.to_json()}
@@ -104,7 +102,7 @@ def decide_on_candidate(
         record |= _check_reference(reference, holds, remarks)
     decision = Decision.REJECTED if failures else Decision.HELD if holds else Decision.PASSED
     if decision == Decision.HELD:
-        holds.append(_("It doesn't go live by itself; a person may deploy it."))
+        holds.append(_("It doesn't go live automatically; a person may deploy it."))
     return Verdict(decision, [*failures, *holds, *remarks], {"decision": decision, **record})
 
 
@@ -122,15 +120,13 @@ def _check_limits(
         "most": f"{limits.max_latency_ms:.0f}",
     }
     if metrics["accuracy"] >= limits.minimum_accuracy:
-        remarks.append(_("Accuracy %(accuracy)s on %(n)d test products; at least %(least)s is asked for.") % figures)
+        remarks.append(_("Accuracy %(accuracy)s on %(n)d test products; at least %(least)s is required.") % figures)
     else:
-        failures.append(
-            _("Accuracy %(accuracy)s on %(n)d test products is below the %(least)s that is asked for.") % figures
-        )
+        failures.append(_("Accuracy %(accuracy)s on %(n)d test products is below the required %(least)s.") % figures)
     if metrics["latency_ms"] <= limits.max_latency_ms:
-        remarks.append(_("%(ms)s ms for one product; at most %(most)s ms is asked for.") % figures)
+        remarks.append(_("%(ms)s ms for one product; at most %(most)s ms is required.") % figures)
     else:
-        failures.append(_("%(ms)s ms for one product is more than the %(most)s ms that is asked for.") % figures)
+        failures.append(_("%(ms)s ms for one product is more than the allowed %(most)s ms.") % figures)
 
 
 def _check_coverage(coverage: Coverage, holds: _Sentences, remarks: _Sentences) -> None:
@@ -138,7 +134,7 @@ def _check_coverage(coverage: Coverage, holds: _Sentences, remarks: _Sentences) 
         holds.append(
             _(
                 "It can't suggest %(count)d categories that the champion suggests: %(names)s. Train with products of "
-                "them, or go on from the live model (--from champion) to keep them."
+                "them, or continue from the live model (--from champion) to keep them."
             )
             % {"count": len(coverage.lost), "names": name_list(coverage.lost.values())}
         )
@@ -158,14 +154,14 @@ def _check_test(test: HeldOutComparison, failures: _Sentences, remarks: _Sentenc
             why
             for holds, why in (
                 (found.p_worse < SIGNIFICANT, _("significantly less often right")),
-                (found.accuracy.difference < -WORST_DROP, _("more than 1 point less accurate")),
+                (found.accuracy.difference < -MAX_ACCURACY_DROP, _("more than 1 point less accurate")),
                 (found.log_loss.low > 0, _("clearly higher log-loss")),
             )
             if holds
         ]
         measured = _("Against the champion on the same %(n)d test products: %(figures)s") % {
             "n": found.n,
-            "figures": _in_words(found),
+            "figures": _describe_figures(found),
         }
         if worse:
             failures.append(_("%(measured)s: worse, by %(why)s.") % {"measured": measured, "why": ", ".join(worse)})
@@ -185,7 +181,7 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
     record: dict[str, Any] = {"unmeasured": list(reference.unmeasured), "collapsed": list(reference.collapsed)}
     if reference.collapsed:
         holds.append(
-            _("It hardly knows %(names)s any more: less than half of what the champion gets right.")
+            _("It has unlearnt %(names)s: it gets less than half right of what the champion does.")
             % {"names": name_list(reference.collapsed)}
         )
     if known := reference.known:
@@ -195,12 +191,12 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
             "to %(after)s"
         ) % {
             "n": known.n,
-            "figures": _in_words(known),
+            "figures": _describe_figures(known),
             "before": _percent(reference.macro[0]),
             "after": _percent(reference.macro[1]),
         }
-        if _is_forgetful(known) or (known.n >= LEAST_PRODUCTS and _fell(*reference.macro)):
-            holds.append(_("%(measured)s: it knows less than the champion.") % {"measured": measured})
+        if _is_forgetful(known) or (known.n >= LEAST_PRODUCTS and _has_fallen(*reference.macro)):
+            holds.append(_("%(measured)s: it is less accurate than the champion.") % {"measured": measured})
         else:
             remarks.append(f"{measured}.")
     if lacking := reference.lacking:
@@ -214,8 +210,8 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
         if _is_forgetful(lacking):
             holds.append(
                 _(
-                    "It forgets: on %(n)d reference products of the %(count)d categories that the new data lacks, "
-                    "accuracy goes from %(before)s to %(after)s."
+                    "It has forgotten: on %(n)d reference products of the %(count)d categories that the new data "
+                    "lacks, accuracy goes from %(before)s to %(after)s."
                 )
                 % figures
             )
@@ -232,7 +228,7 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
         sentence = _(
             "It agrees with the champion on %(agreed)d of %(n)d stored products of categories without labelled ones."
         ) % {"agreed": agreement.agreed, "n": agreement.n}
-        (holds if agreement.share < LEAST_AGREEMENT else remarks).append(sentence)
+        (holds if agreement.share < MIN_AGREEMENT else remarks).append(sentence)
     if reference.unmeasured:
         holds.append(
             _("The new data lacks %(names)s, and too few products measure whether it still knows them.")
@@ -243,15 +239,15 @@ def _check_reference(reference: ReferenceComparison, holds: _Sentences, remarks:
 
 def _is_forgetful(found: PairedFigures) -> bool:
     return found.p_worse < SIGNIFICANT or (
-        found.n >= LEAST_PRODUCTS and _fell(found.accuracy.first, found.accuracy.second)
+        found.n >= LEAST_PRODUCTS and _has_fallen(found.accuracy.first, found.accuracy.second)
     )
 
 
-def _fell(before: float, after: float) -> bool:
-    return after < LEAST_KEPT * before
+def _has_fallen(before: float, after: float) -> bool:
+    return after < MIN_ACCURACY_SHARE * before
 
 
-def _in_words(found: PairedFigures) -> str:
+def _describe_figures(found: PairedFigures) -> str:
     figures = {
         "points": f"{100 * found.accuracy.difference:+.1f}",
         "low": f"{100 * found.accuracy.low:+.1f}",

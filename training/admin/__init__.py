@@ -1,4 +1,4 @@
-"""The staff's pages of this room, by subject."""
+"""Register training's admin pages, by subject."""
 
 from training.admin.data import DatasetAdmin, ExampleAdmin
 from training.admin.reference import ReferenceProductAdmin

@@ -1,4 +1,4 @@
-"""What a dataset looks like: its balance, its texts and photos, and labels that are likely to be wrong."""
+"""Describe a dataset: class balance, texts and photos, and suspected label errors."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def describe_dataset(dataset: "Dataset", *, say: Say = lambda stage: None) -> dict[str, Any]:
-    """Describe a dataset, keep that on its row, and return it. Raises CorpusError and StorageDown."""
+    """Describe a dataset, store the description on its row, and return it. Raises CorpusError and StorageDown."""
     from training.datasets.snapshot_storage import fetch_corpus
     from training.models import Dataset
 
@@ -39,7 +39,7 @@ def describe_dataset(dataset: "Dataset", *, say: Say = lambda stage: None) -> di
 
 
 def describe_corpus(corpus: Corpus, *, say: Say = lambda stage: None) -> dict[str, Any]:
-    """Return what a page or a table shows of a corpus, as JSON. Memory stays flat but for the rows checked.
+    """Return a corpus's description as JSON. Memory holds only the rows whose labels are checked.
 
     `{"texts": {"title": lengths, "description": lengths}, "missing": {...}, "sources": {source: {...}},
     "suspicious": {"checked", "of", "found", "rows": [...], "note"}, "pictures": [...]}`; lengths are in words:

@@ -1,4 +1,4 @@
-"""Labelled products to ask models about, from csv files, stored examples or a corpus; photographs come on demand."""
+"""Read labelled products from csv files, stored examples or a corpus; photos are read on demand."""
 
 import io
 import random
@@ -33,7 +33,7 @@ HELD_BACK = (Split.TEST, Split.VALIDATION)
 
 @dataclass(frozen=True)
 class LabelledProduct:
-    """A labelled product; its photo, as a worker would read it, when it is asked for: None or RowError without one."""
+    """A labelled product; `photo` reads it as a worker would, and returns None or raises RowError without one."""
 
     title: str
     description: str
@@ -68,7 +68,7 @@ def products_in_file(file: ProductFile, categories: CategoryLookup) -> Iterator[
 
 
 def stored_products(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[LabelledProduct]:
-    """Yield the stored examples of these parts, of a modality those that it can look at."""
+    """Yield the stored examples of these splits; of a modality, those that it can read."""
     examples = Example.objects.filter(split__in=splits).select_related("category")
     if modality == Modality.TEXT:
         examples = examples.exclude(title="", description="")
@@ -80,7 +80,7 @@ def stored_products(modality: str = "", splits: Sequence[str] = HELD_BACK) -> It
 
 
 def products_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> Iterator[LabelledProduct]:
-    """Yield the corpus's products of these parts that the modality can look at."""
+    """Yield the corpus's products of these splits that the modality can read."""
     for split in splits:
         columns = COLUMNS if modality == Modality.TEXT else [*COLUMNS, "photo"]
         rows = corpus.split(split, columns=columns, **_needs(modality))
@@ -95,7 +95,7 @@ def count_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HEL
 
 
 def sample_products(products: Iterable[LabelledProduct], count: int) -> list[LabelledProduct]:
-    """Return `count` products, or all, chosen by chance but the same each time, in any order."""
+    """Return `count` products, or all, chosen at random but the same each time, in any order."""
     chance = random.Random(SEED)  # noqa: S311
     chosen: list[LabelledProduct] = []
     for number, product in enumerate(products):
@@ -107,7 +107,7 @@ def sample_products(products: Iterable[LabelledProduct], count: int) -> list[Lab
 
 
 def product_batches(products: Iterable[LabelledProduct], modality: str, labels: Sequence[str]) -> Iterator[list[Asked]]:
-    """Yield those that the modality can look at and whose category is among the labels, with their photographs."""
+    """Yield batches of the products that the modality can read and whose category is a label, with their photos."""
     known, batch = set(labels), []
     for product in products:
         if product.slug not in known:
@@ -155,5 +155,5 @@ def _stored(name: str) -> Image.Image | None:
     try:
         with storage_faults(), storages["datasets"].open(name) as file:
             return Image.open(io.BytesIO(file.read())).convert("RGB")
-    except FileNotFoundError as error:  # the example was dropped meanwhile
+    except FileNotFoundError as error:  # the example has been deleted since
         raise RowError("The photo is gone.") from error

@@ -111,7 +111,7 @@ def test_a_class_that_one_model_does_not_know_stops_nothing() -> None:
 
 
 def test_a_pair_without_a_rule_gets_one_once(db: None, small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.acceptance.ensemble_fitting.LEAST_ROWS", 6)
+    monkeypatch.setattr("training.acceptance.ensemble_fitting.MIN_ROWS", 6)
     EnsembleRule.objects.all().delete()
     text = ModelVersion.objects.get(modality="text")
     (rule,) = fit_missing_rules(text, small_corpus)

@@ -117,7 +117,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
     assert run.state == TrainingRun.State.HELD, f"{run.message}\n{run.log}"
     assert run.message.startswith("It can't suggest 16 categories that the champion suggests: Appliances; ")
     assert "--from champion" in run.message
-    assert "it knows less than the champion" in run.message
+    assert "it is less accurate than the champion" in run.message
     assert traffic.current_champion(Modality.TEXT) == champion
     assert run.version
     assert run.version.state == ModelVersion.State.REGISTERED

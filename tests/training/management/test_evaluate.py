@@ -74,7 +74,7 @@ def test_a_view_without_a_row_is_null(folder: Path, evaluate: Run) -> None:
     result = json.loads(evaluate(folder, "--json"))
     assert result["image"] is None
     assert result["text"] == result["ensemble"]
-    assert "no row has what it looks at" in evaluate(folder)
+    assert "no row that it can read" in evaluate(folder)
 
 
 def test_nothing_that_maps_leaves_every_view_null(folder: Path, evaluate: Run) -> None:

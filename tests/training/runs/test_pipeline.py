@@ -45,7 +45,7 @@ def products(tmp_path: Path) -> None:
 def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_a_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble_fitting, "LEAST_ROWS", 5)
+    monkeypatch.setattr(ensemble_fitting, "MIN_ROWS", 5)
     import_folder(write_products(tmp_path / "shop", count=240, photos=90))
     champion = traffic.current_champion(Modality.TEXT)
     runs = [

@@ -157,7 +157,7 @@ def test_tuning_keeps_its_trials_in_the_database_and_another_process_can_take_so
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM optuna.trials WHERE state = 'COMPLETE'")
         assert cursor.fetchone()[0] >= 1
-    with pytest.raises(CommandError, match="no such run at work"):
+    with pytest.raises(CommandError, match="no such active run"):
         call_command("join_training", str(run.pk))
 
 

@@ -1,4 +1,4 @@
-"""manage.py check_engine: whether the engines of this machine answer as the reference does."""
+"""manage.py check_engine: compare the engines of this machine with the reference engine."""
 
 import json
 import sys
@@ -25,12 +25,12 @@ from training.datasets.labelled_products import LabelledProduct
 
 class Command(BaseCommand):
     help = (
-        "Compare the engines of this machine with torch in float32 on labelled products, and keep the result with the "
-        "model version: one that fails no longer answers, and bf16 answers only where it passed."
+        "Compare the engines of this machine with torch in float32 on labelled products, and store the result with the "
+        "model version: an engine that fails is no longer used, and bf16 is used only where it passed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: whatever is deployed)")
+        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: all deployed versions)")
         parser.add_argument(
             "--data",
             type=Path,
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             with ExitStack() as open_files:
                 columns = {"category": category_column} if category_column else {}
                 files = [open_files.enter_context(ProductFile(path, columns)) for path in data or []]
-                # More than are wanted: some have no text, no photo, or none that can be read.
+                # More than needed: some have no text, no photo, or one that can't be read.
                 products = labelled_products.sample_products(_products(files), 10 * limit)
                 checks = {each: _compare(each, products, limit) for each in chosen}
         except (SourceError, ArtifactError, StorageDown, ModelVersion.DoesNotExist) as error:
@@ -92,11 +92,11 @@ def _table(checks: dict[ModelVersion, dict[str, EngineCheck]]) -> str:
         for name, check in found.items():
             verdict = "passed" if check.passed else "failed"
             if check.n < MIN_ROWS:
-                verdict = f"not kept: needs {MIN_ROWS:,} products"
+                verdict = f"not stored: needs {MIN_ROWS:,} products"
             lines.append(
                 f"{version!s:30} {name:18} {check.n:7,} {100 * check.agreement:8.2f} % {100 * check.accuracy:7.2f} % "
                 f"{100 * check.reference_accuracy:7.2f} %  {verdict}"
             )
         if not found:
-            lines.append(f"{version!s:30} nothing to compare, or no product that it can look at")
+            lines.append(f"{version!s:30} nothing to compare, or no product that it can read")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""manage.py evaluate PATH: how good the live models are on labelled products."""
+"""manage.py evaluate PATH: measure the live models on labelled products."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from training.datasets.importing import CategoryLookup
 
 class Command(BaseCommand):
     help = (
-        "Score the live text model, image model and ensemble on labelled products: a csv (or .csv.gz) with photos "
+        "Measure the live text model, image model and ensemble on labelled products: a csv (or .csv.gz) with photos "
         "beside it. Nothing is stored. Rows whose category is unknown are counted and left out."
     )
 
@@ -55,7 +55,7 @@ def _table(scores: LiveScores) -> str:
     lines = [f"{'':10} {'rows':>8} " + " ".join(f"{heads[name]:>9}" for name in FIGURES)]
     for name, figures in scores.views.items():
         if figures is None:
-            lines.append(f"{name:10} {0:8,}  no row has what it looks at")
+            lines.append(f"{name:10} {0:8,}  no row that it can read")
             continue
         cells = [f"{figures[f]:9.3f}" if f == "log_loss" else f"{100 * figures[f]:7.1f} %" for f in FIGURES]
         lines.append(f"{name:10} {figures['n']:8,} " + " ".join(cells))

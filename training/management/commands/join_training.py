@@ -1,4 +1,4 @@
-"""manage.py join_training RUN [--node-rank N]: lend this machine to a run that another process leads."""
+"""manage.py join_training RUN [--node-rank N]: take part in a run that another process leads."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ from training.models import Dataset, TrainingRun
 from training.runs import workspace
 from training.runs.subprocess_runner import child_environment, fit_command
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 class Command(BaseCommand):
     help = (
-        "Take part in a run that was started with --nnodes (say which machine this is: --node-rank) or take trials of "
+        "Take part in a run that was started with --nnodes (--node-rank is this machine's number), or take trials of "
         "one that tunes. Ends when there is nothing left to do."
     )
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *, run: UUID, node_rank: int | None, **options: Any) -> None:
         found, dataset = _with_dataset(run)
         if node_rank is None and not found.trials:
-            raise CommandError("The run doesn't tune: say with --node-rank which machine this is.")
+            raise CommandError("The run doesn't tune: give this machine's number with --node-rank.")
         if node_rank is not None and not 0 < node_rank < found.machines:
             raise CommandError(f"The run has {found.machines} machines: --node-rank is at least 1 and less than that.")
         folder = workspace.work_folder(found) / (f"trials-{os.getpid()}" if node_rank is None else f"node-{node_rank}")
@@ -48,15 +48,15 @@ class Command(BaseCommand):
         ended = subprocess.run(work, cwd=settings.BASE_DIR, env=child_environment(found), check=False)
         shutil.rmtree(folder, ignore_errors=True)
         if ended.returncode:
-            raise CommandError(f"The process ended with {ended.returncode}; the run's page says more.")
+            raise CommandError(f"The process ended with {ended.returncode}; see the run's page.")
 
 
 def _with_dataset(pk: UUID) -> tuple[TrainingRun, Dataset]:
-    """Return the run and its dataset as soon as that is made."""
+    """Wait until the run's dataset is made; return both."""
     while True:
         run = TrainingRun.objects.select_related("dataset", "parent").filter(pk=pk).first()
         if run is None or not run.is_active:
-            raise CommandError("There is no such run at work.")
+            raise CommandError("There is no such active run.")
         if run.dataset:
             return run, run.dataset
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)

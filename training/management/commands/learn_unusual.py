@@ -1,4 +1,4 @@
-"""manage.py learn_unusual: what tells inputs that are unlike all that a version has learnt."""
+"""manage.py learn_unusual: fit the detectors that flag products unlike what a version was trained on."""
 
 import sys
 from functools import partial
@@ -18,13 +18,15 @@ from training.datasets import labelled_products
 
 class Command(BaseCommand):
     help = (
-        "Learn from the examples that were imported what is usual for a model version, so that it can flag products "
-        "that are like nothing it knows. Training runs do it by themselves; this is for versions that came without."
+        "Fit on the imported examples what is usual for a model version, so that it can flag unusual products. "
+        "Training runs do this; the command is for versions without a detector."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: whatever is deployed)")
-        parser.add_argument("--out", type=Path, metavar="FOLDER", help="write it there too, a file for each version")
+        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: all deployed versions)")
+        parser.add_argument(
+            "--out", type=Path, metavar="FOLDER", help="write the detectors there too, a file for each version"
+        )
 
     def handle(self, *, version: list[str], out: Path | None, **options: Any) -> None:
         try:
@@ -43,7 +45,7 @@ class Command(BaseCommand):
             found = detector_fitting.fit_detector(version, known, held_back, progress=bar.update)
         if found is None:
             raise CommandError(
-                f"{version}: too few imported examples that it can look at. It takes {detector_fitting.MIN_ROWS} that "
+                f"{version}: too few imported examples that it can read. It needs {detector_fitting.MIN_ROWS} that "
                 "were trained on and as many that were held back."
             )
         figures = found.figures

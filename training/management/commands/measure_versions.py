@@ -1,4 +1,4 @@
-"""manage.py measure_versions: answer the reference set with model versions, so that they can be compared on it."""
+"""manage.py measure_versions: answer the reference set with model versions, so that they can be compared."""
 
 import sys
 from typing import Any
@@ -17,11 +17,11 @@ from training.datasets import reference_set
 class Command(BaseCommand):
     help = (
         "Answer the reference set with model versions, so that any two of them can be compared on the same products. "
-        "Training runs do it for the candidate and the champion; this is for versions that came before."
+        "Training runs do it for the candidate and the champion; the command is for other versions."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: whatever is deployed)")
+        parser.add_argument("version", nargs="*", help="an id, name or checksum (default: all deployed versions)")
 
     def handle(self, *, version: list[str], **options: Any) -> None:
         try:
@@ -43,6 +43,6 @@ class Command(BaseCommand):
                 if each.rank is not None
             ]
         if not answers:
-            raise CommandError(f"{version}: no reference product has what it can look at.")
+            raise CommandError(f"{version}: there is no reference product that it can read.")
         right = sum(answer.rank == 0 for answer in answers)
         self.stdout.write(f"{version}: right on {right:,} of {len(answers):,} reference products.")

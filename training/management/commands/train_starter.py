@@ -1,4 +1,4 @@
-"""manage.py train_starter DATA: make the starter models that come with Aisle anew, by the ways every user has."""
+"""manage.py train_starter DATA: train the starter models that come with Aisle, with the commands that users have."""
 
 import json
 import shutil
@@ -16,12 +16,14 @@ from training.fit import recipes
 
 class Command(BaseCommand):
     help = (
-        "Import every folder under DATA by its column mapped18, retrain both models and put them where the starters "
-        "lie. Give it an AISLE_HOME of its own: it trains on everything that is imported there."
+        "Import every folder under DATA by its column mapped18, retrain both models and write them to the folder of "
+        "the starters. Use an AISLE_HOME of its own: it trains on everything that is imported there."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("data", type=Path, help="a folder with one folder a data set (products.csv, zips)")
+        parser.add_argument(
+            "data", type=Path, help="a folder with a folder for each data set (products.csv, zip archives)"
+        )
         parser.add_argument("--out", type=Path, default=STARTER)
         parser.add_argument("--column", default="mapped18", help="the column of the category")
         parser.add_argument("--recipe", default=recipes.STARTER)
@@ -37,7 +39,7 @@ class Command(BaseCommand):
         versions = {modality: traffic.current_champion(modality) for modality in Modality.values}
         for modality, version in versions.items():
             if version is None:
-                raise CommandError(f"No {modality} model came of it.")
+                raise CommandError(f"No {modality} model was deployed.")
             shutil.rmtree(out / modality, ignore_errors=True)
             shutil.copytree(artifact_store.fetch_artifact(version.path, version.checksum), out / modality)
         familiar = STARTER_DETECTORS if out == STARTER else out / STARTER_DETECTORS.name
@@ -48,4 +50,4 @@ class Command(BaseCommand):
         content |= {"kind": rule.kind, "parameters": rule.parameters, "metrics": rule.metrics}
         (out / "ensemble.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-        self.stdout.write(f"The starters lie in {out}: {size / 1e6:.1f} MB.")
+        self.stdout.write(f"The starters are in {out}: {size / 1e6:.1f} MB.")
