@@ -1,3 +1,5 @@
+"""Show sellers' answers in the admin, and decide about them in bulk."""
+
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from unfold.decorators import action, display
 from unfold.forms import ActionForm
 
 from classifier.admin import SellersAdmin, photo_tag, suggestion_bars
+from common.formatting import format_probability
 from feedback.fraud_cases.admin import CaseAdmin as CaseAdmin
 from feedback.models import PREDICTIONS_VECTORS, Feedback
 from feedback.monitoring.admin import MonitoringReportAdmin as MonitoringReportAdmin
@@ -25,11 +28,11 @@ REVIEW_COLOURS = {
     "flagged": "warning",
 }  # fmt: skip
 
-DECISIONS = 20  # of an answer, the newest
+MAX_DECISIONS = 20  # of an answer, the newest
 
 
 class RankFilter(admin.SimpleListFilter):
-    """The five ranks there are: asking the rows which ones they hold would read them all."""
+    """Filter by rank, with fixed choices: finding the ranks in use would read all rows."""
 
     title = _("rank among the five")
     parameter_name = "rank"
@@ -42,7 +45,7 @@ class RankFilter(admin.SimpleListFilter):
 
 
 class ReviewForm(ActionForm):
-    """The list's actions, and when the list was made: a reviewer judges the answers as they stood then."""
+    """The bulk actions, and the time when the list was made: a decision applies to the answers as they were then."""
 
     seen = forms.CharField(label="", required=False, widget=forms.HiddenInput)
 
@@ -53,13 +56,16 @@ class ReviewForm(ActionForm):
 
 @admin.register(Feedback)
 class FeedbackAdmin(SellersAdmin):
+    """The list of sellers' answers, with bulk decisions."""
+
     list_display = ["picture", "title", "guess", "verdict", "category", "review_badge", "seller", "answered_at"]
     list_display_links = ["picture", "title"]
     list_filter = ["review", "verdict", "category", RankFilter, "answered_at"]
     actions = ["accept", "reject", "flag"]
     action_form = ReviewForm
-    list_disable_select_all = True  # a million answers are not judged by one click
-    search_help_text = _("A prediction's whole id or a seller's whole e-mail address")
+    # One click must not decide about a million answers.
+    list_disable_select_all = True
+    search_help_text = _("The whole id of a prediction or the whole e-mail address of a seller")
     search_id = "prediction"
     list_select_related = ["prediction", "category", "correction", "seller"]
     readonly_fields = ["large_picture", "five_bars", "decisions"]
@@ -103,8 +109,8 @@ class FeedbackAdmin(SellersAdmin):
             messages.warning(
                 request,
                 ngettext(
-                    "%(count)d answer stays as it is: it changed after this list was shown. Look at it again.",
-                    "%(count)d answers stay as they are: they changed after this list was shown. Look at them again.",
+                    "%(count)d answer was not changed, because it changed after this list was shown. Check again.",
+                    "%(count)d answers were not changed, because they changed after this list was shown. Check again.",
                     later,
                 )
                 % {"count": later},
@@ -112,7 +118,7 @@ class FeedbackAdmin(SellersAdmin):
 
     @admin.display(description=_("decisions"))
     def decisions(self, feedback: Feedback) -> SafeString:
-        reviews = feedback.reviews.select_related("reviewer", "category")[:DECISIONS]
+        reviews = feedback.reviews.select_related("reviewer", "category")[:MAX_DECISIONS]
         return SafeString(render_to_string("admin/feedback/decisions.html", {"feedback": feedback, "reviews": reviews}))
 
     @display(description=_("review"), label=REVIEW_COLOURS)
@@ -131,18 +137,18 @@ class FeedbackAdmin(SellersAdmin):
     def title(self, feedback: Feedback) -> str:
         return feedback.prediction.title[:80] or str(feedback.prediction_id)
 
-    @admin.display(description=_("likeliest"))
+    @admin.display(description=_("first suggestion"))
     def guess(self, feedback: Feedback) -> str:
         best = feedback.prediction.best
-        return f"{best['category']} ({best['probability']:.0%})" if best else "–"
+        return f"{best['category']} ({format_probability(best['probability'])})" if best else "–"
 
-    @admin.display(description=_("five likeliest"))
+    @admin.display(description=_("suggestions"))
     def five_bars(self, feedback: Feedback) -> SafeString:
         return suggestion_bars(feedback.prediction.top5)
 
 
 def _seen(request: HttpRequest) -> datetime:
-    """Return when the list that an action was chosen from was made; now, where the form doesn't say."""
+    """Return when the list with the chosen action was made; now if the form doesn't say."""
     try:
         seen = datetime.fromisoformat(request.POST.get("seen", ""))
     except ValueError:

@@ -1,3 +1,5 @@
+"""Record sellers' answers."""
+
 from typing import Any
 
 from django.db import transaction
@@ -13,18 +15,18 @@ __all__ = ["NotAnswerable", "record_feedback", "review_feedback"]
 
 
 class NotAnswerable(Exception):
-    """The prediction has no result yet that a seller could judge."""
+    """The prediction has no result yet to answer."""
 
 
 @transaction.atomic
 def record_feedback(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
-    """Keep the seller's answer: a category, or None for "none of these fits" with an optional wish.
+    """Store the seller's answer: a category, or None for "none of these" with an optional requested category.
 
-    A second answer replaces the first, which stays in `earlier`. Raises NotAnswerable before the result is there.
+    A second answer replaces the first, which is kept in `earlier`. Raises NotAnswerable before there is a result.
     """
     if prediction.state != Prediction.State.DONE:
         raise NotAnswerable(_("This product has no suggestions yet."))
-    # The prediction's row is the lock: two answers at once come one after the other.
+    # The prediction's row serves as a lock: without it two simultaneous answers would both create a row.
     Prediction.objects.select_for_update(of=("self",)).only("pk").get(pk=prediction.pk)
     rank = _rank(prediction, category)
     answer: dict[str, Any] = {
@@ -41,11 +43,11 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
         for name, value in answer.items():
             setattr(feedback, name, value)
         feedback.answered_at = timezone.now()
-        # Whoever reviewed it saw another answer.
+        # The reviewer decided about another answer.
         reopened = reopen_answer(feedback)
         feedback.needs_archiving()
         feedback.save(update_fields=[*answer, *reopened, "earlier", "answered_at", "archived_at", "archive_due_at"])
-    transaction.on_commit(archive_feedback.delay, robust=True)  # beat asks again for what is left
+    transaction.on_commit(archive_feedback.delay, robust=True)  # the schedule repeats it for what is left
     return feedback
 
 

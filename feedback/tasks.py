@@ -1,3 +1,5 @@
+"""Run the periodic work on answers, cases and reports."""
+
 from celery import shared_task
 
 from classifier.archive import writer
@@ -10,7 +12,7 @@ from feedback.review.queue import prioritise_new_answers
 
 @shared_task(expires=60)
 def archive_feedback() -> None:
-    """Write new answers beside the archived predictions; what the storage refuses is tried again later."""
+    """Archive new answers with their predictions; what the storage refuses is tried again later."""
     archive_due_rows(Feedback.objects.select_related("category"), _write)
 
 
@@ -20,7 +22,7 @@ def _write(feedback: Feedback) -> None:
 
 @shared_task(expires=60)
 def place_feedback() -> None:
-    """Give new answers their place in the review queue; beat asks again for what is left."""
+    """Rank new answers for the review queue; the schedule repeats it for what is left."""
     for _batch in range(10):
         if not prioritise_new_answers():
             return
@@ -28,7 +30,7 @@ def place_feedback() -> None:
 
 @shared_task(expires=3600)
 def find_fraud() -> None:
-    """Judge all sellers by their answers up to now, open cases, and tell data scientists once of each."""
+    """Judge all sellers by their answers up to now, open cases, and mail the staff who judge them."""
     from feedback.fraud_cases import detection, services, shared_content
 
     detection.find_fraud()
@@ -38,13 +40,13 @@ def find_fraud() -> None:
 
 @shared_task(expires=3600)
 def propose_categories() -> None:
-    """Group what fits no category, for reviewers to see whether a category is missing."""
+    """Group answers that fit no category into category proposals."""
     update_proposals()
 
 
 @shared_task(expires=300)
 def summarise_health() -> None:
-    """Summarise the hours that are over, and report what drifted in them."""
+    """Summarise the hours that ended, compare them with their baselines, and make missing baselines."""
     from feedback.monitoring import alerts, hourly_summaries, starter_baselines
 
     with try_lock(Lock.HEALTH_SUMMARIES) as is_mine:
@@ -56,7 +58,7 @@ def summarise_health() -> None:
 
 @shared_task(expires=60)
 def tell_findings() -> None:
-    """Mail and post what monitors found, and mail sellers' appeals, that nobody was told of yet."""
+    """Send the alerts about reports and the mail about appeals that were not sent yet."""
     from feedback import notifications
     from feedback.fraud_cases import services
 
@@ -66,7 +68,7 @@ def tell_findings() -> None:
 
 @shared_task
 def forget_old_summaries() -> None:
-    """Delete hours that are closed, and old reports that found nothing; the days stay."""
+    """Delete old hours and old reports without a breach; the days are kept."""
     from feedback.monitoring import alerts, hourly_summaries
 
     hourly_summaries.delete_old_hours()

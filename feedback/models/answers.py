@@ -1,3 +1,5 @@
+"""Store sellers' answers to suggestions."""
+
 import uuid
 from typing import Any, Self
 
@@ -13,11 +15,11 @@ from classifier.models.archivable import Archivable, ArchivableQuerySet
 from feedback.models.cases import Case as FraudCase
 from feedback.models.reviews import ReviewQueueEntry
 
-PREDICTIONS_VECTORS = tuple(f"prediction__{name}" for name in VECTORS)  # long and seldom read: defer them
+PREDICTIONS_VECTORS = tuple(f"prediction__{name}" for name in VECTORS)  # long and rarely read: defer them
 OPEN = Q(review="open")
 TRUSTED = ("accepted", "corrected")
-HOMELESS = "homeless"
-MEASURED = (*TRUSTED, HOMELESS)  # what a reviewer said something of that models are measured by
+NO_CATEGORY = "homeless"  # the stored value keeps its older name
+MEASURED = (*TRUSTED, NO_CATEGORY)  # reviewed answers that models are measured by
 QUEUES: dict[str, list[str]] = {
     "": [],
     "_category": ["category"],
@@ -30,19 +32,21 @@ QUEUES: dict[str, list[str]] = {
 
 def _final(field: str) -> Case:
     known = Coalesce(f"correction__{field}", f"category__{field}")
-    return Case(When(~Q(review=HOMELESS), then=known), default=None)
+    return Case(When(~Q(review=NO_CATEGORY), then=known), default=None)
 
 
 class FeedbackQuerySet(ArchivableQuerySet["Feedback"]):
-    def trusted(self) -> Self:
-        """What models may learn from: answers that a reviewer accepted or corrected; `final_id` is the category's.
+    """Select sellers' answers."""
 
-        Nothing of sellers with a fraud case that nobody has cleared.
+    def trusted(self) -> Self:
+        """Select what models may learn from: answers that a reviewer accepted or corrected, with their `final_id`.
+
+        Answers of sellers with a fraud case that is not cleared are left out.
         """
         return self.with_final().filter(review__in=TRUSTED, final_id__isnull=False).exclude(self._doubted())
 
     def doubted(self) -> Self:
-        """What would be trusted if its seller had no fraud case."""
+        """Select what would be trusted if its seller had no fraud case."""
         return self.with_final().filter(self._doubted(), review__in=TRUSTED, final_id__isnull=False)
 
     @staticmethod
@@ -50,38 +54,43 @@ class FeedbackQuerySet(ArchivableQuerySet["Feedback"]):
         return Exists(FraudCase.objects.standing().filter(seller=OuterRef("seller")))
 
     def with_final(self) -> Self:
-        """With the `final_id` and `final_slug` of the category that counts: the reviewer's, or else the seller's.
+        """Annotate the `final_id` and `final_slug` of the final category: the reviewer's, or else the seller's.
 
-        None where the seller said that none fits, or the reviewer did.
+        They are None where the seller chose "none of these" or the reviewer decided that no category fits.
         """
         return self.annotate(final_id=_final("id"), final_slug=_final("slug"))
 
-    def homeless(self) -> Self:
-        """What fits no category, by a reviewer or by a seller whom no reviewer contradicts."""
-        return self.filter(Q(category=None, review__in=["open", "accepted"]) | Q(review=HOMELESS))
+    def without_category(self) -> Self:
+        """Select what fits no category, by a reviewer or by a seller whom no reviewer contradicts."""
+        return self.filter(Q(category=None, review__in=["open", "accepted"]) | Q(review=NO_CATEGORY))
 
     def unreviewed(self) -> Self:
+        """Select answers that wait for a review."""
         return self.filter(review=Feedback.Review.OPEN)
 
     def in_queue_order(self) -> Self:
-        """What is most worth a reviewer's minute first; what has no place yet last."""
+        """Order by review priority, highest first; answers without one come last."""
         return self.order_by(F("worth").desc(nulls_last=True), "pk")
 
 
 class Feedback(Archivable, ReviewQueueEntry):
-    """A seller's answer to "Did you find the predictions accurate?"."""
+    """A seller's answer to the suggestions for a product, and what a reviewer decided about it."""
 
     class Verdict(models.TextChoices):
+        """Which kind of answer it is."""
+
         TOP5 = "top5", _("One of the five")
         OTHER = "other", _("Another category")
         NONE = "none", _("None of the categories fits")
 
     class Review(models.TextChoices):
+        """The decision that applies."""
+
         OPEN = "open", _("Not reviewed")
         ACCEPTED = "accepted", _("Accepted")
         CORRECTED = "corrected", _("Corrected")
         REJECTED = "rejected", _("Rejected")
-        HOMELESS = "homeless", _("Fits no category")
+        NO_CATEGORY = "homeless", _("Fits no category")
         FLAGGED = "flagged", _("Set aside as suspicious")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -92,12 +101,12 @@ class Feedback(Archivable, ReviewQueueEntry):
     verdict = models.CharField(_("verdict"), max_length=5, choices=Verdict)
     category = models.ForeignKey(Category, models.PROTECT, null=True, blank=True, verbose_name=_("chosen category"))
     rank = models.PositiveSmallIntegerField(_("rank among the five"), null=True, blank=True)
-    wish = models.CharField(_("wished category"), max_length=200, blank=True)
+    wish = models.CharField(_("requested category"), max_length=200, blank=True)
     earlier = models.JSONField(_("earlier answers"), default=list, blank=True)
     review = models.CharField(_("review"), max_length=9, choices=Review, default=Review.OPEN)
     correction = models.ForeignKey(
         Category, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("corrected to"),
-        help_text=_("What models learn where a reviewer corrected the answer."),
+        help_text=_("The category that models learn if a reviewer corrected the answer."),
     )  # fmt: skip
     reviewed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("reviewer")
@@ -152,11 +161,11 @@ class Feedback(Archivable, ReviewQueueEntry):
 
     @property
     def final(self) -> Category | None:
-        """The category that counts: the reviewer's, or else the seller's; None where none fits."""
-        return None if self.review == HOMELESS else self.correction or self.category
+        """The final category: the reviewer's, or else the seller's; None where no category fits."""
+        return None if self.review == NO_CATEGORY else self.correction or self.category
 
     def answer(self) -> dict[str, Any]:
-        """The answer as the archive keeps it."""
+        """Return the answer as the archive stores it."""
         return {
             "verdict": self.verdict,
             "category": self.category.slug if self.category else None,

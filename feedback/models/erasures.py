@@ -1,4 +1,7 @@
-"""Sellers' requests to be forgotten. These rows outlive the accounts, so they hold ids, counts and times only."""
+"""Store requests to erase an account.
+
+The rows outlive the accounts, so they hold ids, counts and times only.
+"""
 
 import uuid
 from datetime import datetime, timedelta
@@ -15,15 +18,18 @@ LEASE = timedelta(minutes=5)  # renewed with each batch
 
 
 class ErasureQuerySet(models.QuerySet["Erasure"]):
+    """Select and claim erasures."""
+
     def open(self) -> Self:
+        """Select erasures that are neither done nor cancelled."""
         return self.filter(state__in=Erasure.OPEN)
 
     def of(self, account: int, joined_at: datetime) -> "Erasure | None":
-        """Return what was asked for this account and is neither done nor cancelled."""
+        """Return the open erasure of this account, or None."""
         return self.open().filter(account=account, joined_at=joined_at).first()
 
     def claim(self, pk: uuid.UUID | None = None) -> "Erasure | None":
-        """Lease an erasure that is due (the one with `pk`, or the oldest) to the caller; return it, or None."""
+        """Lease a due erasure (the one with `pk`, or the oldest) to the caller; return None without one."""
         lease = uuid.uuid4()
         with transaction.atomic():
             due = self.open().filter(due_at__lte=Now())
@@ -42,18 +48,21 @@ class ErasureQuerySet(models.QuerySet["Erasure"]):
         return self.get(pk=found.pk)
 
     def held(self, erasure: "Erasure") -> Self:
-        """The row of `erasure` as long as its lease is the one that the caller claimed."""
+        """Select the row of `erasure` as long as the caller still holds its lease."""
         return self.filter(pk=erasure.pk, state=Erasure.State.RUNNING, lease=erasure.lease)
 
 
 class Erasure(models.Model):
-    """One account's way out: asked for, waited for, done in batches. The row is the queue and the record of it.
+    """The erasure of one account, done in batches. The row is both its place in the queue and its record.
 
-    `account` and `joined_at` together name the account: after a backup was restored, its number may be given anew.
+    `account` and `joined_at` together identify the account: after a backup was restored, a new account can get the
+    same number.
     """
 
     class State(models.TextChoices):
-        ASKED = "asked", _("Asked for")
+        """How far the erasure is."""
+
+        ASKED = "asked", _("Requested")
         CANCELLED = "cancelled", _("Cancelled")
         RUNNING = "running", _("Running")
         DONE = "done", _("Done")
@@ -61,32 +70,34 @@ class Erasure(models.Model):
     OPEN = (State.ASKED, State.RUNNING)
 
     class Via(models.TextChoices):
+        """Where the erasure was requested."""
+
         PAGE = "page", _("Account page")
         ADMIN = "admin", _("Admin")
         COMMAND = "command", _("Command")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    account = models.BigIntegerField(_("account"), help_text=_("Its number; the account itself is gone afterwards."))
+    account = models.BigIntegerField(_("account"), help_text=_("Its number; the account itself is deleted."))
     joined_at = models.DateTimeField(_("joined"))
-    via = models.CharField(_("asked through"), max_length=8, choices=Via)
+    via = models.CharField(_("requested through"), max_length=8, choices=Via)
     asked_by = models.BigIntegerField(
-        _("asked by"), null=True, help_text=_("The number of who asked; none: a command.")
+        _("requested by"), null=True, help_text=_("The number of the account that requested it; empty: a command.")
     )
-    asked_at = models.DateTimeField(_("asked"), default=timezone.now)
+    asked_at = models.DateTimeField(_("requested"), default=timezone.now)
     cancelled_by = models.BigIntegerField(_("cancelled by"), null=True)
     state = models.CharField(_("state"), max_length=9, choices=State, default=State.ASKED)
-    due_at = models.DateTimeField(_("due"), help_text=_("When a worker may take it up."))
-    sweep_at = models.DateTimeField(
-        _("second pass"), null=True, help_text=_("From when on everything is looked through again.")
-    )
+    due_at = models.DateTimeField(_("due"), help_text=_("When a worker may claim it."))
+    sweep_at = models.DateTimeField(_("second pass"), null=True, help_text=_("When everything is searched again."))
     lease = models.UUIDField(null=True, editable=False)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    error = models.CharField(_("what held it up"), max_length=200, blank=True)
-    counts = models.JSONField(_("what went"), default=dict)
+    error = models.CharField(_("last error"), max_length=200, blank=True)
+    counts = models.JSONField(_("deleted rows"), default=dict)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished or cancelled"), null=True)
     replayed_at = models.DateTimeField(_("replayed"), null=True, help_text=_("After a backup was restored."))
-    is_in_ledger = models.BooleanField(_("in the ledger"), default=False, help_text=_("As it stands here."))
+    is_in_ledger = models.BooleanField(
+        _("in the ledger"), default=False, help_text=_("Whether the ledger has this state.")
+    )
 
     objects = ErasureQuerySet.as_manager()
 
@@ -112,18 +123,18 @@ class Erasure(models.Model):
 
 
 class ErasureBatch(models.Model):
-    """What one step of an erasure is about to delete, written down first: whoever goes on knows what to look for.
+    """What one step of an erasure is about to delete, stored first, so that a later worker can complete the step.
 
-    `forgotten_at`: when training had dropped the examples and cut the snapshots that these predictions were in.
+    `forgotten_at`: when training had removed these predictions from its examples and datasets.
     """
 
     erasure = models.ForeignKey(Erasure, models.CASCADE, related_name="batches", verbose_name=_("erasure"))
     number = models.PositiveIntegerField(_("number"))
     predictions = ArrayField(models.UUIDField(), verbose_name=_("predictions"))
-    photos = ArrayField(models.CharField(max_length=120), verbose_name=_("photos"), help_text=_("Their random names."))
+    photos = ArrayField(models.CharField(max_length=120), verbose_name=_("photos"), help_text=_("Their file names."))
     done_at = models.DateTimeField(_("deleted"), null=True)
-    swept_at = models.DateTimeField(_("looked through again"), null=True)
-    forgotten_at = models.DateTimeField(_("forgotten by training"), null=True)
+    swept_at = models.DateTimeField(_("searched again"), null=True)
+    forgotten_at = models.DateTimeField(_("removed from training data"), null=True)
 
     class Meta:
         verbose_name = _("batch of an erasure")

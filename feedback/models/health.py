@@ -1,3 +1,5 @@
+"""Store the summaries of hours and days, and the baselines that they are compared with."""
+
 from typing import Self
 
 from django.db import models
@@ -8,39 +10,45 @@ from classifier.models import ModelVersion
 
 
 class Period(models.TextChoices):
+    """The length of what a summary or report is about."""
+
     HOUR = "hour", _("Hour")
     DAY = "day", _("Day")
 
 
 class HealthSummaryQuerySet(models.QuerySet["HealthSummary"]):
+    """Select summaries."""
+
     def of(self, period: Period) -> Self:
+        """Select the summaries of hours or those of days."""
         return self.filter(period=period)
 
     def light(self) -> Self:
-        """Without what only drift looks at: some hundred kilobytes a row."""
+        """Defer the drift summaries, which take a few hundred kilobytes per row."""
         return self.defer("drift")
 
 
 class HealthSummary(models.Model):
-    """What an hour or a day of predictions by one pair of versions leaves behind; hours add up to days.
+    """The counts of one pair of versions in an hour or a day; hours add up to days.
 
-    Predictions that failed have no version: each hour has a row for them, so that an hour without one was not counted
-    yet. `volume` is final; `answers` is counted anew when sellers and reviewers say more: until then it is stale.
+    Failed predictions have no version. Each hour has a row for them, even without a failure, so that an hour without
+    that row is known not to be counted yet. `volume` is final; `answers` is counted again when an answer or review of
+    the hour's products comes later, and `is_stale` until then.
     """
 
     period = models.CharField(_("period"), max_length=4, choices=Period)
-    start = models.DateTimeField(_("begins"), help_text=_("In UTC; by when predictions were finished."))
+    start = models.DateTimeField(_("begins"), help_text=_("In UTC, by the time when predictions were finished."))
     text_version = models.ForeignKey(
         ModelVersion, models.CASCADE, null=True, related_name="+", verbose_name=_("text model")
     )
     image_version = models.ForeignKey(
         ModelVersion, models.CASCADE, null=True, related_name="+", verbose_name=_("image model")
     )
-    volume = models.JSONField(_("volume"), default=dict)  # counters.Volume
-    answers = models.JSONField(_("answers"), default=dict)  # counters.Answers
-    drift = models.JSONField(_("drift"), null=True)  # drift.summaries.Summary
+    volume = models.JSONField(_("volume"), default=dict)  # counters.PredictionCounts
+    answers = models.JSONField(_("answers"), default=dict)  # counters.AnswerStatistics
+    drift = models.JSONField(_("drift"), null=True)  # drift.summaries.DriftSummary
     answers_at = models.DateTimeField(_("answers counted"), default=timezone.now)
-    is_stale = models.BooleanField(_("to be counted anew"), default=False)
+    is_stale = models.BooleanField(_("to be counted again"), default=False)
 
     objects = HealthSummaryQuerySet.as_manager()
 
@@ -65,10 +73,10 @@ class HealthSummary(models.Model):
 
 
 class VersionHour(models.Model):
-    """What an hour of work by one version leaves behind, live or as a shadow; an hour of rest has no row.
+    """The counts of one version in an hour, live or as a shadow; an hour without predictions has no row.
 
-    The counts are those of `feedback.experiments.counts.VersionCounts`. A live version's hour is that in which the
-    answer was finished, a shadow's that in which it looked on.
+    The counts are those of `feedback.experiments.counts.VersionCounts`. A live version is counted in the hour in
+    which the prediction was finished, a shadow version in the hour in which it ran.
     """
 
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))
@@ -87,11 +95,13 @@ class VersionHour(models.Model):
 
 
 class DriftReference(models.Model):
-    """What a pair's inputs and answers are expected to look like: a sample, and the axes that it is seen along."""
+    """The baseline of a pair of versions: a summary of expected inputs and predictions, and the axes of embeddings."""
 
     class Origin(models.TextChoices):
-        SNAPSHOT = "snapshot", _("Its training snapshot")
-        FIRST_DAYS = "first days", _("Its own first days at work")
+        """Where the products of the baseline come from."""
+
+        SNAPSHOT = "snapshot", _("Its training dataset")
+        FIRST_DAYS = "first days", _("Its own first days in use")
 
     text_version = models.ForeignKey(
         ModelVersion, models.CASCADE, null=True, related_name="+", verbose_name=_("text model")

@@ -1,3 +1,5 @@
+"""Store what monitoring found."""
+
 from datetime import timedelta
 from typing import Self
 
@@ -15,12 +17,14 @@ CAP_WINDOW = timedelta(days=90)
 
 
 class MonitoringReportQuerySet(models.QuerySet["MonitoringReport"]):
+    """Select monitoring reports."""
+
     def about(self, report: "MonitoringReport") -> Self:
-        """The reports of the same kind about the same pair."""
+        """Select the reports of the same kind about the same pair."""
         return self.filter(kind=report.kind, text_version=report.text_version_id, image_version=report.image_version_id)
 
     def may_ask_for_retraining(self) -> bool:
-        """Whether neither the cool-down nor the cap forbids one more."""
+        """Return whether the cool-down and the cap allow one more request."""
         now = timezone.now()
         asked = self.filter(asks_retraining=True)
         if asked.filter(created_at__gt=now - timedelta(days=settings.RETRAIN_COOLDOWN_DAYS)).exists():
@@ -29,9 +33,14 @@ class MonitoringReportQuerySet(models.QuerySet["MonitoringReport"]):
 
 
 class MonitoringReport(Leasable):
-    """What a monitor found. One that asks for retraining is answered by the training room, which reads these rows."""
+    """The result of a comparison, and whether it notifies people or requests retraining.
+
+    The training app reads the rows that request retraining and stores its answer in them.
+    """
 
     class Kind(models.TextChoices):
+        """What the report is about."""
+
         NOTE = "note", _("Note")
         DRIFT = "drift", _("Drift")
         ACCURACY = "accuracy", _("Accuracy")

@@ -1,3 +1,5 @@
+"""Store reviewers' decisions, the review priority of answers, and category proposals."""
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -9,7 +11,7 @@ from classifier.models import Category, ModelVersion
 
 
 class Reason(models.TextChoices):
-    """What put an answer where it stands in the queue."""
+    """The reason for an answer's place in the review queue."""
 
     LABEL_ERROR = "label error", _("The models contradict the seller")
     DISAGREEMENT = "disagreement", _("The models contradict each other")
@@ -19,14 +21,16 @@ class Reason(models.TextChoices):
 
 
 class ReviewQueueEntry(models.Model):
-    """An answer's place in the review queue, and what the queue is filtered by. Filled by `feedback.review.queue`.
+    """An answer's review priority, and copies of what the queue is filtered by, as `feedback.review.queue` sets them.
 
-    Empty until an answer was looked at. What is filtered by is kept here, so that the queue reads an index instead of
-    the predictions.
+    The fields are empty until an answer was ranked. The copies let the queue read an index instead of the predictions.
     """
 
     worth = models.FloatField(
-        _("worth"), null=True, editable=False, help_text=_("How much it is worth a look, 0 to 1.")
+        _("review priority"),
+        null=True,
+        editable=False,
+        help_text=_("Review priority from 0 to 1; the highest is reviewed first."),
     )
     reason = models.CharField(_("why"), max_length=12, choices=Reason, blank=True, editable=False)
     inclusion_probability = models.FloatField(
@@ -41,7 +45,10 @@ class ReviewQueueEntry(models.Model):
     language = models.CharField(_("language"), max_length=8, blank=True, editable=False)
     confidence = models.FloatField(_("confidence"), null=True, editable=False)
     disagreement = models.FloatField(
-        _("disagreement"), null=True, editable=False, help_text=_("Jensen-Shannon divergence of both models, in bits.")
+        _("disagreement"),
+        null=True,
+        editable=False,
+        help_text=_("Jensen-Shannon divergence between the two models, in bits."),
     )
     text_version = models.ForeignKey(
         ModelVersion, models.PROTECT, null=True, editable=False, related_name="+", verbose_name=_("text model"),
@@ -58,23 +65,28 @@ class ReviewQueueEntry(models.Model):
 
 
 class ReviewQuerySet(models.QuerySet["Review"]):
+    """Select decisions."""
+
     def standing(self) -> "ReviewQuerySet":
+        """Select decisions that were not undone."""
         return self.filter(undone_at=None)
 
     def pairs(self) -> "ReviewQuerySet":
-        """Second opinions beside the first ones, both standing, the newest first."""
+        """Select second opinions together with the first ones, neither of them undone, the newest first."""
         return (
             self.standing().filter(first__isnull=False, first__undone_at=None).select_related("first").order_by("-pk")
         )
 
 
 class Review(models.Model):
-    """One decision of a reviewer about an answer as it stood then: kept for ever, also when it was undone.
+    """One decision of a reviewer about an answer as it was then; kept permanently, also when it was undone.
 
-    The newest one that stands and is about the seller's present answer is the one that `Feedback.review` tells.
+    `Feedback.review` holds the newest one that was not undone and that is about the seller's current answer.
     """
 
     class Verdict(models.TextChoices):
+        """What the reviewer decided."""
+
         ACCEPT = "accept", _("Accepted")
         CORRECT = "correct", _("Corrected")
         REJECT = "reject", _("Rejected")
@@ -89,13 +101,13 @@ class Review(models.Model):
     verdict = models.CharField(_("decision"), max_length=7, choices=Verdict)
     category = models.ForeignKey(
         Category, models.PROTECT, null=True, related_name="+", verbose_name=_("category"),
-        help_text=_("What the product belongs to, where the seller's answer was corrected."),
+        help_text=_("The right category, if the seller's answer was corrected."),
     )  # fmt: skip
     is_blind = models.BooleanField(
-        _("blind"), default=False, help_text=_("The reviewer saw neither the seller's nor the models' answers.")
+        _("blind"), default=False, help_text=_("The reviewer saw neither the seller's answer nor the suggestions.")
     )
     first = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+", verbose_name=_("second opinion on"))
-    answer = models.JSONField(_("the answer as it stood"))
+    answer = models.JSONField(_("the answer as it was"))
     answered_at = models.DateTimeField(_("when it was given"))
     undone_at = models.DateTimeField(_("undone"), null=True)
     created_at = models.DateTimeField(_("when"), default=timezone.now)
@@ -123,7 +135,7 @@ class Review(models.Model):
 
     @property
     def label(self) -> str:
-        """What the reviewer says that the product is, for comparing reviewers: a slug, "none" or "unusable"."""
+        """The category by this decision, for comparing reviewers: a slug, "none" or "unusable"."""
         if self.verdict == self.Verdict.CORRECT and self.category:
             return self.category.slug
         if self.verdict == self.Verdict.NONE:
@@ -132,23 +144,34 @@ class Review(models.Model):
 
 
 class CategoryProposal(models.Model):
-    """Products that fit no category and are alike: perhaps a category that is missing."""
+    """A group of similar products that fit no category, which may need a new one."""
 
     class State(models.TextChoices):
+        """Whether a reviewer decided about it."""
+
         OPEN = "open", _("Open")
         ACCEPTED = "accepted", _("Accepted")
         REJECTED = "rejected", _("Rejected")
 
-    words = ArrayField(models.CharField(max_length=80), verbose_name=_("commonest words"))
+    words = ArrayField(models.CharField(max_length=80), verbose_name=_("typical words"))
     answers = models.ManyToManyField("feedback.Feedback", related_name="proposals", verbose_name=_("answers"))
     size = models.PositiveIntegerField(_("answers"))
     version = models.ForeignKey(
-        ModelVersion, models.CASCADE, related_name="+", verbose_name=_("text model"), help_text=_("Whose embeddings.")
+        ModelVersion,
+        models.CASCADE,
+        related_name="+",
+        verbose_name=_("text model"),
+        help_text=_("The version whose embeddings were grouped."),
     )
     centre = ArrayField(models.FloatField(), editable=False)
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.OPEN)
     category = models.ForeignKey(
-        Category, models.PROTECT, null=True, related_name="+", verbose_name=_("category"), help_text=_("As created.")
+        Category,
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        verbose_name=_("category"),
+        help_text=_("The category that was created."),
     )
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", verbose_name=_("decided by")

@@ -1,3 +1,5 @@
+"""Show monitoring reports in the admin."""
+
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
@@ -8,6 +10,8 @@ from feedback.models import MonitoringReport
 
 @admin.register(MonitoringReport)
 class MonitoringReportAdmin(ReadOnlyAdmin):
+    """A read-only list of reports."""
+
     list_display = ["created_at", "badge", "period", "start", "summary", "asks_retraining"]
     list_filter = ["kind", "period", "breached", "asks_retraining", "start"]
     fields = [

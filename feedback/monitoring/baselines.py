@@ -1,4 +1,4 @@
-"""What a pair of versions is compared with, as it is stored."""
+"""Store and load the baseline that a pair of versions is compared with."""
 
 import base64
 from collections.abc import Mapping
@@ -15,32 +15,37 @@ from feedback.statistics.drift.columns import Projection
 from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch
 
 KINDS = tuple(Modality.values)
-MAX_BASELINE_ROWS = 3_000  # rows of a reference
+MAX_BASELINE_ROWS = 3_000
 
 VersionPair = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
 class Baseline:
+    """The expected distributions of a pair's inputs and predictions, and the axes of its embeddings."""
+
     summary: DriftSummary
     projections: Mapping[str, Projection]
 
     @property
     def layout(self) -> BinLayout:
-        """The layout of windows: the reference's bins, and a sample of the usual size."""
+        """The layout of windows: the baseline's bins, and a sample of the usual size."""
         return BinLayout(self.summary.layout.edges)
 
     @property
     def dimensions(self) -> dict[str, int]:
+        """The number of axes that each modality's embeddings are projected on."""
         return {name: len(projection.axes) for name, projection in self.projections.items()}
 
 
 def load_baseline(pair: VersionPair) -> Baseline | None:
+    """Return the baseline of a pair; None while it has none."""
     row = DriftReference.objects.filter(text_version=pair[0], image_version=pair[1]).first()
     return read_baseline(row) if row else None
 
 
 def read_baseline(row: DriftReference) -> Baseline:
+    """Read the baseline that a row holds."""
     projections = {name: _projection(content) for name, content in row.projections.items()}
     return Baseline(DriftSummary.from_json(row.summary), projections)
 
@@ -48,9 +53,9 @@ def read_baseline(row: DriftReference) -> Baseline:
 def store_baseline(
     pair: VersionPair, rows: FeatureBatch, embeddings: Mapping[str, Any], *, origin: str
 ) -> DriftReference:
-    """Keep a reference of these rows (up to 3,000) and of the embeddings {"text", "image"} (n, dim) of the same rows.
+    """Store a baseline of up to 3,000 of these rows and of their embeddings {"text", "image"} (n, dim).
 
-    One that the pair has already is replaced: from then on the new one is compared with.
+    It replaces the pair's baseline if there is one.
     """
     projections = {}
     vectors = {}

@@ -1,4 +1,4 @@
-"""Summaries as the health page shows them: one stretch of figures for each hour or day, and their total."""
+"""Query the summaries and reports that the health page shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from feedback.statistics.performance_estimation import Calibrator
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 
-BY_HOUR = timedelta(days=2)  # up to which the page shows hours
-LABELLED = timedelta(days=90)  # whose reviewed products the estimate of accuracy is fitted to
-AT_WORK = timedelta(days=120)
+LONGEST_HOURLY_SCOPE = timedelta(days=2)  # longer scopes show days
+CALIBRATION_PERIOD = timedelta(days=90)  # whose reviewed products the estimate of accuracy is fitted to
+RECENT_PAIRS_PERIOD = timedelta(days=120)  # pairs that answered nothing in it can't be chosen
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What is looked at: finished from `since` to before `until`, by one pair of versions or by all (None)."""
+    """The predictions to show: finished from `since` to before `until`, by one pair of versions or all (None)."""
 
     since: datetime
     until: datetime
@@ -30,12 +30,13 @@ class Scope:
 
     @property
     def period(self) -> Period:
-        return Period.HOUR if self.until - self.since <= BY_HOUR else Period.DAY
+        """Whether the scope is shown by hours or by days."""
+        return Period.HOUR if self.until - self.since <= LONGEST_HOURLY_SCOPE else Period.DAY
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """One value of one breakdown that is looked at by itself, such as the language "es"."""
+    """One value of one breakdown, such as the language "es"."""
 
     by: str
     key: str
@@ -43,41 +44,52 @@ class Breakdown:
 
 @dataclass
 class PeriodFigures:
+    """The counts of an hour, a day or a whole scope that begins at `start`."""
+
     start: datetime
     volume: PredictionCounts = field(default_factory=PredictionCounts)
     answers: AnswerStatistics = field(default_factory=AnswerStatistics)
 
 
 def load_period_figures(scope: Scope) -> list[PeriodFigures]:
-    """Return the stretches that were summarised, in order of time."""
+    """Return the summarised hours or days of a scope in order."""
     found: dict[datetime, PeriodFigures] = {}
     rows = HealthSummary.objects.of(scope.period).filter(start__gte=scope.since, start__lt=scope.until)
     for row in _of_pair(rows, scope.pair).only("start", "volume", "answers").order_by("start"):
-        stretch = found.setdefault(row.start, PeriodFigures(row.start))
-        stretch.volume.add(PredictionCounts.from_json(row.volume))
-        stretch.answers.add(AnswerStatistics.from_json(row.answers))
+        period = found.setdefault(row.start, PeriodFigures(row.start))
+        period.volume.add(PredictionCounts.from_json(row.volume))
+        period.answers.add(AnswerStatistics.from_json(row.answers))
     return list(found.values())
 
 
-def sum_figures(parts: Sequence[PeriodFigures], since: datetime) -> PeriodFigures:
-    whole = PeriodFigures(since)
-    for part in parts:
-        whole.volume.add(part.volume)
-        whole.answers.add(part.answers)
-    return whole
+def sum_figures(periods: Sequence[PeriodFigures], since: datetime) -> PeriodFigures:
+    """Return the sum of the periods as figures that begin at `since`."""
+    total = PeriodFigures(since)
+    for period in periods:
+        total.volume.add(period.volume)
+        total.answers.add(period.answers)
+    return total
 
 
-def answer_counts_in(stretch: PeriodFigures, only: Breakdown | None) -> AnswerCounts:
-    return stretch.answers.by[only.by].get(only.key, AnswerCounts()) if only else stretch.answers.counts
+def answer_counts_in(period: PeriodFigures, breakdown: Breakdown | None) -> AnswerCounts:
+    """Return the counts of a period's answers, of all or of one breakdown."""
+    if breakdown is None:
+        return period.answers.counts
+    return period.answers.by[breakdown.by].get(breakdown.key, AnswerCounts())
 
 
-def prediction_count_in(stretch: PeriodFigures, only: Breakdown | None) -> int:
-    return stretch.volume.by[only.by][only.key] if only else stretch.volume.done
+def prediction_count_in(period: PeriodFigures, breakdown: Breakdown | None) -> int:
+    """Return the number of a period's predictions, of all or of one breakdown."""
+    if breakdown is None:
+        return period.volume.done
+    return period.volume.by[breakdown.by][breakdown.key]
 
 
 def calibrator_before(scope: Scope) -> Calibrator | None:
-    """Return the calibrator fitted to what was reviewed of the 90 days before; None with too little."""
-    days = HealthSummary.objects.of(Period.DAY).filter(start__gte=scope.since - LABELLED, start__lt=scope.since)
+    """Return the calibrator fitted to the reviewed products of the 90 days before a scope; None with too few."""
+    days = HealthSummary.objects.of(Period.DAY).filter(
+        start__gte=scope.since - CALIBRATION_PERIOD, start__lt=scope.since
+    )
     known = AnswerStatistics()
     for content in _of_pair(days, scope.pair).order_by().values_list("answers__reliability", flat=True):
         if content:
@@ -87,7 +99,7 @@ def calibrator_before(scope: Scope) -> Calibrator | None:
 
 def version_pairs(now: datetime) -> dict[str, VersionPair]:
     """Return the pairs that answered lately, the newest first, by their name in an address."""
-    days = HealthSummary.objects.of(Period.DAY).filter(start__gte=now - AT_WORK).exclude(
+    days = HealthSummary.objects.of(Period.DAY).filter(start__gte=now - RECENT_PAIRS_PERIOD).exclude(
         text_version=None, image_version=None
     )  # fmt: skip
     found = days.order_by().values_list("text_version", "image_version").distinct()
@@ -95,14 +107,16 @@ def version_pairs(now: datetime) -> dict[str, VersionPair]:
     return {f"{text or 0}-{image or 0}": (text, image) for text, image in ordered}
 
 
-def versions_by_id(found: Sequence[VersionPair]) -> dict[int, ModelVersion]:
-    """Return the versions of these pairs by their id."""
-    ids = {pk for pair in found for pk in pair if pk}
+def versions_by_id(pairs: Sequence[VersionPair]) -> dict[int, ModelVersion]:
+    """Return the versions of these pairs by id, without their long reports."""
+    ids: set[int] = set()
+    for pair in pairs:
+        ids.update(pk for pk in pair if pk)
     return ModelVersion.objects.defer("metrics", "lineage").in_bulk(ids)
 
 
 def latest_drift_reports(scope: Scope) -> list[MonitoringReport]:
-    """Return each pair's latest report on drift within the scope: on a day, or on an hour where hours are shown."""
+    """Return each pair's latest drift report in a scope, on an hour or a day as the scope is shown."""
     reports = MonitoringReport.objects.filter(
         kind=MonitoringReport.Kind.DRIFT, period=scope.period, start__gte=scope.since, start__lt=scope.until
     )
@@ -110,12 +124,14 @@ def latest_drift_reports(scope: Scope) -> list[MonitoringReport]:
     return list(newest.distinct("text_version_id", "image_version_id").select_related("text_version", "image_version"))
 
 
-def recent_breaches(scope: Scope, most: int) -> list[MonitoringReport]:
+def recent_breaches(scope: Scope, limit: int) -> list[MonitoringReport]:
+    """Return the reports of a scope with a breach, the newest first."""
     reports = MonitoringReport.objects.filter(breached=True, start__gte=scope.since, start__lt=scope.until)
-    return list(_of_pair(reports, scope.pair).defer("figures").order_by("-start", "-pk")[:most])
+    return list(_of_pair(reports, scope.pair).defer("figures").order_by("-start", "-pk")[:limit])
 
 
 def drift_references() -> dict[VersionPair, DriftReference]:
+    """Return the baselines by pair, without their data."""
     rows = DriftReference.objects.defer("summary", "projections")
     return {(row.text_version_id, row.image_version_id): row for row in rows}
 

@@ -1,4 +1,4 @@
-"""The rows of a window as drift's summary: all of them counted, a sample of them looked at closely."""
+"""Summarise the predictions of a window for drift: count all rows, and read details of a sample."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from feedback.statistics.drift.columns import build_features
 from feedback.statistics.drift.input_features import PhotoFeatures, measure_photo
 from feedback.statistics.drift.summaries import DriftSummary, FeatureBatch, build_histogram
 
-DOUBTED = (Feedback.Review.REJECTED, Feedback.Review.FLAGGED)  # answers that say nothing
-PHOTOS = 300  # of an hour that are looked at: reading one costs as much as summarising a hundred rows
-PHOTOS_AT_ONCE = 50
+UNRELIABLE_REVIEWS = (Feedback.Review.REJECTED, Feedback.Review.FLAGGED)  # such answers are not counted
+MAX_PHOTOS = 300  # of an hour: reading one takes as long as summarising a hundred rows
+PHOTOS_PER_BATCH = 50
 PHOTO_COLUMNS = (DriftColumn.PHOTO_SIZE, DriftColumn.PHOTO_BRIGHTNESS, DriftColumn.PHOTO_SHARPNESS)
 
 Values = npt.NDArray[np.float64]
 
 
 def summarise_window(rows: Sequence[Any], languages: Sequence[str], reference: Baseline) -> DriftSummary:
-    """Summarise rows of `summarising.PREDICTION`, with empty places for what `add_sampled_details` fills in."""
+    """Summarise rows of `hourly_summaries.PREDICTION_FIELDS`; `add_sampled_details` fills in photos and embeddings."""
     return DriftSummary.of(prediction_columns(rows, languages, reference.dimensions), reference.layout)
 
 
 def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions: dict[str, int]) -> FeatureBatch:
-    """Return drift's columns of predictions; photographs and embeddings, which cost more to read, are not known yet."""
+    """Return the drift columns of predictions without photos and embeddings, which take longer to read."""
     texts = [(row.title, row.description) for row in rows]
     confidence = [np.nan if row.top5__0__slug is None else row.top5__0__probability for row in rows]
     found = build_features(
@@ -51,7 +51,7 @@ def prediction_columns(rows: Sequence[Any], languages: Sequence[str], dimensions
 
 
 def add_sampled_details(found: DriftSummary, reference: Baseline) -> DriftSummary:
-    """Fill in the sample's embeddings, and how its first 300 photographs look."""
+    """Add the embeddings of the sampled rows, and the features of their first 300 photos."""
     sample = found.sample
     embeddings = embeddings_of(sample.ids)
     vectors = {
@@ -69,22 +69,22 @@ def add_sampled_details(found: DriftSummary, reference: Baseline) -> DriftSummar
 
 
 def with_labels(found: DriftSummary, labels: Counter[str]) -> DriftSummary:
-    """Return the summary with the column "label": all labels counted, and those of the sample as they are now."""
+    """Return the summary with the column of final categories: all of them counted, and those of the sample."""
     cells = labels_of(found.sample.ids)
     sample = replace(found.sample, categories=found.sample.categories | {DriftColumn.LABEL: cells})
     return replace(found, categories=found.categories | {DriftColumn.LABEL: labels}, sample=sample)
 
 
 def labels_of(ids: Sequence[str]) -> list[str | None]:
-    """Return the categories (n,) that sellers or reviewers gave, None where nobody has."""
-    said = Feedback.objects.filter(prediction__in=[UUID(id) for id in ids]).exclude(review__in=DOUBTED)
-    rows = said.select_related("category", "correction").order_by()
+    """Return the final categories (n,) of these predictions, None without one."""
+    answers = Feedback.objects.filter(prediction__in=[UUID(id) for id in ids]).exclude(review__in=UNRELIABLE_REVIEWS)
+    rows = answers.select_related("category", "correction").order_by()
     chosen = {str(row.prediction_id): row.final.slug if row.final else None for row in rows}
     return [chosen.get(id) for id in ids]
 
 
 def embeddings_of(ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
-    """Return {"text", "image"} embeddings (n, dim) with rows of NaN where there is none; without a kind nobody has."""
+    """Return {"text", "image"} embeddings (n, dim) with rows of NaN where there is none; no entry without any."""
     stored = Prediction.objects.filter(pk__in=ids).order_by()
     found = {str(pk): vectors for pk, *vectors in stored.values_list("pk", *(f"{kind}_embedding" for kind in KINDS))}
     result = {}
@@ -102,14 +102,14 @@ def embeddings_of(ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
     return result
 
 
-def photos_of(ids: Sequence[str], most: int = PHOTOS) -> dict[str, Values]:
-    """Return the columns of photographs (n,), NaN where none was read; one that can't be had now is left out."""
+def photos_of(ids: Sequence[str], limit: int = MAX_PHOTOS) -> dict[str, Values]:
+    """Return the columns of photo features (n,), NaN without a photo and where the storage can't deliver it now."""
     place = {id: row for row, id in enumerate(ids)}
     with_photo = Prediction.objects.filter(pk__in=ids).exclude(photo_small="").only("pk", "photo_small")
-    chosen = sorted(with_photo, key=lambda each: place[str(each.pk)])[:most]
+    chosen = sorted(with_photo, key=lambda each: place[str(each.pk)])[:limit]
     found: dict[str, Values] = {name: np.full(len(ids), np.nan) for name in PHOTO_COLUMNS}
-    for start in range(0, len(chosen), PHOTOS_AT_ONCE):
-        some = chosen[start : start + PHOTOS_AT_ONCE]
+    for start in range(0, len(chosen), PHOTOS_PER_BATCH):
+        some = chosen[start : start + PHOTOS_PER_BATCH]
         for each, image in zip(some, read_photos(some), strict=True):
             if image is not None and not isinstance(image, Exception):
                 _note(measure_photo(image), place[str(each.pk)], found)

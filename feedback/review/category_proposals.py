@@ -1,4 +1,4 @@
-"""Categories that seem to be missing: products that fit none, grouped by how alike their texts are."""
+"""Group answers that fit no category into proposals of new categories, and decide about them."""
 
 import math
 import re
@@ -21,33 +21,33 @@ from feedback.statistics.drift.input_features import STOP_WORDS
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
-ANSWERS = 3_000  # the newest ones that are grouped
-FURTHEST = 0.5  # mean cosine distance up to which groups are joined
-SAME = 0.8  # cosine from which a group is one that was rejected before
-LEAST = 5  # answers of a group
-WORDS = 6
-READ = ["pk", "wish", "prediction__title", "prediction__text_embedding", "prediction__text_version_id"]
+MAX_ANSWERS = 3_000  # the newest ones are grouped
+MAX_DISTANCE = 0.5  # mean cosine distance up to which groups are joined
+REJECTED_SIMILARITY = 0.8  # cosine similarity from which a group equals one that was rejected
+MIN_GROUP_SIZE = 5
+MAX_WORDS = 6
+FIELDS = ["pk", "wish", "prediction__title", "prediction__text_embedding", "prediction__text_version_id"]
 State = CategoryProposal.State
 WORD = re.compile(r"[^\W\d_]{3,}")
-IDLE = {word for words in STOP_WORDS.values() for word in words.split()}
+COMMON_WORDS = {word for words in STOP_WORDS.values() for word in words.split()}
 
 Vectors = npt.NDArray[np.float32]
 
 
 def update_proposals() -> int:
-    """Group the "none of these fits" answers anew; return how many proposals are open.
+    """Group the "none of these" answers again; return how many proposals are open.
 
-    Each text model's embeddings are grouped by themselves. An open proposal that shares most answers with a group stays
-    the same row; what was rejected isn't proposed again, nor what is like it.
+    The embeddings of each text model version are grouped separately. An open proposal that shares most answers with a
+    group keeps its row; a rejected group and similar ones are not proposed again.
     """
     kept = []
     decided = CategoryProposal.objects.exclude(state=State.OPEN)
     rows: list[dict[str, Any]] = list(
-        Feedback.objects.homeless()
+        Feedback.objects.without_category()
         .filter(prediction__text_embedding__isnull=False, prediction__text_version__isnull=False)
         .exclude(proposals__in=decided)
         .order_by("-answered_at")
-        .values(*READ)[:ANSWERS]
+        .values(*FIELDS)[:MAX_ANSWERS]
     )
     common = Counter(word for row in rows for word in set(_words(row)))
     for version in {row["prediction__text_version_id"] for row in rows}:
@@ -59,7 +59,7 @@ def update_proposals() -> int:
             centre /= max(float(np.linalg.norm(centre)), 1e-9)
             if not _is_rejected(centre, version):
                 members = [own[number] for number in group]
-                kept.append(_keep(version, centre, members, _telling(members, common, len(rows))))
+                kept.append(_store_proposal(version, centre, members, _typical_words(members, common, len(rows))))
     CategoryProposal.objects.filter(state=State.OPEN).exclude(pk__in=kept).delete()
     return len(kept)
 
@@ -68,7 +68,7 @@ def update_proposals() -> int:
 def accept_proposal(
     *, proposal: CategoryProposal, name: str, slug: str, reviewer: "AbstractBaseUser", asks_retraining: bool
 ) -> Category:
-    """Create the category and move the proposal's answers to it, as reviewed labels; return it.
+    """Create the category, assign the proposal's answers to it as reviewed labels, and return it.
 
     With `asks_retraining` a training run with the new category is requested. Raises StaleReview for a proposal that is
     already decided, ValidationError for a name or a slug that can't be used.
@@ -78,7 +78,7 @@ def accept_proposal(
     category.full_clean()
     category.save()
     CategoryProposal.objects.filter(pk=proposal.pk).update(category=category)
-    answers = Feedback.objects.homeless().filter(proposals=proposal.pk)
+    answers = Feedback.objects.without_category().filter(proposals=proposal.pk)
     rows = list(answers.select_for_update(of=("self",)).order_by("pk"))
     now = timezone.now()
     Review.objects.bulk_create(
@@ -113,7 +113,7 @@ def accept_proposal(
 
 @transaction.atomic
 def reject_proposal(*, proposal: CategoryProposal, reviewer: "AbstractBaseUser") -> None:
-    """Remember that this is no category. Raises StaleReview for a proposal that is decided."""
+    """Reject the proposal, so that it is not made again. Raises StaleReview for one that is decided already."""
     _decide(proposal, State.REJECTED, reviewer)
     LogEntry.objects.log_actions(reviewer.pk, [proposal], CHANGE, "Rejected")
 
@@ -125,17 +125,17 @@ def _decide(proposal: CategoryProposal, state: State, reviewer: "AbstractBaseUse
 
 
 def _groups(vectors: Vectors) -> Iterator[list[int]]:
-    """Yield the rows of each group of alike unit vectors (n, dim), by average linkage."""
+    """Yield the rows of each group of similar unit vectors (n, dim), by average linkage."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
-    if len(vectors) < LEAST:
+    if len(vectors) < MIN_GROUP_SIZE:
         return
     distances = np.clip(1 - vectors @ vectors.T, 0, 2)
     np.fill_diagonal(distances, 0)
-    numbers = fcluster(linkage(squareform(distances, checks=False), "average"), FURTHEST, "distance")
+    numbers = fcluster(linkage(squareform(distances, checks=False), "average"), MAX_DISTANCE, "distance")
     for number, size in Counter(numbers.tolist()).items():
-        if size >= LEAST:
+        if size >= MIN_GROUP_SIZE:
             yield np.flatnonzero(numbers == number).tolist()
 
 
@@ -143,11 +143,11 @@ def _is_rejected(centre: Vectors, version: int) -> bool:
     rejected = CategoryProposal.objects.filter(state=State.REJECTED, version_id=version).values_list(
         "centre", flat=True
     )
-    return any(float(np.dot(centre, np.array(other, np.float32))) >= SAME for other in rejected)
+    return any(float(np.dot(centre, np.array(other, np.float32))) >= REJECTED_SIMILARITY for other in rejected)
 
 
 @transaction.atomic
-def _keep(version: int, centre: Vectors, members: Sequence[dict[str, Any]], words: list[str]) -> int:
+def _store_proposal(version: int, centre: Vectors, members: Sequence[dict[str, Any]], words: list[str]) -> int:
     ids = {row["pk"] for row in members}
     found: dict[str, Any] = {"words": words, "size": len(ids), "centre": [float(value) for value in centre]}
     for proposal in CategoryProposal.objects.filter(state=State.OPEN, version_id=version, answers__in=ids).distinct():
@@ -161,14 +161,14 @@ def _keep(version: int, centre: Vectors, members: Sequence[dict[str, Any]], word
 
 
 def _words(row: dict[str, Any]) -> list[str]:
-    """The words of what the seller wished for and of the title, without those that every text has."""
+    """Return the words of the requested category and of the title, without function words."""
     found = WORD.findall(f"{row['wish']} {row['prediction__title']}".casefold())
-    return [word[:80] for word in found if word not in IDLE]
+    return [word[:80] for word in found if word not in COMMON_WORDS]
 
 
-def _telling(members: Sequence[dict[str, Any]], common: Counter[str], rows: int) -> list[str]:
-    """Return the words that most of the group has and few others: share * ln((1 + rows) / (1 + rows with the word))."""
+def _typical_words(members: Sequence[dict[str, Any]], common: Counter[str], rows: int) -> list[str]:
+    """Return the words typical of the group, by their count in it times ln((2 + rows) / (1 + rows with the word))."""
     here = Counter(word for row in members for word in set(_words(row)))
     here = Counter({word: count for word, count in here.items() if count > 1}) or here
     weights = {word: count * math.log((2 + rows) / (1 + common[word])) for word, count in here.items()}
-    return sorted(here, key=lambda word: (-weights[word], -here[word], word))[:WORDS]
+    return sorted(here, key=lambda word: (-weights[word], -here[word], word))[:MAX_WORDS]

@@ -1,4 +1,4 @@
-"""A filtered set of answers as a zip archive: one table and the photos beside it, written while it is sent."""
+"""Export a filtered set of answers as a zip archive with a table and photos, written while it is sent."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ from django.utils import timezone
 from common.object_storage import storage_faults
 from feedback.models import PREDICTIONS_VECTORS, Feedback, FeedbackQuerySet
 
-ROWS_AT_ONCE = 100
-IDS_AT_ONCE = 2_000
-GROUP = 1_000
-PIECE = 1 << 18
+ROWS_PER_BATCH = 100
+IDS_PER_FETCH = 2_000
+ROWS_PER_GROUP = 1_000
+CHUNK_BYTES = 1 << 18
 COLUMNS: Mapping[str, str] = {
     "id": "string", "prediction": "string", "seller": "string", "title": "string", "description": "string",
     "photo": "string", "chosen": "string", "rank": "int64", "wish": "string", "final": "string", "review": "string",
@@ -31,13 +31,17 @@ COLUMNS: Mapping[str, str] = {
 
 
 class Table(Protocol):
-    def write(self, rows: list[dict[str, Any]]) -> None: ...
+    """A table that is written in batches."""
 
-    def close(self) -> None: ...
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows."""
+
+    def close(self) -> None:
+        """Write what is left; the file stays open."""
 
 
 class CsvTable:
-    """UTF-8, times in ISO 8601, probabilities as JSON, nothing for what is unknown."""
+    """A CSV file in UTF-8 with times in ISO 8601, probabilities as JSON, and empty cells for missing values."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
@@ -55,7 +59,10 @@ class CsvTable:
 
 
 class ParquetTable:
-    """The same columns with their types, in groups of rows: the file's end lists the groups, so they are few."""
+    """A Parquet file with typed columns.
+
+    Rows are written in large groups, because the file's footer lists every group.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         import pyarrow
@@ -70,7 +77,7 @@ class ParquetTable:
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         self._rows += rows
-        if len(self._rows) >= GROUP:
+        if len(self._rows) >= ROWS_PER_GROUP:
             self._flush()
 
     def close(self) -> None:
@@ -89,7 +96,7 @@ FORMATS: Mapping[str, type[CsvTable] | type[ParquetTable]] = {"csv": CsvTable, "
 def export_answers(rows: FeedbackQuerySet, format: str) -> Iterator[bytes]:
     """Yield a zip archive with `answers.csv` or `answers.parquet` and `photos/`. Raises KeyError for another format.
 
-    Memory holds one batch; the table grows in a temporary file. Raises StorageDown, so that the download breaks off.
+    Memory holds one batch; the table is collected in a temporary file. Raises StorageDown, which aborts the download.
     """
     pipe = _Pipe()
     with ZipFile(cast(IO[bytes], pipe), "w", ZIP_STORED) as archive, tempfile.TemporaryFile() as file:
@@ -109,19 +116,19 @@ def export_answers(rows: FeedbackQuerySet, format: str) -> Iterator[bytes]:
         info = ZipInfo(f"answers.{format}", timezone.now().timetuple()[:6])
         info.compress_type = ZIP_DEFLATED
         with archive.open(info, "w", force_zip64=True) as member:
-            while piece := file.read(PIECE):
+            while piece := file.read(CHUNK_BYTES):
                 member.write(piece)
                 yield pipe.take()
     yield pipe.take()
 
 
 def _batches(rows: FeedbackQuerySet) -> Iterator[list[Feedback]]:
-    """Yield all rows, the newest first. Only their ids are read at once, by a cursor that holds no transaction open."""
+    """Yield all rows, the newest first; only their ids are read through a cursor, without an open transaction."""
     whole = Feedback.objects.select_related(
         "prediction__text_version", "prediction__image_version", "category", "correction"
     ).defer(*PREDICTIONS_VECTORS)
-    ids = rows.order_by("-answered_at").values_list("pk", flat=True).iterator(chunk_size=IDS_AT_ONCE)
-    while batch := list(islice(ids, ROWS_AT_ONCE)):
+    ids = rows.order_by("-answered_at").values_list("pk", flat=True).iterator(chunk_size=IDS_PER_FETCH)
+    while batch := list(islice(ids, ROWS_PER_BATCH)):
         yield list(whole.filter(pk__in=batch))
 
 
@@ -169,7 +176,7 @@ def _json(value: Any) -> str | None:
 
 
 class _Pipe:
-    """What an archive is written to; `take` gives what came since."""
+    """A file to write the archive to; `take` returns what was written since the last call."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What the review queue and its export can be narrowed down to."""
+"""Filter the answers of the review queue and of its export."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from classifier.models import Category, Modality, ModelVersion
 from common.date_fields import DayField
 from feedback.models import Feedback, FeedbackQuerySet, Reason
-from feedback.review.queue import DIFFERENT
+from feedback.review.queue import DISAGREEMENT_FROM
 from feedback.statistics.drift.input_features import SCRIPT_LANGUAGES, STOP_WORDS, UNKNOWN_LANGUAGE
 
 ANY = ("", _("All"))
@@ -20,7 +20,7 @@ LANGUAGES = sorted({*STOP_WORDS, *SCRIPT_LANGUAGES.values()})
 
 
 class QueueFilters(forms.Form):
-    """A choice that can't be read narrows nothing down: its error is shown instead."""
+    """The filters of the queue; an invalid choice filters nothing, and its error is shown."""
 
     version = forms.ModelChoiceField(ModelVersion.objects.none(), label=_("Model version"), required=False)
     category = forms.ModelChoiceField(Category.objects.all(), label=_("Chosen category"), required=False)
@@ -49,10 +49,11 @@ class QueueFilters(forms.Form):
             self.fields[name].empty_label = _("All")  # type: ignore[attr-defined]
 
     def clean_seller(self) -> Any:
+        """Return the account with the address."""
         address = self.cleaned_data["seller"]
         seller = get_user_model()._default_manager.filter(email=address.lower()).first() if address else None
         if address and seller is None:
-            raise forms.ValidationError(_("Nobody has this e-mail address."))
+            raise forms.ValidationError(_("No account has this e-mail address."))
         return seller
 
     def clean(self) -> dict[str, Any]:
@@ -63,11 +64,12 @@ class QueueFilters(forms.Form):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What was chosen and could be read."""
+        """The valid choices."""
         self.is_valid()
         return {name: value for name, value in self.cleaned_data.items() if value}
 
     def apply(self, rows: FeedbackQuerySet) -> FeedbackQuerySet:
+        """Filter the rows by the valid choices."""
         chosen = self.chosen
         if version := chosen.get("version"):
             rows = rows.filter(**{f"{Modality(version.modality).value}_version": version})
@@ -77,8 +79,8 @@ class QueueFilters(forms.Form):
         if "confidence" in chosen:
             rows = rows.filter(_CONFIDENCE[chosen["confidence"]])
         if "models" in chosen:
-            is_different = Q(disagreement__gte=DIFFERENT)
-            rows = rows.filter(is_different if chosen["models"] == "differ" else Q(disagreement__lt=DIFFERENT))
+            is_different = Q(disagreement__gte=DISAGREEMENT_FROM)
+            rows = rows.filter(is_different if chosen["models"] == "differ" else Q(disagreement__lt=DISAGREEMENT_FROM))
         if "since" in chosen:
             rows = rows.filter(answered_at__gte=_midnight(chosen["since"]))
         if "until" in chosen:
@@ -98,11 +100,14 @@ _CONFIDENCE = {
 
 
 class ExportFilters(QueueFilters):
+    """The filters of the export, which can include reviewed answers."""
+
     review = forms.MultipleChoiceField(
         choices=Feedback.Review.choices, label=_("Review"), required=False, widget=forms.CheckboxSelectMultiple
     )
     field_order = ["review"]
 
     def apply(self, rows: FeedbackQuerySet) -> FeedbackQuerySet:
+        """Filter by the review as well."""
         rows = super().apply(rows)
         return rows.filter(review__in=self.chosen["review"]) if "review" in self.chosen else rows

@@ -1,4 +1,4 @@
-"""Where answers stand in the review queue: what is most worth a person's minute first, with a random share."""
+"""Set the review priority of open answers: those most worth a review first, and a random share."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,15 +18,15 @@ from feedback.statistics.label_errors import find_label_errors, jensen_shannon_d
 from feedback.statistics.review_priority import order_for_review, select_random_share
 
 RANDOM_SHARE = 0.1
-ROWS = 2_000  # that are compared with each other
-AT_ONCE = 500
-DIFFERENT = 0.3  # bits of Jensen-Shannon divergence from which two models disagree
-LEAST = 30  # rows: among fewer, none is unlike the others
+MAX_COMPARED = 2_000  # answers that are ranked together
+ROWS_PER_TRANSACTION = 500
+DISAGREEMENT_FROM = 0.3  # bits of Jensen-Shannon divergence between two models
+MIN_ROWS_FOR_DISTANCES = 30  # among fewer rows none is unlike the others
 NEIGHBOURS = 5
-FLAGGED = 2.0  # the largest distance there is
+FLAGGED_DISTANCE = 2.0  # the largest cosine distance
 
 Values = npt.NDArray[np.float64]
-READ = [
+FIELDS = [
     "answered_at",
     "category__slug",
     "prediction__title",
@@ -43,25 +43,25 @@ READ = [
 
 
 def prioritise_new_answers() -> int:
-    """Place up to `ROWS` open answers that have no place yet; return how many.
+    """Rank up to `MAX_COMPARED` open answers that have no priority yet; return how many.
 
-    How an answer ranks says little among a handful, so they are compared with the newest placed ones too, as far as
-    there is room. Those are placed anew while there are fewer than `ROWS` of all.
+    A rank among a handful of answers means little, so they are compared with the newest ranked ones too, up to the
+    limit. Those keep their priority once there are `MAX_COMPARED` of both, and are ranked again below that.
     """
     open_ = Feedback.objects.unreviewed()
-    new = list(open_.filter(worth=None).order_by("answered_at").values_list("pk", flat=True)[:ROWS])
+    new = list(open_.filter(worth=None).order_by("answered_at").values_list("pk", flat=True)[:MAX_COMPARED])
     if not new:
         return 0
-    known = open_.filter(worth__isnull=False).order_by("-answered_at").values_list("pk", flat=True)[: ROWS - len(new)]
-    ids = [*new, *known]
-    prioritise_answers(ids, write=set(new) if len(ids) == ROWS else set(ids))
+    ranked = open_.filter(worth__isnull=False).order_by("-answered_at").values_list("pk", flat=True)
+    ids = [*new, *ranked[: MAX_COMPARED - len(new)]]
+    prioritise_answers(ids, write=set(new) if len(ids) == MAX_COMPARED else set(ids))
     return len(new)
 
 
 def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None:
-    """Compare these answers with each other, and write down where those in `write` stand."""
+    """Rank these answers by how much a review of each is worth, and store the priority of those in `write`."""
     found: list[dict[str, Any]] = list(
-        Feedback.objects.unreviewed().filter(pk__in=ids).order_by("pk").values("pk", *READ)
+        Feedback.objects.unreviewed().filter(pk__in=ids).order_by("pk").values("pk", *FIELDS)
     )
     if not found:
         return
@@ -72,11 +72,11 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
         Reason.LABEL_ERROR.value: _suspicion(found, slugs, models),
         Reason.DISAGREEMENT.value: differ,
         Reason.DOUBT.value: 1 - confidence,
-        Reason.UNUSUAL.value: _strangeness(found),
+        Reason.UNUSUAL.value: _unlikeness(found),
     }
     holds = {
         Reason.LABEL_ERROR.value: scores[Reason.LABEL_ERROR.value] > 0,
-        Reason.DISAGREEMENT.value: differ >= DIFFERENT,
+        Reason.DISAGREEMENT.value: differ >= DISAGREEMENT_FROM,
         Reason.DOUBT.value: confidence < settings.VERY_LIKELY,
     }
     any_ = np.ones(len(found), bool)
@@ -105,13 +105,13 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
         "image_version",
     ]  # fmt: skip
     answered_at = {row["pk"]: row["answered_at"] for row in found}
-    for start in range(0, len(rows), AT_ONCE):
-        _write(rows[start : start + AT_ONCE], fields, answered_at)
+    for start in range(0, len(rows), ROWS_PER_TRANSACTION):
+        _write(rows[start : start + ROWS_PER_TRANSACTION], fields, answered_at)
 
 
 @transaction.atomic
 def _write(rows: Sequence[Feedback], fields: Sequence[str], answered_at: Mapping[UUID, datetime]) -> None:
-    """Write places onto the answers that are still open and still those that were looked at."""
+    """Store the priorities of the answers that are still open and did not change since they were read."""
     open_ = Feedback.objects.unreviewed().filter(pk__in=[row.pk for row in rows]).order_by("pk")
     now = dict(open_.select_for_update(of=("self",)).values_list("pk", "answered_at"))
     Feedback.objects.bulk_update([row for row in rows if now.get(row.pk) == answered_at[row.pk]], fields)
@@ -132,41 +132,41 @@ def _language(row: dict[str, Any]) -> str:
 
 
 def _probabilities(found: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, Values]]:
-    """Return the categories that occur, and each model's probabilities of them; rows of NaN where it gave none."""
-    slugs = sorted({slug for row in found for name in Modality.values for slug in row[_said(name)] or ()})
+    """Return the categories that occur, and each model's probabilities of them; rows of NaN without a result."""
+    slugs = sorted({slug for row in found for name in Modality.values for slug in row[_probability_field(name)] or ()})
     columns = {slug: number for number, slug in enumerate(slugs)}
     models = {}
     for name in Modality.values:
         models[name] = np.full((len(found), len(slugs)), np.nan)
         for number, row in enumerate(found):
-            if said := row[_said(name)]:
+            if given := row[_probability_field(name)]:
                 models[name][number] = 0.0
-                models[name][number, [columns[slug] for slug in said]] = list(said.values())
+                models[name][number, [columns[slug] for slug in given]] = list(given.values())
     return slugs, models
 
 
-def _said(modality: str) -> str:
+def _probability_field(modality: str) -> str:
     return f"prediction__{modality}_probabilities"
 
 
 def _suspicion(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: dict[str, Values]) -> Values:
-    """Return how likely each chosen category is an error; NaN for "none of these" and what no model knows."""
+    """Return how likely each chosen category is an error; NaN for "none of these" and for unknown categories."""
     columns = {slug: number for number, slug in enumerate(slugs)}
     labels = np.array([columns.get(row["category__slug"], -1) for row in found], np.int64)
     known = labels >= 0
     suspicion = np.full(len(found), np.nan)
     if known.any():
         errors = find_label_errors({name: rows[known] for name, rows in models.items()}, labels[known])
-        # Rows that a model is sure about come before merely hard ones.
+        # Rows that confident learning finds come before those that are merely hard.
         suspicion[known] = errors.suspicion + np.where(errors.found, 1e3, 0.0)
     return suspicion
 
 
-def _strangeness(found: Sequence[dict[str, Any]]) -> Values:
-    """Return how unlike the others each product is; those that were flagged as unlike anything known come first."""
+def _unlikeness(found: Sequence[dict[str, Any]]) -> Values:
+    """Return how unlike the others each product is; out-of-distribution ones come first."""
     apart = np.fmax(_distances(found, Modality.TEXT), _distances(found, Modality.IMAGE))
     flagged = np.array([bool(row["prediction__unusual"]) for row in found])
-    return np.where(flagged, np.nan_to_num(apart) + FLAGGED, apart)
+    return np.where(flagged, np.nan_to_num(apart) + FLAGGED_DISTANCE, apart)
 
 
 def _distances(found: Sequence[dict[str, Any]], modality: str) -> Values:
@@ -177,7 +177,7 @@ def _distances(found: Sequence[dict[str, Any]], modality: str) -> Values:
         if row[f"prediction__{modality}_embedding"] is not None:
             versions.setdefault(row[f"prediction__{modality}_version_id"], []).append(number)
     for rows in versions.values():
-        if len(rows) < LEAST:
+        if len(rows) < MIN_ROWS_FOR_DISTANCES:
             continue
         vectors = np.array([found[number][f"prediction__{modality}_embedding"] for number in rows])
         vectors = vectors.astype(np.float32) / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -1,4 +1,4 @@
-"""The pages beside the review queue: proposed categories, and the export for notebooks."""
+"""Show the pages on category proposals and on the export of answers."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -23,17 +23,20 @@ from feedback.review.export import FORMATS, export_answers
 from feedback.review.filters import ExportFilters
 from feedback.review.views import require_reviewer
 
-SHOWN = 20  # proposals on the page
-EXAMPLES = 6  # products of each
+MAX_PROPOSALS = 20
+EXAMPLES_PER_PROPOSAL = 6
 
 
-class NewCategory(forms.Form):
+class NewCategoryForm(forms.Form):
+    """The category that a proposal becomes."""
+
     proposal = forms.ModelChoiceField(CategoryProposal.objects.all())
     name = forms.CharField(max_length=80, label=_later("Name"))
     slug = forms.SlugField(max_length=80, label=_later("Slug"), required=False)
-    retrain = forms.BooleanField(required=False, label=_later("Ask for retraining"))
+    retrain = forms.BooleanField(required=False, label=_later("Request retraining"))
 
     def clean_name(self) -> str:
+        """Refuse the name or alias of another category."""
         name: str = self.cleaned_data["name"]
         if Category.objects.named(name):
             raise ValidationError(_("There is a category with this name or alias already."))
@@ -44,19 +47,19 @@ class NewCategory(forms.Form):
         if "name" in data and not data.get("slug"):
             data["slug"] = slugify(data["name"])[:80]
             if not data["slug"]:
-                self.add_error("slug", _("Give a slug in Latin letters: none can be made of this name."))
+                self.add_error("slug", _("Enter a slug in Latin letters: none can be made from this name."))
         if Category.objects.filter(slug=data.get("slug")).exists():
             self.add_error("slug", _("There is a category with this slug already."))
         return data
 
 
 def proposals(request: HttpRequest) -> HttpResponse:
-    """What may be a missing category, with its products; each is created or turned down here."""
+    """Show the proposals with example products, and create or reject a category."""
     require_reviewer(request)
-    form = NewCategory(request.POST or None)
+    form = NewCategoryForm(request.POST or None)
     if request.method == "POST" and _decide(request, form):
         return redirect("review_proposals")
-    found = CategoryProposal.objects.filter(state=CategoryProposal.State.OPEN)[:SHOWN]
+    found = CategoryProposal.objects.filter(state=CategoryProposal.State.OPEN)[:MAX_PROPOSALS]
     context = {
         **admin.site.each_context(request),
         "title": _("New categories"),
@@ -78,17 +81,18 @@ def proposals(request: HttpRequest) -> HttpResponse:
 def _examples(proposal: CategoryProposal) -> list[dict[str, Any]]:
     answers = proposal.answers.select_related("prediction").only(
         "wish", "prediction__title", "prediction__photo_small"
-    )[:EXAMPLES]  # fmt: skip
+    )[:EXAMPLES_PER_PROPOSAL]  # fmt: skip
     return [{"answer": answer, "photo": photo_tag(answer.prediction, "small")} for answer in answers]
 
 
-def _decide(request: HttpRequest, form: NewCategory) -> bool:
-    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+def _decide(request: HttpRequest, form: NewCategoryForm) -> bool:
+    if not request.user.is_authenticated:
+        raise PermissionDenied
     try:
         if "reject" in request.POST:
             proposal = form.fields["proposal"].clean(request.POST.get("proposal"))
             reject_proposal(proposal=proposal, reviewer=request.user)
-            messages.success(request, _("Turned down. It won't be proposed again."))
+            messages.success(request, _("Rejected. It won't be proposed again."))
             return True
         if not form.is_valid():
             if "proposal" in form.errors:
@@ -103,10 +107,11 @@ def _decide(request: HttpRequest, form: NewCategory) -> bool:
             asks_retraining=data["retrain"],
         )
         messages.success(
-            request, _("%(name)s is a category now. Models suggest it after the next training.") % {"name": category}
+            request,
+            _("%(name)s is a category now. Models suggest it after the next training run.") % {"name": category},
         )
     except (StaleReview, ValidationError):
-        messages.warning(request, _("Nothing was changed: the proposal was decided or grouped anew meanwhile."))
+        messages.warning(request, _("Nothing was changed: the proposal was decided or regrouped in the meantime."))
     return True
 
 
@@ -116,7 +121,7 @@ def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     filters = ExportFilters(request.GET)
     format = request.GET.get("format", "")
     if format in FORMATS and filters.is_valid():
-        _note(request)
+        _log_export(request)
         return StreamingHttpResponse(
             export_answers(filters.apply(Feedback.objects.all()), format),
             content_type="application/zip",
@@ -126,9 +131,10 @@ def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     return TemplateResponse(request, "admin/feedback/export.html", context)
 
 
-def _note(request: HttpRequest) -> None:
-    """Who took which answers out of the house stands in the log too."""
-    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+def _log_export(request: HttpRequest) -> None:
+    """Record in the audit log who exported which answers."""
+    if not request.user.is_authenticated:
+        raise PermissionDenied
     LogEntry.objects.create(
         user=request.user,
         content_type=ContentType.objects.get_for_model(Feedback),

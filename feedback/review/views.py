@@ -1,4 +1,4 @@
-"""The page on which a reviewer judges one answer after the other."""
+"""Show the review queue: one answer at a time, with the decisions that a reviewer can make."""
 
 import uuid
 from collections.abc import Sequence
@@ -20,19 +20,20 @@ from django.utils.translation import gettext as _
 
 from classifier.admin import photo_tag, top_suggestions
 from classifier.models import Category
+from common.formatting import format_percent
 from feedback.models import PREDICTIONS_VECTORS, Feedback, Review
 from feedback.review.decisions import StaleReview, record_review, undo_review
 from feedback.review.filters import QueueFilters
 from feedback.statistics.intervals import MINIMUM_ROWS, Kappa, cohen_kappa
 
 CANDIDATES = 20
-HELD_SECONDS = 180  # an item that one reviewer looks at is not shown to another
-KEPT = 200  # skipped items and acts that a session remembers
-HISTORY = 200  # of a seller's latest answers are looked at
-COUNTED = 1_000
-AGREEMENT = "review:kappa"
-PAIRS = 2_000
-SAID = {
+HELD_SECONDS = 180  # an answer that one reviewer looks at is not shown to another
+MAX_REMEMBERED = 200  # skipped answers and actions of a session
+HISTORY_LENGTH = 200  # of a seller's latest answers
+MAX_COUNTED = 1_000
+AGREEMENT = "review:kappa"  # the cache key
+MAX_PAIRS = 2_000
+VERDICT_OF_ACTION = {
     "accept": Review.Verdict.ACCEPT,
     "correct": Review.Verdict.CORRECT,
     "reject": Review.Verdict.REJECT,
@@ -42,9 +43,9 @@ SAID = {
 
 
 class Decision(forms.Form):
-    """What the reviewer did, and the answer and its review as the page showed them."""
+    """The reviewer's action, and the answer and its review as the page showed them."""
 
-    act = forms.ChoiceField(choices=[(act, act) for act in (*SAID, "skip", "undo")])
+    act = forms.ChoiceField(choices=[(act, act) for act in (*VERDICT_OF_ACTION, "skip", "undo")])
     feedback = forms.UUIDField(required=False)
     answered_at = forms.CharField(required=False)
     review = forms.ChoiceField(choices=Feedback.Review.choices, required=False)
@@ -53,15 +54,16 @@ class Decision(forms.Form):
     slug = forms.SlugField(max_length=80, required=False)
 
     def clean(self) -> dict[str, Any]:
+        """Require the fields that the action needs."""
         data = super().clean() or {}
         if data.get("act") in (None, "undo"):
             return data
         try:
             data["answered_at"] = datetime.fromisoformat(data.get("answered_at", ""))
         except ValueError:
-            self.add_error("answered_at", _("The page is incomplete. Load it again."))
+            self.add_error("answered_at", _("The page is incomplete. Reload it."))
         if not data.get("feedback") or not data.get("review"):
-            self.add_error("feedback", _("The page is incomplete. Load it again."))
+            self.add_error("feedback", _("The page is incomplete. Reload it."))
         if data["act"] == "correct":
             data["chosen"] = self._category(data)
         return data
@@ -78,14 +80,14 @@ class Decision(forms.Form):
 
 
 def _only_one(words: str) -> Category | None:
-    """Return the category on offer that these words are part of, if it is one alone."""
+    """Return the active category whose name contains these words, if there is exactly one."""
     found = list(Category.objects.active().filter(name__icontains=words)[:2]) if words else []
     return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
 class History:
-    """A seller at a glance: of the latest answers, how many there are and what became of them."""
+    """The number of a seller's latest answers, and how they were reviewed."""
 
     answers: int
     first: int
@@ -97,7 +99,7 @@ class History:
 
 
 def review_queue(request: HttpRequest) -> HttpResponse:
-    """One answer to judge, the one that is most worth it; filters, blind mode and item come from the address."""
+    """Show the answer with the highest priority; filters, blind mode and a fixed answer come from the address."""
     require_reviewer(request)
     if request.method == "POST":
         return _decide(request)
@@ -117,8 +119,8 @@ def review_queue(request: HttpRequest) -> HttpResponse:
         "blind_url": _address(request, blind=None if "blind" in request.GET else "1"),
         "query": request.GET.urlencode(),
         "feedback": feedback,
-        "waiting": waiting.order_by()[: COUNTED + 1].count(),
-        "counted": COUNTED,
+        "waiting": waiting.order_by()[: MAX_COUNTED + 1].count(),
+        "counted": MAX_COUNTED,
         "skipped": len(session["skipped"]),
         "done_today": _done_today(request.user),
         "last": _last(session),
@@ -132,6 +134,7 @@ def review_queue(request: HttpRequest) -> HttpResponse:
 
 
 def require_reviewer(request: HttpRequest) -> None:
+    """Raise PermissionDenied without the permission to review."""
     if not request.user.has_perm("feedback.review_feedback"):
         raise PermissionDenied
 
@@ -157,42 +160,43 @@ def _item(feedback: Feedback, is_blind: bool) -> dict[str, Any]:
 
 
 def _rows(suggestions: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    return [{**row, "percent": f"{100 * row['probability']:.1f} %"} for row in suggestions or []]
+    return [{**row, "percent": format_percent(row["probability"], 1)} for row in suggestions or []]
 
 
 def _next(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -> tuple[Feedback | None, bool]:
-    """Return the answer to show, and whether its first reviewer wants company."""
+    """Return the answer to show, and whether it is shown for a second opinion."""
     rows = Feedback.objects.select_related("prediction", "category", "correction", "seller").defer(*PREDICTIONS_VECTORS)
     if (item := _uuid(request.GET.get("item", ""))) and (found := rows.filter(pk=item).first()):
         return found, found.second_wanted and found.reviewed_by_id != request.user.pk
     if not filters.chosen:
         second = Feedback.objects.filter(second_wanted=True).exclude(reviewed_by=request.user.pk)
         others = second.exclude(pk__in=skipped).order_by("reviewed_at").values_list("pk", flat=True)[:CANDIDATES]
-        if (pk := _hold(list(others), request.user)) and (found := rows.filter(pk=pk).first()):
+        if (pk := _reserve(list(others), request.user)) and (found := rows.filter(pk=pk).first()):
             return found, True
     waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=skipped).in_queue_order()
     ids = list(waiting.values_list("pk", flat=True)[:CANDIDATES])
-    pk = _hold(ids, request.user) or next(iter(ids), None)
+    pk = _reserve(ids, request.user) or next(iter(ids), None)
     return (rows.filter(pk=pk).first() if pk else None), False
 
 
-def _hold(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
-    """Return the first that no other reviewer looks at, if any, and keep others away from it for a while."""
-    keys = {_held(pk): pk for pk in ids}
+def _reserve(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
+    """Reserve the first answer that no other reviewer looks at; return its id, or None."""
+    keys = {_reservation_key(pk): pk for pk in ids}
     holders = cache.get_many(keys)
     for key, pk in keys.items():
+        # `add` is atomic: of two reviewers who ask at once, one gets the answer.
         if holders.get(key) == reviewer.pk or (key not in holders and cache.add(key, reviewer.pk, HELD_SECONDS)):
             cache.touch(key, HELD_SECONDS)
             return pk
     return None
 
 
-def _let_go(pk: str, reviewer: Any) -> None:
-    if cache.get(_held(pk)) == reviewer.pk:
-        cache.delete(_held(pk))
+def _release(pk: str, reviewer: Any) -> None:
+    if cache.get(_reservation_key(pk)) == reviewer.pk:
+        cache.delete(_reservation_key(pk))
 
 
-def _held(pk: object) -> str:
+def _reservation_key(pk: object) -> str:
     return f"review:{pk}"
 
 
@@ -208,18 +212,19 @@ def _decide(request: HttpRequest) -> HttpResponse:
     if act == "undo":
         item = _undo(request, session)
     elif act == "skip":
-        session["skipped"] = [*session["skipped"], pk][-KEPT:]
-        session["acts"] = [*session["acts"], {"act": "skip", "feedback": pk}][-KEPT:]
+        session["skipped"] = [*session["skipped"], pk][-MAX_REMEMBERED:]
+        session["acts"] = [*session["acts"], {"act": "skip", "feedback": pk}][-MAX_REMEMBERED:]
     else:
         _judge(request, form.cleaned_data, session)
     if act != "undo":
-        _let_go(pk, request.user)
+        _release(pk, request.user)
     request.session["review"] = session
     return redirect(_address(request, item=item))
 
 
 def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) -> None:
-    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+    if not request.user.is_authenticated:
+        raise PermissionDenied
     feedback = Feedback.objects.filter(pk=data["feedback"]).first()
     try:
         if feedback is None:
@@ -227,20 +232,25 @@ def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) 
         feedback.answered_at, feedback.review = data["answered_at"], data["review"]
         review = record_review(
             feedback=feedback,
-            verdict=SAID[data["act"]],
+            verdict=VERDICT_OF_ACTION[data["act"]],
             reviewer=request.user,
             category=data.get("chosen"),
             is_blind=data["blind"],
         )
     except StaleReview:
-        messages.warning(request, _("Nothing was decided: the answer changed, or somebody else judged it meanwhile."))
+        messages.warning(
+            request, _("Nothing was decided: the answer changed, or another reviewer decided about it in the meantime.")
+        )
         return
-    session["acts"] = [*session["acts"], {"act": "review", "review": review.pk, "feedback": str(feedback.pk)}][-KEPT:]
+    session["acts"] = [*session["acts"], {"act": "review", "review": review.pk, "feedback": str(feedback.pk)}][
+        -MAX_REMEMBERED:
+    ]
 
 
 def _undo(request: HttpRequest, session: dict[str, Any]) -> str | None:
-    """Take back the last thing done in this session; return the item to show again."""
-    assert request.user.is_authenticated  # noqa: S101 - the permission says so
+    """Undo the last action of this session; return the answer to show again."""
+    if not request.user.is_authenticated:
+        raise PermissionDenied
     while session["acts"]:
         last = session["acts"].pop()
         if last["act"] == "skip":
@@ -259,7 +269,7 @@ def _session(request: HttpRequest) -> dict[str, Any]:
 
 
 def _last(session: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what was done last, so that the page can offer to undo it."""
+    """Return the last action, which the page offers to undo."""
     if not session["acts"]:
         return None
     last = session["acts"][-1]
@@ -274,7 +284,7 @@ def _last(session: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _history(seller_id: Any) -> History:
-    latest = Feedback.objects.filter(seller_id=seller_id).order_by("-answered_at").values("pk")[:HISTORY]
+    latest = Feedback.objects.filter(seller_id=seller_id).order_by("-answered_at").values("pk")[:HISTORY_LENGTH]
     counts = Feedback.objects.filter(pk__in=latest).aggregate(
         answers=Count("pk"),
         first=Count("pk", filter=Q(rank=1)),
@@ -291,13 +301,13 @@ def _done_today(reviewer: Any) -> int:
 
 
 def _agreement() -> Kappa | None:
-    """Return how far two reviewers of the same answers agree, over the latest pairs; None without enough to say."""
+    """Return the agreement of two reviewers over the latest pairs; None without pairs."""
     try:
         (kept,) = cache.get(AGREEMENT, ())
         return Kappa(**kept) if kept is not None else None
-    except (TypeError, ValueError):  # nothing is kept, or what another version of Aisle kept
-        pass
-    pairs = list(Review.objects.pairs().select_related("category", "first__category")[:PAIRS])
+    except (TypeError, ValueError):
+        pass  # nothing is cached, or another version of Aisle cached it in another form
+    pairs = list(Review.objects.pairs().select_related("category", "first__category")[:MAX_PAIRS])
     found = cohen_kappa(
         [pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first]
     )

@@ -128,7 +128,7 @@ def test_an_answer_that_changed_after_the_list_was_shown_is_not_accepted(
     form = {"action": "accept", "_selected_action": [str(changed.pk), str(same.pk)], "seen": seen}
     answer = client.post("/admin/feedback/feedback/", form, follow=True).content.decode()
     assert [row.pk for row in Feedback.objects.trusted()] == [same.pk]
-    assert "1 answer is now: Accepted" in answer and "1 answer stays as it is" in answer
+    assert "1 answer is now: Accepted" in answer and "1 answer was not changed" in answer
 
 
 @pytest.mark.parametrize("seen", ["", "yesterday", "2026-01-01"])

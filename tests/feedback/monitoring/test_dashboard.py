@@ -96,7 +96,7 @@ def test_drift_is_shown_with_the_products_that_moved_most(scientist: User, busy:
     alerts.write_reports(now=now)
     found = page(logged_in_client(scientist))
     assert "Changed most in language" in found and SPANISH in found
-    assert "its own first days at work" in found
+    assert "its own first days in use" in found
     report = MonitoringReport.objects.filter(breached=True).latest("start")
     store_as_older_version(report)
     assert without_tokens(page(logged_in_client(scientist))) == without_tokens(found)

@@ -22,8 +22,8 @@ def test_an_hour_is_summarised_once_it_is_over(seller: User) -> None:
     store_predictions(seller, hour, 10)
     Prediction.objects.create(seller=seller, title="Broken", state="failed", finished_at=hour + HOUR / 2)
     assert hourly_summaries.update_summaries(now=hour + HOUR) == []  # its last answers may still come in
-    assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE) == [hour]
-    assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE) == []
+    assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE_PERIOD) == [hour]
+    assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE_PERIOD) == []
     volume = PredictionCounts.from_json(stored_summary(hour).volume)
     assert (volume.done, volume.failed, volume.by["language"]) == (10, 0, {"en": 10})
     assert volume.wait.percentile(0.5) == pytest.approx(2000, rel=0.05)
@@ -121,7 +121,7 @@ def test_inputs_unlike_anything_known_are_counted_among_those_that_could_be_judg
 def test_a_backlog_is_worked_off_in_bounded_steps_and_the_command_counts_anew(seller: User) -> None:
     start = TODAY - 5 * DAY
     rows = store_predictions(seller, start, 5)
-    now = start + 60 * HOUR + hourly_summaries.GRACE
+    now = start + 60 * HOUR + hourly_summaries.GRACE_PERIOD
     assert len(hourly_summaries.update_summaries(now=now)) == 48
     assert len(hourly_summaries.update_summaries(now=now)) == 12
     rows[0].delete()
@@ -129,14 +129,14 @@ def test_a_backlog_is_worked_off_in_bounded_steps_and_the_command_counts_anew(se
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=out)
     assert "Hours written" in out.getvalue()
     assert stored_summary(start).volume["done"] == 4 == stored_summary(start, "day").volume["done"]
-    with pytest.raises(CommandError, match="is no day"):
+    with pytest.raises(CommandError, match="is not a day"):
         call_command("summarise", since="yesterday")
 
 
 def test_late_answers_are_counted_in_bounded_steps_the_longest_waiting_first(
     seller: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hourly_summaries, "MOST_STALE", 2)
+    monkeypatch.setattr(hourly_summaries, "MAX_STALE_HOURS_PER_CALL", 2)
     start, now = TODAY - 2 * DAY, TODAY
     rows = [store_predictions(seller, start + number * HOUR, 1)[0] for number in range(5)]
     hourly_summaries.update_summaries(now=now)
@@ -183,10 +183,10 @@ def test_what_a_reviewer_takes_back_is_not_counted_any_more(seller: User, scient
     store_answer(row, review="open")
     feedback = Feedback.objects.get()
     review = record_review(feedback=feedback, verdict=Review.Verdict.ACCEPT, reviewer=scientist)
-    hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE)
+    hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE_PERIOD)
     assert AnswerStatistics.from_json(stored_summary(start).answers).counts.reviewed == 1
     undo_review(review=review, reviewer=scientist)
-    hourly_summaries.update_summaries(now=start + HOUR + 2 * hourly_summaries.GRACE)
+    hourly_summaries.update_summaries(now=start + HOUR + 2 * hourly_summaries.GRACE_PERIOD)
     assert AnswerStatistics.from_json(stored_summary(start).answers).counts.reviewed == 0
 
 
@@ -201,7 +201,7 @@ def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: Us
         inclusion_probability=0.1,
         reviewed_at=timezone.now(),
     )
-    hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE)
+    hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE_PERIOD)
     counted = AnswerStatistics.from_json(stored_summary(start).answers)
     assert (counted.counts.reviewed, counted.counts.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells
     Feedback.objects.update(verdict="top5", rank=1, category=Category.objects.all()[0], review="homeless")

@@ -207,11 +207,11 @@ def test_a_reviewer_finds_that_nothing_fits_what_the_seller_placed(
     review = record_review(feedback=misplaced, verdict=Verdict.NONE, reviewer=scientist)
     misplaced.refresh_from_db()
     assert (misplaced.review, misplaced.final, review.label) == ("homeless", None, "none")
-    assert list(Feedback.objects.homeless()) == [misplaced] and not Feedback.objects.trusted().exists()
+    assert list(Feedback.objects.without_category()) == [misplaced] and not Feedback.objects.trusted().exists()
     (tally,) = live_counts(an_hour_ago()).values()
     assert (tally.right, tally.reviewed, tally.answers) == (0, 1, 0)
     undo_review(review=review, reviewer=scientist)
-    assert not Feedback.objects.homeless().exists()
+    assert not Feedback.objects.without_category().exists()
     nowhere = store_answer(seller, None, text=(slugs[1], 0.9))
     assert record_review(feedback=nowhere, verdict=Verdict.NONE, reviewer=scientist).verdict == "accept"
 

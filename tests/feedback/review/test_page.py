@@ -67,7 +67,7 @@ def test_a_reviewer_works_through_the_queue_and_takes_it_back(
     order = [row.prediction.title for row in Feedback.objects.unreviewed().in_queue_order()]
     name = Category.objects.get(slug=slugs[7]).name
     html = page(client)
-    assert order[0] in html and "70.0 %" in html and "60.0 %" in html and "Of the latest 5 answers" in html
+    assert order[0] in html and "70.0%" in html and "60.0%" in html and "Of the latest 5 answers" in html
     html = act(client, "accept", html)
     assert order[1] in html and f"Accepted: “{order[0]}”" in html
     html = act(client, "correct", html, category=name.upper())  # what is typed, whatever the case
@@ -117,16 +117,16 @@ def test_filters_choose_and_wrong_ones_say_so(
     for other in ({"language": "de"}, {"confidence": "low"}, {"models": "differ"}, {"seller": other_seller.email}):
         html = page(client, **other)
         assert "Becher" in html and "clear mug" not in html, other
-    assert "Nothing that you chose waits" in page(client, until="2020-01-01")
+    assert "No answer that matches the filters waits" in page(client, until="2020-01-01")
     assert "too far ahead" in page(client, until="9999-12-31")
     assert client.get(reverse("admin:feedback_feedback_changelist"), {"rank": "abc"}).status_code == 200
     for wrong in ({"seller": "nobody@shop.example"}, {"category": "x"}, {"since": "2020-13-01"}, {"version": "9" * 30},
                   {"since": today, "until": "2020-01-01"}, {"item": "nonsense"}, {"language": "\0"}):  # fmt: skip
         page(client, **wrong)
-    assert "Nobody has this e-mail address." in page(client, seller="nobody@shop.example")
+    assert "No account has this e-mail address." in page(client, seller="nobody@shop.example")
     # The filter stays while the queue is worked.
     html = page(client, language="de")
-    assert "Nothing that you chose waits" in act(client, "accept", html, query="?language=de")
+    assert "No answer that matches the filters waits" in act(client, "accept", html, query="?language=de")
 
 
 def test_a_part_of_a_name_corrects_where_only_one_category_has_it(
@@ -159,7 +159,7 @@ def test_what_cannot_be_decided_says_why_and_changes_nothing(client: Client, sel
 def test_blind_mode_hides_what_others_said(client: Client, seller: User, slugs: list[str]) -> None:
     store_answer(seller, slugs[0], text=(slugs[1], 0.7), wish="")
     html = page(client, blind="1")
-    assert "70.0 %" not in html and "The seller chose" not in html and seller.email not in html
+    assert "70.0%" not in html and "The seller chose" not in html and seller.email not in html
     act(client, "correct", html, query="?blind=1", category=Category.objects.get(slug=slugs[0]).name)
     review = Review.objects.get()
     assert review.is_blind and review.verdict == "accept"
@@ -247,7 +247,7 @@ def test_the_export_holds_the_filtered_answers_with_their_photos(
     client: Client, scientist: User, seller: User, slugs: list[str], make_product: Callable[..., Product],
     monkeypatch: pytest.MonkeyPatch, format: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(export_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(export_module, "ROWS_PER_BATCH", 2)
     product = make_product(seller, photo=True)
     with_photo = record_feedback(prediction=product.prediction, category=Category.objects.get(slug=slugs[0]))
     for number in range(4):
@@ -325,7 +325,7 @@ def test_alike_products_without_a_category_become_one(
     assert MonitoringReport.objects.get().asks_retraining
     assert LogEntry.objects.filter(object_id=str(category.pk), user=scientist).exists()
     assert (
-        "decided or grouped anew"
+        "decided or regrouped"
         in client.post(reverse("review_proposals"), {**form, "name": "Drones 2"}, follow=True).content.decode()
     )
     assert not Category.objects.filter(name="Drones 2").exists()
@@ -338,7 +338,7 @@ def test_what_was_turned_down_is_not_proposed_again(client: Client, seller: User
     client.post(reverse("review_proposals"), {"proposal": str(proposal.pk), "reject": "1"})
     nowhere(seller, slugs, 6, 3, "Mystery box again")  # others that are like it
     assert update_proposals() == 0
-    assert "No proposal." in client.get(reverse("review_proposals")).content.decode()
+    assert "No proposals." in client.get(reverse("review_proposals")).content.decode()
 
 
 def test_the_log_shows_who_did_what(client: Client, scientist: User, seller: User, slugs: list[str]) -> None:

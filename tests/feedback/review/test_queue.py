@@ -70,7 +70,7 @@ def test_the_random_share_is_the_same_however_answers_rank(seller: User, slugs: 
 
 
 def test_placing_is_done_once_and_in_batches(seller: User, slugs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "ROWS", 8)
+    monkeypatch.setattr(ordering, "MAX_COMPARED", 8)
     crowd(seller, slugs, 20)
     assert [prioritise_new_answers() for _round in range(4)] == [8, 8, 4, 0]
     assert not Feedback.objects.filter(worth=None).exists()
