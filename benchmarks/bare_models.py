@@ -1,4 +1,4 @@
-"""The models with no portal round them, to compare Aisle with."""
+"""Run the models without the portal, as the baseline of Aisle's speed."""
 
 import io
 import multiprocessing
@@ -29,7 +29,7 @@ class StoredItem:
 
 
 class BareModels:
-    """The same models in one process, with no portal round them."""
+    """The deployed models in one process, without the portal."""
 
     def __init__(self) -> None:
         from classifier.registry import model_cache, traffic
@@ -66,7 +66,7 @@ class BareModels:
 
 
 class EagerModels(BareModels):
-    """The same with torch eager in float32, channels_last: what anyone would write first."""
+    """The same with torch eager in float32, channels_last: the plain way to run them."""
 
     def __init__(self) -> None:
         from classifier.registry import model_cache, traffic

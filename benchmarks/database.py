@@ -1,4 +1,4 @@
-"""What each page and each claim takes, and the database for it, with a million predictions of 50,000 sellers in it.
+"""Measure every page and claim, and the database for it, over a million predictions of 50,000 sellers.
 
 Fills a PostgreSQL of its own in a temporary folder, looks for fraud and counts the last month as beat would, opens the
 real pages, and has PostgreSQL EXPLAIN (ANALYZE) every statement that they sent. See benchmarks/README.md.
@@ -60,7 +60,7 @@ def run_background_work() -> dict[str, float]:
     began = time.perf_counter()
     opened = len(find_fraud().opened)
     fraud = time.perf_counter() - began
-    assert opened, "Nobody was flagged: there is no case to look at."
+    assert opened, "No seller was flagged: there is no case to look at."
     log_step("Counting the last month")
     began = time.perf_counter()
     while hourly_summaries.update_summaries():

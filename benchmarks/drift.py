@@ -1,6 +1,7 @@
-"""Whether drift is found: windows of real products, quiet ones and ones with an injected shift, and Evidently beside.
+"""Measure how often drift is found in windows of real products, with and without an injected shift.
 
-Power and false alarms of windows under 1,000 rows (p-values) and above (distances). See benchmarks/README.md.
+Power and false alarms of windows under 1,000 rows (p-values) and above (distances), also by Evidently.
+See benchmarks/README.md.
 """
 
 import argparse
@@ -43,7 +44,7 @@ LEAST_OF_A_CATEGORY = 60
 
 
 def measure_drift(options: Options) -> Figures:
-    """Return how often each shift is found, and how well single unusual inputs are told from ordinary ones."""
+    """Return how often each shift is found, and how well single unusual inputs are separated from ordinary ones."""
     data = load_predictions(options)
     is_small = len(data) < REFERENCE * 2
     windows, reference = (SMALL_WINDOWS, len(data) // 3) if is_small else (WINDOWS, REFERENCE)
@@ -208,7 +209,7 @@ def write_windows(folder: Path, name: str, turn: int, former: FeatureBatch, wind
 
 
 def measure_unusual(data: HeldBackPredictions) -> dict[str, Any]:
-    """Return how well single unusual inputs are told from ordinary ones: area under the curve, and shares flagged."""
+    """Return how well single unusual inputs are separated from ordinary ones (AUC), and the shares flagged."""
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(18)

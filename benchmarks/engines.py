@@ -1,4 +1,4 @@
-"""What one answer of each model costs, by engine and batch: processor time beside torch in float32, in one run.
+"""Measure the processor time of each model by engine and batch, compared with torch in float32.
 
 Measures `predict` of the starter models: tokenizing, the cut of the picture, the encoder, the head. See
 benchmarks/README.md.

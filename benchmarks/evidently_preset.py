@@ -1,4 +1,4 @@
-"""What Evidently's DataDriftPreset says of the windows in a folder; drift.py runs it."""
+"""Ask Evidently's DataDriftPreset about the windows in a folder; `benchmarks.drift` runs it."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
-"""Do sellers who lie get found, how soon, and who else is flagged? Real products, simulated sellers.
+"""Measure how many lying sellers are found, how soon, and who else is flagged, with simulated sellers.
 
 Every seller answers ten products, everybody is judged, and so on: a flag at any look counts for good. Each row of the
-table is a market of 200 sellers, drawn anew in each repetition. See benchmarks/README.md.
+table is a market of 200 sellers, drawn again for each repetition. See benchmarks/README.md.
 """
 
 import argparse
@@ -112,13 +112,13 @@ def format_share(share: Proportion) -> str:
     return f"{100 * share.value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
-def repeat_scenario(scenario: Scenario, said: StarterAnswers, repetitions: int, number: int, name: str) -> Outcome:
+def repeat_scenario(scenario: Scenario, starters: StarterAnswers, repetitions: int, number: int, name: str) -> Outcome:
     kinds, afters, ranks = [], [], []
     for repetition in track_progress(range(repetitions), name):
-        market = simulate(scenario, said, np.random.default_rng([SEED, number, repetition]))
+        market = simulate(scenario, starters, np.random.default_rng([SEED, number, repetition]))
         kinds.append(market.kind)
-        afters.append(watch(market, said))
-        ranks.append(low_picks(market, said))
+        afters.append(watch(market, starters))
+        ranks.append(low_picks(market, starters))
     kind, after = np.concatenate(kinds), np.concatenate(afters)
     liar, confused, flagged = kind == LIAR, np.isin(kind, CONFUSED), np.isfinite(after)
     return Outcome(
@@ -135,40 +135,40 @@ def count(events: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Propor
     return Proportion(int((events & among).sum()), int(among.sum()))
 
 
-def watch(market: Market, said: StarterAnswers) -> npt.NDArray[np.float64]:
+def watch(market: Market, starters: StarterAnswers) -> npt.NDArray[np.float64]:
     """Return after how many products each seller was first flagged (sellers,), inf for never."""
     after = np.full(len(market.kind), np.inf)
     tally = SellerTotals.empty()
     for stop in range(STEP, market.product.shape[1] + 1, STEP):
-        tally = add_answers(tally, to_log(market, said, stop - STEP, stop))
-        flagged = assess_sellers(tally, len(said.labels)).flagged
+        tally = add_answers(tally, to_log(market, starters, stop - STEP, stop))
+        flagged = assess_sellers(tally, len(starters.labels)).flagged
         after[flagged] = np.minimum(after[flagged], stop)
     return after
 
 
-def to_log(market: Market, said: StarterAnswers, start: int, stop: int) -> AnswerLog:
+def to_log(market: Market, starters: StarterAnswers, start: int, stop: int) -> AnswerLog:
     """Return the answers of all sellers to their products from `start` to before `stop`, one product a day."""
     goods, chosen = (column[:, start:stop].ravel() for column in (market.product, market.chosen))
     sellers = len(market.kind)
     return AnswerLog(
         seller=np.repeat(np.arange(sellers), stop - start),
         version=np.zeros(len(goods), np.int64),
-        predicted=said.ensemble[goods].argmax(axis=1),
+        predicted=starters.ensemble[goods].argmax(axis=1),
         chosen=chosen,
-        text_top=said.text[goods].argmax(axis=1),
-        image_top=said.image[goods].argmax(axis=1),
-        confidence=said.ensemble[goods].max(axis=1).astype(np.float64),
-        text=said.text[goods, chosen].astype(np.float64),
-        image=said.image[goods, chosen].astype(np.float64),
-        ensemble=said.ensemble[goods, chosen].astype(np.float64),
+        text_top=starters.text[goods].argmax(axis=1),
+        image_top=starters.image[goods].argmax(axis=1),
+        confidence=starters.ensemble[goods].max(axis=1).astype(np.float64),
+        text=starters.text[goods, chosen].astype(np.float64),
+        image=starters.image[goods, chosen].astype(np.float64),
+        ensemble=starters.ensemble[goods, chosen].astype(np.float64),
         answered_at=np.tile(np.arange(start, stop) * 86_400.0, sellers),
     )
 
 
-def low_picks(market: Market, said: StarterAnswers) -> npt.NDArray[np.float64]:
+def low_picks(market: Market, starters: StarterAnswers) -> npt.NDArray[np.float64]:
     """Return each seller's share of picks below each of `RANKS` (sellers, ranks), after all products."""
-    of_chosen = np.take_along_axis(said.ensemble[market.product], market.chosen[:, :, None], axis=2)
-    rank = 1 + (said.ensemble[market.product] > of_chosen).sum(axis=2)
+    of_chosen = np.take_along_axis(starters.ensemble[market.product], market.chosen[:, :, None], axis=2)
+    rank = 1 + (starters.ensemble[market.product] > of_chosen).sum(axis=2)
     return np.stack([(rank > limit).mean(axis=1) for limit in RANKS], axis=1)
 
 

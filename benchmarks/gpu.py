@@ -1,4 +1,4 @@
-"""What a GPU computes: items per second of each encoder's engine beside the bare forward pass, and end to end.
+"""Measure items per second on a GPU: each encoder's engine, the bare forward pass, and end to end.
 
 In batches of 1, 8, 32 and 128: the network alone on inputs that lie on the GPU, the engine from inputs in memory to
 embeddings, and `predict` from texts and photographs to probabilities. Says so where there is no GPU. See

@@ -1,4 +1,4 @@
-"""How long the summaries of one day take, the counting of late answers, and the pages over them.
+"""Measure the summaries of one day, the counting of late answers, and the pages over them.
 
 Fills a PostgreSQL of its own in a temporary folder with a week of a few predictions, which become drift's reference,
 and a day of many. See benchmarks/README.md.

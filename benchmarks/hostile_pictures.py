@@ -1,4 +1,4 @@
-"""What pictures made to do harm cost a web process and its other sellers.
+"""Measure what hostile pictures cost a web process and the other sellers.
 
 First the attacks that were carried out once, each by `portal.products.photos.clean_photo` in a process of its own:
 its peak memory, its decoders' and the time; with `--baseline FOLDER` also in another checkout. Then all hostile
@@ -76,9 +76,9 @@ before = resource.getrusage(resource.RUSAGE_SELF)
 hostile = upload(sys.argv[2])
 start = time.perf_counter()
 try:
-    clean_photo(hostile); said = ""
+    clean_photo(hostile); message = ""
 except PhotoError as error:
-    said = str(error)
+    message = str(error)
 seconds = time.perf_counter() - start
 after = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
@@ -86,7 +86,7 @@ print(json.dumps({
     "web_cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
     "web_peak_mb": peak("self"),
     "decoder_peak_mb": max(decoders.values(), default=0),
-    "said": said,
+    "message": message,
 }))
 """
 

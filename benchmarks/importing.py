@@ -1,4 +1,4 @@
-"""Whether a large import stays flat in memory: `import_products` over made-up products with photographs in zip shards.
+"""Measure the speed and memory of a large import of made-up products with photographs in zip shards.
 
 Prints rows per second and the process's memory after each tenth, and imports the same again. See benchmarks/README.md.
 """

@@ -1,4 +1,4 @@
-"""How soon a reviewer meets the wrong labels: 10 % of a real set's labels flipped, and several orders of review.
+"""Measure how early each order of review finds wrong labels: 10 % of a real set's labels are flipped.
 
 Average precision of each order, the mean of several draws. Labels that were wrong before count as right, so no order
 can reach 1. See benchmarks/README.md.

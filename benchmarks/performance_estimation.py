@@ -1,4 +1,4 @@
-"""How near the accuracy that is estimated without labels comes to the true one, over windows of real products.
+"""Measure how near the accuracy that is estimated without labels comes to the true one.
 
 Each window is drawn with its own reference of labelled products, on which the calibrator is fitted. See
 benchmarks/README.md.

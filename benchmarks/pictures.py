@@ -1,4 +1,4 @@
-"""What an upload's picture costs: decoding it and making its two clean copies, by Pillow and by pyvips.
+"""Measure decoding an upload's picture and making its two clean copies, by Pillow and by pyvips.
 
 Milliseconds of processor time a picture, for a JPEG, PNG and WebP of two sizes: Pillow without its draft mode, what
 Aisle does, and pyvips with its shrink-on-load. See benchmarks/README.md.

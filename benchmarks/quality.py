@@ -1,4 +1,4 @@
-"""How good the models are that `manage.py retrain` makes, set by set, beside TF-IDF + logistic regression.
+"""Measure the models that `manage.py retrain` makes, set by set, beside TF-IDF + logistic regression.
 
 For each set: an Aisle of its own, `import_products` with the set's own categories, `retrain`, and the figures on the
 untouched test part, as the registry holds them. See benchmarks/README.md.

@@ -1,4 +1,4 @@
-"""How long each recipe takes to train a model, whole: what the form to start a run estimates times from.
+"""Measure how long each recipe takes to train a whole model, from which the form to start a run estimates times.
 
 Prints seconds for each product and the ratio to the recipe `head` of the same modality, fitted in the same run on the
 same products. See benchmarks/README.md.

@@ -1,4 +1,4 @@
-"""What going on from the live model forgets: a text model learns one shop, then another, with and without replay.
+"""Measure forgetting: a text model is trained on one shop, then on another, with and without replay.
 
 Three models: the base (first set only), gone on from it with the second set's products alone, and gone on from it with
 both, as `retrain --from champion` does. Each is measured on both sets' untouched test parts. See benchmarks/README.md.
@@ -72,7 +72,7 @@ def measure_replay(options: Options) -> Figures:
     ):
         log_step(title)
         dataset = snapshots.make_dataset(sources=sources)
-        # Only the base goes live, so that both others go on from it.
+        # Only the base is deployed, so that both others are trained from it.
         call_command("retrain", "text", dataset=str(dataset.pk), recipe=recipe, start=start,
                      no_deploy=start is not None, stdout=io.StringIO())  # fmt: skip
         results[title] = measure_by_source(

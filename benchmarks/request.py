@@ -1,4 +1,4 @@
-"""Where the processor time of one upload through the API goes, part by part.
+"""Measure the processor time of one upload through the API, part by part.
 
 Uploads products in this process, through Django's handler without a web server, answers them in batches and archives
 them, over embedded servers in a temporary folder; nothing runs beside it. See benchmarks/README.md.

@@ -1,4 +1,4 @@
-"""A campaign day against the autoscaler's rules: how long sellers wait, and how many workers it takes.
+"""Simulate a campaign day by the autoscaler's rules: how long sellers wait, and how many workers run.
 
 Replays arrivals that grow twentyfold within minutes, second by second, against what deploy/kubernetes asks of KEDA,
 with the service times and the start-up of this machine's workers, measured first. See benchmarks/README.md.

@@ -1,4 +1,4 @@
-"""A large shop in the database, made by SQL in a few minutes: sellers, products, predictions, answers, reviews.
+"""Fill a database with a large shop by SQL: sellers, products, predictions, answers, reviews.
 
 As a command it leaves the shop in a folder, to be looked at with AISLE_HOME=FOLDER make run. See benchmarks/README.md.
 """
@@ -201,11 +201,11 @@ def kinds(categories: dict[str, int]) -> list[tuple[Any, ...]]:
     for number in range(1, KINDS + 1):
         best = int(chance.integers(len(slugs)))
         seen = {"text": best, "image": best if chance.random() < 0.8 else int(chance.integers(len(slugs)))}
-        said = {}
+        by_model = {}
         for modality, category in seen.items():
-            said[modality] = chance.dirichlet(np.full(len(slugs), 0.3)) * chance.choice([0.02, 0.1, 0.5])
-            said[modality][category] += 1 - said[modality].sum()
-        both = np.sqrt(said["text"] * said["image"]) + 1e-6
+            by_model[modality] = chance.dirichlet(np.full(len(slugs), 0.3)) * chance.choice([0.02, 0.1, 0.5])
+            by_model[modality][category] += 1 - by_model[modality].sum()
+        both = np.sqrt(by_model["text"] * by_model["image"]) + 1e-6
         both /= both.sum()
         order = np.argsort(-both)
         top5 = [{"category": slugs[k], "slug": slugs[k], "probability": round(float(both[k]), 4)} for k in order[:5]]
@@ -213,8 +213,10 @@ def kinds(categories: dict[str, int]) -> list[tuple[Any, ...]]:
             str(np.round(centre[seen[modality]] + chance.normal(size=centre.shape[1]), 3).tolist())
             for modality, centre in centres.items()
         ]
-        columns = [json.dumps(dict(zip(slugs, each.round(6).tolist(), strict=True))) for each in (*said.values(), both)]
-        differ = float(np.abs(said["text"] - said["image"]).sum() / 2)
+        columns = [
+            json.dumps(dict(zip(slugs, each.round(6).tolist(), strict=True))) for each in (*by_model.values(), both)
+        ]
+        differ = float(np.abs(by_model["text"] - by_model["image"]).sum() / 2)
         first, second = (categories[slugs[k]] for k in order[:2])
         row = (number, first, second, float(both[order[0]]), differ, *columns, json.dumps(top5), *vectors)
         found.append(row)

@@ -1,4 +1,4 @@
-"""Aisle's API beside the same models behind LitServe and Ray Serve: requests per second and how long each takes.
+"""Compare Aisle's API with the same models behind LitServe and Ray Serve: requests per second and latencies.
 
 32 clients at once upload title, description and a JPEG over HTTP and wait for the five likeliest categories. Aisle, a
 whole one of its own, cleans the photograph, stores two copies and the result and archives it; the others only answer,

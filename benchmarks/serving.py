@@ -1,4 +1,4 @@
-"""How fast Aisle answers: one seller on an idle system, a full queue beside bare loops, two workers beside one.
+"""Measure how fast Aisle answers: one seller on an idle system, a full queue beside bare loops, two workers beside one.
 
 Starts a whole Aisle of its own (`manage.py start`) with embedded servers in a temporary folder, asks it over HTTP,
 and stops it; then workers alone, each on a core of its own. See benchmarks/README.md.

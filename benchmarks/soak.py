@@ -1,4 +1,4 @@
-"""Whether anything is lost, doubled or refused while workers are killed and every server restarts under load.
+"""Check that nothing is lost, doubled or refused while workers are killed and every server restarts under load.
 
 Starts a whole Aisle of its own (`manage.py start --predict 2`) with embedded servers in a temporary folder and an S3
 server in memory, measures what it can take, and lets sellers' programs upload at 80 % of that while workers die, Valkey
@@ -29,7 +29,7 @@ from benchmarks.soak_traffic import Ledger, Refusal, Sellers, generate_uploads
 
 LOAD = 0.8  # of the throughput that was measured
 CLIENTS = 24  # that upload one after the other while it is measured
-PREDICT_WORKERS = 2  # one is killed again and again, and another goes on
+PREDICT_WORKERS = 2  # one is killed again and again while another works
 PHOTO_WIDTH = 800  # the S3 server keeps all photographs in memory
 AFTERMATH = {"postgres": 5.0, "storage": 20.0}  # seconds after a window in which refusals still count as its own
 GROWTH, SLACK_MB = 1.15, 30.0  # the last third's weight over the first third's, at most
@@ -138,7 +138,7 @@ def all_workers_live(stack: psutil.Process) -> bool:
 
 
 def watch_results() -> None:
-    """Let the database write down whatever happens to a result that was stored already."""
+    """Let a trigger record every change of a result that was stored already."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -226,8 +226,8 @@ def archive_found() -> set[str]:
 def sort_refusals(refusals: Sequence[Refusal], windows: Sequence[Window]) -> tuple[list[Refusal], list[Refusal]]:
     """Return the refusals that the stated restarts explain, and the others.
 
-    While PostgreSQL restarts any request may be told so; while the storage is away, any with a photo. Both must come as
-    a 503 with a sentence. A restart of Valkey, a killed worker and a deployment explain none.
+    While PostgreSQL restarts any request may be refused for that reason; while the storage is away, any with a photo.
+    Both must be a 503 with a sentence. A restart of Valkey, a killed worker and a deployment explain none.
     """
     inside: list[Refusal] = []
     outside: list[Refusal] = []

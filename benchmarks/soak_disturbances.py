@@ -35,7 +35,7 @@ class Plan:
     kills: Sequence[float]
     valkey: Sequence[float]
     postgres: Sequence[float]
-    storage: tuple[float, float]  # stops, goes on
+    storage: tuple[float, float]  # stops, answers again
     deploys: Sequence[float]
 
 

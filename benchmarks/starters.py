@@ -1,7 +1,7 @@
-"""How good the starter models are, data set by data set, beside TF-IDF + logistic regression on the same rows.
+"""Measure the starter models, data set by data set, beside TF-IDF + logistic regression on the same rows.
 
 Imports every set in --data by its column `mapped18` into an Aisle of its own, lets the committed starters answer the
-untouched test part, trains the yardstick on the training part, and prints Markdown tables. See benchmarks/README.md.
+untouched test part, trains the baseline on the training part, and prints Markdown tables. See benchmarks/README.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""TF-IDF and logistic regression: what anyone gets in a minute, and what any text model has to be held against."""
+"""Predict with TF-IDF and logistic regression, the baseline of every text model."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def predict_with_tfidf(
 ) -> Array:
     """Return probabilities (n, classes) float32 of the test texts.
 
-    The yardstick is given what our models are given: the same training rows, and its strength and its temperature
+    The baseline is given what our models are given: the same training rows, and its strength and its temperature
     are chosen by the validation rows.
     """
     features = _features()

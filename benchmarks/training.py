@@ -1,4 +1,4 @@
-"""How fast a text encoder is fine-tuned: through Aisle's training path, and in a plain PyTorch loop beside it.
+"""Measure how fast a text encoder is fine-tuned: through Aisle's training path, and in a plain PyTorch loop.
 
 Both train the same weights of the same model on the same batches, in the same precision; the rounds take turns. Aisle's
 side is the whole stage: order, progress, learning rates, a checkpoint and a small validation part at its end. On a GPU

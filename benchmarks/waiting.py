@@ -61,7 +61,7 @@ def measure_site(port: int, process: psutil.Popen, *, clients: int, samples: int
         busy.append(ask_list(port, token))
     figures = {"database_connections": count_connections(), **web_process_figures(process)}
     still = sum(client.is_alive() for client in waiting)
-    told = finish_predictions(waiting)
+    notified = finish_predictions(waiting)
     for client in waiting:
         client.join(PATIENCE)
     return {
@@ -71,9 +71,9 @@ def measure_site(port: int, process: psutil.Popen, *, clients: int, samples: int
         "waiting_list_p50_ms": rounded_percentile(busy, 50),
         "waiting_list_p95_ms": rounded_percentile(busy, 95),
         "list_ratio": round(rounded_percentile(busy, 50) / rounded_percentile(idle, 50), 2),
-        "told_p50_ms": rounded_percentile(told, 50),
-        "told_p95_ms": rounded_percentile(told, 95),
-        "told": len(told),
+        "told_p50_ms": rounded_percentile(notified, 50),
+        "told_p95_ms": rounded_percentile(notified, 95),
+        "told": len(notified),
         **figures,
     }
 

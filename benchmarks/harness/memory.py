@@ -1,4 +1,4 @@
-"""What each kind of process weighs, over time."""
+"""Measure the memory of each kind of process over time."""
 
 import threading
 import time
@@ -26,9 +26,9 @@ class Sample(NamedTuple):
 
 
 class MemoryMonitor(threading.Thread):
-    """Weighs all processes of an installation again and again, from a thread of its own.
+    """Measures the memory of all processes of an installation again and again, from a thread of its own.
 
-    A role's weight is the sum of its processes' proportional set sizes: what several share counts once.
+    A role's memory is the sum of its processes' proportional set sizes: what several share counts once.
     """
 
     def __init__(self, stack: psutil.Process, home: Path, *, every: float) -> None:
@@ -47,7 +47,7 @@ class MemoryMonitor(threading.Thread):
         self.join()
 
     def thirds(self) -> dict[str, tuple[float, float]]:
-        """Return each role's median weight in the first and in the last third of the time, in MB."""
+        """Return each role's median memory in the first and in the last third of the time, in MB."""
         third = len(self.samples) // 3
         parts = self.samples[:third], self.samples[-third:]
         first, last = (

@@ -1,4 +1,4 @@
-"""The body of an upload over HTTP."""
+"""Encode the body of an upload over HTTP."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""What a benchmark tells the person who waits, on stderr."""
+"""Report a benchmark's progress on stderr."""
 
 import sys
 import time

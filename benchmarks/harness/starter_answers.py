@@ -1,4 +1,4 @@
-"""Real products that the starter models were not trained with, and what the starters say of them.
+"""Compute the starter models' probabilities for real products that they were not trained with.
 
 Computed once, some minutes, and kept in a folder for the next run.
 """
@@ -91,8 +91,8 @@ def _compute(data: Path, cache: Path) -> None:
     answers: dict[str, list[Any]] = {"text": [], "image": []}
     for start in track_progress(range(0, len(products), BATCH), "Asking the starters"):
         batch = products[start : start + BATCH]
-        said = text.predict([row["title"] for _, row in batch], [row["description"] for _, row in batch])
-        answers["text"].append(align_columns(said.probabilities, text.labels, labels))
+        read = text.predict([row["title"] for _, row in batch], [row["description"] for _, row in batch])
+        answers["text"].append(align_columns(read.probabilities, text.labels, labels))
         seen = image.predict([photos.open(shard_of(table, row), row["image"]).convert("RGB") for table, row in batch])
         answers["image"].append(align_columns(seen.probabilities, image.labels, labels))
     both = {side: np.concatenate(parts) for side, parts in answers.items()}

@@ -1,4 +1,4 @@
-"""Curves over time as one SVG."""
+"""Draw curves over time as one SVG."""
 
 from collections.abc import Sequence
 
