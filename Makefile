@@ -22,11 +22,10 @@ run: .venv/installed  ## Set up and start everything, print where to click (PORT
 	@exec $(BIN)/python manage.py start --host $(HOST) --port $(PORT)
 
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/system
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/installed-dev  ## Run the tests of whole runs, which take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 check: .venv/installed-dev  ## Lint, types, import contracts, migrations, deployment check, docs, manifests
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.testcases import LiveServerThread
 from knox.models import AuthToken
 from moto.server import ThreadedMotoServer
@@ -24,10 +24,33 @@ from portal.models import Product, User
 from portal.products.services import create_photo_draft, submit_product
 from tests.support.accounts import make_user
 from tests.support.photos import photo_upload
+from tests.support.shared_folders import made_once
+
+# Those that start whole systems wait much, those that train models compute: they take turns, so that both cores work.
+LONG_FILES = (
+    "tests/system/test_survival.py",
+    "tests/training/runs/test_pipeline.py",
+    "tests/system/test_drift_to_live.py",
+    "tests/system/test_journey.py",
+    "tests/training/acceptance/test_gate_against_forgetting.py",
+    "tests/system/test_workers.py",
+    "tests/training/fit/test_fit.py",
+    "tests/system/test_start.py",
+    "tests/training/fit/test_processes.py",
+    "tests/system/test_scientists_day.py",
+    "tests/classifier/ml/test_engines.py",
+    "tests/common/photos/test_copies.py",
+)
 
 
 def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files that take minutes first, so that no process of pytest-xdist is left with one of them at the end."""
+    order = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(settings.BASE_DIR).as_posix(), len(order)))
 
 
 def prepare() -> None:
@@ -36,8 +59,14 @@ def prepare() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def static_files() -> None:
-    """Pages name static files by their content, as in production."""
-    call_command("collectstatic", interactive=False, verbosity=0)
+    """Collect static files, which pages name by their content, as in production."""
+    folder = made_once("static", collect_static)
+    Path(settings.STATIC_ROOT).symlink_to(folder)
+
+
+def collect_static(folder: Path) -> None:
+    with override_settings(STATIC_ROOT=folder):
+        call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="session")

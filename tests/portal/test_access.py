@@ -1,4 +1,4 @@
-"""One walk over every address of the site and the API: a seller's objects don't exist for anybody else."""
+"""Request every address of the site and the API: a seller's objects don't exist for others."""
 
 from collections.abc import Callable
 
@@ -32,14 +32,14 @@ def with_objects() -> list[str]:
     )
 
 
-def test_the_walk_knows_every_address_with_an_object() -> None:
-    """A new address appears here and so in the walk below; `fill` fails for a kind of id that it doesn't know."""
+def test_every_address_with_an_object_is_requested() -> None:
+    """A new address appears here and so in the requests below; `fill` fails for a kind of id that it doesn't know."""
     assert len(with_objects()) >= 11
 
 
 @pytest.mark.parametrize("address", with_objects())
 @pytest.mark.parametrize("method", METHODS)
-def test_anothers_objects_are_not_found(
+def test_another_sellers_objects_are_not_found(
     address: str, method: str, seller: User, other_seller: User, make_product: MakeProduct
 ) -> None:
     product = make_product(seller, photo=True, answered=False)
@@ -64,7 +64,7 @@ def test_anothers_objects_are_not_found(
 
 
 def rows() -> list[object]:
-    """Every row that a seller has, with all its values."""
+    """Return every row that a seller has, with all its values."""
     return [list(model.objects.order_by("pk").values()) for model in (Product, Prediction, Feedback, PhotoDraft)] + [
         list(AuthToken.objects.order_by("pk").values())
     ]
@@ -85,7 +85,7 @@ def fill(address: str, product: Product, draft: PhotoDraft, token: AuthToken) ->
     return filled
 
 
-def test_a_token_opens_no_more_than_its_owners_objects(
+def test_a_token_gives_access_to_its_owners_objects_alone(
     seller: User, other_seller: User, make_product: MakeProduct
 ) -> None:
     product = make_product(seller, answered=False)
@@ -97,7 +97,7 @@ def test_a_token_opens_no_more_than_its_owners_objects(
     assert stranger.get("/api/v1/products").json()["results"] == []
 
 
-def test_anothers_draft_is_not_taken(seller: User, other_seller: User) -> None:
+def test_another_sellers_photo_draft_is_refused(seller: User, other_seller: User) -> None:
     draft = create_photo_draft(seller=seller, upload=photo_upload())
     stranger = Client()
     stranger.force_login(other_seller)
@@ -106,7 +106,7 @@ def test_anothers_draft_is_not_taken(seller: User, other_seller: User) -> None:
     assert PhotoDraft.objects.filter(pk=draft.pk).exists()
 
 
-def test_sellers_may_not_open_the_admin(browser: Client) -> None:
+def test_sellers_cannot_open_the_admin(browser: Client) -> None:
     assert browser.get("/admin/").status_code in (302, 403)
     for address, entry in all_url_patterns():
         if address.startswith("admin/") and "<" not in address and entry.name:

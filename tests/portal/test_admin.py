@@ -35,17 +35,17 @@ def test_every_list_opens_for_administrators(administrator: User, answered: Prod
 
 
 @pytest.mark.parametrize("model", SEEN_BY_SCIENTISTS)
-def test_scientists_see_but_do_not_change(scientist: User, answered: Product, model: str) -> None:
+def test_data_scientists_can_read_lists_but_add_nothing(scientist: User, answered: Product, model: str) -> None:
     page = logged_in_client(scientist)
     assert page.get(reverse(f"admin:{model}_changelist")).status_code == 200
     assert page.get(reverse(f"admin:{model}_add")).status_code == 403
 
 
-def test_scientists_do_not_see_people(scientist: User) -> None:
+def test_data_scientists_cannot_see_users(scientist: User) -> None:
     assert logged_in_client(scientist).get(reverse("admin:portal_user_changelist")).status_code == 403
 
 
-def test_a_prediction_page_shows_photo_bars_both_views_and_the_archive(
+def test_a_prediction_page_shows_photo_probabilities_and_archive(
     administrator: User, answered: Product, django_assert_max_num_queries: Callable[..., object]
 ) -> None:
     prediction = answered.prediction
@@ -77,7 +77,7 @@ def test_history_cannot_be_changed_even_by_administrators(administrator: User, a
     assert Prediction.objects.get().state == Prediction.State.DONE
 
 
-def test_a_category_is_added_without_code_and_its_slug_stays(administrator: User, db: None) -> None:
+def test_a_category_is_added_in_the_admin_and_keeps_its_slug(administrator: User, db: None) -> None:
     client = logged_in_client(administrator)
     aliases = {
         "aliases-TOTAL_FORMS": "1", "aliases-INITIAL_FORMS": "0", "aliases-0-name": "Livres",
@@ -108,7 +108,7 @@ def test_lists_take_few_queries_however_long_they_are(
 
 
 @pytest.mark.parametrize("name", ["classifier_prediction", "feedback_feedback", "portal_product"])
-def test_a_search_finds_whole_values_only_and_reads_no_whole_table(
+def test_search_finds_whole_values_and_uses_an_index(
     administrator: User, other_seller: User, answered: Product, make_product: MakeProduct, name: str
 ) -> None:
     make_product(other_seller, answered=False)
@@ -128,7 +128,7 @@ def test_a_search_finds_whole_values_only_and_reads_no_whole_table(
         assert found(nothing) == 0
 
 
-def test_search_says_what_it_finds(administrator: User) -> None:
+def test_search_says_what_can_be_searched_for(administrator: User) -> None:
     client = logged_in_client(administrator)
     for name, word in {
         "classifier_prediction": "address",

@@ -45,7 +45,7 @@ def start(**environment: str) -> subprocess.CompletedProcess[str]:
         ("DEBUG", "maybe"),
     ],
 )
-def test_a_wrong_value_stops_the_start_with_its_name(name: str, value: str) -> None:
+def test_a_wrong_value_stops_the_start_and_is_named(name: str, value: str) -> None:
     result = start(**{name: value})
     assert result.returncode != 0
     assert name in result.stderr.strip().splitlines()[-1]
@@ -85,7 +85,7 @@ def test_production_mails_by_smtp_only(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["redis://valkey.example:6379/0", "rediss://valkey.example", "redis://user@10.0.0.3/0", "redis://:@valkey/0"]
 )
-def test_production_refuses_a_valkey_that_everybody_in_the_network_can_use(url: str) -> None:
+def test_production_refuses_a_valkey_that_the_whole_network_can_use(url: str) -> None:
     result = start(**{**PRODUCTION, "REDIS_URL": url})
     assert result.returncode != 0
     assert "a password in REDIS_URL" in result.stderr.strip().splitlines()[-1]
@@ -104,18 +104,18 @@ def test_production_refuses_a_valkey_that_everybody_in_the_network_can_use(url: 
         "unix:///run/valkey/valkey.sock",
     ],
 )
-def test_a_password_a_certificate_or_the_same_machine_will_do(url: str) -> None:
+def test_production_accepts_a_valkey_with_password_certificate_or_local_address(url: str) -> None:
     assert start(**{**PRODUCTION, "REDIS_URL": url}).returncode == 0
 
 
-def test_outside_production_a_valkey_may_be_open() -> None:
+def test_valkey_may_be_open_outside_production() -> None:
     assert start(REDIS_URL="redis://valkey:6379/0").returncode == 0
 
 
 @pytest.mark.parametrize(
     "changed", [{}, {"TRUSTED_PROXIES": "0"}, {"EMAIL_URL": "smtps://mail.example"}, {"HSTS_INCLUDE_SUBDOMAINS": "1"}]
 )
-def test_production_starts_with_all_of_it(changed: dict[str, str]) -> None:
+def test_production_starts_with_every_setting_it_needs(changed: dict[str, str]) -> None:
     assert start(**{**PRODUCTION, **changed}).returncode == 0
 
 
@@ -142,13 +142,13 @@ def in_production(*names: str, **environment: str) -> list[str]:
     return subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=settings, text=True).split()
 
 
-def test_subdomains_are_bound_to_https_only_where_the_operator_says_so() -> None:
+def test_hsts_includes_subdomains_only_where_configured() -> None:
     names = ("SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD")
     assert in_production(*names) == ["31536000", "False", "False"]
     assert in_production(*names, HSTS_SECONDS="60", HSTS_INCLUDE_SUBDOMAINS="1") == ["60", "True", "True"]
 
 
-def test_production_asks_staff_for_two_factors() -> None:
+def test_production_requires_two_factors_of_staff() -> None:
     assert in_production("STAFF_MFA_REQUIRED") == ["True"]
 
 

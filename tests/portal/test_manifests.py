@@ -1,4 +1,4 @@
-"""deploy/check.py passes what is there, and would notice what is wrong."""
+"""Check that deploy/check.py passes the manifests and notices mistakes in them."""
 
 import importlib.util
 import os
@@ -43,7 +43,7 @@ def find(documents: list[dict[str, Any]], kind: str, name: str = "aisle-predict"
     return deepcopy(next(d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name))
 
 
-def test_all_overlays_pass() -> None:
+def test_all_overlays_pass_the_check() -> None:
     subprocess.run([sys.executable, DEPLOY / "check.py"], check=True)
 
 
@@ -60,7 +60,7 @@ def test_misspelt_and_mistyped_fields_are_noticed(check: Any, small: list[dict[s
     assert check.wrong(scaled)
 
 
-def test_two_hands_on_one_number_of_replicas_are_noticed(check: Any, small: list[dict[str, Any]]) -> None:
+def test_two_controllers_of_the_same_replicas_are_noticed(check: Any, small: list[dict[str, Any]]) -> None:
     assert not check.loose_ends(small)
     for document in (documents := deepcopy(small)):
         if document["metadata"]["name"] == "aisle-predict" and document["kind"] == "Deployment":
@@ -68,7 +68,7 @@ def test_two_hands_on_one_number_of_replicas_are_noticed(check: Any, small: list
     assert check.loose_ends(documents) == ["aisle-predict sets replicas, and so does KEDA"]
 
 
-def test_the_scaler_counts_by_a_partial_index(check: Any, small: list[dict[str, Any]], db: None) -> None:
+def test_the_scalers_query_uses_a_partial_index(check: Any, small: list[dict[str, Any]], db: None) -> None:
     from django.db import connection
 
     query = find(small, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
@@ -80,7 +80,7 @@ def test_the_scaler_counts_by_a_partial_index(check: Any, small: list[dict[str, 
     assert any(name in plan for name in ("prediction_due", "prediction_unanswered")), plan
 
 
-def test_a_compose_service_that_can_be_there_only_once_is_noticed(check: Any) -> None:
+def test_a_compose_service_that_cannot_be_scaled_is_noticed(check: Any) -> None:
     services: dict[str, Any] = {"predict": {}, "default": {"container_name": "default"}}
     assert check.compose_problems({"services": services}) == [
         "docker-compose.yml: default can't be scaled because of container_name"
@@ -95,7 +95,7 @@ def test_a_compose_service_that_can_be_there_only_once_is_noticed(check: Any) ->
         ({"healthcheck": {"test": "valkey-cli -a $$VALKEY_PASSWORD ping"}}, "health check has the password on the"),
     ],
 )
-def test_an_open_valkey_and_a_password_for_all_to_read_are_noticed(
+def test_an_open_valkey_and_a_world_readable_password_are_noticed(
     check: Any, compose: dict[str, Any], changed: dict[str, Any], problem: str
 ) -> None:
     assert not check.compose_problems(compose)
@@ -103,7 +103,7 @@ def test_an_open_valkey_and_a_password_for_all_to_read_are_noticed(
     assert problem in "\n".join(check.compose_problems(compose))
 
 
-def test_an_address_of_valkey_without_its_password_is_noticed(check: Any, compose: dict[str, Any]) -> None:
+def test_a_valkey_address_without_its_password_is_noticed(check: Any, compose: dict[str, Any]) -> None:
     compose["services"]["web"]["environment"]["REDIS_URL"] = "redis://valkey:6379/0"
     assert "docker-compose.yml: web has no password in REDIS_URL" in check.compose_problems(compose)
 
@@ -116,10 +116,10 @@ def test_an_open_valkey_in_kubernetes_is_noticed(check: Any, small: list[dict[st
 
 
 @pytest.mark.parametrize("kind", ["compose", "kubernetes"])
-def test_the_manifests_valkey_starts_and_lets_nobody_in_without_the_password(
+def test_valkey_of_the_manifests_starts_and_refuses_clients_without_the_password(
     kind: str, compose: dict[str, Any], small: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """The command of each manifest, with the real server on a socket in place of the image's folder and port."""
+    """Return the command of each manifest, with a socket in place of the image's folder and port."""
     if kind == "compose":
         command = [part.replace("$$", "$") for part in compose["services"]["valkey"]["command"]]
     else:

@@ -1,4 +1,4 @@
-"""The staff's pages of model versions: reports, comparison, deployment and roll-back."""
+"""Check the staff's pages of model versions: reports, comparison, deployment and roll-back."""
 
 import json
 from functools import partial
@@ -27,7 +27,7 @@ from training.acceptance.metrics import compute_metrics, count_confusions, metri
 
 @pytest.fixture
 def candidate(db: None, tmp_path: Path) -> ModelVersion:
-    """A version with every figure that training writes down."""
+    """A version with every figure that training records."""
     version = register_variant(tmp_path / "candidate", "# The card\n\n<b>Read</b> me.")
     labels = json.loads((tmp_path / "candidate" / "config.json").read_text())["labels"]
     random = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, can
     assert page.count("<svg") >= 2
 
 
-def test_a_version_without_figures_says_what_was_not_recorded(scientist: User) -> None:
+def test_the_report_of_a_version_without_figures_says_what_was_not_recorded(scientist: User) -> None:
     version = ModelVersion.objects.get(modality="text")
     ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.819})
     page = logged_in_client(scientist).get(address("change", version.pk)).content.decode()
@@ -93,7 +93,7 @@ def test_two_versions_are_shown_side_by_side(scientist: User, candidate: ModelVe
 
 
 def answer_reference(version: ModelVersion, right: int) -> None:
-    """Let the version have the first `right` of 100 reference products right."""
+    """Store the version's answers to 100 reference products, the first `right` of them correct."""
     offer = offer_hash(active_categories())
     for place, product in enumerate(ReferenceProduct.objects.counted("text")[:100]):
         ReferenceAnswer.objects.create(
@@ -107,7 +107,7 @@ def answer_reference(version: ModelVersion, right: int) -> None:
         )
 
 
-def test_only_what_the_interval_calls_clear_is_coloured(scientist: User, candidate: ModelVersion) -> None:
+def test_only_differences_beyond_their_interval_are_coloured(scientist: User, candidate: ModelVersion) -> None:
     client, starter = logged_in_client(scientist), ModelVersion.objects.get(name=live_version_name())
     answer_reference(starter, 80)
     answer_reference(candidate, 81)
@@ -127,7 +127,7 @@ def test_only_what_the_interval_calls_clear_is_coloured(scientist: User, candida
         assert "-20.0 worse" in client.get(target, query).content.decode()
 
 
-def test_losing_categories_asks_for_a_typed_confirmation(scientist: User, tmp_path: Path) -> None:
+def test_a_deployment_that_loses_categories_needs_a_typed_confirmation(scientist: User, tmp_path: Path) -> None:
     starter = ModelVersion.objects.get(name=live_version_name())
     narrow = register_variant(tmp_path / "narrow", "Narrow.")
     ModelVersion.objects.filter(pk=narrow.pk).update(labels=["beauty", "electronics"])
@@ -170,7 +170,7 @@ def test_versions_are_measured_on_the_same_products_on_request(
     assert client.post(target).status_code in (302, 403)
 
 
-def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candidate: ModelVersion) -> None:
+def test_data_scientists_deploy_and_roll_back_after_confirming(scientist: User, candidate: ModelVersion) -> None:
     client, before = logged_in_client(scientist), live_version_name()
     assert "Serves now" in client.get(address("deploy", candidate.pk)).content.decode()
     assert live_version_name() == before
@@ -186,7 +186,7 @@ def test_scientists_deploy_and_roll_back_after_a_question(scientist: User, candi
     assert "nothing to roll back to" in client.post(address("rollback", "text"), follow=True).content.decode()
 
 
-def test_without_the_permission_nobody_deploys(scientist: User, browser: Client, candidate: ModelVersion) -> None:
+def test_deployment_needs_the_permission(scientist: User, browser: Client, candidate: ModelVersion) -> None:
     scientist.groups.clear()
     scientist.user_permissions.add(Permission.objects.get(codename="view_modelversion"))
     before = live_version_name()
@@ -199,7 +199,7 @@ def test_without_the_permission_nobody_deploys(scientist: User, browser: Client,
     assert address("deploy", candidate.pk) not in page
 
 
-def test_a_damaged_version_is_refused_in_words(scientist: User, candidate: ModelVersion) -> None:
+def test_a_damaged_version_is_refused_with_a_message(scientist: User, candidate: ModelVersion) -> None:
     before = live_version_name()
     storages["models"].delete(f"{candidate.path}/{artifact.WEIGHTS}")
     page = logged_in_client(scientist).post(address("deploy", candidate.pk), follow=True).content.decode()
@@ -233,7 +233,7 @@ def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersi
     assert "in use" in page and "Text alone" in page
 
 
-def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: User, tmp_path: Path) -> None:
+def test_categories_of_any_live_version_count_as_lost_during_an_experiment(scientist: User, tmp_path: Path) -> None:
     """The page asks for what the guard asks for: else a version could be refused without a way to accept it."""
     champion, tested, third = (register_variant(tmp_path / name, name) for name in ("champion", "tested", "third"))
     ModelVersion.objects.filter(pk=champion.pk).update(labels=["beauty", "electronics"])
@@ -248,7 +248,7 @@ def test_what_any_live_version_suggests_counts_as_lost_during_a_test(scientist: 
     assert live_version_name() == "third"
 
 
-def test_a_measurement_that_cannot_be_queued_says_so(
+def test_a_measurement_that_cannot_be_queued_is_reported(
     scientist: User, candidate: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starter = ModelVersion.objects.get(name=live_version_name())

@@ -13,7 +13,7 @@ CHROMIUM_FLAGS = [
 
 
 def chromium_path() -> str:
-    """The path of the machine's Chromium. Where CI must have one its absence fails; elsewhere it skips."""
+    """Return the path of the machine's Chromium; without one skip the test, or fail it in CI."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path:
         return path

@@ -1,4 +1,4 @@
-"""Fits in processes of their own."""
+"""Start fits in processes of their own."""
 
 import os
 import subprocess

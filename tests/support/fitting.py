@@ -1,4 +1,4 @@
-"""Tiny corpora, jobs and fits for the tests of training.fit."""
+"""Make tiny corpora and jobs, and fit models to them."""
 
 import hashlib
 import io
@@ -95,14 +95,14 @@ def write_job(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Pa
 
 
 def run_fit(workdir: Path, corpus: Path, recipe: Recipe, **changes: Any) -> Path:
-    """Fit in this process."""
+    """Write a job and fit it in this process; return its folder."""
     write_job(workdir, corpus, recipe, **changes)
     fit_model(Job.read(workdir), Progress(workdir))
     return workdir
 
 
 def progress_lines(workdir: Path) -> list[dict[str, Any]]:
-    """Return what the fit told of its progress."""
+    """Return the progress that the fit reported."""
     return [json.loads(line) for line in (workdir / "progress.jsonl").read_text().splitlines()]
 
 

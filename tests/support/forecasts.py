@@ -17,7 +17,7 @@ def draw_forecasts(
 
 
 def weighted_estimate(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
-    """Return the share of rows (n,) that are right, each looked at with its chance."""
+    """Return the share of rows (n,) that are right, each reviewed with its inclusion probability."""
     weights = 1 / chance
     return intervals.estimate_weighted_proportion(
         len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()

@@ -1,4 +1,4 @@
-"""A made-up market in the real tables: sellers' products, what both models say of them, what the sellers answered."""
+"""Store a made-up market: sellers' products, both models' probabilities and the sellers' answers."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Pictures made to exhaust, delay or confuse whoever decodes them. Each is made when it is asked for."""
+"""Make pictures that exhaust, delay or confuse a decoder. Each is made on demand."""
 
 import io
 import random

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 def product_photo(
     format: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object
 ) -> bytes:
-    """A drawn product: a red mug on a table."""
+    """Draw a product, a red mug on a table; return the file."""
     image = Image.new("RGB", size, (214, 208, 198))
     draw = ImageDraw.Draw(image)
     width, height = size

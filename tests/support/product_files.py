@@ -1,4 +1,4 @@
-"""Product files for the tests of the data part, made as people hand them out."""
+"""Write product files as people hand them out, and import them."""
 
 import csv
 import gzip

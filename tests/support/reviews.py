@@ -1,4 +1,4 @@
-"""Answers as the review queue meets them, made without asking the models."""
+"""Store answers for the review queue without running the models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,19 +28,19 @@ def store_answer(
     embedding: Sequence[float] | None = None,
     **answer: Any,
 ) -> Feedback:
-    """Keep a done prediction and the seller's answer to it; None for "none of these fits"."""
+    """Store a done prediction and the seller's answer to it; None for "none of these fits"."""
     names = dict(Category.objects.values_list("slug", "name"))
-    said: Mapping[str, float] = model_probabilities(*text)
-    ranked = sorted(said.items(), key=lambda item: -item[1])[:5]
+    mixed: Mapping[str, float] = model_probabilities(*text)
+    ranked = sorted(mixed.items(), key=lambda item: -item[1])[:5]
     version = ModelVersion.objects.get(modality="text", name=live_version_name())
     prediction = Prediction.objects.create(
         seller=seller,
         title=title,
         state="done",
         text_version=version,
-        text_probabilities=said,
+        text_probabilities=mixed,
         image_probabilities=model_probabilities(*image) if image else None,
-        probabilities=said,
+        probabilities=mixed,
         top5=[{"slug": slug, "category": names[slug], "probability": p} for slug, p in ranked],
         text_embedding=None if embedding is None else np.asarray(embedding, np.float32),
         finished_at=timezone.now(),

@@ -1,4 +1,4 @@
-"""A whole Aisle in a home of its own: real servers, a real web process, real workers, to be killed at will."""
+"""Run a whole Aisle in a home of its own: real servers, a real web process, real workers, to be killed at will."""
 
 import os
 import shutil
@@ -8,17 +8,51 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import celery
 import psutil
 import psycopg
 import requests
+from knox import crypto
 
 from benchmarks.harness.processes import BIN, PATIENCE, ROOT, free_port, is_ready, kill_tree, wait_until
 from tests.support.photos import product_photo
+from tests.support.postgres import skip_syncing
 
 LOG_CHARACTERS = 4000
+PREPARE = """
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("prepare", demo=True)
+call_command("collectstatic", interactive=False, verbosity=0)
+"""
+
+
+def prepare_template(home: Path) -> None:
+    """Prepare a home that tests copy: a migrated database with demo accounts, and static files."""
+    stack = Stack(home)
+    try:
+        subprocess.run([sys.executable, "-c", PREPARE], cwd=ROOT, env=stack.environment, check=True)
+    finally:
+        stack.stop_servers()
+
+
+def copy_template(template: Path, home: Path) -> Path:
+    """Make a home like the template, whose servers don't run."""
+    for path in template.iterdir():
+        if path.name == "static":
+            # No process writes into these files: links are enough, and much faster.
+            shutil.copytree(path, home / path.name, copy_function=os.link)
+        else:
+            # PostgreSQL's files keep their owner, whom pgserver makes for a database that root starts.
+            subprocess.run(["cp", "-a", str(path), str(home)], check=True)
+    return home
 
 
 class Stack:
+    """An installation with its servers up and none of its processes."""
+
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         self.port = free_port()
@@ -29,15 +63,15 @@ class Stack:
         self.environment = {
             **base,
             "AISLE_HOME": str(home),
+            "DJANGO_SETTINGS_MODULE": "portal.settings",
             "EMAIL_URL": f"file://{home}/mail",
             "LEASE_SECONDS": "5",
-            "PYTHONFAULTHANDLER": "1",  # what `manage` breaks off says where it was
+            "PYTHONFAULTHANDLER": "1",  # a command that `manage` aborts prints where it was
             **environment,
         }
         self.start_postgres()
         self.start_valkey()
-        self.manage("migrate", "-v0")
-        self.manage("prepare", "--demo")
+        skip_syncing(self.environment["DATABASE_URL"])
 
     # Servers
 
@@ -65,9 +99,7 @@ class Stack:
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
-    def start_web(self, pages: bool = False) -> None:
-        if pages:
-            self.manage("collectstatic", "--no-input", "-v0")
+    def start_web(self) -> None:
         self.start("web", f"{BIN}/gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{self.port}")
         wait_until(self.is_live, "the web process")
 
@@ -75,14 +107,14 @@ class Stack:
         self.start(name, *self._celery("worker", "-Q", queue, "-c", "1", "-n", f"{name}@{host}", "-l", "INFO"))
 
     def wait_for_models(self, name: str = "predict") -> None:
-        """Wait until a predict worker has loaded what is deployed: "ready" it is before."""
+        """Wait until a predict worker has loaded what is deployed: it logs "ready" before that."""
         wait_until(lambda: self.log(name).count("is computed by") >= 2, f"the models of {name}")
 
     def start_beat(self) -> None:
         self.start("beat", *self._celery("beat", "--pidfile="))
 
-    def start_all(self, pages: bool = False) -> None:
-        self.start_web(pages)
+    def start_all(self) -> None:
+        self.start_web()
         self.start_worker()
         self.start_worker("default", "default")
         self.start_beat()
@@ -99,17 +131,30 @@ class Stack:
             self.kill(name)
         for log in sorted(self.home.glob("*.log")):  # pytest shows it of tests that failed
             print(f"--- the end of {log.name}", log.read_text()[-LOG_CHARACTERS:], sep="\n")
-        self.stop_valkey()
-        self.stop_postgres()
+        self.stop_servers()
         shutil.rmtree(self.home, ignore_errors=True)
 
+    def stop_servers(self) -> None:
+        self.stop_valkey()
+        self.stop_postgres()
+
     # What tests do with it
+
+    def forget_products(self) -> None:
+        """Delete all products and predictions, so that the next test counts its own alone."""
+        self.execute("TRUNCATE classifier_prediction CASCADE")
+
+    def wake_workers(self) -> None:
+        """Notify the predict workers that rows are due."""
+        broker = self.environment["REDIS_URL"].replace("unix://", "redis+socket://", 1)
+        with celery.Celery(broker=broker) as app:
+            app.send_task("classifier.tasks.classify_pending", queue="predict")
 
     def is_live(self) -> bool:
         return is_ready(f"{self.address}/health/ready/")
 
     def manage(self, *arguments: str) -> str:
-        """Return a command's output; one that hangs is broken off, with the stacks of its threads on stderr."""
+        """Return a command's output; one that hangs is aborted and prints the stacks of its threads."""
         command = [sys.executable, "manage.py", *arguments]
         with subprocess.Popen(command, cwd=ROOT, env=self.environment, text=True, stdout=subprocess.PIPE) as process:
             try:
@@ -122,11 +167,15 @@ class Stack:
         return output
 
     def token(self) -> str:
-        code = (
-            "from knox.models import AuthToken; from portal.models import User;"
-            "print(AuthToken.objects.create(user=User.objects.get(email='seller@example.com'))[1])"
-        )
-        return self.manage("shell", "--no-imports", "-v0", "-c", code).strip().splitlines()[-1]
+        """Return a new API token of the demo seller."""
+        token = crypto.create_token_string()
+        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+            connection.execute(
+                "INSERT INTO knox_authtoken (digest, token_key, user_id, created)"
+                " SELECT %s, %s, id, now() FROM portal_user WHERE email = 'seller@example.com'",
+                [crypto.hash_token(token), token[:15]],
+            )
+        return token
 
     def query(self, sql: str) -> Any:
         with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
@@ -141,12 +190,6 @@ class Stack:
 
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text()
-
-
-def with_networks(home: Path, converted: Path) -> Path:
-    """Copy converted networks into a home, so that its workers need not convert their own."""
-    shutil.copytree(converted, home / "models" / "engines")
-    return home
 
 
 class Uploader:

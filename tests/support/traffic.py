@@ -1,4 +1,4 @@
-"""Predictions and answers as made in a given hour, and the summaries of it."""
+"""Store predictions and answers of a given hour, and read the summaries of it."""
 
 import random
 from datetime import UTC, datetime, timedelta

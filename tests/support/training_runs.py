@@ -1,4 +1,4 @@
-"""Small real corpora for tests of whole runs: made-up words, so that only a model that learnt them can know them."""
+"""Write small corpora of made-up words, which only a model that was trained on them can know; run trainings."""
 
 import csv
 import io
@@ -68,7 +68,7 @@ def _photo(chance: random.Random, colour: tuple[int, int, int]) -> bytes:
 
 
 def offer_only_made_up() -> None:
-    """Offer the categories of the made-up words only, and measure by own products: what the champion knows is moot."""
+    """Offer the categories of the made-up words only, and measure by the own products alone."""
     Category.objects.exclude(name__in=WORDS).update(is_active=False)
     ReferenceProduct.objects.filter(origin=ReferenceProduct.Origin.STARTER).delete()
 

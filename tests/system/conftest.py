@@ -1,30 +1,56 @@
+"""Share one prepared home between all tests of whole systems."""
+
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from django.conf import settings
 
 from classifier.ml import engines
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.services import STARTER
-from tests.support.stack import Stack, with_networks
+from tests.support.shared_folders import made_once, share_networks
+from tests.support.stack import Stack, copy_template, prepare_template
 
 
 @pytest.fixture(scope="session")
-def converted() -> Path:
-    """The starters' converted networks, made once: each installation would take seconds for its own."""
-    folder = Path(settings.MODEL_CACHE) / "engines"
+def template() -> Path:
+    """A prepared home, which tests copy."""
+    return made_once("template", make_template)
+
+
+def make_template(folder: Path) -> None:
+    networks = share_networks(folder)
+    # Converted here, for else the first workers of each stack would convert them side by side.
     names = engines.engine_candidates("auto", "f32", torch.device("cpu"), {})
     for model in (TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")):
-        engines.select_engine(model.encoder, names, threads=1, cache=folder)
-    return folder
+        engines.select_engine(model.encoder, names, threads=1, cache=networks)
+    prepare_template(folder)
+
+
+def new_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="home-", dir=os.environ["TEST_RUN_FOLDER"]))
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Path:
-    return with_networks(tmp_path_factory.mktemp("aisle"), converted)
+def empty_home() -> Path:
+    """A home that nothing has prepared."""
+    home = new_folder()
+    share_networks(home)
+    return home
+
+
+@pytest.fixture
+def home(template: Path) -> Path:
+    return copy_template(template, new_folder())
+
+
+@pytest.fixture(scope="module")
+def module_home(template: Path) -> Path:
+    return copy_template(template, new_folder())
 
 
 @pytest.fixture

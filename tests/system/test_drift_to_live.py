@@ -1,4 +1,4 @@
-"""From a day that drifted to a new version at work: what sellers answered and a reviewer accepted is what it learnt."""
+"""Follow a day that drifted to a new live version, trained on what sellers answered and a reviewer accepted."""
 
 import random
 import re
@@ -38,7 +38,7 @@ NEW = 240  # products of the day that drifts
 
 
 @pytest.mark.timeout(900)  # against hanging: a busy machine needs minutes
-def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_serves(
+def test_a_drifted_day_leads_to_a_live_version_trained_on_its_reviewed_answers(
     committed_db: None,
     seller: User,
     other_seller: User,
@@ -110,15 +110,15 @@ def test_what_a_reviewer_accepts_of_a_day_that_drifted_becomes_the_version_that_
     assert version.accuracy >= settings.MIN_ACCURACY["text"]
     assert version.lineage["compared_with"] == champion.pk
     assert f"Accuracy {100 * version.accuracy:.1f} % on {len(held_back)} test products" in version.reason
-    told = re.search(
+    compared = re.search(
         r"Against the champion on the same \d+ test products: accuracy ([+-][\d.]+) points .*: not worse\.",
         version.reason,
     )
-    assert told, version.reason
+    assert compared, version.reason
     assert "It suggests 18 of 18 categories." in version.reason
     assert "It keeps what the new data lacks: on 300 reference products of 15 categories" in version.reason
     rounding = 2 / len(held_back)  # answers in other batches differ a little: enough for a product in doubt
-    assert float(told[1]) / 100 == pytest.approx(version.accuracy - before, abs=rounding)
+    assert float(compared[1]) / 100 == pytest.approx(version.accuracy - before, abs=rounding)
 
     # The next seller's product is answered by it; a photo still by the image model that had nothing to learn.
     assert [variant.version for variant in traffic.live_variants(Modality.TEXT)] == [version]
@@ -180,5 +180,5 @@ def category(slug: str) -> Category:
 def accuracy(ids: Sequence[str], truth: Mapping[str, str], labels: Collection[str]) -> float:
     """Return how often the live model was right about these products when they were listed, among these categories."""
     found = Prediction.objects.in_bulk(ids).values()
-    said = {str(each.pk): max(labels, key=(each.text_probabilities or {}).__getitem__) for each in found}
-    return sum(said[pk] == truth[pk] for pk in ids) / len(ids)
+    suggested = {str(each.pk): max(labels, key=(each.text_probabilities or {}).__getitem__) for each in found}
+    return sum(suggested[pk] == truth[pk] for pk in ids) / len(ids)

@@ -1,4 +1,4 @@
-"""Hostile pictures against a real web process: it lives, answers in words, and stays within its memory."""
+"""Upload hostile pictures to a real web process: it lives, refuses in a sentence, and stays within its memory."""
 
 import threading
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.harness.processes import process_tree
 from tests.support.hostile_pictures import all_hostile
 from tests.support.stack import Stack, Uploader
 
@@ -15,15 +16,15 @@ LIMIT_KB = 768_000
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(tmp_path, UPLOAD_RATE="100000/minute")
+def web(home: Path) -> Iterator[Stack]:
+    stack = Stack(home, UPLOAD_RATE="100000/minute")
     stack.start_web()
     yield stack
     stack.stop()
 
 
-class Scale(threading.Thread):
-    """Weighs a process and its children again and again and keeps the most."""
+class PeakMemory(threading.Thread):
+    """Measures the memory of a process and its children again and again, and keeps the highest."""
 
     def __init__(self, process: psutil.Process) -> None:
         super().__init__(daemon=True)
@@ -32,7 +33,7 @@ class Scale(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.wait(0.05):
-            family = [self._process, *self._process.children(recursive=True)]
+            family = process_tree(self._process)
             self.most_kb = max(self.most_kb, sum(map(proportional_kb, family)))
 
     def stop(self) -> None:
@@ -41,7 +42,7 @@ class Scale(threading.Thread):
 
 
 def proportional_kb(process: psutil.Process) -> int:
-    with suppress(OSError):  # it has ended
+    with suppress(OSError):  # the process has ended
         for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1])
@@ -56,8 +57,8 @@ def workers(web: psutil.Process) -> set[int]:
 def test_a_web_process_survives_every_hostile_picture_within_its_memory(web: Stack) -> None:
     process = psutil.Process(web.processes["web"].pid)
     before = workers(process)
-    scale = Scale(process)
-    scale.start()
+    memory = PeakMemory(process)
+    memory.start()
     uploader = Uploader(web)
     wrong = []
     for hostile in all_hostile():
@@ -67,7 +68,7 @@ def test_a_web_process_survives_every_hostile_picture_within_its_memory(web: Sta
         has_words = not is_refused or bool(response.json()["errors"][0]["detail"])
         if response.status_code >= 500 or not has_words or hostile.refused not in (None, is_refused):
             wrong.append(f"{hostile.name}: {response.status_code}")
-    scale.stop()
+    memory.stop()
     assert wrong == []
     assert workers(process) == before
-    assert scale.most_kb <= LIMIT_KB
+    assert memory.most_kb <= LIMIT_KB

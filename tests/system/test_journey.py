@@ -1,4 +1,4 @@
-"""A seller's first hour in a real browser, on a phone and on a desk, over a whole running Aisle."""
+"""Walk through a seller's first hour in a real browser, on a phone and on a desk, over a whole running Aisle."""
 
 import json
 import re
@@ -12,17 +12,17 @@ from benchmarks.harness.processes import wait_until
 from tests.support.accounts import PASSWORD
 from tests.support.browser import CHROMIUM_FLAGS, assert_no_sideways_scroll, chromium_path
 from tests.support.photos import product_photo
-from tests.support.stack import Stack, with_networks
+from tests.support.stack import Stack
 
 expect.set_options(timeout=60_000)  # a limit against hanging, not a measurement
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, converted: Path) -> Iterator[Stack]:
-    stack = Stack(with_networks(tmp_path_factory.mktemp("aisle"), converted))
+def stack(module_home: Path) -> Iterator[Stack]:
+    stack = Stack(module_home)
     try:
-        stack.start_all(pages=True)
+        stack.start_all()
         stack.wait_for_models()
         yield stack
     finally:
@@ -122,7 +122,7 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     assert_no_sideways_scroll(page)
 
 
-def test_an_answer_is_changed_to_a_category_outside_the_five_and_to_none(page: Page, stack: Stack) -> None:
+def test_a_seller_answers_with_a_category_outside_the_five_suggestions(page: Page, stack: Stack) -> None:
     log_in(page, stack)
     page.goto("/products/new/")
     page.get_by_label("Title").fill("Acoustic guitar")
@@ -150,7 +150,7 @@ def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, ph
     assert stack.query("SELECT photo_large <> '' FROM portal_product ORDER BY created_at DESC LIMIT 1") == [(True,)]
 
 
-def test_it_works_without_javascript(browser: Browser, stack: Stack, photo: Path) -> None:
+def test_a_seller_lists_and_answers_a_product_without_javascript(browser: Browser, stack: Stack, photo: Path) -> None:
     context = browser.new_context(java_script_enabled=False, base_url=stack.address, viewport=PHONE)
     page = context.new_page()
     log_in(page, stack)
@@ -165,7 +165,7 @@ def test_it_works_without_javascript(browser: Browser, stack: Stack, photo: Path
     context.close()
 
 
-def test_the_admin_and_the_api_docs_open_without_a_foreign_host(browser: Browser, stack: Stack) -> None:
+def test_the_admin_and_the_api_docs_load_nothing_from_other_hosts(browser: Browser, stack: Stack) -> None:
     context = browser.new_context(base_url=stack.address, viewport=DESK)
     page = context.new_page()
     foreign: list[str] = []

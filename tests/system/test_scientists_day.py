@@ -1,4 +1,4 @@
-"""A data scientist's day in a real browser: log-in with a second factor, health, reviews, a fraud case, a promotion."""
+"""Walk through a data scientist's day in a real browser, from the log-in with a second factor to a promotion."""
 
 import io
 import os
@@ -45,7 +45,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture
 def queue(committed_db: None, seller: User, make_product: Callable[..., Product]) -> list[str]:
-    """Products that the models answered and the seller put somewhere; return their titles in the queue's order."""
+    """Store predicted products that the seller answered; return their titles in the review queue's order."""
     for title, category in zip(TITLES, Category.objects.all(), strict=False):
         product = make_product(seller, title=title, photo=True)
         record_answer(prediction=product.prediction, category=category)
@@ -55,7 +55,7 @@ def queue(committed_db: None, seller: User, make_product: Callable[..., Product]
 
 @pytest.fixture
 def past(queue: list[str], seller: User) -> None:
-    """Ten counted days with reviewed answers, the last of them in Spanish and reported."""
+    """Store ten summarised days with reviewed answers, the last of them in Spanish and reported."""
     start = TODAY - 10 * DAY
     for number in range(10):
         words = SPANISH if number == 9 else "the new mug for you"
@@ -70,7 +70,7 @@ def past(queue: list[str], seller: User) -> None:
 
 @pytest.fixture
 def case(past: None) -> Case:
-    """An open case of a seller who puts products of others' kinds into one category."""
+    """Open a fraud case of a seller who answers with one category for products of every kind."""
     before = timezone.now() - timedelta(hours=1)
     fraud_answers.store_answers(fraud_answers.create_sellers(14), until=before, review="accepted")
     fraud_answers.store_answers(
@@ -82,7 +82,7 @@ def case(past: None) -> Case:
 
 @pytest.fixture
 def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
-    """A version under test that sellers and reviewers answered like more than the other one."""
+    """Start an experiment with a version whose suggestions are accepted more often than the champion's."""
     old, candidate = (
         ModelVersion.objects.get(name=live_version_name()),
         register_variant(tmp_path / "candidate", "A new one."),
@@ -96,7 +96,7 @@ def candidate(case: Case, seller: User, tmp_path: Path) -> ModelVersion:
 
 @pytest.fixture
 def page(address: str, scientist: User, candidate: ModelVersion) -> Iterator[Page]:
-    """A stranger's browser on a wide screen, opened last: beside its event loop Django's fixtures refuse to work.
+    """Open a browser that is not logged in. It comes last: Django's fixtures refuse to work while its event loop runs.
 
     An error in its console, a refused script among them, fails the test.
     """
@@ -116,44 +116,44 @@ def test_a_data_scientist_works_through_a_day(
 ) -> None:
     settings.STAFF_MFA_REQUIRED = True
     settings.MFA_TOTP_TOLERANCE = 1  # so that a code may run out between its reading and its typing
-    logs_in(page, scientist)
-    reads_health(page)
-    works_the_queue(page, queue, scientist)
-    judges_the_case(page, case, scientist)
-    promotes(page, candidate, scientist)
+    log_in_with_second_factor(page, scientist)
+    read_health(page)
+    work_through_queue(page, queue, scientist)
+    judge_case(page, case, scientist)
+    promote_candidate(page, candidate, scientist)
 
 
-def logs_in(page: Page, scientist: User) -> None:
-    """The first log-in leads to the set-up of a second factor; from then on its code is asked for."""
-    give_password(page, scientist, "login")
+def log_in_with_second_factor(page: Page, scientist: User) -> None:
+    """Set up a second factor at the first log-in; log in again with its code."""
+    enter_password(page, scientist, "login")
     expect(page.get_by_text("Staff need two-factor log-in.")).to_be_visible()
-    seen(page, "is-it-you")
+    check_page(page, "is-it-you")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Confirm").click()
     expect(page.get_by_role("heading", name="Set up the authenticator app")).to_be_visible()
-    seen(page, "second-factor")
+    check_page(page, "second-factor")
     secret = page.locator("#authenticator_secret").input_value()
-    page.get_by_label("Code from the app").fill(code(secret))
+    page.get_by_label("Code from the app").fill(current_code(secret))
     page.get_by_role("button", name="Switch on").click()
     expect(page.get_by_text("Recovery codes").first).to_be_visible()
-    seen(page, "recovery-codes")
-    assert look(lambda: set(Authenticator.objects.filter(user=scientist).values_list("type", flat=True))) == {
+    check_page(page, "recovery-codes")
+    assert ask_database(lambda: set(Authenticator.objects.filter(user=scientist).values_list("type", flat=True))) == {
         "totp", "recovery_codes",
     }  # fmt: skip
 
     page.get_by_role("button", name="Log out").click()
-    give_password(page, scientist)
+    enter_password(page, scientist)
     expect(page.get_by_role("heading", name="Enter your code")).to_be_visible()
-    seen(page, "code")
-    page.get_by_role("textbox").fill(code(secret))
+    check_page(page, "code")
+    page.get_by_role("textbox").fill(current_code(secret))
     page.get_by_role("button", name="Log in").click()
     expect(page).to_have_url(re.compile(f"{reverse('admin:index')}$"))
-    seen(page, "admin")
+    check_page(page, "admin")
 
 
-def reads_health(page: Page) -> None:
-    """Figures with their intervals, charts, and the day that drifted."""
-    go(page, "Health")
+def read_health(page: Page) -> None:
+    """Find figures with intervals, charts, and the day that drifted."""
+    follow_link(page, "Health")
     figures = page.locator(".aisle-figures-key")
     for name in ("Predictions", "Failed", "Accepted: the first suggestion", "Accuracy, reviewed", "Drift"):
         expect(figures.get_by_text(name, exact=True)).to_be_visible()
@@ -162,15 +162,15 @@ def reads_health(page: Page) -> None:
         expect(chart).to_be_visible()
     assert page.locator(".aisle-report-pair svg").count() >= 3
     expect(page.get_by_role("heading", name="Changed most in language")).to_be_visible()
-    seen(page, "health")
+    check_page(page, "health")
 
 
-def works_the_queue(page: Page, order: list[str], scientist: User) -> None:
-    """Accepted, rejected, taken back and corrected by keys alone."""
-    go(page, "Review queue")
+def work_through_queue(page: Page, order: list[str], scientist: User) -> None:
+    """Accept, reject, undo and correct by the keyboard alone."""
+    follow_link(page, "Review queue")
     heading = page.locator(".aisle-review h2")
     expect(heading).to_have_text(order[0])
-    seen(page, "review")
+    check_page(page, "review")
     page.wait_for_function("document.querySelector('.aisle-review-photo img').naturalWidth > 0")
     page.keyboard.press("?")
     expect(page.get_by_text("Skip; undo the last decision")).to_be_visible()
@@ -198,76 +198,76 @@ def works_the_queue(page: Page, order: list[str], scientist: User) -> None:
         "corrected",
         "musical-instruments",
     )
-    decided = look(lambda: list(Review.objects.filter(reviewer=scientist).order_by("pk")))
+    decided = ask_database(lambda: list(Review.objects.filter(reviewer=scientist).order_by("pk")))
     assert [(review.verdict, review.undone_at is None) for review in decided] == [
         ("accept", True), ("reject", False), ("correct", True),
     ]  # fmt: skip
 
 
-def judges_the_case(page: Page, case: Case, scientist: User) -> None:
-    """No verdict without a reason; with one it stands in the case's history."""
-    go(page, "Fraud cases")
-    seen(page, "cases")
+def judge_case(page: Page, case: Case, scientist: User) -> None:
+    """Confirm a case, which needs a reason that its history then shows."""
+    follow_link(page, "Fraud cases")
+    check_page(page, "cases")
     page.get_by_role("link", name=case.seller.email).click()
     expect(page.get_by_role("heading", name="Your verdict")).to_be_visible()
-    seen(page, "case")
+    check_page(page, "case")
     confirm = page.get_by_role("button", name="Confirm: on purpose")
     confirm.click()
     expect(page.get_by_label("Reason, for colleagues")).to_be_focused()  # the browser asks for it
-    assert look(lambda: Case.objects.get().state) == "open"
+    assert ask_database(lambda: Case.objects.get().state) == "open"
     page.get_by_label("Reason, for colleagues").fill("Twelve of forty, all into one category.")
     confirm.click()
     expect(page.get_by_text("Twelve of forty, all into one category.").first).to_be_visible()
-    seen(page, "case-confirmed")
-    decided = look(lambda: Case.objects.select_related("decided_by").get())
+    check_page(page, "case-confirmed")
+    decided = ask_database(lambda: Case.objects.select_related("decided_by").get())
     assert (decided.state, decided.decided_by) == ("confirmed", scientist)
     assert decided.reason == "Twelve of forty, all into one category."
-    assert look(lambda: list(decided.events.values_list("action", flat=True))) == ["opened", "confirmed"]
+    assert ask_database(lambda: list(decided.events.values_list("action", flat=True))) == ["opened", "confirmed"]
 
 
-def promotes(page: Page, candidate: ModelVersion, scientist: User) -> None:
-    """The version under test gets all traffic, after a question."""
-    go(page, "Experiments")
+def promote_candidate(page: Page, candidate: ModelVersion, scientist: User) -> None:
+    """Give the candidate all traffic, after confirming."""
+    follow_link(page, "Experiments")
     expect(page.get_by_text("Live, 20 %").first).to_be_visible()
     expect(page.get_by_text("over 99 %").first).to_be_visible()
-    seen(page, "experiment")
+    check_page(page, "experiment")
     page.get_by_role("link", name=f"Promote {candidate.name}").click()
     expect(page.get_by_role("heading", name=re.compile("^Promote")).first).to_be_visible()
-    seen(page, "promote")
-    assert look(lambda: len(traffic.live_variants("text"))) == 2  # asking changed nothing
+    check_page(page, "promote")
+    assert ask_database(lambda: len(traffic.live_variants("text"))) == 2  # asking changed nothing
     page.get_by_label("Note for the list of deployments").fill("Sellers like it more.")
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("serves alone now")).to_be_visible()
-    seen(page, "promoted")
-    assert look(lambda: [variant.version for variant in traffic.live_variants("text")]) == [candidate]
-    last = look(lambda: Deployment.objects.select_related("deployed_by").latest("pk"))
+    check_page(page, "promoted")
+    assert ask_database(lambda: [variant.version for variant in traffic.live_variants("text")]) == [candidate]
+    last = ask_database(lambda: Deployment.objects.select_related("deployed_by").latest("pk"))
     assert (last.kind, last.version_id, last.deployed_by) == ("promotion", candidate.pk, scientist)
     assert (last.note, last.shares) == ("Sellers like it more.", {candidate.name: 100})
 
 
-def give_password(page: Page, who: User, shot: str = "") -> None:
+def enter_password(page: Page, who: User, shot: str = "") -> None:
     page.goto(reverse("admin:index"))
     page.get_by_label("E-mail").fill(who.email)
     page.get_by_label("Password").fill(PASSWORD)
     if shot:
-        seen(page, shot, anew=False)
+        check_page(page, shot, reload=False)
     page.get_by_role("button", name="Log in").click()
 
 
-def code(secret: str) -> str:
+def current_code(secret: str) -> str:
     """Return what an authenticator app shows now."""
     counters = list(yield_hotp_counters_from_time())
     return format_hotp_value(hotp_value(secret, counters[len(counters) // 2]))
 
 
-def go(page: Page, name: str) -> None:
-    """Follow the side bar's link."""
+def follow_link(page: Page, name: str) -> None:
+    """Follow a link of the side bar."""
     page.get_by_role("link", name=re.compile(f"{name}$")).first.click()
     expect(page.get_by_role("heading", name=re.compile(name)).first).to_be_visible()
 
 
-def look(question: Callable[[], Answer]) -> Answer:
-    """Ask the database in a thread of its own: the browser's event loop runs in this one, and Django refuses there."""
+def ask_database(question: Callable[[], Answer]) -> Answer:
+    """Query the database in a thread of its own: Django refuses to in this one, where the browser's event loop runs."""
 
     def ask() -> Answer:
         try:
@@ -281,14 +281,14 @@ def look(question: Callable[[], Answer]) -> Answer:
 
 def answer_to(title: str) -> Feedback:
     rows = Feedback.objects.select_related("correction", "reviewed_by")
-    return look(lambda: rows.get(prediction__title=title))
+    return ask_database(lambda: rows.get(prediction__title=title))
 
 
-def seen(page: Page, name: str, *, anew: bool = True) -> None:
-    """See that the page fits a wide screen and a phone, to which it is loaded `anew`; keep pictures in SCREENSHOTS."""
+def check_page(page: Page, name: str, *, reload: bool = True) -> None:
+    """Check that the page fits a wide screen and a phone; keep pictures in the folder that SCREENSHOTS names."""
     for size in (PHONE, DESK):
         page.set_viewport_size(size)  # type: ignore[arg-type]
-        if anew:
+        if reload:
             page.reload()
         assert_no_sideways_scroll(page)
         if folder := os.environ.get("SCREENSHOTS"):

@@ -1,10 +1,12 @@
-"""What dies is really killed, and what restarts really restarts: nothing is lost, nothing is done twice."""
+"""Kill workers and restart servers for real: nothing is lost, nothing is done twice."""
 
 import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -14,6 +16,32 @@ from tests.support.stack import Stack, Uploader
 
 UPLOADS = 200
 KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def running(module_home: Path) -> Iterator[Stack]:
+    """A whole running installation, whose workers claim few rows at once so that many batches can be hit."""
+    stack = Stack(module_home, BATCH_SIZE="8")
+    try:
+        stack.start_all()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def stack(running: Stack) -> Stack:
+    """The running installation without a product."""
+    running.forget_products()
+    return running
+
+
+def upload_models(client: Any, home: Path) -> None:
+    """Copy the model versions that the prepared home has in its folder into the bucket."""
+    storage = home / "storage"
+    for path in (storage / "models").rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "aisle", str(path.relative_to(storage)))
 
 
 def everything_is_done(stack: Stack, uploads: int) -> bool:
@@ -30,8 +58,6 @@ def assert_nothing_lost_or_doubled(stack: Stack, uploads: int) -> None:
 
 @pytest.mark.timeout(600)
 def test_two_hundred_uploads_survive_ten_killed_workers(stack: Stack) -> None:
-    stack.environment["BATCH_SIZE"] = "8"
-    stack.start_all()
     uploader, dice = Uploader(stack), random.Random(1)
     kills = 0
     for number in range(UPLOADS):
@@ -45,7 +71,7 @@ def test_two_hundred_uploads_survive_ten_killed_workers(stack: Stack) -> None:
             kills += 1
             stack.start_worker()
         for key, moment in stack.query("SELECT id, finished_at FROM classifier_prediction WHERE state = 'done'"):
-            assert finished.setdefault(str(key), moment) == moment, "an answer was stored twice"
+            assert finished.setdefault(str(key), moment) == moment, "a result was stored twice"
         time.sleep(0.5)
     assert kills == KILLS, "the workers were quicker than their killer: give them more to do"
     assert_nothing_lost_or_doubled(stack, UPLOADS)
@@ -53,21 +79,19 @@ def test_two_hundred_uploads_survive_ten_killed_workers(stack: Stack) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_restarted_broker_loses_nothing(stack: Stack) -> None:
-    stack.start_all()
     uploader = Uploader(stack)
     assert uploader.upload("before", wait=10, photo=False).status_code in (200, 202)
     stack.stop_valkey()
-    # The bell can't ring, the cache can't count, and still the upload is taken.
+    # No worker can be notified and the cache can't count, and still the upload is taken.
     assert uploader.upload("during", photo=False).status_code == 202
     stack.start_valkey()
     wait_until(lambda: uploader.upload("after", photo=False).status_code == 202, "uploads after the restart")
-    wait_until(lambda: stack.count("state <> 'done'") == 0, "all answers")
+    wait_until(lambda: stack.count("state <> 'done'") == 0, "all predictions")
     assert stack.query("SELECT sku FROM portal_product ORDER BY created_at") == [("before",), ("during",), ("after",)]
 
 
 @pytest.mark.timeout(600)
 def test_a_restarted_database_loses_nothing_that_was_taken(stack: Stack) -> None:
-    stack.start_all()
     uploader = Uploader(stack)
     taken = 0
     for number in range(20):
@@ -78,20 +102,19 @@ def test_a_restarted_database_loses_nothing_that_was_taken(stack: Stack) -> None
     assert refusal.json()["errors"][0]["code"] == "database_down"
     stack.start_postgres()
     wait_until(lambda: uploader.upload("after").status_code == 202, "uploads after the restart")
-    wait_until(lambda: everything_is_done(stack, taken + 1), "all answers")
+    wait_until(lambda: everything_is_done(stack, taken + 1), "all predictions")
     assert_nothing_lost_or_doubled(stack, taken + 1)
 
 
 @pytest.mark.timeout(600)
 def test_a_lone_upload_is_answered_while_its_client_waits(stack: Stack) -> None:
-    stack.start_all()
     uploader = Uploader(stack)
     stack.wait_for_models()
     answer = uploader.upload("Acoustic guitar", wait=10)
     assert answer.status_code == 200
     assert len(answer.json()["top5"]) == 5
     wait_until(lambda: stack.count("archived_at IS NOT NULL") == 1, "the archive")
-    names = {path.name for path in (stack.home / "storage" / "archive").glob("*/*/*")}
+    names = {path.name for path in (stack.home / "storage" / "archive").glob(f"*/{answer.json()['id']}/*")}
     assert names == {"input.json", "image.jpg", "text.json", "image.json", "ensemble.json"}
 
 
@@ -105,7 +128,9 @@ def test_a_storage_that_hangs_delays_photos_and_archive_and_nothing_else(home: P
     try:
         wait_until(lambda: is_ready(address), "the storage server")
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket="aisle")
+        client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="aisle")
+        upload_models(client, home)
         bucket = {"AWS_STORAGE_BUCKET_NAME": "aisle", "AWS_S3_ENDPOINT_URL": address}
         stack = Stack(home, **bucket, **credentials)
         stack.start_all()

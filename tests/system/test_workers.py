@@ -1,4 +1,4 @@
-"""Workers that are told to stop, that get stuck, and that die under `make run`."""
+"""Stop, freeze and kill the workers that `make run` starts."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.support.stack import Stack, Uploader
 
 @pytest.fixture
 def machine(home: Path) -> Iterator[Stack]:
-    """An installation whose processes `manage.py start` runs."""
+    """Run an installation by `manage.py start`."""
     stack = Stack(home, STALL_SECONDS="20")
     try:
         stack.start("start", sys.executable, "manage.py", "start", "--port", str(stack.port))
@@ -28,8 +28,8 @@ def machine(home: Path) -> Iterator[Stack]:
         stack.stop()
 
 
-def worker(stack: Stack, queue: str) -> psutil.Process | None:
-    """The main process of the worker of a queue that `start` runs."""
+def main_process(stack: Stack, queue: str) -> psutil.Process | None:
+    """Return the main process of a queue's worker that `start` runs."""
     for process in psutil.Process(stack.processes["start"].pid).children():
         try:
             if f" -Q {queue} " in " ".join(process.cmdline()):
@@ -39,7 +39,7 @@ def worker(stack: Stack, queue: str) -> psutil.Process | None:
     return None
 
 
-def test_a_worker_that_is_told_to_stop_finishes_its_batch_and_keeps_nothing(stack: Stack) -> None:
+def test_a_stopping_worker_finishes_its_batch_and_keeps_no_claim(stack: Stack) -> None:
     stack.environment["BATCH_SIZE"] = "8"
     stack.environment["LEASE_SECONDS"] = "100"
     stack.start_web()
@@ -69,7 +69,7 @@ def test_a_worker_that_cannot_finish_its_batch_in_time_gives_it_back(stack: Stac
     photo = stack.home / "storage" / "photos" / name
     content = photo.read_bytes()
     photo.unlink()
-    os.mkfifo(photo)  # whoever reads it waits for ever
+    os.mkfifo(photo)  # a reader of it waits for ever
     stack.start_worker()
     wait_until(lambda: stack.count("state = 'running'") == 2, "a batch in hand")
     process = stack.processes.pop("predict")
@@ -82,27 +82,36 @@ def test_a_worker_that_cannot_finish_its_batch_in_time_gives_it_back(stack: Stac
     wait_until(lambda: stack.count("state = 'done' AND attempts = 1") == 2, "both answers")
 
 
-ASK = """
+QUEUE_FOR_LATER = """
+from datetime import timedelta
+from django.utils import timezone
 from classifier.models import Prediction
-from classifier.tasks import classify_pending
 from portal.models import User
-Prediction.objects.create(seller=User.objects.get(email="seller@example.com"), title="Mug")
-classify_pending.delay()
+seller = User.objects.get(email="seller@example.com")
+later = timezone.now() + timedelta(hours=1)
+Prediction.objects.bulk_create(Prediction(seller=seller, title="Mug", available_at=later) for _ in range(4))
+"""
+MAKE_ONE_DUE = """
+    UPDATE classifier_prediction SET due_at = now()
+    WHERE id = (SELECT id FROM classifier_prediction WHERE state = 'queued' LIMIT 1)
 """
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 def test_a_worker_keeps_its_connection_from_task_to_task_until_the_database_restarts(stack: Stack) -> None:
+    stack.manage("shell", "--no-imports", "-v0", "-c", QUEUE_FOR_LATER)
     stack.start_worker()
     seen: list[set[int]] = []
     for number in range(1, 4):
-        stack.manage("shell", "--no-imports", "-v0", "-c", ASK)
+        stack.execute(MAKE_ONE_DUE)
+        stack.wake_workers()
         wait_until(lambda number=number: stack.count("state = 'done'") == number, "an answer")  # type: ignore[misc]
         seen.append(set(stack.query(BACKENDS)))
     assert set.intersection(*seen)
     stack.stop_postgres()
     stack.start_postgres()
-    stack.manage("shell", "--no-imports", "-v0", "-c", ASK)
+    stack.execute(MAKE_ONE_DUE)
+    stack.wake_workers()
     wait_until(lambda: stack.count("state = 'done'") == 4, "an answer after the restart")
 
 
@@ -114,13 +123,13 @@ NOTE_EVERY_CLAIM_AND_RESULT = """
     WHEN (NEW.lease IS DISTINCT FROM OLD.lease OR NEW.finished_at IS DISTINCT FROM OLD.finished_at)
     EXECUTE FUNCTION note();
 """
-QUEUE_AND_RING = """
+QUEUE_AND_NOTIFY = """
 from classifier.models import Prediction
 from classifier.tasks import classify_pending
 from portal.models import User
 seller = User.objects.get(email="seller@example.com")
 Prediction.objects.bulk_create(Prediction(seller=seller, title=f"Mug {n}", priority=10) for n in range(400))
-for _bell in range(8):
+for _ in range(8):
     classify_pending.delay()
 """
 
@@ -135,7 +144,7 @@ def test_four_workers_on_four_hosts_never_claim_a_row_twice(stack: Stack) -> Non
     for host in hosts:
         stack.wait_for_models(host)
     stack.execute(NOTE_EVERY_CLAIM_AND_RESULT)
-    stack.manage("shell", "--no-imports", "-v0", "-c", QUEUE_AND_RING)
+    stack.manage("shell", "--no-imports", "-v0", "-c", QUEUE_AND_NOTIFY)
     wait_until(lambda: stack.count("state = 'done'") == 400, "all answers")
     wait_until(lambda: all("succeeded" in stack.log(host) for host in hosts), "a batch of each: they share the work")
     noted = dict(stack.query("SELECT state, ARRAY[count(*), count(DISTINCT id)] FROM noted GROUP BY state"))
@@ -150,7 +159,7 @@ def test_a_stuck_worker_is_noticed_and_replaced_and_so_is_a_killed_one(machine: 
     uploader = Uploader(machine)
     assert uploader.upload("before", wait=10, photo=False).status_code in (200, 202)
     wait_until(lambda: machine.count("state = 'done'") == 1, "the first answer")
-    stuck = worker(machine, "predict")
+    stuck = main_process(machine, "predict")
     assert stuck
     for child in stuck.children():
         child.suspend()
@@ -160,14 +169,14 @@ def test_a_stuck_worker_is_noticed_and_replaced_and_so_is_a_killed_one(machine: 
     wait_until(lambda: machine.count("state = 'done'") == 4, "answers of its successor")
     assert "took no work" in machine.log("start")
 
-    frozen = worker(machine, "predict")
+    frozen = main_process(machine, "predict")
     assert frozen and frozen.pid != stuck.pid
     frozen.suspend()
-    killed = worker(machine, "default")
+    killed = main_process(machine, "default")
     assert killed
     killed.kill()
-    wait_until(lambda: worker(machine, "default") not in (None, killed), "another default worker")
-    wait_until(lambda: worker(machine, "predict") not in (None, frozen), "another predict worker")
+    wait_until(lambda: main_process(machine, "default") not in (None, killed), "another default worker")
+    wait_until(lambda: main_process(machine, "predict") not in (None, frozen), "another predict worker")
     assert uploader.upload("after", photo=False).status_code == 202
     wait_until(lambda: machine.count("state = 'done'") == 5, "the last answer")
     assert is_ready(f"{machine.address}/health/ready/"), "the others went on"
