@@ -9,6 +9,8 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from common.formatting import format_percent, format_range
+
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
 LINE_TICKS = 5
@@ -87,9 +89,9 @@ def reliability(
                 "cy": y.place(row["accuracy"]),
                 "low_y": y.place(low),
                 "high_y": y.place(high),
-                "confidence": f"{100 * row['confidence']:.0f} %",
-                "accuracy": f"{100 * row['accuracy']:.0f} %",
-                "interval": f"{100 * low:.0f} - {100 * high:.0f} %",
+                "confidence": format_percent(row["confidence"]),
+                "accuracy": format_percent(row["accuracy"]),
+                "interval": format_range(low, high),
             }
         rows.append(entry)
     earlier = [(x.place(r["confidence"]), y.place(r["accuracy"])) for r in before or [] if r["count"]]
@@ -142,7 +144,7 @@ def heatmap(
             "true": name(true),
             "given": name(given),
             "count": count,
-            "share": f"{100 * count / totals[true]:.0f} %",
+            "share": format_percent(count / totals[true]),
             "url": url(true, given),
         }
         for count, true, given in heapq.nlargest(MOST_CONFUSIONS, mistakes)
@@ -170,8 +172,7 @@ class _Axis:
         count = round((self.high - self.low) / self.step)
         values = [self.low + number * self.step for number in range(count + 1)]
         return [
-            {"at": self.place(value), "label": f"{100 * value:.0f} %" if percent else f"{value:.4g}"}
-            for value in values
+            {"at": self.place(value), "label": format_percent(value) if percent else f"{value:.4g}"} for value in values
         ]
 
 

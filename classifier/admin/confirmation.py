@@ -15,6 +15,7 @@ from unfold.admin import ModelAdmin
 from classifier.ml.artifact import ArtifactError
 from classifier.models import ModelVersion
 from classifier.registry import deployments
+from common.formatting import format_count, format_percent
 from common.object_storage import StorageDown
 
 DEPLOY = "classifier.deploy_modelversion"
@@ -58,9 +59,12 @@ def describe_version(version: ModelVersion | None, nothing: str = "") -> str:
     """Return a version with the accuracy on its own test products, which are not another version's."""
     if version is None:
         return nothing or _("nothing")
-    words = {"version": version, "accuracy": f"{100 * version.accuracy:.1f} %"}
+    words = {"version": version, "accuracy": format_percent(version.accuracy, 1)}
     if count := version.metrics.get("n"):
-        return _("%(version)s, %(accuracy)s on its own %(count)s test products") % {**words, "count": f"{count:,}"}
+        return _("%(version)s, %(accuracy)s on its own %(count)s test products") % {
+            **words,
+            "count": format_count(count),
+        }
     return _("%(version)s, %(accuracy)s on its own test products") % words
 
 

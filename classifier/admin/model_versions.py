@@ -25,6 +25,7 @@ from classifier.ml import artifact
 from classifier.models import Category, EnsembleRule, Modality, ModelVersion, Variant
 from classifier.registry import deployments, traffic, versions
 from common import charts
+from common.formatting import format_percent
 from common.object_storage import StorageDown, storage_faults
 
 STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "held": "warning", "rejected": "danger"}
@@ -214,7 +215,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("accuracy"), ordering="accuracy")
     def accuracy_percent(self, version: ModelVersion) -> str:
-        return f"{100 * version.accuracy:.1f} %"
+        return format_percent(version.accuracy, 1)
 
     @admin.display(description=_("log-loss"))
     def log_loss(self, version: ModelVersion) -> str:

@@ -15,6 +15,7 @@ from unfold.decorators import display
 from classifier.admin.base import SellersAdmin, photo_tag, suggestion_bars, top_suggestions
 from classifier.archive import writer
 from classifier.models import VECTORS, Prediction
+from common.formatting import format_probability
 
 ARCHIVED = {
     "input.json": "application/json",
@@ -121,7 +122,7 @@ class PredictionAdmin(SellersAdmin):
     @admin.display(description=_("likeliest"))
     def best_guess(self, prediction: Prediction) -> str:
         best = prediction.best
-        return f"{best['category']} ({best['probability']:.0%})" if best else "–"
+        return f"{best['category']} ({format_probability(best['probability'])})" if best else "–"
 
     @display(description=_("state"), label=STATE_COLOURS)
     def state_badge(self, prediction: Prediction) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import ModelVersion
+from common.formatting import format_duration, format_number, format_percent, format_points
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Figure:
         if value is None:
             return str(_("not recorded"))
         return {
-            "%": lambda: f"{100 * value:.1f} %",
+            "%": lambda: format_percent(value, 1),
             "nats": lambda: f"{value:.3f}",
-            "ms": lambda: f"{value:.0f} ms",
+            "ms": lambda: format_duration(value),
             "MB": lambda: f"{value / 1e6:.1f} MB",
-            "": lambda: f"{value:,.0f}",
+            "": lambda: format_number(value, 0),
         }[self.unit]()
 
     def change(self, before: float | None, after: float | None) -> str:
@@ -38,7 +39,7 @@ class Figure:
             return "–"
         difference = after - before
         return {
-            "%": lambda: f"{100 * difference:+.1f}",
+            "%": lambda: format_points(difference),
             "nats": lambda: f"{difference:+.3f}",
             "ms": lambda: f"{difference:+.0f} ms",
             "MB": lambda: f"{difference / 1e6:+.1f} MB",

@@ -1,17 +1,19 @@
-"""Shares as the staff reads them."""
+"""Format shares in the templates of staff pages."""
 
 from django import template
+
+from common.formatting import MISSING, format_percent, format_points
 
 register = template.Library()
 
 
 @register.filter
 def share(value: float | None) -> str:
-    """Return "82.3 %", or a dash for what was not recorded."""
-    return f"{100 * value:.1f} %" if isinstance(value, int | float) else "–"
+    """Return "82.3%", or a dash for a value that was not recorded."""
+    return format_percent(value, 1) if isinstance(value, int | float) else MISSING
 
 
 @register.filter
 def points(value: float | None) -> str:
-    """Return a difference of shares in points, with its sign."""
-    return f"{100 * value:+.1f}" if isinstance(value, int | float) else "–"
+    """Return a difference of shares in points with its sign, or a dash."""
+    return format_points(value) if isinstance(value, int | float) else MISSING

@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from common.formatting import format_probability
 from portal.models import Product
 from portal.products.confidence import Confidence
 from portal.products.confidence import confidence as portal_confidence
@@ -22,7 +23,6 @@ from portal.templatetags.icons import ICONS
 
 register = template.Library()
 
-NO_BREAK_SPACE = "\u00a0"
 STATE_TONES = {
     Product.State.WAITING: "info",
     Product.State.FAILED: "danger",
@@ -44,14 +44,8 @@ def icon(name: str, size: int = 20) -> SafeString:
 
 @register.filter
 def percent(probability: float) -> str:
-    """Return "82 %", and neither "0 %" nor "100 %": a model is never certain."""
-    if probability < 0.01:
-        figure = "<1"
-    elif probability >= 0.995:
-        figure = ">99"
-    else:
-        figure = f"{probability * 100:.0f}"
-    return f"{figure}{NO_BREAK_SPACE}%"
+    """Return "82%", and neither "0%" nor "100%": a model is never certain."""
+    return format_probability(probability)
 
 
 @register.filter

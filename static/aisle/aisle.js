@@ -4,7 +4,7 @@
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const fill = (words, values) => words.replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
+const percent = (share) => `${Math.round(share * 100)}%`;
 
 function announce(words) {
   const live = $("#live");

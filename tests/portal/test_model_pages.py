@@ -63,7 +63,7 @@ def address(verb: str, *args: object) -> str:
 def test_a_report_shows_figures_charts_lineage_and_the_card(scientist: User, candidate: ModelVersion) -> None:
     page = logged_in_client(scientist).get(address("change", candidate.pk)).content.decode()
     for words in (
-        "Accuracy 60 %: fine.", "20.0 %", "12 ms", "7.0 MB", "lora", "8ab370b", "Most frequent confusions",
+        "Accuracy 60 %: fine.", "20.0%", "12 ms", "7.0 MB", "lora", "8ab370b", "Most frequent confusions",
         "before temperature", "Compare with the champion", "none yet", "&lt;b&gt;Read&lt;/b&gt; me.",
         "18 of 18 categories",
     ):  # fmt: skip
@@ -75,7 +75,7 @@ def test_the_report_of_a_version_without_figures_says_what_was_not_recorded(scie
     version = ModelVersion.objects.get(modality="text")
     ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.819})
     page = logged_in_client(scientist).get(address("change", version.pk)).content.decode()
-    assert "81.9 %" in page
+    assert "81.9%" in page
     assert page.count("Not recorded for this version.") == 3
     assert "not recorded" in page
 
@@ -225,7 +225,7 @@ def test_deployments_and_rules_have_pages(scientist: User, candidate: ModelVersi
     assert "Carried over from text starter" in page
     rule = EnsembleRule.objects.exclude(pk=carried.pk).get()
     page = client.get(reverse("admin:classifier_ensemblerule_change", args=[rule.pk])).content.decode()
-    assert f"{100 * rule.metrics['test'][rule.kind]['accuracy']:.1f} %" in page
+    assert f"{100 * rule.metrics['test'][rule.kind]['accuracy']:.1f}%" in page
     figures = {"n": 9, "accuracy": 0.9, "top5": 1.0, "macro_f1": 0.8, "log_loss": 0.4, "ece": 0.02}
     metrics = {"validation": {"log-pool": figures, "accuracy-weighted": figures}, "test": {"text": figures}}
     EnsembleRule.objects.update(kind="log-pool", metrics=metrics)

@@ -15,6 +15,7 @@ from classifier.evaluation.category_coverage import Coverage, name_list
 from classifier.evaluation.paired_tests import PairedFigures, ProductScores, compare_paired
 from classifier.evaluation.reference_set import Agreement
 from classifier.models import Decision
+from common.formatting import format_percent
 
 SIGNIFICANT = 0.05
 MAX_ACCURACY_DROP = 0.01  # against the champion, on the test split
@@ -270,4 +271,4 @@ def _describe_figures(found: PairedFigures) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return format_percent(share, 1)

@@ -16,6 +16,7 @@ from unfold.decorators import display
 
 from classifier.admin import ReadOnlyAdmin
 from classifier.models import Category
+from common.formatting import format_count, format_percent
 from common.object_storage import StorageDown, storage_faults
 from training.datasets.corpus import SPLITS
 from training.datasets.manifest_codes import read_exclusions
@@ -126,7 +127,7 @@ class DatasetAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("rows"))
     def rows(self, dataset: Dataset) -> str:
-        return f"{_total(dataset, 'rows'):,}"
+        return format_count(_total(dataset, "rows"))
 
     @admin.display(description=_("categories"))
     def categories(self, dataset: Dataset) -> int:
@@ -134,7 +135,7 @@ class DatasetAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("with a photo"))
     def photos(self, dataset: Dataset) -> str:
-        return f"{_total(dataset, 'with_photo') / (_total(dataset, 'rows') or 1):.0%}"
+        return format_percent(_total(dataset, "with_photo") / (_total(dataset, "rows") or 1))
 
     @admin.display(description=_("sources"))
     def sources(self, dataset: Dataset) -> str:
@@ -156,10 +157,10 @@ def page_context(dataset: Dataset) -> dict[str, Any]:
         "dataset": dataset,
         "is_described": dataset.description is not None,
         "figures": [
-            (_("Rows"), f"{total:,}"),
-            *((split.label, f"{manifest['splits'][split]['rows']:,}") for split in map(Split, SPLITS)),
+            (_("Rows"), format_count(total)),
+            *((split.label, format_count(manifest["splits"][split]["rows"])) for split in map(Split, SPLITS)),
             (_("Categories"), str(len(manifest["classes"]))),
-            (_("With a photo"), f"{_total(dataset, 'with_photo') / (total or 1):.0%}"),
+            (_("With a photo"), format_percent(_total(dataset, "with_photo") / (total or 1))),
             (_("Size"), f"{sum(shard['bytes'] for shard in manifest['shards']) / 1e6:,.1f} MB"),
         ],
         "warnings": [warning_text(warning) for warning in manifest["warnings"]],

@@ -57,7 +57,7 @@ def test_a_good_first_model_passes_with_figures_in_words() -> None:
     found = verdict(accuracy=0.82)
     assert found.decision == Decision.PASSED
     assert found.reasons == [
-        "Accuracy 82.0 % on 2000 test products; at least 75.0 % is required.",
+        "Accuracy 82.0% on 2000 test products; at least 75.0% is required.",
         "20 ms for one product; at most 250 ms is required.",
         "It suggests 18 of 18 categories.",
     ]
@@ -67,7 +67,7 @@ def test_too_low_accuracy_and_too_slow_answers_are_rejected_and_named_first() ->
     found = verdict(accuracy=0.7, latency=300.0)
     assert found.decision == Decision.REJECTED
     assert found.reasons[:2] == [
-        "Accuracy 70.0 % on 2000 test products is below the required 75.0 %.",
+        "Accuracy 70.0% on 2000 test products is below the required 75.0%.",
         "300 ms for one product is more than the allowed 250 ms.",
     ]
 
@@ -108,7 +108,7 @@ def test_products_that_the_champion_cannot_know_win_nothing() -> None:
     found = verdict(candidate, champion, known=known)
     assert candidate.correct.mean() > champion.correct.mean()
     assert found.decision == Decision.REJECTED
-    assert "On 1000 test products of categories that the champion doesn't know it is right on 100.0 %." in found.reasons
+    assert "On 1000 test products of categories that the champion doesn't know it is right on 100.0%." in found.reasons
 
 
 def test_lost_categories_hold_a_better_candidate_back_and_stand_first() -> None:
@@ -138,7 +138,7 @@ def test_what_was_forgotten_of_categories_without_new_data_is_held_though_the_wh
     assert found.decision == Decision.HELD
     assert found.reasons[0] == (
         "It has forgotten: on 100 reference products of the 2 categories that the new data lacks, accuracy goes from "
-        "80.0 % to 60.0 %."
+        "80.0% to 60.0%."
     )
     assert found.record["lacking"]["categories"] == ["music", "pets"]
 
