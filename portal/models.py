@@ -130,8 +130,9 @@ class Product(models.Model):
         WAITING = "waiting", _("Waiting")
         FAILED = "failed", _("Failed")
         OPEN = "open", _("Needs your answer")
-        SHELVED = "shelved", _("Category chosen")
-        HOMELESS = "homeless", _("No category fits")
+        # Values of the API and of addresses, which stay as they are.
+        CATEGORISED = "shelved", _("Category chosen")
+        NO_CATEGORY = "homeless", _("No category fits")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     seller = models.ForeignKey(User, models.CASCADE, related_name="products", verbose_name=_("seller"))
@@ -191,8 +192,8 @@ class Product(models.Model):
         if self.prediction.state != Prediction.State.DONE:
             return self.State.WAITING
         if self.category_id:
-            return self.State.SHELVED
-        return self.State.HOMELESS if hasattr(self.prediction, "feedback") else self.State.OPEN
+            return self.State.CATEGORISED
+        return self.State.NO_CATEGORY if hasattr(self.prediction, "feedback") else self.State.OPEN
 
 
 def _in_state(state: Product.State) -> Q:
@@ -202,11 +203,11 @@ def _in_state(state: Product.State) -> Q:
     if state in (Product.State.WAITING, Product.State.FAILED):
         return Q(failed if state == Product.State.FAILED else waiting)
     done = Q(~_prediction_is(Prediction.State.QUEUED, Prediction.State.RUNNING, Prediction.State.FAILED))
-    if state == Product.State.SHELVED:
+    if state == Product.State.CATEGORISED:
         return done & Q(category__isnull=False)
     same = {"prediction": OuterRef("prediction"), "seller": OuterRef("seller")}
     none_fits = Exists(Feedback.objects.filter(**same, category=None))
-    return done & Q(none_fits if state == Product.State.HOMELESS else ~none_fits, category=None)
+    return done & Q(none_fits if state == Product.State.NO_CATEGORY else ~none_fits, category=None)
 
 
 def _prediction_is(*states: Prediction.State) -> Exists:

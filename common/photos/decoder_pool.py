@@ -180,7 +180,7 @@ class DecoderPool:
     def _decode_ordinary(self, descriptor: int, *, is_retry: bool) -> Copies:
         decoder = self._idle.get()
         try:
-            # Whatever ended one decoder may end the others too: a second try gets a new process.
+            # The cause may end the other decoders too: a second try gets a new process.
             if decoder is None or is_retry or not decoder.is_alive:
                 self._forget(decoder)
                 decoder = self._new()

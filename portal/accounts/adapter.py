@@ -38,7 +38,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def send_notification_mail(
         self, template_prefix: str, user: User, context: dict[str, Any] | None = None, email: str | None = None
     ) -> None:
-        """Mail all confirmed addresses: whoever took over the account may have replaced the primary one."""
+        """Mail all confirmed addresses: an intruder may have replaced the primary one."""
         notices.notify(self.request, user, template_prefix)
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:

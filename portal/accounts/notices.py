@@ -68,6 +68,7 @@ def notify(request: HttpRequest, user: User, template: str, to: Iterable[str] | 
         "device": _device(request.headers.get("User-Agent", "")),
         "network": _network(request),
     }
+    # Robust: a mail server that is down must not turn a committed change into an error.
     transaction.on_commit(partial(_send, template, addresses, context), robust=True)
 
 

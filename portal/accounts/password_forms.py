@@ -23,9 +23,8 @@ MISSING = {
 class RevokesTokens:
     """A form for a new password with a box to revoke all API tokens, shown when there are any.
 
-    It is ticked where a password is reset: somebody who lost it may have lost it to somebody, and can't have come back
-    to a running program in a hurry. It isn't where a known password is changed, as this is also done every now and then
-    and should not silently stop programs that work.
+    It is ticked where a password is reset, because the old one may have been stolen. It isn't where a known password is
+    changed, which people also do routinely and which should not stop working programs unexpectedly.
     """
 
     revoke_by_default = False

@@ -113,6 +113,7 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         seller = cast(User, request.user)
         priority = Prediction.Priority.BULK if values.pop("bulk") else Prediction.Priority.INTERACTIVE
         try:
+            # Before the photo is decoded, which is the costly part of a request.
             services.check_queue(priority=priority)
             upload = values.pop("image", None)
             draft = services.create_photo_draft(seller=seller, upload=upload) if upload is not None else None

@@ -67,6 +67,7 @@ def ensure_running() -> bool:
                 os.environ["DATABASE_URL"] = start_postgres()
             if wants_valkey:
                 os.environ["REDIS_URL"] = start_valkey()
+            # Still under the lock, so that a process that leaves now sees that the servers are in use.
             _hold()
     except PermissionError as error:
         raise EmbeddedServerError(
@@ -199,6 +200,7 @@ def _leave(holder: int) -> None:
     """
     if os.getpid() != holder or _in_use is None:
         return
+    # Under the lock that starting takes, so that no process begins to use servers that are being stopped.
     with _starting_or_stopping():
         _in_use.close()
         with (home() / ".servers.users").open("a") as users:

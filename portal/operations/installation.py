@@ -1,6 +1,6 @@
 """Bring an installation's database up to date before a command needs it.
 
-With the embedded PostgreSQL that happens by itself. A database of one's own is left alone: whoever runs it decides when
+With the embedded PostgreSQL that happens by itself. A database of one's own is not changed: its operator decides when
 its tables change.
 """
 
@@ -45,6 +45,7 @@ def prepare_for(command: str, *, is_embedded: bool) -> None:
         return
     needs_starters = _is_own(command) and command not in WITHOUT_STARTERS
     try:
+        # Without the lock: nearly every command finds all ready and must not wait for another.
         if _is_ready(needs_starters):
             return
     except OperationalError:  # no server answers; the command says so in its own words

@@ -45,6 +45,6 @@ def _queue() -> dict[str, Any] | None:
 def _answers(ask: Callable[[], object]) -> bool:
     try:
         ask()
-    except Exception:  # noqa: BLE001 - whatever keeps a part from answering, it is not ready
+    except Exception:  # noqa: BLE001 - any error means that the part is not ready
         return False
     return True

@@ -108,7 +108,7 @@ def run(commands: Mapping[str, str], *, vital: str, silence: float, grace: float
     """Run the commands until a signal to stop; return 0, or the status of the `vital` one if it could not start.
 
     A worker that reports nothing for `silence` seconds is killed, and so is a process that has not ended `grace`
-    seconds after it was told to.
+    seconds after it was asked to.
     """
     children = {name: Child(name, command, silence=silence, **options) for name, command in commands.items()}
     stop = threading.Event()

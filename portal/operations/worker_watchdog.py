@@ -34,8 +34,8 @@ class Watchdog:
     """A check, from its own thread, whether one worker process is stuck.
 
     `taken` counts the tasks that the worker has received, `busy` tells whether it is running one, `work` whether any is
-    waiting; `ring` sends a notification. `work` and `ring` raise while the database or the broker is unavailable: then
-    the worker is not judged.
+    waiting; `notify` sends a notification. `work` and `notify` raise while the database or the broker is unavailable:
+    then the worker is not judged.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class Watchdog:
         taken: Callable[[], int],
         busy: Callable[[], bool],
         work: Callable[[], bool],
-        ring: Callable[[], object],
+        notify: Callable[[], object],
         patience: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._taken, self._busy, self._work, self._ring = taken, busy, work, ring
+        self._taken, self._busy, self._work, self._notify = taken, busy, work, notify
         self._patience, self._clock = patience, clock
-        self._seen, self._since, self._rang = -1, clock(), False
+        self._seen, self._since, self._has_notified = -1, clock(), False
 
     def is_stuck(self) -> bool:
         """Check once; return whether the worker has had work and taken none of it for longer than allowed."""
         if self._moved():
-            self._seen, self._since, self._rang = self._taken(), self._clock(), False
+            self._seen, self._since, self._has_notified = self._taken(), self._clock(), False
         waited = self._clock() - self._since
-        if waited > self._patience / 2 and not self._rang:
-            self._ring()
-            self._rang = True
+        if waited > self._patience / 2 and not self._has_notified:
+            self._notify()
+            self._has_notified = True
         return waited > self._patience
 
     def _moved(self) -> bool:
@@ -67,7 +67,7 @@ class Watchdog:
 
     def forgive(self) -> None:
         """Start measuring again from now."""
-        self._since, self._rang = self._clock(), False
+        self._since, self._has_notified = self._clock(), False
 
 
 def watch(queues: Sequence[str]) -> None:
@@ -118,6 +118,6 @@ def _predict_watchdog() -> Watchdog:
         taken=lambda: state.all_total_count[0],
         busy=busy,
         work=work,
-        ring=classify_pending.delay,
+        notify=classify_pending.delay,
         patience=settings.STALL_SECONDS,
     )

@@ -51,6 +51,7 @@ def write_ledger() -> None:
     try:
         for erasure in Erasure.objects.filter(is_in_ledger=False).order_by("asked_at").iterator(chunk_size=BATCH):
             ledger.write_request(erasure)
+            # Only in the state that was written: a change since then has to be written, too.
             Erasure.objects.filter(pk=erasure.pk, state=erasure.state).update(is_in_ledger=True)
     except StorageDown as error:
         log.warning("The ledger of erasures could not be written yet: %s", error)
@@ -80,6 +81,7 @@ def _erase(erasure: Erasure) -> None:
     user = account_of(erasure)
     if user:
         _count(erasure, traces.close_account(user))
+    # Interrupted batches first: their rows may be gone already, and only the batch still names the files.
     for begun in erasure.batches.filter(done_at=None):
         _delete(erasure, begun)
     while user and (batch := _next_batch(erasure, user)):
@@ -91,6 +93,7 @@ def _erase(erasure: Erasure) -> None:
     if timezone.now() < erasure.sweep_at:
         Erasure.objects.held(erasure).update(due_at=erasure.sweep_at, lease=None, attempts=1, error="")
         return
+    # A worker that had read a row before it was deleted may have written files since.
     for done in erasure.batches.filter(swept_at=None):
         _count(erasure, traces.delete_rows(done.predictions))
         _count(erasure, traces.delete_files(done.predictions, done.photos), without="photos")
@@ -118,7 +121,7 @@ def _next_batch(erasure: Erasure, user: User) -> ErasureBatch | None:
 
 
 def _delete(erasure: Erasure, batch: ErasureBatch) -> None:
-    ledger.write_batch(batch)
+    ledger.write_batch(batch)  # before anything is deleted: after a restore only the ledger knows the ids
     counts = traces.delete_rows(batch.predictions)
     PhotoDraft.objects.filter(large__in=batch.photos, seller_id=erasure.account).delete()
     _count(erasure, {**counts, **traces.delete_files(batch.predictions, batch.photos)})

@@ -93,6 +93,7 @@ def _build(export: Export) -> None:
         size = file.tell()
         file.seek(0)
         _hold(export)
+        # Uploaded before the row says that it is ready, so that a download never finds the file missing.
         with storage_faults():
             storages["private"].save(export.path, File(file))
     now = timezone.now()
@@ -100,6 +101,7 @@ def _build(export: Export) -> None:
     is_ready = Export.objects.held(export).update(
         state=Export.State.READY, bytes=size, finished_at=now, expires_at=until, lease=None, error=""
     )
+    # The lease was lost: another worker builds the same export, and an erasure may have removed its row.
     if not is_ready:
         with storage_faults():
             storages["private"].delete(export.path)
@@ -170,8 +172,8 @@ def _write(export: Export, file: IO[bytes]) -> None:
         _table(zip, "reviews", lambda: map(_review, _rows(reviews.select_related("feedback", "category"))), step)
         _table(zip, "cases", lambda: map(_case, _rows(cases.only(*VISIBLE_CASE_FIELDS))), step)
         missing = sum(not _picture(zip, name, step) for name in pictures.iterator(chunk_size=ROWS_AT_ONCE))
-        said = f"{missing} pictures were no longer in our storage." if missing else ""
-        zip.writestr("README.txt", README.format(day=f"{timezone.now():%Y-%m-%d}", missing=said))
+        note = f"{missing} pictures were no longer in our storage." if missing else ""
+        zip.writestr("README.txt", README.format(day=f"{timezone.now():%Y-%m-%d}", missing=note))
 
 
 def _rows(rows: Any) -> Iterator[Any]:

@@ -23,6 +23,7 @@ class ExportQuerySet(models.QuerySet["Export"]):
         lease = uuid.uuid4()
         with transaction.atomic():
             due = self.active().filter(due_at__lte=Now()).order_by("due_at")
+            # Rows that another worker is claiming are skipped instead of waited for.
             found = due.select_for_update(skip_locked=True, of=("self",)).first()
             if found is None:
                 return None
@@ -32,6 +33,8 @@ class ExportQuerySet(models.QuerySet["Export"]):
         return self.select_related("user").get(pk=found.pk)
 
     def held(self, export: "Export") -> Self:
+        """Return the export only while the caller holds its lease."""
+        # The token, not the state, proves it: after a lost lease another worker's row is running, too.
         return self.filter(pk=export.pk, state=Export.State.RUNNING, lease=export.lease)
 
 

@@ -17,7 +17,7 @@ Via = Erasure.Via
 
 
 class Refused(Exception):
-    """The request can't be carried out; the message tells the person why."""
+    """The request can't be carried out; the message says why."""
 
 
 def request_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool = False) -> Erasure:
@@ -35,7 +35,7 @@ def request_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool 
                 account=user.pk, joined_at=user.date_joined, via=via, asked_by=by.pk if by else None, due_at=due
             )
             log_event(PrivacyEvent.Kind.ERASURE_ASKED, account=user.pk, actor=by.pk if by else None, via=via.value)
-    except IntegrityError:
+    except IntegrityError:  # a constraint allows one open erasure per account, however many requests race
         found = Erasure.objects.of(user.pk, user.date_joined)
         if found is None:  # it was cancelled, or done, just now
             raise Refused(_("Something about this account changed just now. Please try again.")) from None

@@ -74,8 +74,8 @@ def delete_user(user: User) -> dict[str, int]:
     lines = _forget_log([User], [str(user.pk)]) + _forget_log([EmailAddress], addresses)
     for address in _addresses(user):
         # Entries about no particular row: exports of answers, which quote the filters.
-        said = Q(change_message__icontains=address) | Q(change_message__icontains=quote(address))
-        LogEntry.objects.filter(said, object_id=None).update(change_message="")
+        quotes = Q(change_message__icontains=address) | Q(change_message__icontains=quote(address))
+        LogEntry.objects.filter(quotes, object_id=None).update(change_message="")
     _total, by_model = User.objects.filter(pk=user.pk).delete()
     return {
         "log lines": lines + by_model.get("admin.LogEntry", 0),

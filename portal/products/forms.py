@@ -103,7 +103,7 @@ class ProductForm(forms.Form):
         Return None when a value is wrong, which the form's errors then say, also where the service found it.
         """
         self.is_valid()
-        # Whatever is wrong with other fields, and before the form is judged: the storage may refuse the photo.
+        # Also when another field is wrong, and before the second check, because the storage may refuse the photo.
         self.store_photo()
         if not self.is_valid():
             return None

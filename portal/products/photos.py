@@ -21,7 +21,7 @@ WIDEST_RATIO = 20
 
 
 class PhotoError(Exception):
-    """A rejected photo; the message tells the seller what to do. `status` is the API's response."""
+    """A rejected photo; the message says what the seller can do. `status` is the API's response."""
 
     def __init__(self, message: str, *, code: str, status: int = 400) -> None:
         super().__init__(message)

@@ -60,7 +60,7 @@ def decode_photo(*, seller: User, upload: "UploadedFile[Any]") -> Copies:
 def store_photo_draft(*, seller: User, copies: Copies) -> PhotoDraft:
     """Store a decoded photo for the product that will take it. Raises PhotoError when the storage is down."""
     photo = Photo.with_new_names()
-    # The row goes first: whatever the storage does, it then holds no file that no row names and no erasure would find.
+    # The row comes first: a file that no row names would be found by no erasure, even if the storage fails midway.
     draft = PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
     connections.release()  # the storage may be slow
     photos.store_photo(photo, copies)
@@ -81,6 +81,7 @@ def submit_product(
 
     Raises PhotoDraft.DoesNotExist when another product has taken the photo.
     """
+    # In this transaction: the photo belongs to the product or still to the draft, never to neither.
     photo = _take_photo(draft)
     key = uuid.uuid4()
     prediction = _queue_prediction(
@@ -112,6 +113,7 @@ def edit_product(
     Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what has been deleted, ValidationError when neither
     title nor photo would be left.
     """
+    # Locked, so that edits in two tabs are applied one after the other and not mixed.
     product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk)
     photo = Photo(product.photo_large, product.photo_small)
     if draft or remove_photo:
@@ -120,6 +122,7 @@ def edit_product(
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
     product.photo_large, product.photo_small = photo.large, photo.small
+    # The SKU is not read by models: changing it keeps prediction and answer.
     if seen != (title, description, photo.small):
         product.prediction = _queue_prediction(
             product=product.pk, seller=product.seller, title=title, description=description, photo=photo
@@ -157,6 +160,7 @@ def retry_prediction(*, product: Product) -> Product:
 def record_answer(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
     """Store the seller's answer and set the product's category. Raises feedback.services.NotAnswerable."""
     feedback = record_feedback(prediction=prediction, category=category, wish=wish)
+    # By prediction: after an edit in another tab the product has a newer one, which is still unanswered.
     Product.objects.filter(prediction=prediction).update(category=category, updated_at=timezone.now())
     return feedback
 

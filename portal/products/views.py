@@ -106,6 +106,7 @@ def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     answer_error = ""
     if not form.is_valid():
         answer_error = " ".join(str(error) for errors in form.errors.values() for error in errors)
+    # An edit in another tab has replaced the prediction that this answer is about.
     elif request.POST.get("prediction") not in (None, str(mine.prediction_id)):
         answer_error = _("This product has changed since. Please look at its new suggestions.")
     else:

@@ -27,8 +27,8 @@ STATE_TONES = {
     Product.State.WAITING: "info",
     Product.State.FAILED: "danger",
     Product.State.OPEN: "warning",
-    Product.State.SHELVED: "success",
-    Product.State.HOMELESS: "neutral",
+    Product.State.CATEGORISED: "success",
+    Product.State.NO_CATEGORY: "neutral",
 }
 
 

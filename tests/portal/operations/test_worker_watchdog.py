@@ -15,7 +15,7 @@ class Worker:
             taken=lambda: self.taken,
             busy=lambda: self.busy,
             work=lambda: self.work,
-            ring=self.ring,
+            notify=self.ring,
             patience=100,
             clock=lambda: self.now,
         )

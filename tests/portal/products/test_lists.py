@@ -75,9 +75,9 @@ def test_each_state_finds_its_products_and_no_other_sellers(
     for state, prediction_state in ((State.WAITING, "running"), (State.FAILED, "failed")):
         Prediction.objects.filter(product=products[state]).update(state=prediction_state)
     services.record_answer(
-        prediction=_prediction(products[State.SHELVED]), category=Category.objects.get(slug="beauty")
+        prediction=_prediction(products[State.CATEGORISED]), category=Category.objects.get(slug="beauty")
     )
-    services.record_answer(prediction=_prediction(products[State.HOMELESS]), category=None, wish="Astrolabes")
+    services.record_answer(prediction=_prediction(products[State.NO_CATEGORY]), category=None, wish="Astrolabes")
     for state in State:
         assert shown(state=state.value) == [state.value]
         (listed,) = api.get("/api/v1/products", {"state": state.value}).json()["results"]

@@ -141,7 +141,7 @@ def test_one_tap_shelves_the_product_and_can_be_changed(
     assert (feedback.verdict, feedback.rank, feedback.category.slug) == ("top5", 2, second)  # type: ignore[union-attr]
     product.refresh_from_db()
     assert product.category and product.category.slug == second
-    assert product.state == Product.State.SHELVED
+    assert product.state == Product.State.CATEGORISED
 
     far = Category.objects.exclude(slug__in=[row["slug"] for row in product.prediction.top5]).first()
     assert far
@@ -157,7 +157,7 @@ def test_none_of_these_fits_keeps_the_wish(browser: Client, seller: User, make_p
     feedback = Feedback.objects.get(prediction=product.prediction)
     assert (feedback.verdict, feedback.category, feedback.wish) == ("none", None, "Second-hand books")
     product.refresh_from_db()
-    assert product.state == Product.State.HOMELESS
+    assert product.state == Product.State.NO_CATEGORY
 
 
 def test_an_unknown_category_or_an_early_answer_changes_nothing(
