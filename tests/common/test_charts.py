@@ -32,7 +32,7 @@ def test_a_falling_loss_falls_and_stays_inside_the_frame() -> None:
 
 
 @pytest.mark.parametrize("series", [[], [[]], [[(1, float("nan"))]], [[(float("inf"), 1)]]])
-def test_nothing_to_draw_is_said(series: list[list[tuple[float, float]]]) -> None:
+def test_a_chart_without_data_says_so(series: list[list[tuple[float, float]]]) -> None:
     assert "Not enough data yet." in chart(*series)
 
 

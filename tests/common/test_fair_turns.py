@@ -57,7 +57,7 @@ def test_lanes_do_not_wait_for_each_other() -> None:
             pass
 
 
-def test_whoever_gives_up_takes_no_place() -> None:
+def test_an_owner_that_gives_up_takes_no_place() -> None:
     turns = FairTurns({"ordinary": 1})
     with ExitStack() as held:
         held.enter_context(turns.turn("one", "ordinary", patience=1))

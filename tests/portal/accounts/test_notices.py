@@ -62,20 +62,20 @@ def sent() -> dict[str, set[str]]:
     return told
 
 
-def test_a_token_is_told_to_all_confirmed_addresses(act: Callable[..., Any], owner: User) -> None:
+def test_a_new_token_is_mailed_to_all_confirmed_addresses(act: Callable[..., Any], owner: User) -> None:
     act("token_create")
     assert sent() == {"An API token was created": {owner.email, SECOND}}
     assert not any(token.token_key in message.body for token in AuthToken.objects.all() for message in mail.outbox)
 
 
-def test_a_copy_of_the_data_is_told(act: Callable[..., Any], owner: User) -> None:
+def test_the_owner_is_mailed_when_an_export_is_requested(act: Callable[..., Any], owner: User) -> None:
     act("export_ask")
     assert sent() == {"A copy of your data was requested": {owner.email, SECOND}}
     act("export_ask")
     assert not sent(), "one is being made already"
 
 
-def test_an_added_address_is_told_to_the_others_once_it_is_confirmed(act: Callable[..., Any], owner: User) -> None:
+def test_a_confirmed_new_address_is_mailed_to_the_others(act: Callable[..., Any], owner: User) -> None:
     act("account_email", action_add="", email=NEW)
     assert [message.to for message in mail.outbox] == [[NEW]] and not sent()
     code = re.search(r"^([A-Z0-9]{3,}-?[A-Z0-9]{3,})$", mail.outbox[-1].body, re.MULTILINE)
@@ -85,7 +85,7 @@ def test_an_added_address_is_told_to_the_others_once_it_is_confirmed(act: Callab
     assert sent() == {"An address was added to your account": {owner.email, SECOND}}
 
 
-def test_another_primary_address_is_told_to_the_old_one(act: Callable[..., Any], owner: User) -> None:
+def test_a_change_of_the_primary_address_is_mailed_to_the_old_one(act: Callable[..., Any], owner: User) -> None:
     old = owner.email
     act("account_email", action_primary="", email=SECOND)
     owner.refresh_from_db()
@@ -93,19 +93,21 @@ def test_another_primary_address_is_told_to_the_old_one(act: Callable[..., Any],
     assert sent() == {"Your primary address was changed": {old, SECOND}}
 
 
-def test_a_removed_address_is_told_too(act: Callable[..., Any], owner: User) -> None:
+def test_the_removed_address_is_mailed_too(act: Callable[..., Any], owner: User) -> None:
     act("account_email", action_remove="", email=SECOND)
     assert sent() == {"An address was removed from your account": {owner.email, SECOND}}
     act("account_email", action_remove="", email=UNPROVEN)
     assert sent() == {"An address was removed from your account": {owner.email}}, "it may be a stranger's"
 
 
-def test_a_changed_password_is_told(act: Callable[..., Any], owner: User) -> None:
+def test_the_owner_is_mailed_when_the_password_is_changed(act: Callable[..., Any], owner: User) -> None:
     act("account_change_password", oldpassword=PASSWORD, password1=NEW_PASSWORD, password2=NEW_PASSWORD)
     assert sent() == {"Your password was changed": {owner.email, SECOND}}
 
 
-def test_a_reset_password_is_told(client: Client, owner: User, django_capture_on_commit_callbacks: Commits) -> None:
+def test_the_owner_is_mailed_when_the_password_is_reset(
+    client: Client, owner: User, django_capture_on_commit_callbacks: Commits
+) -> None:
     client.post(reverse("account_reset_password"), {"email": owner.email})
     link = re.search(r"http://testserver(\S+)", mail.outbox[-1].body)
     assert link
@@ -116,7 +118,7 @@ def test_a_reset_password_is_told(client: Client, owner: User, django_capture_on
     assert sent() == {"Your password was reset": {owner.email, SECOND}}
 
 
-def test_the_second_factor_on_codes_anew_and_off_are_told(
+def test_the_owner_is_mailed_when_the_second_factor_changes(
     act: Callable[..., Any], owner: User, browser: Client, settings: Any
 ) -> None:
     EmailAddress.objects.filter(email=UNPROVEN).delete()  # allauth asks for all addresses to be confirmed first
@@ -132,7 +134,7 @@ def test_the_second_factor_on_codes_anew_and_off_are_told(
     assert sent() == {"Two-factor log-in is off": {owner.email, SECOND}}
 
 
-def test_an_erasure_is_told_to_all_confirmed_addresses(act: Callable[..., Any], owner: User) -> None:
+def test_an_erasure_is_mailed_to_all_confirmed_addresses(act: Callable[..., Any], owner: User) -> None:
     act("account_erase", password=PASSWORD)
     assert sent() == {"Your account will be erased": {owner.email, SECOND}}
 
@@ -175,7 +177,7 @@ def test_staff_who_add_change_or_delete_an_address_do_not_go_unnoticed(
     assert EmailAddress.objects.filter(email=NEW).exists() and not EmailAddress.objects.filter(email=SECOND).exists()
 
 
-def test_what_is_undone_is_not_told(act: Callable[..., Any], owner: User) -> None:
+def test_a_change_that_is_rolled_back_is_not_mailed(act: Callable[..., Any], owner: User) -> None:
     """The mail goes out after the commit; without one, none does."""
     request = RequestFactory().post("/")
     notices.notify(request, owner, notices.TOKEN_CREATED)
@@ -222,7 +224,7 @@ def test_a_notice_says_when_from_where_and_what_to_do(
         ("unix:", "", "an unknown browser, network an unknown network"),
     ],
 )
-def test_the_place_is_told_coarsely(
+def test_a_notice_names_only_the_network_of_the_client(
     address: str, agent: str, words: str, owner: User, rf: RequestFactory, django_capture_on_commit_callbacks: Commits
 ) -> None:
     request = rf.post("/", headers={"user-agent": agent}, REMOTE_ADDR=address)

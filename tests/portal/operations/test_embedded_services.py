@@ -80,7 +80,7 @@ def test_a_home_with_a_long_path_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 20])
-def test_nobody_else_may_enter_the_folders_of_valkey(tmp_path: Path, length: int) -> None:
+def test_other_users_may_not_enter_the_folders_of_valkey(tmp_path: Path, length: int) -> None:
     home = tmp_path / ("long-" * length or "home")
     (home / "valkey").mkdir(parents=True, mode=0o755)  # as earlier versions made it
     process = use(home)
@@ -98,7 +98,7 @@ def test_nobody_else_may_enter_the_folders_of_valkey(tmp_path: Path, length: int
 
 
 @pytest.mark.parametrize("trick", ["link", "file", pytest.param("owner", marks=AS_ROOT)])
-def test_a_folder_for_the_socket_that_somebody_else_made_is_refused(tmp_path: Path, trick: str) -> None:
+def test_a_socket_folder_that_another_user_created_is_rejected(tmp_path: Path, trick: str) -> None:
     home, temporary = tmp_path / ("long-" * 20), tmp_path / "tmp"
     temporary.mkdir()
     with_trick = {"AISLE_HOME": str(home), "TMPDIR": str(temporary)}

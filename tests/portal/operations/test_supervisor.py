@@ -37,7 +37,7 @@ def test_a_web_process_that_cannot_start_ends_all_and_its_words_are_shown() -> N
     assert "web      | no such port" in said
 
 
-def test_a_worker_that_ends_is_started_again_while_the_others_go_on(tmp_path: Path) -> None:
+def test_a_worker_that_ends_is_restarted_while_the_others_continue(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     process = start(web=SLEEPER, predict=shell(f"echo started >> {starts}; exit 1"))
     deadline = time.monotonic() + 60

@@ -50,7 +50,7 @@ def test_one_that_takes_task_after_task_is_fine(worker: Worker) -> None:
         assert not worker.is_stuck_within(60)
 
 
-def test_one_that_no_bell_woke_is_rung_for_and_fine(worker: Worker) -> None:
+def test_a_worker_that_missed_a_notification_gets_another_one(worker: Worker) -> None:
     worker.work = worker.answers_bells = True
     assert not worker.is_stuck_within(1000)
     assert worker.rings
@@ -68,7 +68,7 @@ def test_one_whose_task_never_ends_is_stuck(worker: Worker) -> None:
     assert worker.is_stuck_within(150)
 
 
-def test_nobody_is_judged_for_an_outage(worker: Worker) -> None:
+def test_no_worker_is_judged_during_an_outage(worker: Worker) -> None:
     worker.work = True
     for _ in range(20):
         assert not worker.is_stuck_within(80)

@@ -170,7 +170,7 @@ def test_what_hangs_on_a_person_or_their_products_goes_with_them() -> None:
 
 
 @pytest.mark.parametrize("call", ["delete_files", "delete_rows", "delete_user"])
-def test_an_erasure_that_was_cut_short_goes_on_to_the_end(
+def test_an_interrupted_erasure_continues_to_the_end(
     leaver: User, other_seller: User, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     monkeypatch.setattr(erasing, "BATCH", 1)
@@ -215,9 +215,7 @@ def test_an_erasure_waits_for_a_storage_that_is_away(s3: ThreadedMotoServer, lea
     assert list(objects("archive")) == []
 
 
-def test_what_a_worker_wrote_meanwhile_is_found_by_the_second_pass(
-    leaver: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_pass_finds_what_a_worker_has_written_since(leaver: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "SECOND_PASS", timedelta(minutes=2))
     ids = [product.prediction_id for product in fill_account(leaver, WORD)]
     erasure = erase(leaver)
@@ -266,7 +264,7 @@ def test_erasures_are_replayed_after_a_backup_was_restored(s3: ThreadedMotoServe
     assert Product.objects.get().seller == newcomer
 
 
-def test_the_ledger_tells_of_nobody(leaver: User) -> None:
+def test_the_ledger_identifies_no_person(leaver: User) -> None:
     fill_account(leaver, WORD)
     erasure = erase(leaver)
     files = {name: storages["private"].open(name).read().decode() for name in objects("private")}

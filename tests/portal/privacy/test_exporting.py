@@ -96,7 +96,7 @@ def table(zip: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_copy_tells_what_reviewers_decided_and_not_who(
+def test_an_export_holds_reviewers_decisions_without_their_names(
     browser: Client, seller: User, other_seller: User, scientist: User, administrator: User
 ) -> None:
     (judged, taken_back, changed, _unjudged), others = (
@@ -127,7 +127,7 @@ def test_a_copy_tells_what_reviewers_decided_and_not_who(
         assert not any(reviewer.email.encode() in zip.read(name) for name in zip.namelist())
 
 
-def test_a_copy_tells_of_cases_that_its_owner_was_told_of_and_of_no_other(
+def test_an_export_holds_only_the_cases_that_its_owner_knows_of(
     browser: Client, seller: User, other_seller: User, scientist: User, settings: Any
 ) -> None:
     def opened(person: User = seller) -> Case:
@@ -157,7 +157,7 @@ def test_a_copy_tells_of_cases_that_its_owner_was_told_of_and_of_no_other(
     assert table(fetched(browser, built(seller)), "cases") == [], "policy is to tell of none"
 
 
-def test_nobody_else_gets_a_copy(seller: User, other_seller: User, administrator: User) -> None:
+def test_an_export_can_be_downloaded_only_by_its_owner(seller: User, other_seller: User, administrator: User) -> None:
     address = reverse("export_fetch", args=[built(seller).pk])
     for stranger in (other_seller, administrator):
         client = Client()
@@ -242,7 +242,7 @@ def leave_behind(seller: User, word: str = "Old") -> tuple[Prediction, Product]:
     return gone.prediction, edited
 
 
-def test_nothing_old_goes_unless_a_setting_says_so(seller: User) -> None:
+def test_nothing_old_is_deleted_unless_a_setting_says_so(seller: User) -> None:
     leave_behind(seller)
     assert retention.delete_expired() == {}
     assert Prediction.objects.count() == 3

@@ -45,7 +45,7 @@ def test_a_seller_asks_waits_and_changes_their_mind(browser: Client, seller: Use
     assert kinds == ["erasure-asked", "erasure-cancelled"]
 
 
-def test_when_the_day_has_come_the_account_goes_and_a_last_message_says_so(browser: Client, seller: User) -> None:
+def test_the_account_is_erased_on_its_day_and_a_last_message_is_sent(browser: Client, seller: User) -> None:
     browser.post(reverse("account_erase"), {"password": PASSWORD})
     Erasure.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     with pytest.MonkeyPatch.context() as patch:

@@ -68,7 +68,7 @@ def test_the_page_takes_the_product_and_says_how_long_it_will_take(
     assert browser.post(reverse("product_new"), {"title": "Mug"}).status_code == 302
 
 
-def test_health_tells_the_queue_and_stays_ready_however_long_it_is(client: Client, seller: User) -> None:
+def test_readiness_reports_the_queue_and_does_not_depend_on_its_length(client: Client, seller: User) -> None:
     Prediction.objects.create(seller=seller, title="Mug", priority=Prediction.Priority.BULK)
     answer = client.get(reverse("ready"))
     assert answer.status_code == 200

@@ -345,7 +345,7 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
     assert not default_storage.exists(left.large) and not PhotoDraft.objects.exists()
 
 
-def test_nothing_that_is_not_calibrated_is_said_in_per_cent(
+def test_uncalibrated_probabilities_are_not_shown(
     browser: Client, api: APIClient, seller: User, make_product: MakeProduct
 ) -> None:
     EnsembleRule.objects.all().delete()

@@ -103,7 +103,7 @@ def test_when_many_wait_the_next_one_is_answered_at_once(
             notifications.MOST_WAITING.release()
 
 
-def test_an_address_is_kept_in_lower_case_whoever_writes_it(client: Client, db: None) -> None:
+def test_an_address_is_always_stored_in_lower_case(client: Client, db: None) -> None:
     user = get_user_model()(email="Jane@Shop.example")
     user.set_password(PASSWORD)
     user.save()
