@@ -28,7 +28,8 @@ from feedback.experiments.counts import (
     read_version_periods,
     sum_by_version,
 )
-from feedback.statistics.proportions import MINIMUM_ANSWERS, Proportion
+from feedback.statistics.intervals import MINIMUM_ROWS
+from feedback.statistics.proportions import Proportion
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
 WITHOUT_TEST = 7
@@ -93,7 +94,7 @@ def experiment_page(request: HttpRequest, modality: str = Modality.TEXT) -> Http
         "shadows": shadows,
         "shadow_rows": _rows(shadows, SHADOW),
         "chart": _chart(work, since, now, live),
-        "least": MINIMUM_ANSWERS,
+        "least": MINIMUM_ROWS,
         "may_deploy": request.user.has_perm(DEPLOY),
         "is_test": sum(variant.is_live for variant in variants) > 1,
         "previous": deployments.previous_version(modality),
@@ -159,9 +160,12 @@ def _chances(baseline: Column, others: Sequence[Column]) -> list[dict[str, Any]]
         for name, of in (
             (
                 _("sellers choose its first suggestion more often"),
-                other.tally.chose_first.chance_to_beat(baseline.tally.chose_first),
+                other.tally.chose_first.probability_greater_than(baseline.tally.chose_first),
             ),
-            (_("it is right more often by itself"), other.tally.was_right.chance_to_beat(baseline.tally.was_right)),
+            (
+                _("it is right more often by itself"),
+                other.tally.was_right.probability_greater_than(baseline.tally.was_right),
+            ),
         ):
             rows.append({"version": other.version, "baseline": baseline.version, "name": name, "chance": _chance(of)})
     return rows
@@ -191,7 +195,7 @@ def _count(count: int) -> dict[str, str]:
 
 def _share(share: Proportion, digits: int = 1) -> dict[str, str]:
     if not share.is_enough:
-        return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": MINIMUM_ANSWERS}}
+        return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": MINIMUM_ROWS}}
     low, high = share.interval()
     interval = f"{100 * low:.{digits}f} – {100 * high:.{digits}f} %"
     return {"value": f"{100 * share.value:.{digits}f} %", "note": _("%(interval)s, n\N{NO-BREAK SPACE}%(total)s") % {

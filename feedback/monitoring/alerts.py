@@ -223,7 +223,7 @@ def _reviewed_accuracy(row: HealthSummary, since: datetime, until: datetime) -> 
     days = HealthSummary.objects.of(Period.DAY).filter(
         text_version=row.text_version_id, image_version=row.image_version_id, start__gte=since, start__lt=until
     )
-    return add_answers(days.only("answers")).accuracy()
+    return add_answers(days.only("answers")).ensemble_accuracy()
 
 
 def _affected_modality(drifted: Sequence[ColumnResult]) -> str:

@@ -211,16 +211,16 @@ def _add_predictions(rows: Sequence[Any], found: PairAccumulator, detectors: Map
             volume.failed += 1
             continue
         volume.done += 1
-        volume.wait.note((row.finished_at - row.created_at).total_seconds() * 1000)
+        volume.wait.add_duration((row.finished_at - row.created_at).total_seconds() * 1000)
         if row.milliseconds is not None:
-            volume.compute.note(row.milliseconds)
+            volume.compute.add_duration(row.milliseconds)
         if row.unusual or _could_be_judged(row, detectors):
             volume.unusual[row.unusual] += 1
-        volume.by["language"][language] += 1
-        volume.by["cohort"][seller_cohort(row.seller__date_joined, row.created_at)] += 1
+        volume.by_breakdown["language"][language] += 1
+        volume.by_breakdown["cohort"][seller_cohort(row.seller__date_joined, row.created_at)] += 1
         if row.top5__0__slug:
-            volume.by["category"][row.top5__0__slug] += 1
-            volume.sure(row.top5__0__probability)
+            volume.by_breakdown["category"][row.top5__0__slug] += 1
+            volume.add_confidence(row.top5__0__probability)
     if found.baseline:
         window = windows.summarise_window(rows, languages, found.baseline)
         found.drift = found.drift.merge(window) if found.drift else window
@@ -244,7 +244,7 @@ def _count_answers(hour: datetime, accumulators: dict[VersionPair, PairAccumulat
         pair = partners.find_pair(row.prediction__text_version_id, row.prediction__image_version_id)
         found = accumulators.setdefault(pair, PairAccumulator())
         text = f"{row.prediction__title} {row.prediction__description}".strip()
-        found.answers.note(
+        found.answers.add_answer(
             str(row.prediction_id),
             given=row.prediction__top5__0__slug or "",
             confidence=row.prediction__top5__0__probability or 0.0,

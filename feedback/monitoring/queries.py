@@ -10,7 +10,8 @@ from django.db.models import QuerySet
 from classifier.models import ModelVersion
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
 from feedback.monitoring.baselines import VersionPair
-from feedback.statistics.counters import AnswerCounts, AnswerStatistics, PredictionCounts, fit_calibrator
+from feedback.statistics.calibration import fit_calibrator
+from feedback.statistics.counters import AnswerCounts, AnswerStatistics, PredictionCounts
 from feedback.statistics.performance_estimation import Calibrator
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
@@ -75,14 +76,14 @@ def answer_counts_in(period: PeriodFigures, breakdown: Breakdown | None) -> Answ
     """Return the counts of a period's answers, of all or of one breakdown."""
     if breakdown is None:
         return period.answers.counts
-    return period.answers.by[breakdown.by].get(breakdown.key, AnswerCounts())
+    return period.answers.by_breakdown[breakdown.by].get(breakdown.key, AnswerCounts())
 
 
 def prediction_count_in(period: PeriodFigures, breakdown: Breakdown | None) -> int:
     """Return the number of a period's predictions, of all or of one breakdown."""
     if breakdown is None:
         return period.volume.done
-    return period.volume.by[breakdown.by][breakdown.key]
+    return period.volume.by_breakdown[breakdown.by][breakdown.key]
 
 
 def calibrator_before(scope: Scope) -> Calibrator | None:

@@ -1,87 +1,92 @@
-"""What is counted of a stretch of predictions: sums that add up, as JSON. Knows nothing of Django."""
+"""Count predictions and answers of a period, as sums that add up over periods and are stored as JSON."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+from feedback.statistics.calibration import ConfidenceSums, ReliabilitySums, confidence_step
+from feedback.statistics.intervals import (
+    Estimate,
+    WeightedSums,
+    estimate_proportion,
+    estimate_weighted_proportion,
+)
 
-from feedback.statistics.intervals import Estimate, estimate_proportion, estimate_weighted_proportion
-from feedback.statistics.performance_estimation import AccuracyEstimate, Calibrator, estimate_accuracy
-
-RELIABILITY_BINS = 15  # of a reliability diagram, as in table 1 of Guo et al. 2017
-BINS_PER_DOUBLING = 8  # bins to a doubling of the time: a percentile is right to some 5 %
-CONFIDENCE_STEPS = 10 * RELIABILITY_BINS  # of confidence
-EXAMPLES_PER_CELL = 5  # of a confusion, the surest ones
-PAIR_SEPARATOR = "\t"  # the categories in the name of a confusion; no slug holds it
+BINS_PER_DOUBLING = 8  # of a duration: a percentile is accurate to about 5 %
+EXAMPLES_PER_CELL = 5  # of a confusion, those with the highest confidence
+PAIR_SEPARATOR = "\t"  # between the two categories in a stored confusion's key; no slug contains it
 MODEL_NAMES = ("text", "image", "ensemble")
-BREAKDOWNS = {"category": "categories", "cohort": "cohorts", "language": "languages"}  # by what: its name as stored
-COHORTS = {"month": 30.0, "year": 365.0, "longer": math.inf}  # the days with Aisle that a cohort's sellers stay under
-EMPTY_SUMS = (0.0,) * 5  # no row, summed up
+BREAKDOWNS = {"category": "categories", "cohort": "cohorts", "language": "languages"}  # with their stored keys
+COHORTS = {"month": 30.0, "year": 365.0, "longer": math.inf}  # by days since the seller joined, below these limits
 
-Values = npt.NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
+Sums = TypeVar("Sums", ConfidenceSums, ReliabilitySums, WeightedSums)
 
 
 def seller_cohort(joined: datetime, asked: datetime) -> str:
-    """Return the cohort by how long the seller had been here when the product was asked about."""
+    """Return the cohort of a seller, by the days from joining to a product's upload."""
     days = (asked - joined) / timedelta(days=1)
-    return next(name for name, most in COHORTS.items() if days < most)
+    return next(name for name, limit in COHORTS.items() if days < limit)
 
 
 class DurationHistogram(Counter[int]):
-    """Milliseconds by their logarithm."""
+    """Durations by bins of equal width on a logarithmic scale, eight to each doubling."""
 
-    def note(self, milliseconds: float) -> None:
+    def add_duration(self, milliseconds: float) -> None:
         self[round(BINS_PER_DOUBLING * math.log2(max(milliseconds, 1e-3)))] += 1
 
     def percentile(self, share: float) -> float | None:
-        """Return the time that this share of them stays under, in milliseconds; None without any."""
-        left = share * self.total()
+        """Return the duration in milliseconds that this share of the rows does not exceed; None without a row."""
+        remaining = share * self.total()
         for step in sorted(self):
-            left -= self[step]
-            if left <= 0:
+            remaining -= self[step]
+            if remaining <= 0:
                 return float(2 ** (step / BINS_PER_DOUBLING))
         return None
 
 
+def _empty_counters() -> dict[str, Counter[str]]:
+    return {name: Counter() for name in BREAKDOWNS}
+
+
 @dataclass
 class PredictionCounts:
-    """Predictions that were finished: how many, how fast, how sure, of what.
+    """Finished predictions: their number, durations, confidence and categories.
 
-    `confidence`: {step: [rows, sum of their top probabilities]}, 150 steps. `wait` is the time from the question to the
-    answer, `compute` a row's share of its batch's time. `by`: {breakdown: {value: rows}}. `unusual`: rows by what was
-    unlike anything known, "" for nothing; only those that some model could judge.
+    `wait` is the time from upload to result, `compute` a row's share of its batch's computing time. `confidence` is
+    keyed by step (see `confidence_step`), `by_breakdown` by breakdown and value. `unusual` counts the rows for which
+    some model could tell, by the input that is out-of-distribution: "text", "image", "both", or "" for neither.
     """
 
     done: int = 0
     failed: int = 0
     wait: DurationHistogram = field(default_factory=DurationHistogram)
     compute: DurationHistogram = field(default_factory=DurationHistogram)
-    confidence: dict[int, list[float]] = field(default_factory=dict)
-    by: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in BREAKDOWNS})
+    confidence: dict[int, ConfidenceSums] = field(default_factory=dict)
+    by_breakdown: dict[str, Counter[str]] = field(default_factory=_empty_counters)
     unusual: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "PredictionCounts") -> None:
         self.done += other.done
         self.failed += other.failed
-        for mine, theirs in zip(self._counters(), other._counters(), strict=True):
-            mine.update(theirs)
-        _add(self.confidence, other.confidence)
+        self.wait.update(other.wait)
+        self.compute.update(other.compute)
+        self.unusual.update(other.unusual)
+        for name, counter in self.by_breakdown.items():
+            counter.update(other.by_breakdown[name])
+        _add_sums(self.confidence, other.confidence)
 
-    def sure(self, confidence: float) -> None:
-        _add(self.confidence, {confidence_step(confidence): [1, confidence]})
+    def add_confidence(self, confidence: float) -> None:
+        """Count the top probability of one prediction."""
+        _add_sums(self.confidence, {confidence_step(confidence): ConfidenceSums(1, confidence)})
 
-    def unlike(self) -> Estimate | None:
-        """Return the share of inputs unlike anything known, of those that could be judged."""
+    def unusual_share(self) -> Estimate | None:
+        """Return the share of out-of-distribution inputs among those for which a model could tell."""
         judged = self.unusual.total()
         return estimate_proportion(judged - self.unusual[""], judged)
-
-    def _counters(self) -> tuple[Counter[Any], ...]:
-        return self.wait, self.compute, self.unusual, *self.by.values()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -89,28 +94,28 @@ class PredictionCounts:
             "failed": self.failed,
             "wait": dict(self.wait),
             "compute": dict(self.compute),
-            "confidence": self.confidence,
+            "confidence": _to_lists(self.confidence),
             "unusual": dict(self.unusual),
-            **{stored: dict(self.by[name]) for name, stored in BREAKDOWNS.items()},
+            **{stored: dict(self.by_breakdown[name]) for name, stored in BREAKDOWNS.items()},
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; what an older version of Aisle did not count yet is empty."""
+        """Read what `to_json` wrote. Counts that an older version of Aisle did not keep are empty."""
         return cls(
-            content.get("done", 0),
-            content.get("failed", 0),
-            DurationHistogram(_numbered(content.get("wait", {}))),
-            DurationHistogram(_numbered(content.get("compute", {}))),
-            _numbered(content.get("confidence", {})),
-            {name: Counter(content.get(stored, {})) for name, stored in BREAKDOWNS.items()},
-            Counter(content.get("unusual", {})),
+            done=content.get("done", 0),
+            failed=content.get("failed", 0),
+            wait=DurationHistogram(_with_integer_keys(content.get("wait", {}))),
+            compute=DurationHistogram(_with_integer_keys(content.get("compute", {}))),
+            confidence=_from_lists(_with_integer_keys(content.get("confidence", {})), ConfidenceSums),
+            by_breakdown={name: Counter(content.get(stored, {})) for name, stored in BREAKDOWNS.items()},
+            unusual=Counter(content.get("unusual", {})),
         )
 
 
 @dataclass
 class AnswerCounts:
-    """Counts of answers: the seller's choice stood first, among the five, or nowhere; reviewed, and then right."""
+    """Answers by the rank of the seller's choice (1, among the five, or "none of these"), and reviewed ones."""
 
     answers: int = 0
     first: int = 0
@@ -123,46 +128,82 @@ class AnswerCounts:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
-    def share(self, name: str, of: str = "answers") -> Estimate | None:
+    def proportion(self, name: str, of: str = "answers") -> Estimate | None:
+        """Return one count as a proportion of another."""
         return estimate_proportion(getattr(self, name), getattr(self, of))
+
+    def to_json(self) -> list[int]:
+        """Return the counts in the order in which summaries store them."""
+        return list(vars(self).values())
+
+
+@dataclass(frozen=True)
+class ConfusionExample:
+    """A reviewed prediction behind a cell of the confusion matrix."""
+
+    confidence: float
+    id: str
+
+
+@dataclass(frozen=True)
+class ConfusionCell:
+    """Reviewed rows of one true and one predicted category, and those of them with the highest confidence."""
+
+    rows: int = 0
+    examples: tuple[ConfusionExample, ...] = ()
+
+    def __add__(self, other: "ConfusionCell") -> "ConfusionCell":
+        examples = sorted([*self.examples, *other.examples], key=lambda example: -example.confidence)
+        return ConfusionCell(self.rows + other.rows, tuple(examples[:EXAMPLES_PER_CELL]))
+
+    def to_json(self) -> list[Any]:
+        """Return the cell as summaries store it: [rows, [[confidence, id], ...]]."""
+        return [self.rows, [[example.confidence, example.id] for example in self.examples]]
+
+    @classmethod
+    def from_json(cls, content: Sequence[Any]) -> Self:
+        rows, examples = content
+        return cls(rows, tuple(ConfusionExample(confidence, id) for confidence, id in examples))
+
+
+def _empty_answer_counts() -> dict[str, dict[str, AnswerCounts]]:
+    return {name: {} for name in BREAKDOWNS}
 
 
 @dataclass
 class AnswerStatistics:
-    """What sellers and reviewers said of predictions. `by`: {breakdown: {value: tally}}.
+    """Answers of sellers and decisions of reviewers, in the period in which their predictions were finished.
 
-    A reviewed row's weight w is 1 / its chance of being reviewed, so that weighted sums describe the traffic (see
-    `quality.accuracy.weighted_share`); what review was aimed at has none and is in no weighted sum. `reliability`:
-    {step of confidence: [reviewed rows, sums of w, of w * top probability and of w where it was right]}. `weighted`:
-    [rows, sums of w, w^2, and of both where they were right] of the ensemble; the same of each model in `together`,
-    on products that both models answered, and in `apart`, wherever it answered. `cells`: {true and given category:
-    [rows, [[confidence, id], ...]]}, of all that was reviewed. `labels`: the categories that were chosen.
+    Weighted sums cover the random share alone, each row with the weight 1 / inclusion probability, so that they
+    describe all traffic; answers that were chosen for review for a reason are in no weighted sum. `ensemble` holds
+    those of the ensemble, `on_common_products` those of each model where both models answered, `by_model` those of each
+    model wherever it answered. `reliability` is keyed by step of confidence; `confusions`, of everything reviewed, by
+    true and predicted category; `labels` by final category.
     """
 
     counts: AnswerCounts = field(default_factory=AnswerCounts)
-    by: dict[str, dict[str, AnswerCounts]] = field(default_factory=lambda: {name: {} for name in BREAKDOWNS})
-    reliability: dict[int, list[float]] = field(default_factory=dict)
-    together: dict[str, list[float]] = field(default_factory=dict)
-    apart: dict[str, list[float]] = field(default_factory=dict)
-    weighted: list[float] = field(default_factory=lambda: [0.0] * 5)
-    cells: dict[str, tuple[int, list[list[Any]]]] = field(default_factory=dict)
+    by_breakdown: dict[str, dict[str, AnswerCounts]] = field(default_factory=_empty_answer_counts)
+    reliability: dict[int, ReliabilitySums] = field(default_factory=dict)
+    on_common_products: dict[str, WeightedSums] = field(default_factory=dict)
+    by_model: dict[str, WeightedSums] = field(default_factory=dict)
+    ensemble: WeightedSums = field(default_factory=WeightedSums)
+    confusions: dict[tuple[str, str], ConfusionCell] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "AnswerStatistics") -> None:
         self.counts.add(other.counts)
-        for name, tallies in other.by.items():
-            for key, tally in tallies.items():
-                self.by[name].setdefault(key, AnswerCounts()).add(tally)
-        _add(self.reliability, other.reliability)
-        _add(self.together, other.together)
-        _add(self.apart, other.apart)
+        for name, counts_by_value in other.by_breakdown.items():
+            for value, counts in counts_by_value.items():
+                self.by_breakdown[name].setdefault(value, AnswerCounts()).add(counts)
+        _add_sums(self.reliability, other.reliability)
+        _add_sums(self.on_common_products, other.on_common_products)
+        _add_sums(self.by_model, other.by_model)
+        self.ensemble += other.ensemble
+        for pair, cell in other.confusions.items():
+            self.confusions[pair] = self.confusions.get(pair, ConfusionCell()) + cell
         self.labels.update(other.labels)
-        self.weighted = [mine + theirs for mine, theirs in zip(self.weighted, other.weighted, strict=True)]
-        for name, (count, examples) in other.cells.items():
-            had, kept = self.cells.get(name, (0, []))
-            self.cells[name] = (had + count, sorted([*kept, *examples], key=lambda each: -each[0])[:EXAMPLES_PER_CELL])
 
-    def note(
+    def add_answer(
         self,
         id: str,
         *,
@@ -179,169 +220,114 @@ class AnswerStatistics:
     ) -> None:
         """Count one answer.
 
-        `inclusion_probability` is that of the random share, None for an answer that was chosen for review for a reason:
-        only the random share is a sample of all traffic. `best` is the likeliest category of each model by itself.
-        `is_none`: the seller chose "none of these". `chosen` is the final category; None, and every model is wrong,
-        where a reviewer decided that no category fits.
+        `given` is the ensemble's likeliest category and `best` that of each model by itself. `rank` is that of the
+        seller's choice among the five suggestions, None for another category; `is_none`: the seller chose "none of
+        these". `chosen` is the final category; None, and every model is wrong, where a reviewer decided that no
+        category fits. `inclusion_probability` is that of the random share, None for an answer that was chosen for
+        review for a reason: only the random share is a sample of all traffic.
         """
-        right = int(is_reviewed and chosen is not None and chosen == given)
-        tally = AnswerCounts(1, int(rank == 1), int(rank is not None), int(is_none), int(is_reviewed), right)
-        self.counts.add(tally)
-        for name, key in (("category", given), ("cohort", cohort), ("language", language)):
-            self.by[name].setdefault(key, AnswerCounts()).add(tally)
+        is_correct = is_reviewed and chosen is not None and chosen == given
+        counts = AnswerCounts(
+            answers=1,
+            first=int(rank == 1),
+            five=int(rank is not None),
+            none=int(is_none),
+            reviewed=int(is_reviewed),
+            right=int(is_correct),
+        )
+        self.counts.add(counts)
+        for name, value in (("category", given), ("cohort", cohort), ("language", language)):
+            self.by_breakdown[name].setdefault(value, AnswerCounts()).add(counts)
         if chosen is not None:
             self.labels[chosen] += 1
         if not is_reviewed:
             return
         if inclusion_probability is not None:
-            weight = 1 / inclusion_probability
-            _add(self.reliability, {confidence_step(confidence): [1, weight, weight * confidence, weight * right]})
-            self._weigh(weight, chosen, given, best)
-        if chosen is None:
-            return
-        name = f"{chosen}{PAIR_SEPARATOR}{given}"
-        count, examples = self.cells.get(name, (0, []))
-        kept = sorted([*examples, [round(confidence, 4), id]], key=lambda each: -each[0])[:EXAMPLES_PER_CELL]
-        self.cells[name] = (count + 1, kept)
+            self._add_weighted(1 / inclusion_probability, chosen, given, confidence, best)
+        if chosen is not None:
+            cell = ConfusionCell(1, (ConfusionExample(round(confidence, 4), id),))
+            self.confusions[chosen, given] = self.confusions.get((chosen, given), ConfusionCell()) + cell
 
-    def accuracy(self) -> Estimate | None:
-        """Return how often the ensemble was right in all traffic, by the random share of the review."""
-        return estimate_weighted_proportion(*self.weighted)
-
-    def by_model(self) -> dict[str, Estimate | None]:
-        """Return each model's accuracy in the traffic that both answered."""
-        return {name: estimate_weighted_proportion(*self.together.get(name, EMPTY_SUMS)) for name in MODEL_NAMES}
-
-    def by_itself(self) -> dict[str, Estimate | None]:
-        """Return each model's accuracy in the traffic that it answered, whether or not the other one did."""
-        return {
-            name: estimate_weighted_proportion(*self.apart.get(name, EMPTY_SUMS))
-            for name in MODEL_NAMES
-            if name != "ensemble"
-        }
-
-    def _weigh(self, weight: float, chosen: str | None, given: str, best: Mapping[str, str]) -> None:
-        def sums(said: str) -> list[float]:
-            right = int(said == chosen)
-            return [1, weight, weight**2, weight * right, weight**2 * right]
-
-        self.weighted = [mine + new for mine, new in zip(self.weighted, sums(given), strict=True)]
-        _add(self.apart, {name: sums(said) for name, said in best.items()})
+    def _add_weighted(
+        self, weight: float, chosen: str | None, given: str, confidence: float, best: Mapping[str, str]
+    ) -> None:
+        """Add a row of the random share to all weighted sums."""
+        is_correct = given == chosen
+        row = ReliabilitySums.from_row(weight, confidence, is_correct=is_correct)
+        _add_sums(self.reliability, {confidence_step(confidence): row})
+        ensemble = WeightedSums.from_row(weight, is_correct=is_correct)
+        models = {name: WeightedSums.from_row(weight, is_correct=category == chosen) for name, category in best.items()}
+        self.ensemble += ensemble
+        _add_sums(self.by_model, models)
         if {"text", "image"} <= best.keys():
-            _add(self.together, {name: sums(said) for name, said in {**best, "ensemble": given}.items()})
+            _add_sums(self.on_common_products, {**models, "ensemble": ensemble})
+
+    def ensemble_accuracy(self) -> Estimate | None:
+        """Return the ensemble's accuracy in all traffic."""
+        return estimate_weighted_proportion(self.ensemble)
+
+    def accuracy_on_common_products(self) -> dict[str, Estimate | None]:
+        """Return the accuracy of text model, image model and ensemble on products that both models answered."""
+        empty = WeightedSums()
+        return {name: estimate_weighted_proportion(self.on_common_products.get(name, empty)) for name in MODEL_NAMES}
+
+    def accuracy_by_model(self) -> dict[str, Estimate | None]:
+        """Return the accuracy of text model and image model on all products that each answered."""
+        empty = WeightedSums()
+        return {name: estimate_weighted_proportion(self.by_model.get(name, empty)) for name in ("text", "image")}
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "tally": _list(self.counts),
-            **{
-                stored: {key: _list(tally) for key, tally in self.by[name].items()}
-                for name, stored in BREAKDOWNS.items()
-            },
-            "reliability": self.reliability,
-            "together": self.together,
-            "apart": self.apart,
-            "weighted": self.weighted,
-            "cells": {name: [count, examples] for name, (count, examples) in self.cells.items()},
+        content: dict[str, Any] = {
+            "tally": self.counts.to_json(),
+            "reliability": _to_lists(self.reliability),
+            "together": _to_lists(self.on_common_products),
+            "apart": _to_lists(self.by_model),
+            "weighted": self.ensemble.to_json(),
+            "cells": {PAIR_SEPARATOR.join(pair): cell.to_json() for pair, cell in self.confusions.items()},
             "labels": dict(self.labels),
         }
+        for name, stored in BREAKDOWNS.items():
+            content[stored] = {value: counts.to_json() for value, counts in self.by_breakdown[name].items()}
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; what an older version of Aisle did not count yet, or otherwise, is empty."""
+        """Read what `to_json` wrote. Counts that an older version of Aisle kept otherwise, or not at all, are empty."""
         if not content:
             return cls()
         return cls(
-            AnswerCounts(*content["tally"]),
-            {
-                name: {key: AnswerCounts(*tally) for key, tally in content.get(stored, {}).items()}
+            counts=AnswerCounts(*content["tally"]),
+            by_breakdown={
+                name: {value: AnswerCounts(*counts) for value, counts in content.get(stored, {}).items()}
                 for name, stored in BREAKDOWNS.items()
             },
-            _numbered(content["reliability"]),
-            {name: list(sums) for name, sums in content.get("together", {}).items()},
-            {name: list(sums) for name, sums in content.get("apart", {}).items()},
-            list(content["weighted"]),
-            {name: (count, examples) for name, (count, examples) in content["cells"].items()},
-            Counter(content["labels"]),
+            reliability=_from_lists(_with_integer_keys(content["reliability"]), ReliabilitySums),
+            on_common_products=_from_lists(content.get("together", {}), WeightedSums),
+            by_model=_from_lists(content.get("apart", {}), WeightedSums),
+            ensemble=WeightedSums(*content["weighted"]),
+            confusions={_split_pair(key): ConfusionCell.from_json(cell) for key, cell in content["cells"].items()},
+            labels=Counter(content["labels"]),
         )
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """One bar of a reliability diagram: the rows whose confidence lies in [low, high), and what came of them."""
-
-    low: float
-    high: float
-    rows: int
-    confidence: float | None
-    accuracy: float | None
+def _add_sums(mine: dict[Key, Sums], theirs: Mapping[Key, Sums]) -> None:
+    for key, sums in theirs.items():
+        mine[key] = mine[key] + sums if key in mine else sums
 
 
-@dataclass(frozen=True)
-class ReliabilityDiagram:
-    """The bins, and the expected calibration error: the bins' |accuracy - confidence|, weighted by their rows."""
-
-    bins: list[ReliabilityBin]
-    error: float
+def _to_lists(sums_by_key: Mapping[Key, ConfidenceSums | ReliabilitySums | WeightedSums]) -> dict[Key, list[float]]:
+    return {key: sums.to_json() for key, sums in sums_by_key.items()}
 
 
-def confidence_step(confidence: float) -> int:
-    return min(int(confidence * CONFIDENCE_STEPS), CONFIDENCE_STEPS - 1)
+def _from_lists(content: Mapping[Key, Sequence[float]], make: Callable[..., Sums]) -> dict[Key, Sums]:
+    return {key: make(*values) for key, values in content.items()}
 
 
-def reliability_diagram(reliability: Mapping[int, Sequence[float]]) -> ReliabilityDiagram | None:
-    """Return how honest the top probabilities of reviewed rows are: Guo et al. 2017, equation 3, equally wide bins.
-
-    None without a row.
-    """
-    if not reliability:
-        return None
-    sums = np.zeros((RELIABILITY_BINS, 4))
-    for step, entry in reliability.items():
-        sums[step * RELIABILITY_BINS // CONFIDENCE_STEPS] += entry
-    bins = [
-        ReliabilityBin(
-            b / RELIABILITY_BINS,
-            (b + 1) / RELIABILITY_BINS,
-            int(rows),
-            sure / mass if rows else None,
-            right / mass if rows else None,
-        )
-        for b, (rows, mass, sure, right) in enumerate(sums.tolist())
-    ]
-    return ReliabilityDiagram(bins, float(np.abs(sums[:, 3] - sums[:, 2]).sum() / sums[:, 1].sum()))
-
-
-def fit_calibrator(reliability: Mapping[int, Sequence[float]]) -> Calibrator | None:
-    """Return what recalibrates confidence, fitted to reviewed rows at their steps' means; None with too few."""
-    sure: list[float] = []
-    right: list[bool] = []
-    for rows, mass, total, hits in reliability.values():
-        sure += [total / mass] * int(rows)
-        right_rows = round(rows * hits / mass)
-        right += [True] * right_rows + [False] * (int(rows) - right_rows)
-    # Within a step the order is nobody's: sorted by confidence its right rows must not all come first.
-    order = np.random.default_rng(18).permutation(len(sure))
-    return Calibrator.fit(np.array(sure)[order], np.array(right, bool)[order])
-
-
-def estimate_from_histogram(confidence: Mapping[int, Sequence[float]], known: Calibrator) -> AccuracyEstimate | None:
-    """Return the accuracy to expect of a stretch, by the mean confidence of each step."""
-    if not confidence:
-        return None
-    rows, sums = np.array(list(confidence.values()), np.float64).T
-    return estimate_accuracy(sums / rows, known, rows)
-
-
-def _add(mine: dict[Any, list[float]], theirs: Mapping[Any, Sequence[float]]) -> None:
-    for name, entry in theirs.items():
-        had = mine.get(name)
-        mine[name] = [a + b for a, b in zip(had, entry, strict=True)] if had else list(entry)
-
-
-def _list(tally: AnswerCounts) -> list[int]:
-    return list(vars(tally).values())
-
-
-def _numbered(content: Mapping[str, Any]) -> dict[int, Any]:
-    """JSON's names are text."""
+def _with_integer_keys(content: Mapping[str, Any]) -> dict[int, Any]:
+    """Return a mapping with integer keys: JSON stores keys as text."""
     return {int(name): value for name, value in content.items()}
+
+
+def _split_pair(key: str) -> tuple[str, str]:
+    true, given = key.split(PAIR_SEPARATOR)
+    return true, given

@@ -1,6 +1,6 @@
-"""Photographs and texts that appear more than once: further evidence where they are different sellers'.
+"""Hash product texts and judge photo hashes, to find content that appears more than once.
 
-Nothing here flags a seller: shops share makers' pictures and words. What more than `COMMON_SELLERS` use is left out.
+Shared content flags no seller by itself: shops share makers' photos and texts.
 """
 
 import hashlib
@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 HASH_BITS = 64
-MAXIMUM_DISTANCE = 3  # that alike photographs' hashes differ in: a smaller copy, saved anew, mostly stays within it
-PLAIN_BITS = 4  # set or unset bits: a picture with fewer is a plain surface, and those are all alike
-MINIMUM_WORDS = 4  # a shorter text says too little to be anybody's own
-COMMON_SELLERS = 10  # sellers: what more of them use is a maker's
+MAXIMUM_DISTANCE = 3  # differing bits of similar photos: a smaller or recompressed copy mostly stays within it
+PLAIN_BITS = 4  # set or unset bits: a photo with fewer shows a plain surface, and all plain surfaces are alike
+MINIMUM_WORDS = 4  # a shorter text is too common to identify a seller's own words
+COMMON_SELLERS = 10  # content that so many sellers use is a maker's
 
 Hashes = npt.NDArray[np.uint64]
 
 
 def text_hash(text: str) -> int:
-    """Return a 64-bit hash of a text's words, whatever their order, case, accents, digits and repetition; 0 for few."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(c))
+    """Return a 64-bit hash of the set of words in a text, ignoring case, accents and digits; 0 for too few words."""
+    decomposed = unicodedata.normalize("NFKD", text).casefold()
+    plain = "".join(character for character in decomposed if not unicodedata.combining(character))
     words = sorted(set(re.findall(r"[^\W\d_]{2,}", plain)))
     if len(words) < MINIMUM_WORDS:
         return 0
@@ -29,6 +30,6 @@ def text_hash(text: str) -> int:
 
 
 def is_plain_surface(hashes: Hashes) -> npt.NDArray[np.bool_]:
-    """Return which photographs' hashes (n,) are plain surfaces': all those are alike."""
-    ones = np.bitwise_count(hashes)
-    return np.asarray((ones < PLAIN_BITS) | (ones > HASH_BITS - PLAIN_BITS))
+    """Return which photo hashes (n,) show a plain surface."""
+    bits_set = np.bitwise_count(hashes)
+    return np.asarray((bits_set < PLAIN_BITS) | (bits_set > HASH_BITS - PLAIN_BITS))

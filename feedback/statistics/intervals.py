@@ -1,20 +1,25 @@
-"""How often somebody was right, how sure one may be of that, and how far two agree."""
+"""Estimate proportions with Wilson's interval, also from weighted rows, and the agreement of two reviewers."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
+from typing import Self
 
 import numpy as np
 from scipy import stats
 
-MINIMUM_ROWS = 30  # rows: with fewer, a figure says more about luck than about a model
-ROUNDING_TOLERANCE = 1e-6  # rows that weights of equal size may lose
+MINIMUM_ROWS = 30  # with fewer, a proportion is mostly chance
+ROUNDING_TOLERANCE = 1e-6  # rows that rounding may cost when all weights are equal
 CONFIDENCE_LEVEL = 0.95
+NORMAL_QUANTILE = float(stats.norm.ppf((1 + CONFIDENCE_LEVEL) / 2))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share with its interval. `rows` were looked at; `effective` rows drawn evenly would tell as much."""
+    """A proportion with its 95 % interval.
+
+    `rows` is how many rows were counted; `effective` is how many equally weighted rows would be as informative.
+    """
 
     value: float
     low: float
@@ -27,48 +32,86 @@ class Estimate:
         return self.effective + ROUNDING_TOLERANCE >= MINIMUM_ROWS
 
 
-def wilson_interval(right: float, total: float, confidence: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
-    """Return the score interval of a share (Wilson 1927, equation 4). Raises ValueError for what is no share."""
-    if not 0 <= right <= total or total <= 0:
-        raise ValueError(f"{right} of {total} is no share")
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    share = right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At none and at all of them the root's rounding must not leave out the share itself.
-    return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
+def wilson_interval(successes: float, total: float) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927, equation 4).
 
-
-def estimate_proportion(right: int, rows: int) -> Estimate | None:
-    """Return the share of rows that counted the same, of which so many are right; None without a row."""
-    return Estimate(right / rows, *wilson_interval(right, rows), rows, float(rows)) if rows else None
-
-
-def estimate_weighted_proportion(
-    rows: float, mass: float, squares: float, right: float, right_squares: float
-) -> Estimate | None:
-    """Return the share of rows that are right, in all the traffic that they were drawn from; None without a row.
-
-    A row's weight w is 1 / its chance of being looked at. Given are the sums of w and w^2 over all rows and over those
-    that are right: the share is Hajek's (1971), which describes the traffic where a plain mean would describe what was
-    picked, as long as everything had some chance. The interval is Wilson's at the effective number of rows: share *
-    (1 - share) over the estimator's linearised variance (Korn and Graubard 1998), or Kish's (sum w)^2 / sum w^2 where
-    all are right or all wrong.
+    Both counts may be fractions, such as an effective number of rows. Raises ValueError for counts that form no
+    proportion.
     """
+    if not 0 <= successes <= total or total <= 0:
+        raise ValueError(f"{successes} of {total} is no proportion")
+    z = NORMAL_QUANTILE
+    proportion = successes / total
+    centre = (proportion + z * z / (2 * total)) / (1 + z * z / total)
+    spread = math.sqrt(proportion * (1 - proportion) / total + z * z / (4 * total * total))
+    half_width = z / (1 + z * z / total) * spread
+    # At 0 and at 1 rounding could leave the proportion itself outside its interval.
+    low = max(min(centre - half_width, proportion), 0.0)
+    high = min(max(centre + half_width, proportion), 1.0)
+    return low, high
+
+
+def estimate_proportion(successes: int, rows: int) -> Estimate | None:
+    """Return the proportion of equally weighted rows that are successes; None without a row."""
     if not rows:
         return None
-    value = min(right / mass, 1.0)
-    effective = mass**2 / squares
-    variance = (right_squares * (1 - 2 * value) + value**2 * squares) / mass**2
-    if 0 < right < mass and variance > 0:
-        effective = min(value * (1 - value) / variance, float(rows))
-    return Estimate(value, *wilson_interval(min(value * effective, effective), effective), int(rows), effective)
+    low, high = wilson_interval(successes, rows)
+    return Estimate(successes / rows, low, high, rows, float(rows))
+
+
+@dataclass(frozen=True)
+class WeightedSums:
+    """Sums over rows with weights w = 1 / inclusion probability: the sufficient statistics of a weighted proportion.
+
+    `weight` is the sum of w and `weight_squared` that of w²; `correct_weight` and `correct_weight_squared` are the same
+    sums over the correct rows alone.
+    """
+
+    rows: float = 0.0
+    weight: float = 0.0
+    weight_squared: float = 0.0
+    correct_weight: float = 0.0
+    correct_weight_squared: float = 0.0
+
+    def __add__(self, other: Self) -> Self:
+        mine, theirs = asdict(self), asdict(other)
+        return type(self)(**{name: mine[name] + theirs[name] for name in mine})
+
+    @classmethod
+    def from_row(cls, weight: float, *, is_correct: bool) -> Self:
+        if is_correct:
+            return cls(1, weight, weight**2, weight, weight**2)
+        return cls(1, weight, weight**2, 0.0, 0.0)
+
+    def to_json(self) -> list[float]:
+        """Return the sums in the order in which summaries store them."""
+        return list(astuple(self))
+
+
+def estimate_weighted_proportion(sums: WeightedSums) -> Estimate | None:
+    """Return the proportion of correct rows in the traffic that the rows were sampled from; None without a row.
+
+    The proportion is Hájek's estimator (1971), which is unbiased for the traffic as long as every row had some chance
+    of being sampled. The interval is Wilson's at the effective number of rows: value * (1 - value) divided by the
+    linearised variance of the estimator (Korn and Graubard 1998), or Kish's (sum w)² / sum w² where all rows are
+    correct or none is.
+    """
+    if not sums.rows:
+        return None
+    value = min(sums.correct_weight / sums.weight, 1.0)
+    effective = sums.weight**2 / sums.weight_squared
+    squared_residuals = sums.correct_weight_squared * (1 - 2 * value) + value**2 * sums.weight_squared
+    variance = squared_residuals / sums.weight**2
+    if 0 < sums.correct_weight < sums.weight and variance > 0:
+        effective = min(value * (1 - value) / variance, float(sums.rows))
+    low, high = wilson_interval(min(value * effective, effective), effective)
+    return Estimate(value, low, high, int(sums.rows), effective)
 
 
 def accuracy_weights(accuracies: Mapping[str, Estimate | None]) -> dict[str, float] | None:
-    """Return what an accuracy-weighted ensemble should weigh "text" and "image" with, as shares of 1.
+    """Return the weights of "text" and "image" in an accuracy-weighted ensemble, as shares of 1.
 
-    None while either has too few rows, or neither was ever right.
+    None while either has too few rows, or where both accuracies are 0.
     """
     found = {}
     for name in ("text", "image"):
@@ -77,12 +120,14 @@ def accuracy_weights(accuracies: Mapping[str, Estimate | None]) -> dict[str, flo
             return None
         found[name] = estimate.value
     total = sum(found.values())
-    return {name: value / total for name, value in found.items()} if total > 0 else None
+    if total == 0:
+        return None
+    return {name: value / total for name, value in found.items()}
 
 
 @dataclass(frozen=True)
 class Kappa:
-    """Cohen's kappa with its interval, and the plain share of agreement."""
+    """Cohen's kappa with its 95 % interval, and the plain proportion of agreement."""
 
     value: float
     low: float
@@ -95,25 +140,24 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> Kappa | None:
     """Return how far two reviewers of the same items agree beyond chance (Cohen 1960).
 
     The interval is the large-sample one of Fleiss, Cohen and Everitt 1969, equation 13. None without an item, and where
-    chance alone would agree always: both gave one and the same category throughout. Raises ValueError when the lengths
-    differ.
+    both reviewers gave one and the same category throughout, so that chance alone would always agree. Raises ValueError
+    when the lengths differ.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} answers are not about the same items")
     if not len(first):
         return None
-    names, codes = np.unique([*first, *second], return_inverse=True)
-    a, b = codes[: len(first)], codes[len(first) :]
-    joint = np.zeros((len(names), len(names)))
-    np.add.at(joint, (a, b), 1 / len(first))
+    names = sorted({*first, *second})
+    joint = stats.contingency.crosstab(list(first), list(second), levels=(names, names)).count / len(first)
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-    agreed, chance = float(np.trace(joint)), float(rows @ columns)
+    agreement, chance = float(np.trace(joint)), float(rows @ columns)
     if chance >= 1 - 1e-12:
         return None
-    value = (agreed - chance) / (1 - chance)
-    own = float(np.diag(joint) @ (1 - (rows + columns) * (1 - value)) ** 2)
-    across = (rows[None, :] + columns[:, None]) ** 2 * joint
-    crossed = (1 - value) ** 2 * float(across.sum() - np.trace(across))
-    variance = (own + crossed - (value - chance * (1 - value)) ** 2) / (len(first) * (1 - chance) ** 2)
-    half = float(stats.norm.ppf((1 + CONFIDENCE_LEVEL) / 2)) * math.sqrt(max(variance, 0.0))
-    return Kappa(value, max(value - half, -1.0), min(value + half, 1.0), agreed, len(first))
+    value = (agreement - chance) / (1 - chance)
+    diagonal = float(np.diag(joint) @ (1 - (rows + columns) * (1 - value)) ** 2)
+    weighted = (rows[None, :] + columns[:, None]) ** 2 * joint
+    off_diagonal = (1 - value) ** 2 * float(weighted.sum() - np.trace(weighted))
+    correction = (value - chance * (1 - value)) ** 2
+    variance = (diagonal + off_diagonal - correction) / (len(first) * (1 - chance) ** 2)
+    half_width = NORMAL_QUANTILE * math.sqrt(max(variance, 0.0))
+    return Kappa(value, max(value - half_width, -1.0), min(value + half_width, 1.0), agreement, len(first))

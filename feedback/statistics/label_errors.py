@@ -1,4 +1,4 @@
-"""Find answers that are probably wrong, by confident learning, and measure how far two models disagree."""
+"""Find answers that are probably wrong, by confident learning over the probabilities of several models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ Array = npt.NDArray[np.floating[Any]]
 Values = npt.NDArray[np.float64]
 Targets = npt.NDArray[np.int64]
 
-PROBABILITY_FLOOR = 1e-7
+PROBABILITY_FLOOR = 1e-7  # keeps the logarithm of an impossible category finite
+NO_CATEGORY = -1
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """What confident learning says of each row (n,).
+    """Suspected errors among the given labels of rows (n,).
 
-    `suspicion` orders rows, the likeliest error highest, NaN where no model answered; `suggested` is the category that
-    the models would give; `found` whether the row is counted as an error rather than a hard case.
+    `suspicion` orders rows, the likeliest error highest, NaN where no model answered. `suggested` is the likeliest
+    category of all models together. `found` marks the rows that count as errors rather than hard cases.
     """
 
     suspicion: Values
@@ -28,65 +29,62 @@ class LabelErrors:
 
 
 def class_thresholds(probabilities: Array, labels: Targets) -> Values:
-    """Return the mean probability of each category over the rows (n,) labelled with it; infinite without such a row."""
+    """Return each class's mean probability (classes,) over the rows labelled with it; infinite without such a row."""
     classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=classes)
-    sums = np.bincount(labels, weights=probabilities[np.arange(len(labels)), labels], minlength=classes)
+    own = probabilities[np.arange(len(labels)), labels]
+    sums = np.bincount(labels, weights=own, minlength=classes)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
 
 
 def confident_categories(probabilities: Array, labels: Targets) -> Targets:
-    """Return the category that each row confidently belongs to, -1 for none: Northcutt et al. 2021, equation 2.
+    """Return the class that each row confidently belongs to, or `NO_CATEGORY` (Northcutt et al. 2021, equation 2).
 
-    Confident is a probability that reaches the category's own threshold; of several, the most probable one counts.
+    A probability is confident when it reaches the threshold of its class; of several, the most probable one counts.
     """
+    # The tolerance lets a class whose rows all have the same probability reach its own mean.
     reached = probabilities >= class_thresholds(probabilities, labels) - 1e-12
     best = np.where(reached, probabilities, -1.0).argmax(axis=1)
-    return np.where(reached.any(axis=1), best, -1)
+    return np.where(reached.any(axis=1), best, NO_CATEGORY)
 
 
 def find_label_errors(models: Mapping[str, Array], labels: Targets) -> LabelErrors:
-    """Find suspected errors among given labels (n,), by confident learning over what several models say.
+    """Find suspected errors among the given labels (n,).
 
-    `models` hold probabilities (n, classes) of rows that they were not trained with (as live predictions are), rows of
-    NaN where one can't answer. Each model is held against its own thresholds, so that a timid and a bold one can be
-    joined (Northcutt, Jiang and Chuang 2021, "Confident Learning", section 3). A row is found when a model confidently
-    sees another category and none confidently sees the given one. The order is that of the margin by which the models,
-    pooled by the geometric mean, prefer another category: the normalized margin of section 3.2 in logarithms.
-    Raises ValueError for a label that is no column.
+    `models` hold probabilities (n, classes) of rows that they were not trained with, such as live predictions, with
+    rows of NaN where a model did not answer. Each model is compared with its own thresholds, so that a cautious and an
+    overconfident one can be joined (Northcutt, Jiang and Chuang 2021, "Confident Learning", section 3). A row is found
+    when some model is confident of another class and none of the given one. Rows are ordered by the normalized margin
+    of section 3.2 in logarithms: by how much the geometric mean of the models prefers another class.
+
+    Raises ValueError without a model, or for a label that is no column.
     """
     if not models:
-        raise ValueError("no model to ask")
+        raise ValueError("label errors need the probabilities of at least one model")
     count, classes = next(iter(models.values())).shape
     if len(labels) != count or (count and not 0 <= labels.min() <= labels.max() < classes):
         raise ValueError("every row needs a label that is a column of the probabilities")
-    logs, answered = np.zeros((count, classes)), np.zeros(count)
-    agrees, differs = np.zeros(count, bool), np.zeros(count, bool)
+    if not count:
+        return LabelErrors(np.empty(0), labels, np.zeros(0, bool))
+    log_sums, models_answering = np.zeros((count, classes)), np.zeros(count)
+    is_confirmed, is_contradicted = np.zeros(count, bool), np.zeros(count, bool)
     for probabilities in models.values():
         known = np.isfinite(probabilities).all(axis=1)
-        some, given = np.asarray(probabilities[known], np.float64), labels[known]
-        confident = confident_categories(some, given)
-        agrees[known] |= confident == given
-        differs[known] |= (confident >= 0) & (confident != given)
-        logs[known] += np.log(np.maximum(some, PROBABILITY_FLOOR))
-        answered[known] += 1
-    asked = answered > 0
-    logs[asked] /= answered[asked, None]
-    own = np.take_along_axis(logs, labels[:, None], axis=1)[:, 0] if count else np.empty(0)
-    others = logs.copy()
-    if count:
-        np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    suspicion = np.where(asked, others.max(axis=1, initial=-np.inf) - own, np.nan)
-    return LabelErrors(suspicion, logs.argmax(axis=1) if count else labels, asked & differs & ~agrees)
+        answered, given = np.asarray(probabilities[known], np.float64), labels[known]
+        confident = confident_categories(answered, given)
+        is_confirmed[known] |= confident == given
+        is_contradicted[known] |= (confident != NO_CATEGORY) & (confident != given)
+        log_sums[known] += np.log(np.maximum(answered, PROBABILITY_FLOOR))
+        models_answering[known] += 1
+    is_answered = models_answering > 0
+    log_means = log_sums / np.maximum(models_answering, 1)[:, None]
+    suspicion = np.where(is_answered, _margins(log_means, labels), np.nan)
+    return LabelErrors(suspicion, log_means.argmax(axis=1), is_answered & is_contradicted & ~is_confirmed)
 
 
-def jensen_shannon_divergence(first: Array, second: Array) -> Values:
-    """Return the Jensen-Shannon divergence of two models' rows (n,) in bits, in [0, 1]; NaN where one can't answer."""
-    p, q = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    return np.maximum(row_entropy((p + q) / 2) - (row_entropy(p) + row_entropy(q)) / 2, 0.0)
-
-
-def row_entropy(probabilities: Array) -> Values:
-    """Return the entropy (n,) of each row in bits; NaN for a row of NaN."""
-    p = np.asarray(probabilities, np.float64)
-    return np.asarray(-np.sum(p * np.log2(np.where(p > 0, p, 1.0)), axis=1))
+def _margins(log_means: Values, labels: Targets) -> Values:
+    """Return by how much the best other class exceeds the given one (n,)."""
+    given = np.take_along_axis(log_means, labels[:, None], axis=1)[:, 0]
+    others = log_means.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    return np.asarray(others.max(axis=1) - given)

@@ -1,8 +1,9 @@
-"""Accuracy without labels: confidence-based performance estimation.
+"""Estimate accuracy without labels, from calibrated confidence.
 
-As NannyML describes it ("Confidence-based Performance Estimation (CBPE)"): where probabilities are calibrated, the mean
-of the top probability is the accuracy to expect. It holds while the relation between confidence and being right does;
-a shift that the models are confidently wrong about stays unseen, which is what drift and unusual inputs are for.
+This is Confidence-based Performance Estimation (CBPE) as NannyML describes it: where probabilities are calibrated, the
+mean top probability is the expected accuracy. The estimate holds as long as the relation between confidence and
+accuracy does. It cannot see a shift about which the models are confidently wrong; drift and out-of-distribution
+detection are for those.
 """
 
 import math
@@ -12,52 +13,53 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize
 
-from feedback.statistics.intervals import CONFIDENCE_LEVEL, MINIMUM_ROWS
+from feedback.statistics.intervals import MINIMUM_ROWS, NORMAL_QUANTILE
 
 Array = npt.NDArray[np.floating[Any]]
 
-ROWS_PER_GROUP = 50  # rows of the reference that share a step, so that no step is 0 or 1 by luck
+ROWS_PER_GROUP = 50  # at least: the accuracy of a smaller group would often be 0 or 1 by chance
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """How often the likeliest category is right, by its probability: knots with straight lines between them."""
+    """A map from confidence to accuracy: knots with straight lines between them, and the rows behind each knot."""
 
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
     rows: tuple[int, ...]
 
     @classmethod
-    def fit(cls, confidence: Array, right: npt.NDArray[np.bool_]) -> Self | None:
-        """Fit to the reference: labelled products (n,) that the models were not trained with; None with too few.
+    def fit(cls, confidence: Array, is_correct: npt.NDArray[np.bool_]) -> Self | None:
+        """Fit to labelled products (n,) that the models were not trained with; None with too few of them.
 
-        Isotonic regression (Zadrozny and Elkan 2002) over groups of at least 50 neighbours in confidence.
+        Isotonic regression (Zadrozny and Elkan 2002) over groups of at least `ROWS_PER_GROUP` neighbours in confidence.
         """
         known = np.isfinite(confidence)
-        confidence, right = np.asarray(confidence, np.float64)[known], np.asarray(right, bool)[known]
-        if len(right) < MINIMUM_ROWS:
+        confidence, is_correct = np.asarray(confidence, np.float64)[known], np.asarray(is_correct, bool)[known]
+        if len(is_correct) < MINIMUM_ROWS:
             return None
         order = np.argsort(confidence, kind="stable")
-        groups = _groups(order, confidence)
+        groups = _split_into_groups(order, confidence)
         sizes = np.array([len(group) for group in groups])
-        shares = [float(right[group].mean()) for group in groups]
-        rising = optimize.isotonic_regression(shares, weights=sizes).x
+        accuracies = [float(is_correct[group].mean()) for group in groups]
+        rising = optimize.isotonic_regression(accuracies, weights=sizes).x
         knots = tuple(float(confidence[group].mean()) for group in groups)
         return cls(knots, tuple(float(x) for x in rising), tuple(int(size) for size in sizes))
 
     def apply(self, confidence: Array) -> npt.NDArray[np.float64]:
-        """Return the chance (n,) that each likeliest category is right."""
+        """Return the probability (n,) that each likeliest category is correct."""
         return np.asarray(np.interp(np.asarray(confidence, np.float64), self.confidence, self.accuracy))
 
     def variance(self, confidence: Array, counts: Array | None = None) -> float:
-        """Return the variance that a mean over these rows has because the knots were measured themselves."""
+        """Return the variance of a mean over these rows that comes from the knots being estimates themselves."""
         knots = len(self.confidence)
-        each = [np.interp(confidence, self.confidence, row) for row in np.eye(knots)]
-        shares = np.array([np.average(row, weights=counts) for row in each])
+        knot_weights = [np.interp(confidence, self.confidence, row) for row in np.eye(knots)]
+        shares = np.array([np.average(row, weights=counts) for row in knot_weights])
         sizes = np.array(self.rows)
-        smoothed = (np.array(self.accuracy) * sizes + 1) / (sizes + 2)  # a step that was always right can err too
+        # Laplace's rule: a group without an error still has a variance.
+        smoothed = (np.array(self.accuracy) * sizes + 1) / (sizes + 2)
         return float(np.sum(shares**2 * smoothed * (1 - smoothed) / sizes))
 
     def to_json(self) -> dict[str, list[float]]:
@@ -69,8 +71,8 @@ class Calibrator:
         return cls(tuple(content["confidence"]), tuple(content["accuracy"]), rows)
 
 
-def _groups(order: npt.NDArray[np.intp], confidence: Array) -> list[npt.NDArray[np.intp]]:
-    """Split rows in order of confidence into groups of `ROWS_PER_GROUP` or more; equal confidences stay together."""
+def _split_into_groups(order: npt.NDArray[np.intp], confidence: Array) -> list[npt.NDArray[np.intp]]:
+    """Split rows, in order of confidence, into groups of `ROWS_PER_GROUP` or more; equal confidences stay together."""
     starts = np.append(np.unique(confidence[order], return_index=True)[1], len(order))
     cuts, begin = [], 0
     for place in starts:
@@ -82,7 +84,7 @@ def _groups(order: npt.NDArray[np.intp], confidence: Array) -> list[npt.NDArray[
 
 @dataclass(frozen=True)
 class AccuracyEstimate:
-    """The accuracy to expect of these rows, and the interval in which the true one lies if nothing else changed."""
+    """An expected accuracy with the 95 % interval that holds unless the relation of confidence to accuracy changed."""
 
     accuracy: float
     low: float
@@ -93,10 +95,10 @@ class AccuracyEstimate:
 def estimate_accuracy(
     confidence: Array, calibrator: Calibrator, counts: Array | None = None
 ) -> AccuracyEstimate | None:
-    """Return the expected accuracy of a window of top probabilities (n,), NaN left out; None with too few rows.
+    """Return the expected accuracy of predictions with these top probabilities (n,); None with too few rows.
 
-    `counts` (n,): how many rows have each of the probabilities, default one. The interval adds up the chance of the
-    window itself, the mean of p (1 - p) over n, and that of the calibrator.
+    NaN is left out. `counts` (n,) is how many rows have each probability, one by default. The variance is that of the
+    predictions themselves, the mean of p (1 - p) over n, plus that of the calibrator.
     """
     known = np.asarray(confidence, np.float64)
     rows = np.ones(len(known)) if counts is None else np.asarray(counts, np.float64)
@@ -104,8 +106,8 @@ def estimate_accuracy(
     total = float(rows.sum())
     if total < MINIMUM_ROWS:
         return None
-    chances = calibrator.apply(known)
-    mean = float(np.average(chances, weights=rows))
-    variance = float(np.average(chances * (1 - chances), weights=rows)) / total + calibrator.variance(known, rows)
-    half = float(stats.norm.ppf((1 + CONFIDENCE_LEVEL) / 2)) * math.sqrt(variance)
-    return AccuracyEstimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), int(total))
+    accuracies = calibrator.apply(known)
+    mean = float(np.average(accuracies, weights=rows))
+    binomial_variance = float(np.average(accuracies * (1 - accuracies), weights=rows)) / total
+    half_width = NORMAL_QUANTILE * math.sqrt(binomial_variance + calibrator.variance(known, rows))
+    return AccuracyEstimate(mean, max(mean - half_width, 0.0), min(mean + half_width, 1.0), int(total))

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from feedback.statistics import intervals
-from feedback.statistics.intervals import Estimate
+from feedback.statistics.intervals import Estimate, WeightedSums, estimate_weighted_proportion
 
 
 def draw_forecasts(
@@ -19,6 +18,6 @@ def draw_forecasts(
 def weighted_estimate(right: np.ndarray, chance: np.ndarray) -> Estimate | None:
     """Return the share of rows (n,) that are right, each reviewed with its inclusion probability."""
     weights = 1 / chance
-    return intervals.estimate_weighted_proportion(
-        len(right), weights.sum(), (weights**2).sum(), weights[right].sum(), (weights[right] ** 2).sum()
-    )
+    correct = weights[right]
+    sums = WeightedSums(len(right), weights.sum(), (weights**2).sum(), correct.sum(), (correct**2).sum())
+    return estimate_weighted_proportion(sums)

@@ -7,7 +7,8 @@ from classifier.models import ModelVersion
 from feedback.models import MonitoringReport
 from feedback.monitoring import queries
 from feedback.monitoring.queries import Breakdown, PeriodFigures, Scope
-from feedback.statistics.counters import AnswerCounts, estimate_from_histogram
+from feedback.statistics.calibration import estimate_from_histogram
+from feedback.statistics.counters import AnswerCounts
 from feedback.statistics.performance_estimation import AccuracyEstimate, Calibrator
 
 

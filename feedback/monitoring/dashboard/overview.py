@@ -98,7 +98,7 @@ def build_overview(request: HttpRequest) -> Overview:
         _waiting_time_figure(weeks),
         _share_figure(_("Failed"), weeks, _failed_share, digits=2),
         _share_figure(_("Accepted: one of the five suggestions"), weeks, _accepted_share),
-        _share_figure(_("Accuracy, reviewed"), weeks, lambda period: period.answers.accuracy()),
+        _share_figure(_("Accuracy, reviewed"), weeks, lambda period: period.answers.ensemble_accuracy()),
     ]
     return Overview(
         is_empty=not days,
@@ -129,7 +129,7 @@ def _failed_share(period: PeriodFigures) -> Estimate | None:
 
 
 def _accepted_share(period: PeriodFigures) -> Estimate | None:
-    return period.answers.counts.share("five")
+    return period.answers.counts.proportion("five")
 
 
 def _prediction_figure(weeks: TwoWeeks) -> OverviewFigure:

@@ -25,7 +25,7 @@ def test_an_hour_is_summarised_once_it_is_over(seller: User) -> None:
     assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE_PERIOD) == [hour]
     assert hourly_summaries.update_summaries(now=hour + HOUR + hourly_summaries.GRACE_PERIOD) == []
     volume = PredictionCounts.from_json(stored_summary(hour).volume)
-    assert (volume.done, volume.failed, volume.by["language"]) == (10, 0, {"en": 10})
+    assert (volume.done, volume.failed, volume.by_breakdown["language"]) == (10, 0, {"en": 10})
     assert volume.wait.percentile(0.5) == pytest.approx(2000, rel=0.05)
     failed = HealthSummary.objects.get(period="hour", start=hour, text_version=None)
     assert (failed.volume["done"], failed.volume["failed"]) == (0, 1)
@@ -57,13 +57,13 @@ def test_hours_add_up_to_what_one_pass_over_the_day_counts(seller: User) -> None
     assert HealthSummary.objects.of(Period.HOUR).filter(text_version=None).count() == 24  # empty hours are known too
     whole = stored_summary(day, "day")
     volume, answers = PredictionCounts.from_json(whole.volume), AnswerStatistics.from_json(whole.answers)
-    assert volume.done == 48 and volume.by["category"].total() == 48
+    assert volume.done == 48 and volume.by_breakdown["category"].total() == 48
     tally = answers.counts
     assert (tally.answers, tally.first, tally.reviewed, tally.right) == (48, 32, 24, 16)
-    assert sum(each.answers for each in answers.by["category"].values()) == 48
-    assert answers.labels.total() == 48 and sum(count for count, _examples in answers.cells.values()) == 24
-    assert all(len(examples) <= 5 for _count, examples in answers.cells.values())
-    by_model = answers.by_model()
+    assert sum(each.answers for each in answers.by_breakdown["category"].values()) == 48
+    assert answers.labels.total() == 48 and sum(cell.rows for cell in answers.confusions.values()) == 24
+    assert all(len(cell.examples) <= 5 for cell in answers.confusions.values())
+    by_model = answers.accuracy_on_common_products()
     assert by_model["text"] and by_model["ensemble"] and by_model["text"].rows == 24
     assert by_model["ensemble"].value == pytest.approx(16 / 24)
 
@@ -98,8 +98,8 @@ def test_sellers_are_told_apart_by_how_long_they_have_been_here(seller: User, ot
     hourly_summaries.update_summaries(now=hour + 2 * HOUR)
     whole = stored_summary(hour, "day")
     volume, answers = PredictionCounts.from_json(whole.volume), AnswerStatistics.from_json(whole.answers)
-    assert volume.by["cohort"] == {"longer": 6, "month": 1, "year": 3}
-    assert {name: (tally.answers, tally.first) for name, tally in answers.by["cohort"].items()} == {
+    assert volume.by_breakdown["cohort"] == {"longer": 6, "month": 1, "year": 3}
+    assert {name: (tally.answers, tally.first) for name, tally in answers.by_breakdown["cohort"].items()} == {
         "longer": (2, 2), "year": (1, 0),
     }  # fmt: skip
 
@@ -114,7 +114,7 @@ def test_inputs_unlike_anything_known_are_counted_among_those_that_could_be_judg
     hourly_summaries.update_summaries(now=hour + 2 * HOUR)
     volume = PredictionCounts.from_json(stored_summary(hour, "day").volume)
     assert volume.unusual == {"": 3, "text": 2, "both": 1} and volume.done == 10
-    unlike = volume.unlike()
+    unlike = volume.unusual_share()
     assert unlike and (unlike.value, unlike.rows) == (0.5, 6)
 
 
@@ -203,7 +203,11 @@ def test_a_product_that_fits_nowhere_is_one_that_the_models_got_wrong(seller: Us
     )
     hourly_summaries.update_summaries(now=start + HOUR + hourly_summaries.GRACE_PERIOD)
     counted = AnswerStatistics.from_json(stored_summary(start).answers)
-    assert (counted.counts.reviewed, counted.counts.right, counted.weighted[0]) == (1, 0, 1) and not counted.cells
+    assert (counted.counts.reviewed, counted.counts.right, counted.ensemble.rows) == (
+        1,
+        0,
+        1,
+    ) and not counted.confusions
     Feedback.objects.update(verdict="top5", rank=1, category=Category.objects.all()[0], review="homeless")
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     again = AnswerStatistics.from_json(stored_summary(start).answers)

@@ -19,22 +19,22 @@ def picture(seed: int) -> Image.Image:
     return made
 
 
-def saved_anew(photo: Image.Image) -> Image.Image:
+def recompressed(photo: Image.Image) -> Image.Image:
     buffer = io.BytesIO()
     photo.resize((240, 180)).save(buffer, "JPEG", quality=70)
     return Image.open(buffer)
 
 
-def test_a_smaller_copy_of_a_photo_is_alike_and_others_are_not() -> None:
+def test_a_smaller_copy_of_a_photo_has_a_similar_hash_and_other_photos_do_not() -> None:
     photos = [picture(seed) for seed in range(12)]
     first, copies = (
-        np.array([photo_hash(photo) for photo in some], np.uint64) for some in (photos, map(saved_anew, photos))
+        np.array([photo_hash(photo) for photo in some], np.uint64) for some in (photos, map(recompressed, photos))
     )
     near = np.bitwise_count(first[:, None] ^ copies[None, :]) <= MAXIMUM_DISTANCE
     assert (near == np.eye(12, dtype=bool)).all()
 
 
-def test_plain_surfaces_are_told() -> None:
+def test_plain_surfaces_are_recognised() -> None:
     surfaces = [photo_hash(Image.new("RGB", (50, 50), colour)) for colour in ("white", "red", "black")]
     assert is_plain_surface(np.array(surfaces, np.uint64)).all()
     # A picture that darkens, or lightens, from left to right has all bits unset, or set.
@@ -43,7 +43,7 @@ def test_plain_surfaces_are_told() -> None:
     ]  # fmt: skip
 
 
-def test_the_same_words_are_one_text_and_few_words_are_none() -> None:
+def test_the_same_words_give_one_hash_and_too_few_give_none() -> None:
     same = text_hash("Café table, 2 chairs, oak")
     assert same == text_hash("Cafe table chairs oak!") != 0
     assert text_hash("OAK chairs with cafe table 4 CHAIRS") not in (same, 0)

@@ -4,26 +4,26 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from feedback.statistics import intervals
-from feedback.statistics.intervals import Estimate
+from feedback.statistics.intervals import Estimate, WeightedSums
 from tests.support.forecasts import weighted_estimate
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (10, 10), (1, 1), (80, 100), (3, 7)])
-def test_wilsons_interval_is_scipys(right: int, total: int) -> None:
+def test_wilson_interval_equals_scipys(right: int, total: int) -> None:
     known = stats.binomtest(right, total).proportion_ci(method="wilson")
     assert intervals.wilson_interval(right, total) == pytest.approx((known.low, known.high))
 
 
-def test_a_share_of_nothing_is_none_or_refused() -> None:
+def test_a_proportion_without_rows_is_none_and_impossible_counts_raise() -> None:
     assert intervals.estimate_proportion(0, 0) is None
     assert weighted_estimate(np.zeros(0, bool), np.zeros(0)) is None
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="no proportion"):
         intervals.wilson_interval(0, 0)
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="no proportion"):
         intervals.wilson_interval(3, 2)
 
 
-def test_one_row_is_a_figure_but_not_enough() -> None:
+def test_one_row_gives_an_estimate_that_is_not_enough() -> None:
     estimate = intervals.estimate_proportion(1, 1)
     assert estimate is not None
     assert estimate.value == 1.0
@@ -32,7 +32,7 @@ def test_one_row_is_a_figure_but_not_enough() -> None:
 
 
 @pytest.mark.parametrize("right", [np.arange(90) % 3 > 0, np.ones(90, bool), np.zeros(90, bool)])
-def test_equal_chances_change_nothing(right: np.ndarray) -> None:
+def test_equal_inclusion_probabilities_give_the_unweighted_estimate(right: np.ndarray) -> None:
     plain, found = intervals.estimate_proportion(int(right.sum()), 90), weighted_estimate(right, np.full(90, 0.2))
     assert plain is not None
     assert found is not None
@@ -41,7 +41,7 @@ def test_equal_chances_change_nothing(right: np.ndarray) -> None:
     )
 
 
-def test_the_effective_rows_are_those_of_the_linearised_variance() -> None:
+def test_effective_rows_follow_from_the_linearised_variance() -> None:
     rng = np.random.default_rng(11)
     right, chance = rng.random(400) < 0.8, rng.uniform(0.1, 1, 400)
     found, weights = weighted_estimate(right, chance), 1 / chance
@@ -51,7 +51,7 @@ def test_the_effective_rows_are_those_of_the_linearised_variance() -> None:
     assert (found.value, found.effective) == pytest.approx((value, value * (1 - value) / variance))
 
 
-def test_aimed_review_is_unbiased_when_weighted_and_misleads_when_not() -> None:
+def test_weighting_removes_the_bias_of_selective_review() -> None:
     rng = np.random.default_rng(7)
     hits, plain, values = 0, [], []
     for _ in range(300):
@@ -69,7 +69,7 @@ def test_aimed_review_is_unbiased_when_weighted_and_misleads_when_not() -> None:
     assert stats.binomtest(hits, 300, 0.95, alternative="less").pvalue > 0.001
 
 
-def test_weights_follow_accuracies_and_wait_for_enough_rows() -> None:
+def test_accuracy_weights_need_enough_rows_of_both_models() -> None:
     good, poor, thin = (Estimate(v, 0, 1, n, n) for v, n in ((0.9, 100), (0.6, 100), (0.6, 10)))
     assert intervals.accuracy_weights({"text": good, "image": poor}) == pytest.approx({"text": 0.6, "image": 0.4})
     assert intervals.accuracy_weights({"text": good, "image": thin}) is None
@@ -78,7 +78,7 @@ def test_weights_follow_accuracies_and_wait_for_enough_rows() -> None:
     assert intervals.accuracy_weights({"text": never, "image": never}) is None
 
 
-def test_kappa_is_sklearns_and_its_interval_covers() -> None:
+def test_kappa_equals_sklearns_and_its_interval_covers() -> None:
     rng = np.random.default_rng(3)
 
     def pair(count: int) -> tuple[list[str], list[str]]:
@@ -96,7 +96,7 @@ def test_kappa_is_sklearns_and_its_interval_covers() -> None:
     assert stats.binomtest(hits, 300, 0.95).pvalue > 0.001
 
 
-def test_kappa_is_silent_where_it_means_nothing() -> None:
+def test_kappa_is_none_where_it_is_undefined() -> None:
     assert intervals.cohen_kappa([], []) is None
     assert intervals.cohen_kappa(["a", "a"], ["a", "a"]) is None
     perfect = intervals.cohen_kappa(["a", "b"], ["a", "b"])
@@ -107,6 +107,6 @@ def test_kappa_is_silent_where_it_means_nothing() -> None:
 
 
 @pytest.mark.parametrize("right", range(1, 30))
-def test_thirty_rows_of_the_same_weight_are_thirty_rows(right: int) -> None:
-    estimate = intervals.estimate_weighted_proportion(30, 300.0, 3000.0, 10.0 * right, 100.0 * right)
+def test_thirty_rows_of_equal_weight_are_enough(right: int) -> None:
+    estimate = intervals.estimate_weighted_proportion(WeightedSums(30, 300.0, 3000.0, 10.0 * right, 100.0 * right))
     assert estimate is not None and estimate.is_enough

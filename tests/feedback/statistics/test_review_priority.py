@@ -6,7 +6,7 @@ from feedback.statistics.review_priority import order_for_review, select_random_
 NAN = np.nan
 
 
-def test_the_queue_holds_every_row_once_and_says_why() -> None:
+def test_the_order_holds_every_row_once_with_its_reason() -> None:
     ids = [f"id {row}" for row in range(500)]
     rng = np.random.default_rng(0)
     errors, doubt = rng.random(500), rng.random(500)
@@ -21,7 +21,7 @@ def test_the_queue_holds_every_row_once_and_says_why() -> None:
     assert (aimed[0].row, aimed[0].reason) == (surest, "label error")
 
 
-def test_the_random_share_is_random_and_no_score_can_change_it() -> None:
+def test_the_random_share_depends_on_ids_and_not_on_scores() -> None:
     ids = [f"id {row}" for row in range(20_000)]
     assert select_random_share(ids, 0.1).mean() == pytest.approx(0.1, abs=0.01)
     assert not select_random_share(ids, 0.0).any()
@@ -35,7 +35,7 @@ def test_the_random_share_is_random_and_no_score_can_change_it() -> None:
     assert first == second
 
 
-def test_a_queue_of_nothing_and_one_of_chance_alone() -> None:
+def test_an_order_without_rows_and_one_without_scores() -> None:
     assert order_for_review([], {}) == []
     assert len(order_for_review(["a", "b"], {}, random_share=1.0)) == 2
     assert len(order_for_review(["a", "b"], {"x": np.array([NAN, NAN])}, random_share=0.0)) == 2

@@ -52,7 +52,7 @@ def build_breakdowns(request: HttpRequest, data: HealthData) -> list[BreakdownTa
 
 
 def _build_table(request: HttpRequest, data: HealthData, by: str, title: str) -> BreakdownTable:
-    predictions = data.total.volume.by[by]
+    predictions = data.total.volume.by_breakdown[by]
     is_by_cohort = by == "cohort"
     keys = [*COHORTS] if is_by_cohort else [key for key, _count in predictions.most_common(MAX_ROWS)]
     return BreakdownTable(
@@ -65,14 +65,14 @@ def _build_table(request: HttpRequest, data: HealthData, by: str, title: str) ->
 
 
 def _build_row(request: HttpRequest, data: HealthData, by: str, key: str) -> BreakdownRow:
-    answers = data.total.answers.by[by].get(key, AnswerCounts())
+    answers = data.total.answers.by_breakdown[by].get(key, AnswerCounts())
     # A product without text has no language, and an empty value in the address limits nothing.
     url = page_address(request, **{**dict.fromkeys(BREAKDOWNS), by: key}) if key else ""
     return BreakdownRow(
         name=breakdown_value_name(by, key, data.category_names),
         url=url,
-        predictions=format_count(data.total.volume.by[by][key]),
-        accepted=share_figure(answers.share("five")),
-        accepted_first=share_figure(answers.share("first")),
-        correct=share_figure(answers.share("right", "reviewed")),
+        predictions=format_count(data.total.volume.by_breakdown[by][key]),
+        accepted=share_figure(answers.proportion("five")),
+        accepted_first=share_figure(answers.proportion("first")),
+        correct=share_figure(answers.proportion("right", "reviewed")),
     )

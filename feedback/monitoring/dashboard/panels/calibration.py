@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 from common import charts
 from common.formatting import format_percent
 from feedback.monitoring.dashboard.health_data import HealthData
-from feedback.statistics.counters import reliability_diagram
+from feedback.statistics.calibration import reliability_diagram
 from feedback.statistics.intervals import MINIMUM_ROWS
 
 
@@ -23,7 +23,7 @@ class CalibrationPanel:
 
 def build_calibration(data: HealthData) -> CalibrationPanel:
     """Build the diagram from the random share of the review."""
-    rows = int(data.total.answers.weighted[0])
+    rows = int(data.total.answers.ensemble.rows)
     found = reliability_diagram(data.total.answers.reliability)
     if found is None or rows < MINIMUM_ROWS:
         return CalibrationPanel(None, "", rows)

@@ -10,7 +10,7 @@ from common import charts
 from feedback.monitoring.dashboard.health_data import HealthData
 from feedback.monitoring.dashboard.names import page_address
 from feedback.monitoring.dashboard.panels.examples import ExampleProduct, pick_examples
-from feedback.statistics.counters import PAIR_SEPARATOR
+from feedback.statistics.counters import ConfusionCell
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ def cell_example_ids(data: HealthData, cell: Cell | None) -> list[str]:
     """Return the ids of the predictions behind a cell, the most confident first."""
     if cell is None:
         return []
-    _count, examples = data.total.answers.cells.get(PAIR_SEPARATOR.join((cell.true, cell.given)), (0, []))
-    return [id for _confidence, id in examples]
+    examples = data.total.answers.confusions.get((cell.true, cell.given), ConfusionCell()).examples
+    return [example.id for example in examples]
 
 
 def build_confusions(
@@ -65,10 +65,9 @@ def build_confusions(
 def _heatmap(request: HttpRequest, data: HealthData, category: str) -> SafeString | None:
     """Return the heat map of all categories, or of the cells that one category is part of."""
     counts = {}
-    for name, (count, _examples) in data.total.answers.cells.items():
-        true, given = name.split(PAIR_SEPARATOR)
+    for (true, given), cell in data.total.answers.confusions.items():
         if not category or category in (true, given):
-            counts[true, given] = count
+            counts[true, given] = cell.rows
     if not counts:
         return None
 

@@ -44,7 +44,9 @@ def build_estimate(data: HealthData) -> EstimatePanel | None:
         y_label=_("%% correct, with 95%% intervals; points of at least %(least)d") % {"least": MINIMUM_ROWS_AT_A_POINT},
         series=[
             {"name": _("estimated"), "points": points, "band": band},
-            share_series(_("reviewed"), data.periods, axis, lambda part: part.answers.accuracy(), with_band=True),
+            share_series(
+                _("reviewed"), data.periods, axis, lambda part: part.answers.ensemble_accuracy(), with_band=True
+            ),
         ],
     )
     return EstimatePanel(
@@ -56,5 +58,5 @@ def build_estimate(data: HealthData) -> EstimatePanel | None:
 
 def has_many_unusual_inputs(volume: PredictionCounts) -> bool:
     """Return whether the share of out-of-distribution inputs is certainly above the usual one."""
-    unusual = volume.unlike()
+    unusual = volume.unusual_share()
     return unusual is not None and unusual.is_enough and unusual.low > USUAL_SHARE_OF_UNUSUAL_INPUTS

@@ -33,15 +33,15 @@ def build_key_figures(data: HealthData) -> KeyFiguresPanel:
         figures += _service_figures(data)
     answers = data.answer_counts
     figures += [
-        share_figure(answers.share("five"), _("Accepted: one of the five suggestions")),
-        share_figure(answers.share("first"), _("Accepted: the first suggestion")),
-        share_figure(answers.share("none"), _("No category fits")),
+        share_figure(answers.proportion("five"), _("Accepted: one of the five suggestions")),
+        share_figure(answers.proportion("first"), _("Accepted: the first suggestion")),
+        share_figure(answers.proportion("none"), _("No category fits")),
     ]
     if data.breakdown is not None:
-        figures.append(share_figure(answers.share("right", "reviewed"), _("Correct, of the reviewed")))
+        figures.append(share_figure(answers.proportion("right", "reviewed"), _("Correct, of the reviewed")))
         return KeyFiguresPanel(figures)
     figures += [
-        share_figure(data.total.answers.accuracy(), _("Accuracy, reviewed")),
+        share_figure(data.total.answers.ensemble_accuracy(), _("Accuracy, reviewed")),
         _estimated_accuracy(data.estimate_accuracy(data.total)),
         _unusual_inputs(data.total.volume, data.scope),
         _drift(data.reports),
@@ -78,7 +78,7 @@ def _estimated_accuracy(estimate: AccuracyEstimate | None) -> Figure:
 
 def _unusual_inputs(volume: PredictionCounts, scope: Scope) -> Figure:
     """Return the share of out-of-distribution inputs, with a link to those predictions."""
-    name, unusual = _("Unusual inputs"), volume.unlike()
+    name, unusual = _("Unusual inputs"), volume.unusual_share()
     if unusual is None and volume.done:
         return missing_figure(name, _("no detector for these versions yet"))
     filters = {

@@ -38,7 +38,7 @@ class ModelsPanel:
 def build_models(data: HealthData) -> ModelsPanel:
     """Build the table; the registered weights are known only for one pair of versions."""
     labels = {"text": _("Text model"), "image": _("Image model"), "ensemble": _("Both together")}
-    together, alone = data.total.answers.by_model(), data.total.answers.by_itself()
+    together, alone = data.total.answers.accuracy_on_common_products(), data.total.answers.accuracy_by_model()
     measured = accuracy_weights(together) or {}
     registered = _registered_weights(data.scope.pair, data.versions)
     rows = []

@@ -114,7 +114,7 @@ def _count_label(axis: TimeAxis) -> str:
 
 def _answers_chart(data: HealthData, axis: TimeAxis) -> SafeString:
     def share_of(name: str) -> Measure:
-        return lambda period: queries.answer_counts_in(period, data.breakdown).share(name)
+        return lambda period: queries.answer_counts_in(period, data.breakdown).proportion(name)
 
     return charts.line(
         title=_("Sellers' answers"),
