@@ -158,9 +158,9 @@ def to_log(market: Market, starters: StarterAnswers, start: int, stop: int) -> A
         text_top=starters.text[goods].argmax(axis=1),
         image_top=starters.image[goods].argmax(axis=1),
         confidence=starters.ensemble[goods].max(axis=1).astype(np.float64),
-        text=starters.text[goods, chosen].astype(np.float64),
-        image=starters.image[goods, chosen].astype(np.float64),
-        ensemble=starters.ensemble[goods, chosen].astype(np.float64),
+        text_probability=starters.text[goods, chosen].astype(np.float64),
+        image_probability=starters.image[goods, chosen].astype(np.float64),
+        ensemble_probability=starters.ensemble[goods, chosen].astype(np.float64),
         answered_at=np.tile(np.arange(start, stop) * 86_400.0, sellers),
     )
 

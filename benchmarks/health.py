@@ -88,7 +88,7 @@ def measure_day(start: datetime, day: datetime) -> dict[str, float]:
         began = time.perf_counter()
         work = read_version_periods("text", start, day + timedelta(days=1))
         versions.append(time.perf_counter() - began)
-    assert sum(each.tally.answered for each in work) >= summarised_rows(day)
+    assert sum(each.counts.answered for each in work) >= summarised_rows(day)
     return {
         "summarising the day, s": round(took, 1),
         "of it processor time, s": round(used, 1),

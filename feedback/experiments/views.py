@@ -1,4 +1,4 @@
-"""The staff's page on which versions at work are compared."""
+"""Show the staff's page that compares the versions of one modality: live ones, shadows, and those just stopped."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -19,6 +20,7 @@ from classifier.admin.confirmation import DEPLOY
 from classifier.models import Deployment, Modality, ModelVersion, Variant
 from classifier.registry import deployments
 from common import charts
+from common.formatting import MISSING, format_count, format_duration, format_interval, format_percent
 from feedback.experiments.counts import (
     VersionCounts,
     VersionPeriod,
@@ -32,30 +34,32 @@ from feedback.statistics.intervals import MINIMUM_ROWS
 from feedback.statistics.proportions import Proportion
 
 PERIODS = {1: _later("1 day"), 7: _later("7 days"), 30: _later("30 days")}
-WITHOUT_TEST = 7
-LEAST_AT_A_POINT = 20
-LATEST = 6
+DEFAULT_DAYS = 7  # while no experiment runs
+MINIMUM_ROWS_OF_POINT = 20
+LATEST_DEPLOYMENTS = 6
 Measures = Sequence[tuple[str | Promise, Callable[[VersionCounts], Proportion]]]
-LIVE: Measures = (
-    (_later("Seller chose the first"), lambda tally: tally.chose_first),
-    (_later("Seller chose one of the five"), lambda tally: tally.chose_five),
+LIVE_MEASURES: Measures = (
+    (_later("Seller chose the first suggestion"), lambda counts: counts.first_choice_share),
+    (_later("Seller chose one of the five"), lambda counts: counts.top5_share),
 )
-SHADOW: Measures = ((_later("Agrees with the live model"), lambda tally: tally.agrees),)
+SHADOW_MEASURES: Measures = ((_later("Agrees with the live model"), lambda counts: counts.agreement),)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One version on the page."""
+    """One version on the page; without a variant it was stopped within the period."""
 
     version: ModelVersion
     variant: Variant | None
-    tally: VersionCounts
+    counts: VersionCounts
 
     @property
     def state(self) -> str:
         if self.variant is None:
             return _("Stopped")
-        return _("Live, %(weight)d %%") % {"weight": self.variant.weight} if self.variant.is_live else _("Shadow")
+        if self.variant.is_live:
+            return _("Live, %(weight)d%%") % {"weight": self.variant.weight}
+        return _("Shadow")
 
     @property
     def colour(self) -> str:
@@ -65,18 +69,19 @@ class Column:
 
 
 def experiment_page(request: HttpRequest, modality: str = Modality.TEXT) -> HttpResponse:
-    """A modality's versions side by side, by what sellers and reviewers said; ?days= chooses the period."""
+    """Compare a modality's versions by answers and reviews; `?days=` chooses the period."""
     if modality not in Modality.values:
         raise Http404
     if not request.user.has_perm("classifier.view_variant"):
         raise PermissionDenied
-    variants = _variants(modality)
+    variants = _load_variants(modality)
     now = timezone.now()
-    since, days = _since(request.GET.get("days", ""), variants, now)
-    work = read_version_periods(modality, since, now)
-    live = _columns(sum_by_version(work, is_shadow=False), [variant for variant in variants if variant.is_live])
-    shadows = _columns(sum_by_version(work, is_shadow=True), [variant for variant in variants if not variant.is_live])
-    baseline = live[0] if live else None
+    since, days = _choose_period(request.GET.get("days", ""), variants, now)
+    periods = read_version_periods(modality, since, now)
+    live_variants = [variant for variant in variants if variant.is_live]
+    shadow_variants = [variant for variant in variants if not variant.is_live]
+    live = _make_columns(sum_by_version(periods, is_shadow=False), live_variants)
+    shadows = _make_columns(sum_by_version(periods, is_shadow=True), shadow_variants)
     context = {
         **admin.site.each_context(request),
         "title": _("Experiments: %(modality)s") % {"modality": Modality(modality).label.lower()},
@@ -89,129 +94,142 @@ def experiment_page(request: HttpRequest, modality: str = Modality.TEXT) -> Http
         "waiting_hours": count_stale_hours(since),
         "variants": variants,
         "live": live,
-        "live_rows": _rows(live, LIVE),
-        "chances": _chances(baseline, live[1:]) if baseline else [],
+        "live_rows": _make_rows(live, LIVE_MEASURES),
+        "comparisons": _compare_with_first(live),
         "shadows": shadows,
-        "shadow_rows": _rows(shadows, SHADOW),
-        "chart": _chart(work, since, now, live),
+        "shadow_rows": _make_rows(shadows, SHADOW_MEASURES),
+        "chart": _draw_chart(periods, since, now, live),
         "least": MINIMUM_ROWS,
         "may_deploy": request.user.has_perm(DEPLOY),
-        "is_test": sum(variant.is_live for variant in variants) > 1,
+        "is_test": len(live_variants) > 1,
         "previous": deployments.previous_version(modality),
-        "changes": Deployment.objects.filter(modality=modality).select_related("version", "deployed_by")[:LATEST],
-        "titles": {"live": _("Live versions"), "shadows": _("Shadows"), "changes": _("Latest changes")},
+        "changes": _latest_deployments(modality),
+        "titles": {"live": _("Live versions"), "shadows": _("Shadows"), "changes": _("Latest deployments")},
     }
     return TemplateResponse(request, "admin/feedback/experiment.html", context)
 
 
-def _variants(modality: str) -> list[Variant]:
-    """Return what is at work: live before shadows, the oldest first."""
+def _load_variants(modality: str) -> list[Variant]:
+    """Return the versions in use: live ones before shadows, the oldest first."""
     rows = Variant.objects.filter(version__modality=modality).select_related("version").defer("version__metrics")
     return list(rows.order_by("role", "deployed_at", "pk"))
 
 
-def _since(days: str, variants: Sequence[Variant], now: datetime) -> tuple[datetime, int]:
-    """Return when the period begins, and its days: 0 for the time since the newest live version is there.
+def _latest_deployments(modality: str) -> QuerySet[Deployment]:
+    rows = Deployment.objects.filter(modality=modality).select_related("version", "deployed_by")
+    return rows[:LATEST_DEPLOYMENTS]
 
-    Days begin with a whole hour, as those are read and not counted. Nothing is kept from before TRIAL_DAYS.
+
+def _choose_period(days: str, variants: Sequence[Variant], now: datetime) -> tuple[datetime, int]:
+    """Return when the period begins and its days; 0 days stand for the time since the newest live version.
+
+    A period of days begins with a whole hour, because stored hours are read rather than counted. Nothing older than
+    `TRIAL_DAYS` is kept.
     """
     live = [variant for variant in variants if variant.is_live]
     hour = now.replace(minute=0, second=0, microsecond=0)
-    kept = hour - timedelta(days=settings.TRIAL_DAYS)
+    oldest = hour - timedelta(days=settings.TRIAL_DAYS)
+    # The length is checked first: int() refuses very long numbers.
     if days.isdecimal() and len(days) < 4 and int(days) in PERIODS:
         chosen = int(days)
     elif len(live) > 1:
-        return max(kept, *(variant.deployed_at for variant in live)), 0
+        return max(oldest, *(variant.deployed_at for variant in live)), 0
     else:
-        chosen = WITHOUT_TEST
-    return max(kept, hour - timedelta(days=chosen)), chosen
+        chosen = DEFAULT_DAYS
+    return max(oldest, hour - timedelta(days=chosen)), chosen
 
 
-def _columns(tallies: dict[int, VersionCounts], variants: Sequence[Variant]) -> list[Column]:
-    """Return the variants first, then versions that answered in the period and were stopped since."""
-    own = [Column(variant.version, variant, tallies.pop(variant.version_id, VersionCounts())) for variant in variants]
-    left = ModelVersion.objects.filter(pk__in=tallies).defer("metrics").order_by("-pk")
-    return own + [Column(version, None, tallies[version.pk]) for version in left]
+def _make_columns(totals: dict[int, VersionCounts], variants: Sequence[Variant]) -> list[Column]:
+    """Return a column for each variant, then for each version that answered in the period and was stopped since."""
+    columns = []
+    for variant in variants:
+        columns.append(Column(variant.version, variant, totals.get(variant.version_id, VersionCounts())))
+    in_use = {variant.version_id for variant in variants}
+    stopped = ModelVersion.objects.filter(pk__in=totals.keys() - in_use).defer("metrics").order_by("-pk")
+    for version in stopped:
+        columns.append(Column(version, None, totals[version.pk]))
+    return columns
 
 
-def _rows(columns: Sequence[Column], own: Measures) -> list[dict[str, Any]]:
-    """Return the table's rows: what both kinds of versions have, and in between what only theirs has."""
-    tallies = [column.tally for column in columns]
-    measures = [*own, (_("Right by itself, on reviewed answers"), lambda tally: tally.was_right)]
-    return [
-        {"name": _("Predictions"), "cells": [_count(tally.answered) for tally in tallies]},
-        *({"name": name, "cells": [_share(of(tally)) for tally in tallies]} for name, of in measures),
-        *_times(tallies),
-        {"name": _("Failed"), "cells": [_share(tally.errors, digits=2) for tally in tallies]},
+def _make_rows(columns: Sequence[Column], measures: Measures) -> list[dict[str, Any]]:
+    """Return the table's rows: what live versions and shadows share, and between that the measures of one kind."""
+    counts = [column.counts for column in columns]
+    rows: list[dict[str, Any]] = [
+        {"name": _("Predictions"), "cells": [{"value": format_count(each.answered)} for each in counts]}
     ]
-
-
-def _times(tallies: Sequence[VersionCounts]) -> list[dict[str, Any]]:
-    return [
-        {"name": _("Time, median"), "cells": [_time(tally.times.percentile(0.5)) for tally in tallies]},
-        {"name": _("Time, 95th percentile"), "cells": [_time(tally.times.percentile(0.95)) for tally in tallies]},
-    ]
-
-
-def _chances(baseline: Column, others: Sequence[Column]) -> list[dict[str, Any]]:
-    """Return in words how sure it is that each other version is better than the one that was there first."""
-    rows = []
-    for other in others:
-        for name, of in (
-            (
-                _("sellers choose its first suggestion more often"),
-                other.tally.chose_first.probability_greater_than(baseline.tally.chose_first),
-            ),
-            (
-                _("it is right more often by itself"),
-                other.tally.was_right.probability_greater_than(baseline.tally.was_right),
-            ),
-        ):
-            rows.append({"version": other.version, "baseline": baseline.version, "name": name, "chance": _chance(of)})
+    for name, measure in (*measures, (_("Correct by itself, of reviewed answers"), lambda each: each.accuracy)):
+        rows.append({"name": name, "cells": [_format_proportion(measure(each)) for each in counts]})
+    for name, share in ((_("Time, median"), 0.5), (_("Time, 95th percentile"), 0.95)):
+        rows.append({"name": name, "cells": [_format_time(each.times.percentile(share)) for each in counts]})
+    rows.append({"name": _("Failed"), "cells": [_format_proportion(each.error_rate, digits=2) for each in counts]})
     return rows
 
 
-def _chart(work: Sequence[VersionPeriod], since: datetime, now: datetime, columns: Sequence[Column]) -> str:
+def _compare_with_first(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """Return, for each other live version, how probable it is that it is better than the one deployed first."""
+    if not columns:
+        return []
+    baseline, rows = columns[0], []
+    for other in columns[1:]:
+        by_choice = other.counts.first_choice_share.probability_greater_than(baseline.counts.first_choice_share)
+        by_accuracy = other.counts.accuracy.probability_greater_than(baseline.counts.accuracy)
+        for name, probability in (
+            (_("sellers choose its first suggestion more often"), by_choice),
+            (_("it is correct more often by itself"), by_accuracy),
+        ):
+            rows.append(
+                {
+                    "version": other.version,
+                    "baseline": baseline.version,
+                    "name": name,
+                    "probability": _format_probability(probability),
+                }
+            )
+    return rows
+
+
+def _draw_chart(periods: Sequence[VersionPeriod], since: datetime, now: datetime, columns: Sequence[Column]) -> str:
     names = {column.version.pk: column.version.name for column in columns}
     in_days = now - since > timedelta(days=2)
     unit = timedelta(days=1) if in_days else timedelta(hours=1)
     series = []
-    for pk, points in first_choice_over_time(work, since, now).items():
-        drawn = [
-            ((at - now) / unit, round(100 * share.value, 1)) for at, share in points if share.total >= LEAST_AT_A_POINT
-        ]
-        series.append({"name": names.get(pk, str(pk)), "points": drawn})
+    for pk, curve in first_choice_over_time(periods, since, now).items():
+        points = []
+        for at, share in curve:
+            if share.total >= MINIMUM_ROWS_OF_POINT:
+                points.append(((at - now) / unit, round(100 * share.value, 1)))
+        series.append({"name": names.get(pk, str(pk)), "points": points})
     return charts.line(
-        title=_("Seller chose the first, over time"),
+        title=_("Seller chose the first suggestion, over time"),
         x_label=_("days; 0 is now") if in_days else _("hours; 0 is now"),
-        y_label=_("%% of answers; points of at least %(least)d answers") % {"least": LEAST_AT_A_POINT},
+        y_label=_("%% of answers; points of at least %(least)d answers") % {"least": MINIMUM_ROWS_OF_POINT},
         series=series,
     )
 
 
-def _count(count: int) -> dict[str, str]:
-    return {"value": f"{count:,}"}
+def _format_proportion(proportion: Proportion, digits: int = 1) -> dict[str, str]:
+    if not proportion.is_enough:
+        return {
+            "note": _("not enough data: %(total)d of %(least)d") % {"total": proportion.total, "least": MINIMUM_ROWS}
+        }
+    low, high = proportion.interval()
+    return {
+        "value": format_percent(proportion.value, digits),
+        "note": format_interval(low, high, proportion.total, digits),
+    }
 
 
-def _share(share: Proportion, digits: int = 1) -> dict[str, str]:
-    if not share.is_enough:
-        return {"note": _("not enough data: %(total)d of %(least)d") % {"total": share.total, "least": MINIMUM_ROWS}}
-    low, high = share.interval()
-    interval = f"{100 * low:.{digits}f} – {100 * high:.{digits}f} %"
-    return {"value": f"{100 * share.value:.{digits}f} %", "note": _("%(interval)s, n\N{NO-BREAK SPACE}%(total)s") % {
-        "interval": interval, "total": f"{share.total:,}",
-    }}  # fmt: skip
-
-
-def _time(milliseconds: float | None) -> dict[str, str]:
+def _format_time(milliseconds: float | None) -> dict[str, str]:
     if milliseconds is None:
-        return {"note": "–"}
-    if milliseconds >= 1000:
-        return {"value": f"{milliseconds / 1000:.1f} s"}
-    return {"value": f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms"}
+        return {"note": MISSING}
+    return {"value": format_duration(milliseconds)}
 
 
-def _chance(chance: float | None) -> str:
-    if chance is None:
+def _format_probability(probability: float | None) -> str:
+    if probability is None:
         return ""
-    return _("over 99 %") if chance > 0.99 else _("under 1 %") if chance < 0.01 else f"{100 * chance:.0f} %"
+    if probability > 0.99:
+        return _("over 99%")
+    if probability < 0.01:
+        return _("under 1%")
+    return format_percent(probability)

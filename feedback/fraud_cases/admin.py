@@ -1,4 +1,4 @@
-"""The staff's pages of fraud cases: the list, and one case with its evidence and its verdict."""
+"""Show staff the list of fraud cases, and one case with its evidence and the form for a verdict."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from unfold.decorators import display
 from classifier.admin import SellersAdmin, photo_tag
 from classifier.models import Category
 from common import charts
+from common.formatting import MISSING, format_percent
 from feedback.fraud_cases import descriptions, shared_content
 from feedback.fraud_cases.services import (
     JUDGE_PERMISSION,
@@ -32,8 +33,9 @@ from feedback.models import PREDICTIONS_VECTORS, Case, CaseProduct
 
 STATE_COLOURS = {"open": "warning", "confirmed": "danger", "cleared": "success"}
 VERDICTS = {"confirm": confirm_case, "uphold": uphold_case, "clear": clear_case}
-MOST_EARLIER = 10
-MOST_MATCHES, MOST_TWINS = 8, 3  # seen at once; the others unfold
+EARLIER_CASES = 10
+VISIBLE_MATCHES = 8  # of a case; the others unfold
+VISIBLE_MATCHES_OF_PRODUCT = 3
 
 
 class AppealFilter(admin.SimpleListFilter):
@@ -41,7 +43,7 @@ class AppealFilter(admin.SimpleListFilter):
     parameter_name = "appeal"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("waiting", _("Waits for an answer"))]
+        return [("waiting", _("Waiting for an answer"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> QuerySet[Case]:
         if self.value() != "waiting":
@@ -50,7 +52,7 @@ class AppealFilter(admin.SimpleListFilter):
 
 
 class VerdictForm(forms.Form):
-    """What a person decides, and why."""
+    """A verdict on a case, with its reason."""
 
     verdict = forms.ChoiceField(choices=[(name, name) for name in VERDICTS])
     reason = forms.CharField(
@@ -101,9 +103,8 @@ class CaseAdmin(SellersAdmin):
 
     def judge(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Confirm or clear a case, with a reason."""
-        if not request.user.has_perm(JUDGE_PERMISSION):
+        if not request.user.is_authenticated or not request.user.has_perm(JUDGE_PERMISSION):
             raise PermissionDenied
-        assert request.user.is_authenticated  # noqa: S101 - the permission's own check
         case = get_object_or_404(Case.objects.select_related("seller"), pk=pk)
         if request.method != "POST":
             return redirect("admin:feedback_case_change", pk)
@@ -119,19 +120,19 @@ class CaseAdmin(SellersAdmin):
             form.add_error("reason", error)
             return self._page(request, case, form, status=422)
         else:
-            said = {
+            outcomes = {
                 "confirm": _now("Confirmed. The seller's answers stay out of training; nothing is blocked."),
                 "uphold": _now("Kept confirmed. The seller sees that the note was read."),
                 "clear": _now("Cleared. The same answers are never held against the seller again."),
             }
-            messages.success(request, said[verdict])
+            messages.success(request, outcomes[verdict])
         return redirect("admin:feedback_case_change", pk)
 
     def _page(self, request: HttpRequest, case: Case, form: VerdictForm, status: int = 200) -> HttpResponse:
         names = dict(Category.objects.values_list("slug", "name"))
         favourite = names.get(case.favourite, case.favourite)
         products = list(case.products.select_related("prediction__feedback").defer(*PREDICTIONS_VECTORS))
-        matches = [_match(match) for match in shared_content.find_matches(case, products)]
+        matches = [_describe_match(match) for match in shared_content.find_matches(case, products)]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -146,18 +147,18 @@ class CaseAdmin(SellersAdmin):
             "reasons": descriptions.describe_reasons(case.reasons, favourite),
             "bars": descriptions.compare_rates(case.figures, favourite),
             "certainty": descriptions.describe_certainty(case.figures),
-            "chart": _chart(case),
-            "products": [_row(product, names, case.favourite) for product in products],
-            "matches": matches[:MOST_MATCHES],
-            "more_matches": matches[MOST_MATCHES:],
-            "earlier": Case.objects.filter(seller=case.seller_id).exclude(pk=case.pk)[:MOST_EARLIER],
+            "chart": _draw_timeline(case),
+            "products": [_describe_product(product, names, case.favourite) for product in products],
+            "matches": matches[:VISIBLE_MATCHES],
+            "more_matches": matches[VISIBLE_MATCHES:],
+            "earlier": Case.objects.filter(seller=case.seller_id).exclude(pk=case.pk)[:EARLIER_CASES],
             "events": case.events.select_related("by"),
             "titles": {
                 "verdict": _now("Your verdict"),
-                "comparison": _now("Beside other sellers"),
-                "products": _now("Products that speak against the seller"),
-                "matches": _now("The same photographs and words at other sellers"),
-                "history": _now("What happened"),
+                "comparison": _now("Compared with other sellers"),
+                "products": _now("Products that are evidence against the seller"),
+                "matches": _now("The same photos and texts at other sellers"),
+                "history": _now("History"),
             },
         }
         return TemplateResponse(request, "admin/feedback/case.html", context, status=status)
@@ -174,82 +175,88 @@ class CaseAdmin(SellersAdmin):
     def into(self, case: Case) -> str:
         return str(getattr(case, "favourite_name", None) or case.favourite)
 
-    @display(description=_("against the seller"))
+    @display(description=_("evidence"))
     def evidence(self, case: Case) -> str:
         return str(_now("%(evidence)d of %(chances)d") % case.figures)
 
     @display(description=_("rate"))
     def rate(self, case: Case) -> str:
-        return descriptions.format_percent(case.figures["rate"])
+        return descriptions.format_rate(case.figures["rate"])
 
     @display(description=_("other sellers"))
     def peers(self, case: Case) -> str:
-        return descriptions.format_percent(case.figures["peers_rate"])
+        return descriptions.format_rate(case.figures["peers_rate"])
 
     @display(description=_("appeal"), label={"waits": "warning"})
     def appeal_badge(self, case: Case) -> tuple[str, str] | str:
         if case.appealed_at is None:
             return ""
-        return ("waits", _now("Waits")) if case.is_appealed else ("answered", _now("Answered"))
+        if case.is_appealed:
+            return "waits", _now("Waiting")
+        return "answered", _now("Answered")
 
 
-def _chart(case: Case) -> str:
+def _draw_timeline(case: Case) -> str:
     now = timezone.now().timestamp()
     day = timedelta(days=1).total_seconds()
-    unit, label = (day, _now("days; 0 is now"))
+    unit, label = day, _now("days; 0 is now")
     if case.timeline and now - case.timeline[0][0] < 2 * day:
         unit, label = day / 24, _now("hours; 0 is now")
-    against = [((at - now) / unit, count) for at, count, _allowed in case.timeline]
-    allowed = [((at - now) / unit, most) for at, _count, most in case.timeline]
+    surprising, honest = [], []
+    for at, count, allowed in case.timeline:
+        surprising.append(((at - now) / unit, count))
+        honest.append(((at - now) / unit, allowed))
     return charts.line(
-        title=_now("Products against the seller, over time"),
+        title=_now("Surprising products over time"),
         x_label=label,
         y_label=_now("products, added up"),
         series=[
-            {"name": _now("surprising, into the favoured category"), "points": against},
-            {"name": _now("most that would be honest"), "points": allowed},
+            {"name": _now("surprising, in the favoured category"), "points": surprising},
+            {"name": _now("most that would be honest"), "points": honest},
         ],
     )
 
 
-def _row(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[str, Any]:
-    def said(share: float | None) -> str:
-        return "–" if share is None else descriptions.format_percent(share)
-
+def _describe_product(product: CaseProduct, names: dict[str, str], favourite: str) -> dict[str, Any]:
     prediction = product.prediction
     return {
         "prediction": prediction,
         "photo": photo_tag(prediction, "small"),
         "title": prediction.title or _now("No title"),
         "predicted": names.get(product.predicted, product.predicted),
-        "confidence": descriptions.format_percent(product.confidence),
+        "confidence": format_percent(product.confidence),
         "chosen": names.get(product.chosen, product.chosen),
         "is_favourite": product.chosen == favourite,
-        "text": said(product.text),
-        "image": said(product.image),
-        "ensemble": said(product.ensemble),
-        "usual": said(product.usual),
+        "text": _format_probability(product.text),
+        "image": _format_probability(product.image),
+        "ensemble": _format_probability(product.ensemble),
+        "usual": _format_probability(product.usual),
         "answered_at": product.answered_at,
         "review": prediction.feedback.get_review_display(),
     }
 
 
-def _match(match: shared_content.ProductMatches) -> dict[str, Any]:
-    words = {shared_content.PHOTO: _now("photograph"), shared_content.TEXT: _now("words")}
-    twins = [
-        {
-            "kinds": _now(" and ").join(words[kind] for kind in twin.kinds),
-            "photo": photo_tag(twin.prediction, "small"),
-            "prediction": twin.prediction,
-            "seller": twin.prediction.seller,
-            "case": twin.case,
-            "title": twin.prediction.title or _now("No title"),
-        }
-        for twin in match.twins
-    ]
+def _format_probability(probability: float | None) -> str:
+    return MISSING if probability is None else descriptions.format_rate(probability)
+
+
+def _describe_match(match: shared_content.ProductMatches) -> dict[str, Any]:
+    names = {shared_content.PHOTO: _now("photo"), shared_content.TEXT: _now("text")}
+    matches = []
+    for found in match.matches:
+        matches.append(
+            {
+                "kinds": _now(" and ").join(names[kind] for kind in found.kinds),
+                "photo": photo_tag(found.prediction, "small"),
+                "prediction": found.prediction,
+                "seller": found.prediction.seller,
+                "case": found.case,
+                "title": found.prediction.title or _now("No title"),
+            }
+        )
     return {
         "title": match.product.prediction.title or _now("No title"),
         "photo": photo_tag(match.product.prediction, "small"),
-        "twins": twins[:MOST_TWINS],
-        "more": twins[MOST_TWINS:],
+        "matches": matches[:VISIBLE_MATCHES_OF_PRODUCT],
+        "more": matches[VISIBLE_MATCHES_OF_PRODUCT:],
     }

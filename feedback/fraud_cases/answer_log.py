@@ -1,152 +1,199 @@
-"""Answers as the database has them -> the columns that the statistics take."""
+"""Read sellers' answers from the database and convert them to the columns that fraud statistics take."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-from django.db import connection
+import numpy.typing as npt
 
+from common.sql import fetch_rows, load_query
+from feedback.models import Feedback
 from feedback.statistics.fraud.answer_log import CONFIDENCE_BANDS, NO_PREDICTION, AnswerLog
 
-FETCHED = 5000
-# Numbers rather than whole distributions leave the database; those come along only where an answer was changed, for
-# the earlier ones' categories are named there by their slugs. A model's likeliest category counts only where
-# the ensemble is sure, and whoever gives the ensemble's category more than a half has no other: few rows are sorted.
-TOP = f"""
-CASE WHEN (p.top5->0->>'probability')::float >= {CONFIDENCE_BANDS[0]} THEN
-    CASE WHEN (p.{{0}}_probabilities->>(p.top5->0->>'slug'))::float > 0.5 THEN p.top5->0->>'slug'
-    ELSE (SELECT key FROM jsonb_each_text(p.{{0}}_probabilities) ORDER BY value::float DESC, key LIMIT 1) END
-END"""  # noqa: S608 - made of a number
-CHANGED = "CASE WHEN f.earlier <> '[]' THEN p.{}probabilities END"
-ANSWERS = f"""
-SELECT f.prediction_id, f.seller_id, extract(epoch FROM f.answered_at)::float, c.slug, NULLIF(f.earlier, '[]'),
-    p.text_version_id, p.image_version_id,
-    p.top5->0->>'slug', (p.top5->0->>'probability')::float, {TOP.format("text")}, {TOP.format("image")},
-    (p.text_probabilities->>c.slug)::float, (p.image_probabilities->>c.slug)::float,
-    (p.probabilities->>c.slug)::float,
-    {CHANGED.format("text_")}, {CHANGED.format("image_")}, {CHANGED.format("")}
-FROM feedback_feedback f JOIN classifier_prediction p ON p.id = f.prediction_id
-LEFT JOIN classifier_category c ON c.id = f.category_id
-WHERE p.state = 'done' AND {{where}}
-"""  # noqa: S608 - made of the names above
-SINCE = ANSWERS.format(where="f.answered_at > %s")
-OF_SELLER = ANSWERS.format(where="f.seller_id = %s") + "ORDER BY f.answered_at DESC LIMIT %s"
+ROWS_PER_QUERY = 5000
+ANSWER_LOG = load_query(__file__, "answer_log")
+
+Versions = tuple[int | None, int | None]  # of the text model and of the image model
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """A row of answer_log.sql. A cursor outside the ORM returns JSON columns as text."""
+
+    prediction_id: UUID
+    seller_id: int
+    answered_at: float
+    chosen: str | None
+    earlier: str | None
+    text_version_id: int | None
+    image_version_id: int | None
+    predicted: str | None
+    confidence: float | None
+    text_top: str | None
+    image_top: str | None
+    text_probability: float | None
+    image_probability: float | None
+    ensemble_probability: float | None
+    text_probabilities: str | None
+    image_probabilities: str | None
+    ensemble_probabilities: str | None
 
 
 @dataclass(frozen=True)
 class AnswerRecord:
-    """One answer as it stood at some time. `chosen`: a slug, None for "none fits"."""
+    """One answer as it was at some time, beside what the models predicted.
+
+    `answered_at` is in seconds since 1970; `chosen` is a slug, None for "none of these". The probabilities are those of
+    the chosen category.
+    """
 
     prediction: UUID
     seller: int
-    at: float
+    answered_at: float
     chosen: str | None
-    versions: tuple[int | None, int | None]
+    versions: Versions
     predicted: str | None
     confidence: float | None
-    tops: tuple[str | None, str | None]
-    given: tuple[float | None, float | None, float | None]
+    text_top: str | None
+    image_top: str | None
+    text_probability: float | None
+    image_probability: float | None
+    ensemble_probability: float | None
 
 
 @dataclass(frozen=True)
 class AnswerHistory:
-    """What a seller said of one prediction, the first answer first."""
+    """A seller's answers to one prediction, the first answer first."""
 
     answers: tuple[AnswerRecord, ...]
 
     def as_of(self, moment: float) -> AnswerRecord | None:
-        """Return the answer that stood then; None before the first one."""
-        return next((said for said in reversed(self.answers) if said.at <= moment), None)
+        """Return the answer that was valid at a time; None before the first one."""
+        for answer in reversed(self.answers):
+            if answer.answered_at <= moment:
+                return answer
+        return None
 
 
 def read_answers_since(moment: datetime) -> Iterator[AnswerHistory]:
-    """Yield what was answered, or answered anew, after that moment. Memory stays flat."""
-    with connection.chunked_cursor() as cursor:
-        cursor.execute(SINCE, [moment])
-        while rows := cursor.fetchmany(FETCHED):
-            yield from map(_history, rows)
+    """Yield the histories of answers that were given or changed after a time, in constant memory."""
+    ids = Feedback.objects.filter(answered_at__gt=moment, prediction__state="done").order_by()
+    yield from _read_histories(ids.values_list("pk", flat=True).iterator(chunk_size=ROWS_PER_QUERY))
 
 
 def read_seller_answers(seller: int, *, most: int) -> list[AnswerHistory]:
-    """Return what a seller answered last, the newest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(OF_SELLER, [seller, most])
-        return [_history(row) for row in cursor.fetchall()]
+    """Return the histories of a seller's latest answers, in no particular order."""
+    ids = Feedback.objects.filter(seller=seller, prediction__state="done").order_by("-answered_at")
+    return list(_read_histories(ids.values_list("pk", flat=True)[:most]))
 
 
 class CodeTable:
-    """Numbers of categories (slugs) and versions (pairs) in a tally: their places in lists that only grow."""
+    """Numbers for categories (slugs) and pairs of versions, as used in totals: positions in lists that only grow."""
 
-    def __init__(self, categories: list[str], versions: list[list[int | None]]) -> None:
-        self.categories, self.versions = list(categories), [tuple(pair) for pair in versions]
-        self._category = {slug: number for number, slug in enumerate(self.categories)}
-        self._version = {pair: number for number, pair in enumerate(self.versions)}
+    def __init__(self, categories: Sequence[str], versions: Sequence[Sequence[int | None]]) -> None:
+        self.categories = list(categories)
+        self.versions: list[Versions] = [(text, image) for text, image in versions]
+        self._category_codes = {slug: code for code, slug in enumerate(self.categories)}
+        self._version_codes = {pair: code for code, pair in enumerate(self.versions)}
 
-    def category(self, slug: str) -> int:
-        if slug not in self._category:
-            self._category[slug] = len(self.categories)
+    def category_code(self, slug: str) -> int:
+        """Return the number of a category, adding it if it is new."""
+        if slug not in self._category_codes:
+            self._category_codes[slug] = len(self.categories)
             self.categories.append(slug)
-        return self._category[slug]
+        return self._category_codes[slug]
 
-    def version(self, pair: tuple[int | None, int | None]) -> int:
-        if pair not in self._version:
-            self._version[pair] = len(self.versions)
+    def version_code(self, pair: Versions) -> int:
+        """Return the number of a pair of versions, adding it if it is new."""
+        if pair not in self._version_codes:
+            self._version_codes[pair] = len(self.versions)
             self.versions.append(pair)
-        return self._version[pair]
+        return self._version_codes[pair]
 
-    def log(self, answers: list[AnswerRecord]) -> AnswerLog:
-        """Return answers that name a category as columns."""
-        named = [said for said in answers if said.chosen and said.predicted]
-
-        def top(slug: str | None) -> int:
-            return NO_PREDICTION if slug is None else self.category(slug)
-
-        def ints(values: Iterator[int]) -> Any:
-            return np.fromiter(values, np.int64, len(named))
-
-        def floats(values: Iterator[float | None]) -> Any:
-            return np.fromiter((np.nan if v is None else v for v in values), np.float64, len(named))
-
+    def encode_answers(self, answers: Iterable[AnswerRecord]) -> AnswerLog:
+        """Return as columns the answers that name a category."""
+        named = [answer for answer in answers if answer.chosen and answer.predicted]
         return AnswerLog(
-            seller=ints(said.seller for said in named),
-            version=ints(self.version(said.versions) for said in named),
-            predicted=ints(self.category(said.predicted or "") for said in named),
-            chosen=ints(self.category(said.chosen or "") for said in named),
-            text_top=ints(top(said.tops[0]) for said in named),
-            image_top=ints(top(said.tops[1]) for said in named),
-            confidence=floats(said.confidence for said in named),
-            text=floats(said.given[0] for said in named),
-            image=floats(said.given[1] for said in named),
-            ensemble=floats(said.given[2] for said in named),
-            answered_at=floats(said.at for said in named),
+            seller=_to_integers(answer.seller for answer in named),
+            version=_to_integers(self.version_code(answer.versions) for answer in named),
+            predicted=_to_integers(self._top_code(answer.predicted) for answer in named),
+            chosen=_to_integers(self._top_code(answer.chosen) for answer in named),
+            text_top=_to_integers(self._top_code(answer.text_top) for answer in named),
+            image_top=_to_integers(self._top_code(answer.image_top) for answer in named),
+            confidence=_to_floats(answer.confidence for answer in named),
+            text_probability=_to_floats(answer.text_probability for answer in named),
+            image_probability=_to_floats(answer.image_probability for answer in named),
+            ensemble_probability=_to_floats(answer.ensemble_probability for answer in named),
+            answered_at=_to_floats(answer.answered_at for answer in named),
         )
 
-
-def _history(row: tuple[Any, ...]) -> AnswerHistory:
-    prediction, seller, at, chosen, earlier, text_version, image_version, predicted, confidence, *rest = row
-    tops, given, whole = tuple(rest[:2]), tuple(rest[2:5]), rest[5:]
-    versions = (text_version, image_version)
-
-    def said(at: float, chosen: str | None, given: Any) -> AnswerRecord:
-        return AnswerRecord(prediction, seller, at, chosen, versions, predicted, confidence, tops, given)
-
-    replaced = []
-    for answer in _json(earlier) or []:
-        slug = answer["category"]
-        known = tuple((_json(each) or {}).get(slug) for each in whole)
-        replaced.append(said(_seconds(answer["answered_at"]), slug, known))
-    return AnswerHistory((*replaced, said(at, chosen, given)))
+    def _top_code(self, slug: str | None) -> int:
+        return NO_PREDICTION if slug is None else self.category_code(slug)
 
 
-def _json(value: Any) -> Any:
-    """A raw cursor gives JSON as text."""
-    return json.loads(value) if isinstance(value, str) else value
+def _to_integers(values: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.array(list(values), np.int64)
 
 
-def _seconds(moment: str) -> float:
+def _to_floats(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
+    return np.array(list(values), np.float64)  # None becomes NaN
+
+
+def _read_histories(feedback_ids: Iterable[UUID]) -> Iterator[AnswerHistory]:
+    # An answer that changes between the queries does no harm: its history still holds what was valid before.
+    ids = iter(feedback_ids)
+    while batch := list(islice(ids, ROWS_PER_QUERY)):
+        parameters = {"feedback_ids": batch, "lowest_band": CONFIDENCE_BANDS[0]}
+        for row in fetch_rows(ANSWER_LOG, parameters, AnswerRow):
+            yield _make_history(row)
+
+
+def _make_history(row: AnswerRow) -> AnswerHistory:
+    current = AnswerRecord(
+        prediction=row.prediction_id,
+        seller=row.seller_id,
+        answered_at=row.answered_at,
+        chosen=row.chosen,
+        versions=(row.text_version_id, row.image_version_id),
+        predicted=row.predicted,
+        confidence=row.confidence,
+        text_top=row.text_top,
+        image_top=row.image_top,
+        text_probability=row.text_probability,
+        image_probability=row.image_probability,
+        ensemble_probability=row.ensemble_probability,
+    )
+    answers = []
+    for earlier in _read_json(row.earlier) or []:
+        slug = earlier["category"]
+        answers.append(
+            replace(
+                current,
+                answered_at=_to_seconds(earlier["answered_at"]),
+                chosen=slug,
+                text_probability=_probability_of(slug, row.text_probabilities),
+                image_probability=_probability_of(slug, row.image_probabilities),
+                ensemble_probability=_probability_of(slug, row.ensemble_probabilities),
+            )
+        )
+    return AnswerHistory((*answers, current))
+
+
+def _probability_of(slug: str | None, probabilities: str | None) -> float | None:
+    found = (_read_json(probabilities) or {}).get(slug)
+    return None if found is None else float(found)
+
+
+def _read_json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _to_seconds(moment: str) -> float:
     at = datetime.fromisoformat(moment)
+    # Times that an older version of Aisle stored without a zone are UTC.
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -1,4 +1,4 @@
-"""Who is flagged, and the case that is opened then: figures, timeline and products, frozen as found."""
+"""Detect fraud among all sellers and open cases, with figures, timeline and products frozen as found."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,118 +19,126 @@ from feedback.statistics.duplicates import text_hash
 from feedback.statistics.fraud import AnswerLog, FraudFindings, SellerFinding, assess_sellers
 from feedback.statistics.fraud.evidence import SURPRISE_THRESHOLD
 
-MAXIMUM_ANSWERS = 20_000  # answers of one seller, the newest
+MAXIMUM_ANSWERS = 20_000  # of one seller, the newest
 MAXIMUM_PRODUCTS = 24
 TIMELINE_POINTS = 60
 
 
 @dataclass(frozen=True)
 class DetectionRun:
-    """What a look at all sellers brought. `slugs`: the categories that the findings' numbers mean."""
+    """The result of one run over all sellers. `slugs` are the categories that the findings' numbers stand for."""
 
-    judgement: FraudFindings
+    findings: FraudFindings
     slugs: list[str]
     opened: list[Case]
 
 
 def find_fraud(now: datetime | None = None) -> DetectionRun:
-    """Fold what is new, judge everybody, and open a case for each flagged seller who has none that stands.
+    """Update the totals, assess all sellers, and open a case for each flagged seller without one that stands.
 
-    Safe to run at any time and twice at once: a seller has one standing case at most.
+    Safe to run at any time, and twice at once: a constraint allows one standing case for each seller.
     """
-    now = now or timezone.now()
-    known = update_totals(now)
-    judgement = assess_sellers(known.tally, len(known.numbers.categories))
-    flagged = [finding for finding in judgement.findings if finding.flagged]
-    sellers = [finding.seller for finding in flagged]
-    under = set(Case.objects.standing().filter(seller__in=sellers).values_list("seller", flat=True))
-    opened = [
-        case
-        for finding in flagged
-        if finding.seller not in under and (case := _open(known, judgement, finding)) is not None
-    ]
-    return DetectionRun(judgement, known.numbers.categories, opened)
+    stored = update_totals(now or timezone.now())
+    findings = assess_sellers(stored.totals, len(stored.codes.categories))
+    flagged = [finding for finding in findings.findings if finding.flagged]
+    standing = Case.objects.standing().filter(seller__in=[finding.seller for finding in flagged])
+    sellers_with_case = set(standing.values_list("seller", flat=True))
+    opened = []
+    for finding in flagged:
+        if finding.seller not in sellers_with_case:
+            case = _open_case(stored, findings, finding)
+            if case is not None:
+                opened.append(case)
+    return DetectionRun(findings, stored.codes.categories, opened)
 
 
-def _open(known: StoredTotals, judgement: FraudFindings, finding: SellerFinding) -> Case | None:
-    """Open a case; None where it was opened, or an earlier one decided, by somebody else meanwhile."""
-    answers = _answers(known, finding.seller)
-    log = known.numbers.log(answers)
-    slugs = known.numbers.categories
-    assert finding.favourite is not None  # noqa: S101 - nobody is flagged without one
-    figures = asdict(finding) | {"favourite": slugs[finding.favourite], "reasons": list(finding.reasons)}
-    products = _products(judgement, finding, log, answers, slugs)
+def _open_case(stored: StoredTotals, findings: FraudFindings, finding: SellerFinding) -> Case | None:
+    """Open a case; None where another worker opened one, or a person decided an earlier one, in the meantime."""
+    slugs = stored.codes.categories
+    if finding.favourite is None:
+        raise ValueError(f"seller {finding.seller} is flagged without a favoured category")
+    favourite = slugs[finding.favourite]
+    answers = _read_assessed_answers(stored, finding.seller)
+    log = stored.codes.encode_answers(answers)
+    products = _make_products(findings, finding, log, answers, slugs)
     try:
         with transaction.atomic():
-            # The account's row is the lock that a clearing takes too: its evidence must not open a case anew.
-            people = get_user_model()._default_manager.select_for_update(no_key=True).filter(pk=finding.seller)
-            if not people.values_list("pk", flat=True).first():
+            # A verdict locks the seller's account, too: a case that is cleared while this runs must not be opened again
+            # from the same evidence.
+            accounts = get_user_model()._default_manager.select_for_update(no_key=True).filter(pk=finding.seller)
+            if not accounts.values_list("pk", flat=True).first():
                 return None
-            if Case.objects.filter(seller=finding.seller, decided_at__gt=known.until).exists():
+            if Case.objects.filter(seller=finding.seller, decided_at__gt=stored.until).exists():
                 return None
             case = Case.objects.create(
                 seller_id=finding.seller,
-                favourite=slugs[finding.favourite],
-                figures=figures,
+                favourite=favourite,
+                figures=asdict(finding) | {"favourite": favourite, "reasons": list(finding.reasons)},
                 reasons=list(finding.reasons),
-                timeline=_timeline(judgement, finding, log),
+                timeline=_make_timeline(findings, finding, log),
             )
             for product in products:
                 product.case = case
             CaseProduct.objects.bulk_create(products)
             CaseEvent.objects.create(case=case, action=CaseEvent.Action.OPENED)
     except IntegrityError:
+        # Another worker opened a case for this seller first.
         return None
     return case
 
 
-def _answers(known: StoredTotals, seller: int) -> list[AnswerRecord]:
-    """Return the seller's answers that are in the sums, the oldest first."""
-    since = known.cleared.get(seller, -np.inf)
-    histories = answer_log.read_seller_answers(seller, most=MAXIMUM_ANSWERS)
-    stood = [history.as_of(known.until.timestamp()) for history in histories]
-    found = [said for said in stood if said and said.at > since and said.chosen and said.predicted]
-    return sorted(found, key=lambda said: said.at)
+def _read_assessed_answers(stored: StoredTotals, seller: int) -> list[AnswerRecord]:
+    """Return the seller's answers that the totals contain, the oldest first."""
+    cleared_at = stored.cleared.get(seller, -np.inf)
+    answers = []
+    for history in answer_log.read_seller_answers(seller, most=MAXIMUM_ANSWERS):
+        answer = history.as_of(stored.until.timestamp())
+        if answer and answer.answered_at > cleared_at and answer.chosen and answer.predicted:
+            answers.append(answer)
+    return sorted(answers, key=lambda answer: answer.answered_at)
 
 
-def _products(
-    judgement: FraudFindings, finding: SellerFinding, log: AnswerLog, answers: Sequence[AnswerRecord], slugs: list[str]
+def _make_products(
+    findings: FraudFindings, finding: SellerFinding, log: AnswerLog, answers: Sequence[AnswerRecord], slugs: list[str]
 ) -> list[CaseProduct]:
-    rows = judgement.telling(log, finding, MAXIMUM_PRODUCTS)
+    """Return the products that are the strongest evidence; they are stored with the case."""
+    rows = findings.strongest_evidence(log, finding, MAXIMUM_PRODUCTS)
     predictions = Prediction.objects.only("pk", "title", "description")
     texts = predictions.in_bulk([answers[row].prediction for row in rows])
+    usual_surprisal = findings.surprisal_of_context(log)
     products = []
     for row in rows:
-        said = answers[row]
-        prediction = texts.get(said.prediction)
-        if prediction is None:  # erased meanwhile
+        answer = answers[row]
+        prediction = texts.get(answer.prediction)
+        if prediction is None:  # erased since it was read
             continue
-        usual = judgement.usual_surprise.get((int(log.version[row]), int(log.band()[row]), int(log.predicted[row])), 0)
         products.append(
             CaseProduct(
-                prediction_id=said.prediction,
+                prediction_id=answer.prediction,
                 predicted=slugs[log.predicted[row]],
                 chosen=slugs[log.chosen[row]],
-                confidence=said.confidence or 0.0,
-                text=said.given[0],
-                image=said.given[1],
-                ensemble=said.given[2],
-                usual=float(np.exp(-usual)),
-                answered_at=datetime.fromtimestamp(said.at, UTC),
+                confidence=answer.confidence or 0.0,
+                text=answer.text_probability,
+                image=answer.image_probability,
+                ensemble=answer.ensemble_probability,
+                usual=float(np.exp(-usual_surprisal[row])),
+                answered_at=datetime.fromtimestamp(answer.answered_at, UTC),
                 text_hash=signed(text_hash(f"{prediction.title} {prediction.description}")) or None,
             )
         )
     return products
 
 
-def _timeline(judgement: FraudFindings, finding: SellerFinding, log: AnswerLog) -> list[list[float]]:
-    """Return [seconds since 1970, products that speak against the seller until then, most that would be honest]."""
-    band = log.band()
-    rows = np.flatnonzero((band > 0) & (log.predicted != finding.favourite))
-    contexts = zip(log.version[rows].tolist(), band[rows].tolist(), log.predicted[rows].tolist(), strict=True)
-    usual = np.array([judgement.usual_surprise.get(context, 0.0) for context in contexts])
-    theirs = log.where(rows)
-    struck = (theirs.chosen == finding.favourite) & (theirs.surprise() - usual >= SURPRISE_THRESHOLD)
-    against, allowed = np.cumsum(struck), finding.allowed_rate * np.arange(1, len(rows) + 1)
-    shown = np.unique(np.linspace(0, len(rows) - 1, min(TIMELINE_POINTS, len(rows))).astype(int))
-    return [[float(theirs.answered_at[row]), int(against[row]), round(float(allowed[row]), 2)] for row in shown]
+def _make_timeline(findings: FraudFindings, finding: SellerFinding, log: AnswerLog) -> list[list[float]]:
+    """Return [seconds since 1970, surprising products so far, most that would be honest] at points of a chart."""
+    is_trial = (log.confidence_band() > 0) & (log.predicted != finding.favourite)
+    trials = log.select(is_trial)
+    excess = trials.surprisal() - findings.surprisal_of_context(trials)
+    is_event = (trials.chosen == finding.favourite) & (excess >= SURPRISE_THRESHOLD)
+    events = np.cumsum(is_event)
+    allowed = finding.allowed_rate * np.arange(1, len(trials) + 1)
+    points = np.unique(np.linspace(0, len(trials) - 1, min(TIMELINE_POINTS, len(trials))).astype(int))
+    timeline = []
+    for row in points:
+        timeline.append([float(trials.answered_at[row]), int(events[row]), round(float(allowed[row]), 2)])
+    return timeline

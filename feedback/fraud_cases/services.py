@@ -1,4 +1,4 @@
-"""What people do with a case: confirm it, clear it, appeal, be told of it."""
+"""Decide fraud cases, take appeals, and mail the staff about new cases and appeals."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from common.leases import claim_rows
+from common.text import clean_lines
 from feedback.models.cases import Case, CaseEvent, CaseQuerySet
 from feedback.notifications import LEASE, mail_staff
 
@@ -21,31 +22,31 @@ if TYPE_CHECKING:
 JUDGE_PERMISSION = "feedback.judge_case"
 REASON_LENGTH = 2000
 APPEAL_LENGTH = 2000
-SELLERS_PER_MAIL = 10  # cases in one mail
+SELLERS_PER_MAIL = 10  # named in one mail
 
 
 class CaseNotOpen(Exception):
-    """The case is not in a state any more from which this can be done."""
+    """Raised when the case is no longer in a state that allows the action."""
 
 
 def confirm_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
-    """Say that the seller did it on purpose. Their answers stay out of training; nothing else happens to them.
+    """Confirm that a seller acted on purpose. Their answers stay out of training; nothing is blocked.
 
-    Raises ValidationError without a reason, CaseNotOpen for a case that isn't open any more.
+    Raises ValidationError without a reason, CaseNotOpen for a case that was decided before.
     """
     _decide(case, Case.objects.filter(state=Case.State.OPEN), Case.State.CONFIRMED, by, reason)
 
 
 def uphold_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
-    """Say that the seller's note was read, and that the case stays confirmed.
+    """Keep a case confirmed after reading the seller's appeal.
 
-    Raises ValidationError without a reason, CaseNotOpen for a case without a note that waits for it.
+    Raises ValidationError without a reason, CaseNotOpen for a case without an unanswered appeal.
     """
     _decide(case, Case.objects.appealed(), Case.State.CONFIRMED, by, reason)
 
 
 def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
-    """Say that nothing is wrong, also after an appeal. The seller's answers up to now are never evidence again.
+    """Clear a case, open or confirmed. The seller's answers up to now are never evidence again.
 
     Raises ValidationError without a reason, CaseNotOpen for a case that is cleared already.
     """
@@ -53,17 +54,18 @@ def clear_case(*, case: Case, by: "AbstractBaseUser", reason: str) -> None:
 
 
 def appeal_case(*, seller: "AbstractBaseUser", note: str) -> None:
-    """Put the seller's note on their confirmed case, once.
+    """Store the seller's note on their confirmed case; each case takes one.
 
-    Raises ValidationError for no note or too long a one, CaseNotOpen where there is nothing to appeal any more.
+    Raises ValidationError for a missing or too long note, CaseNotOpen where there is no case to appeal.
     """
     if not settings.FRAUD_APPEALS:
         raise CaseNotOpen(_("There is nothing to answer here."))
-    note = _text(note, APPEAL_LENGTH, _("Write a sentence or two first."))
+    note = _clean_note(note, APPEAL_LENGTH, _("Write a sentence or two first."))
     with transaction.atomic():
-        waiting = Case.objects.appealable(seller).filter(appealed_at=None)
-        case = waiting.first()
-        if case is None or not waiting.filter(pk=case.pk).update(appeal=note, appealed_at=timezone.now()):
+        appealable = Case.objects.appealable(seller).filter(appealed_at=None)
+        case = appealable.first()
+        # The UPDATE repeats the conditions: of two notes sent at once, one is stored.
+        if case is None or not appealable.filter(pk=case.pk).update(appeal=note, appealed_at=timezone.now()):
             raise CaseNotOpen(_("There is nothing to answer here."))
         CaseEvent.objects.create(case=case, action=CaseEvent.Action.APPEALED, by_id=seller.pk, note=note)
 
@@ -75,7 +77,7 @@ def mail_new_cases() -> int:
         "notified_at",
         lambda count: ngettext("Aisle: %(count)d new fraud case", "Aisle: %(count)d new fraud cases", count),
         _(
-            "The answers of these sellers look like intent rather than error:\n\n%(named)s\n\n"
+            "The answers of these sellers look intentional rather than mistaken:\n\n%(named)s\n\n"
             "Please look at the evidence in the admin, under Fraud cases, and confirm or clear each case. Until then "
             "these sellers' answers stay out of training. Nothing is blocked."
         ),
@@ -88,11 +90,11 @@ def mail_appeals() -> int:
         Case.objects.appealed(),
         "appeal_notified_at",
         lambda count: ngettext(
-            "Aisle: %(count)d seller answered to a case", "Aisle: %(count)d sellers answered to cases", count
+            "Aisle: %(count)d seller appealed a fraud case", "Aisle: %(count)d sellers appealed fraud cases", count
         ),
         _(
-            "These sellers wrote a note to their confirmed fraud case:\n\n%(named)s\n\n"
-            "Please read it in the admin, under Fraud cases, and clear the case or keep it confirmed."
+            "These sellers appealed their confirmed fraud case:\n\n%(named)s\n\n"
+            "Please read their notes in the admin, under Fraud cases, and clear each case or keep it confirmed."
         ),
     )
 
@@ -115,27 +117,30 @@ def _send_case_mail(cases: CaseQuerySet, field: str, subject: Callable[[int], st
     return claim.record(**{field: timezone.now()})
 
 
-def _decide(case: Case, open_to_it: CaseQuerySet, state: Case.State, by: "AbstractBaseUser", reason: str) -> None:
-    reason = _text(reason, REASON_LENGTH, _("Say why, in a sentence or two."))
+def _decide(case: Case, decidable: CaseQuerySet, state: Case.State, by: "AbstractBaseUser", reason: str) -> None:
+    reason = _clean_note(reason, REASON_LENGTH, _("Say why, in a sentence or two."))
     with transaction.atomic():
-        # The lock that `opening` takes too.
-        get_user_model()._default_manager.select_for_update(no_key=True).filter(pk=case.seller_id).values_list(
-            "pk"
-        ).first()
-        found = open_to_it.filter(pk=case.pk)
-        if not found.update(state=state, decided_by=by, decided_at=timezone.now(), reason=reason):
-            raise CaseNotOpen(_("Somebody decided this case meanwhile. Look at it again."))
+        # Detection locks the seller's account, too, before it opens a case: otherwise it could open a new case from
+        # evidence that is being cleared here.
+        accounts = get_user_model()._default_manager.select_for_update(no_key=True)
+        accounts.filter(pk=case.seller_id).values_list("pk").first()
+        # The UPDATE repeats the condition on the state: of two verdicts at once, one counts.
+        updated = decidable.filter(pk=case.pk).update(
+            state=state, decided_by=by, decided_at=timezone.now(), reason=reason
+        )
+        if not updated:
+            raise CaseNotOpen(_("This case was decided in the meantime. Please look at it again."))
         CaseEvent.objects.create(case=case, action=CaseEvent.Action(state.value), by_id=by.pk, note=reason)
 
 
-def _text(text: str, limit: int, missing: str) -> str:
-    """Return the text in order. Raises ValidationError, with `missing` for none, and for too much."""
-    text = "\n".join(line.rstrip() for line in text.replace("\x00", "").splitlines()).strip()
+def _clean_note(text: str, limit: int, missing: str) -> str:
+    """Return the cleaned text. Raises ValidationError for a missing one, with the message `missing`, or a long one."""
+    text = clean_lines(text)
     if not text:
         raise ValidationError(missing)
     if len(text) > limit:
         raise ValidationError(
-            _("This has %(length)d characters; the limit is %(limit)d. Shorten it, please.")
+            _("This has %(length)d characters; the limit is %(limit)d. Please shorten it.")
             % {"length": len(text), "limit": limit}
         )
     return text

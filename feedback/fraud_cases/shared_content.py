@@ -1,57 +1,48 @@
-"""Photographs and words that a case's products share with other sellers': further evidence, no more.
+"""Find photos and texts that a case's products share with those of other sellers, as additional evidence.
 
-Photographs are compared with those of all sellers, by an index, and more tolerantly with those of other cases; words
-with those of other cases.
+Photos are compared with those of all sellers through an index, and more tolerantly with those of other cases; texts are
+compared with those of other cases.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 from django.core.files.storage import default_storage
-from django.db import connection
 from PIL import Image
 
 from classifier.models import Prediction
 from common.object_storage import StorageDown, storage_faults
 from common.photos.copies import BROKEN, photo_hash, signed
+from common.sql import fetch_rows, load_query
 from feedback.models.cases import Case, CaseProduct
 from feedback.statistics.duplicates import COMMON_SELLERS, HASH_BITS, MAXIMUM_DISTANCE, is_plain_surface
 
-NO_HASH = 0  # the hash of what is no photograph: a plain surface, which is like nothing
+NO_HASH = 0  # that of a plain surface, which matches nothing; stored for a photo that cannot be read
 MAXIMUM_COMPARED = 50_000  # products of other cases, the newest
-MAXIMUM_USES = 1_000  # of a photograph by other sellers: what has more is nobody's own, however few they are
+MAXIMUM_USES = 1_000  # by other sellers: a photo with more is no one's own, however few the sellers
 PHOTO, TEXT = "photo", "text"
-FLIPS = [0, *(signed(1 << bit) for bit in range(HASH_BITS))]  # a hash xor each: itself, and all that differ in one bit
+FLIPS = [0, *(signed(1 << bit) for bit in range(HASH_BITS))]  # masks of all changes of at most one bit
+SAME_PHOTO = load_query(__file__, "same_photo")
 
-# Of each photograph as many sellers as make it common, each with the oldest product, and how many products were read.
-# The index holds no empty hashes, and is used only where the query says that it wants none.
-SAME_PHOTO = f"""
-WITH asked AS (
-    SELECT number, array_agg(hash # flip) AS alike
-    FROM unnest(%s::int[], %s::bigint[]) AS own (number, hash), unnest(%s::bigint[]) AS flip
-    GROUP BY number
-)
-SELECT asked.number, found.seller_id, found.id, found.uses
-FROM asked CROSS JOIN LATERAL (
-    SELECT DISTINCT ON (seller_id) seller_id, id, count(*) OVER () AS uses
-    FROM (
-        SELECT p.seller_id, p.id, p.created_at FROM classifier_prediction AS p
-        WHERE p.photo_hash = ANY (asked.alike) AND p.photo_hash IS NOT NULL AND p.seller_id <> %s
-        LIMIT %s
-    ) AS near
-    ORDER BY seller_id, created_at
-    LIMIT {COMMON_SELLERS}
-) AS found
-"""  # noqa: S608 - made of a number
+
+@dataclass(frozen=True)
+class SamePhotoRow:
+    """A row of same_photo.sql: one seller's oldest product with the photo, and how often all other sellers use it."""
+
+    number: int
+    seller_id: int
+    prediction_id: UUID
+    uses: int
 
 
 @dataclass(frozen=True)
 class MatchingProduct:
-    """Another seller's product with the same photograph, the same words or both, and that seller's newest case."""
+    """Another seller's product with the same photo or text (`kinds`), and that seller's newest case."""
 
     prediction: Prediction
     kinds: list[str]
@@ -60,15 +51,15 @@ class MatchingProduct:
 
 @dataclass(frozen=True)
 class ProductMatches:
-    """One of the case's products and its twins, those of sellers with a case first."""
+    """One of the case's products with its matches at other sellers, those of sellers with a case first."""
 
     product: CaseProduct
-    twins: list[MatchingProduct]
+    matches: list[MatchingProduct]
 
 
 @dataclass(frozen=True)
 class ContentMatch:
-    """That another seller's product is like the case's product in the place `number`."""
+    """A match of the case's product at position `number` with another seller's product."""
 
     number: int
     kind: str
@@ -77,9 +68,9 @@ class ContentMatch:
 
 
 def hash_photos(limit: int = 500) -> int:
-    """Hash photographs of open cases' products that were predicted before predictions kept a hash; return how many.
+    """Hash photos of open cases' products whose predictions have no hash yet; return how many.
 
-    Those that the storage doesn't give out now are looked at next time.
+    Photos that the storage cannot deliver now are hashed by a later call.
     """
     in_cases = CaseProduct.objects.filter(case__state=Case.State.OPEN).values("prediction")
     due = Prediction.objects.filter(photo_hash=None, pk__in=in_cases).exclude(photo_small="")
@@ -97,70 +88,93 @@ def hash_photos(limit: int = 500) -> int:
 
 
 def find_matches(case: Case, products: Sequence[CaseProduct]) -> list[ProductMatches]:
-    """Return which products have twins at other sellers. What more than `COMMON_SELLERS` sellers use says nothing."""
-    photos = {
-        number: hash
-        for number, product in enumerate(products)
-        if (hash := product.prediction.photo_hash) is not None and not is_plain_surface(_unsigned([hash]))[0]
-    }
-    everywhere, worn = _at_all_sellers(case, photos)
-    found: dict[tuple[int, str], dict[int, UUID]] = defaultdict(dict)
-    for seen in (*_in_cases(case, products, photos), *everywhere):
-        found[seen.number, seen.kind].setdefault(seen.seller, seen.prediction)
+    """Return the products that have matches at other sellers; content of `COMMON_SELLERS` or more is left out."""
+    photos = _hashes_by_number(products)
+    rows = _read_same_photos(case, photos)
+    overused = {row.number for row in rows if row.uses >= MAXIMUM_USES}
+    everywhere = [ContentMatch(row.number, PHOTO, row.seller_id, row.prediction_id) for row in rows]
+    # Of one seller the first match counts: those in other cases come first.
+    by_seller: dict[tuple[int, str], dict[int, UUID]] = defaultdict(dict)
+    for match in (*_find_in_cases(case, products, photos), *everywhere):
+        by_seller[match.number, match.kind].setdefault(match.seller, match.prediction)
     kinds: dict[int, dict[UUID, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for (number, kind), by_seller in sorted(found.items()):
-        if len(by_seller) < COMMON_SELLERS and not (kind == PHOTO and number in worn):
-            for prediction in by_seller.values():
-                kinds[number][prediction].append(kind)
-    return [ProductMatches(products[number], alike) for number, alike in _twins(kinds) if alike]
+    for (number, kind), predictions in sorted(by_seller.items()):
+        is_overused = kind == PHOTO and number in overused
+        if len(predictions) >= COMMON_SELLERS or is_overused:
+            continue
+        for prediction in predictions.values():
+            kinds[number][prediction].append(kind)
+    return [ProductMatches(products[number], matches) for number, matches in _load_matches(kinds) if matches]
 
 
-def _twins(kinds: Mapping[int, Mapping[UUID, list[str]]]) -> Iterator[tuple[int, list[MatchingProduct]]]:
-    """Yield what to show of each product's twins."""
-    shown = Prediction.objects.select_related("seller").only("title", "photo_small", "seller__email")
-    predictions = shown.in_bulk({pk for twins in kinds.values() for pk in twins})
-    sellers = {prediction.seller_id for prediction in predictions.values()}
-    cases = Case.objects.filter(seller__in=sellers).only("seller", "state").order_by("opened_at")
-    newest = {case.seller_id: case for case in cases}
-    for number, twins in kinds.items():
-        there = [(predictions[pk], alike) for pk, alike in twins.items() if pk in predictions]  # not erased meanwhile
-        found = [MatchingProduct(prediction, alike, newest.get(prediction.seller_id)) for prediction, alike in there]
-        yield number, sorted(found, key=lambda twin: twin.case is None)
+def same_photo_parameters(seller: int, photos: Mapping[int, int]) -> dict[str, Any]:
+    """Return the parameters of same_photo.sql for signed hashes by the product's number."""
+    return {
+        "numbers": list(photos),
+        "hashes": list(photos.values()),
+        "flips": FLIPS,
+        "seller": seller,
+        "most_uses": MAXIMUM_USES,
+        "most_sellers": COMMON_SELLERS,
+    }
 
 
-def same_photo_parameters(seller: int, photos: Mapping[int, int]) -> list[Any]:
-    """Return what `SAME_PHOTO` takes, for signed hashes by the product's number."""
-    return [list(photos), list(photos.values()), FLIPS, seller, MAXIMUM_USES]
-
-
-def _at_all_sellers(case: Case, photos: Mapping[int, int]) -> tuple[list[ContentMatch], set[int]]:
-    """Return up to `COMMON_SELLERS` other sellers of each photo, and the numbers of photos with too many uses."""
-    if not photos:
-        return [], set()
-    with connection.cursor() as cursor:
-        cursor.execute(SAME_PHOTO, same_photo_parameters(case.seller_id, photos))
-        rows = cursor.fetchall()
-    seen = [ContentMatch(number, PHOTO, seller, prediction) for number, seller, prediction, _uses in rows]
-    return seen, {number for number, _seller, _prediction, uses in rows if uses >= MAXIMUM_USES}
-
-
-def _in_cases(case: Case, products: Sequence[CaseProduct], photos: Mapping[int, int]) -> Iterator[ContentMatch]:
-    others = CaseProduct.objects.exclude(case__seller=case.seller_id).order_by("-pk")
-    columns = list(
-        others.values_list("prediction", "case__seller", "prediction__photo_hash", "text_hash")[:MAXIMUM_COMPARED]
-    )
-    hashes = _unsigned([row[2] or NO_HASH for row in columns])
-    texts = np.array([row[3] or NO_HASH for row in columns], np.int64)
+def _hashes_by_number(products: Sequence[CaseProduct]) -> dict[int, int]:
+    """Return the signed photo hashes by position, without plain surfaces."""
+    hashes = {}
     for number, product in enumerate(products):
-        alike = {}
+        found = product.prediction.photo_hash
+        if found is not None and not is_plain_surface(_to_unsigned([found]))[0]:
+            hashes[number] = found
+    return hashes
+
+
+def _read_same_photos(case: Case, photos: Mapping[int, int]) -> list[SamePhotoRow]:
+    if not photos:
+        return []
+    return fetch_rows(SAME_PHOTO, same_photo_parameters(case.seller_id, photos), SamePhotoRow)
+
+
+def _find_in_cases(case: Case, products: Sequence[CaseProduct], photos: Mapping[int, int]) -> Iterator[ContentMatch]:
+    """Yield the matches among products of other sellers' cases."""
+    others = CaseProduct.objects.exclude(case__seller=case.seller_id).order_by("-pk")
+    columns = others.values_list("prediction", "case__seller", "prediction__photo_hash", "text_hash", named=True)
+    rows = list(columns[:MAXIMUM_COMPARED])
+    hashes = _to_unsigned([row.prediction__photo_hash or NO_HASH for row in rows])
+    texts = np.array([row.text_hash or NO_HASH for row in rows], np.int64)
+    for number, product in enumerate(products):
+        matching = {}
         if number in photos:
-            alike[PHOTO] = np.bitwise_count(hashes ^ _unsigned([photos[number]])) <= MAXIMUM_DISTANCE
+            matching[PHOTO] = np.bitwise_count(hashes ^ _to_unsigned([photos[number]])) <= MAXIMUM_DISTANCE
         if product.text_hash:
-            alike[TEXT] = texts == product.text_hash
-        for kind, rows in alike.items():
-            for row in np.flatnonzero(rows):
-                yield ContentMatch(number, kind, columns[row][1], columns[row][0])
+            matching[TEXT] = texts == product.text_hash
+        for kind, is_match in matching.items():
+            for index in np.flatnonzero(is_match):
+                yield ContentMatch(number, kind, rows[index].case__seller, rows[index].prediction)
 
 
-def _unsigned(hashes: Sequence[int]) -> Any:
+def _load_matches(
+    kinds: Mapping[int, Mapping[UUID, list[str]]],
+) -> Iterator[tuple[int, list[MatchingProduct]]]:
+    """Yield the matches of each product with what the page shows of them."""
+    ids = {pk for kinds_by_prediction in kinds.values() for pk in kinds_by_prediction}
+    shown = Prediction.objects.select_related("seller").only("title", "photo_small", "seller__email")
+    predictions = shown.in_bulk(ids)
+    newest_cases = _load_newest_cases(predictions.values())
+    for number, kinds_by_prediction in kinds.items():
+        matches = []
+        for pk, found in kinds_by_prediction.items():
+            prediction = predictions.get(pk)
+            if prediction is not None:  # not erased since it was found
+                matches.append(MatchingProduct(prediction, found, newest_cases.get(prediction.seller_id)))
+        yield number, sorted(matches, key=lambda match: match.case is None)
+
+
+def _load_newest_cases(predictions: Iterable[Prediction]) -> dict[int, Case]:
+    sellers = {prediction.seller_id for prediction in predictions}
+    cases = Case.objects.filter(seller__in=sellers).only("seller", "state").order_by("opened_at")
+    return {case.seller_id: case for case in cases}
+
+
+def _to_unsigned(hashes: Sequence[int]) -> npt.NDArray[np.uint64]:
     return np.array(hashes, np.int64).view(np.uint64)

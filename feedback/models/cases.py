@@ -1,3 +1,5 @@
+"""Store fraud cases, their evidence and history, and the totals that fraud detection works with."""
+
 from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
@@ -14,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class FraudTally(models.Model):
-    """What all sellers' answers sum up to: one row, folded on by `feedback.fraud_cases.seller_totals`.
+    """The totals of all sellers' answers: one row, updated by `feedback.fraud_cases.seller_totals`.
 
-    `arrays`: a `feedback.statistics.fraud.answer_log.SellerTotals` as a compressed .npz. Its numbers of categories and
-    versions are places in the lists `categories` (slugs) and `versions` (pairs of text and image version);
-    `cleared` holds the clearings that were taken out of it: by seller, in seconds since 1970.
+    `arrays` is a `feedback.statistics.fraud.SellerTotals` as a compressed .npz. Its numbers of categories and versions
+    are positions in the lists `categories` (slugs) and `versions` (pairs of text and image version). `cleared` is when
+    each seller's latest case was cleared, in seconds since 1970; answers up to then are not in the totals.
     """
 
     THE_ONE = 1
@@ -36,28 +38,28 @@ class FraudTally(models.Model):
 
 class CaseQuerySet(models.QuerySet["Case"]):
     def standing(self) -> Self:
-        """Those that keep a seller's answers out of training: nobody has cleared them."""
+        """Return the open and the confirmed cases, which keep a seller's answers out of training."""
         return self.filter(state__in=[Case.State.OPEN, Case.State.CONFIRMED])
 
     def appealed(self) -> Self:
-        """Those whose seller has answered, and waits for somebody to read it."""
+        """Return the cases with an appeal that no one has answered."""
         return self.filter(state=Case.State.CONFIRMED, appealed_at__gt=F("decided_at"))
 
-    def told(self, seller: "AbstractBaseUser") -> Self:
-        """What the seller was told of at some time: confirmed, also where it was cleared afterwards."""
+    def shown_to(self, seller: "AbstractBaseUser") -> Self:
+        """Return the cases that were ever confirmed, which the seller has seen, including those cleared later."""
         confirmed = CaseEvent.objects.filter(case=OuterRef("pk"), action=CaseEvent.Action.CONFIRMED)
         return self.filter(Exists(confirmed), seller=seller)
 
     def appealable(self, seller: "AbstractBaseUser") -> Self:
-        """What the seller is told of, and may answer."""
+        """Return the seller's confirmed case, to which they may write a note."""
         return self.filter(seller=seller, state=Case.State.CONFIRMED)
 
 
 class Case(Leasable):
-    """A seller whose answers look like intent rather than error, and what a person decided.
+    """A seller whose answers look intentionally wrong, with the evidence and a person's verdict.
 
-    A case blocks nothing: it keeps the seller's answers out of training until it is cleared, and no more. `figures` are
-    those of `feedback.statistics.fraud.SellerFinding`, frozen as found; `favourite` is a category's slug.
+    A case blocks nothing: it keeps the seller's answers out of training until it is cleared. `figures` are the fields
+    of a `feedback.statistics.fraud.SellerFinding` when the case was opened; `favourite` is a category's slug.
     """
 
     class State(models.TextChoices):
@@ -116,17 +118,17 @@ class Case(Leasable):
 
     @property
     def is_appealed(self) -> bool:
-        """Whether the seller has answered, and waits for somebody to read it."""
+        """Whether the case has an appeal that no one has answered."""
         is_confirmed = self.state == self.State.CONFIRMED
         return bool(is_confirmed and self.appealed_at and self.decided_at and self.appealed_at > self.decided_at)
 
 
 class CaseProduct(models.Model):
-    """A product that speaks against the seller, with what was said of it when the case was opened.
+    """A product that is evidence against the seller, with the models' probabilities when the case was opened.
 
-    Probabilities are of the chosen category, empty where a model gave none; `usual` is that which the models give to
-    what other sellers choose in the same place (a geometric mean). `text_hash` is that of
-    `feedback.statistics.duplicates` as a signed number, empty for few words; the photograph's hash is the prediction's.
+    Probabilities are those of the chosen category, empty where a model gave none; `usual` is the geometric mean of
+    those that other sellers' choices have in the same situation. `text_hash` is that of
+    `feedback.statistics.duplicates` as a signed number, empty for too few words; the photo's hash is on the prediction.
     """
 
     case = models.ForeignKey(Case, models.CASCADE, related_name="products")
@@ -151,7 +153,7 @@ class CaseProduct(models.Model):
 
 
 class CaseEvent(models.Model):
-    """Who did what with a case, and when: kept for as long as the case."""
+    """One step in the history of a case."""
 
     class Action(models.TextChoices):
         OPENED = "opened", _("Opened")

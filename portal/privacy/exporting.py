@@ -150,7 +150,7 @@ def _write(export: Export, file: IO[bytes]) -> None:
     answers = Feedback.objects.filter(seller=user)
     reviews = Review.objects.filter(feedback__seller=user)
     # Where sellers are not told of cases, the export doesn't contain them either.
-    cases = Case.objects.told(user) if settings.FRAUD_APPEALS else Case.objects.none()
+    cases = Case.objects.shown_to(user) if settings.FRAUD_APPEALS else Case.objects.none()
     pictures = predictions.exclude(photo_large="").order_by().values_list("photo_large", flat=True).distinct()
     tables = (products, predictions, answers, reviews, cases)
     total = 2 * sum(rows.count() for rows in tables) + pictures.count()

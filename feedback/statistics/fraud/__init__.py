@@ -1,4 +1,7 @@
-"""Sellers whose choices look like intent rather than error: statistics over a log of answers."""
+"""Find sellers who put products into a wrong category on purpose, from the totals of their answers.
+
+The method, its symbols and their sources are described in docs/fraud-statistics.md.
+"""
 
 from feedback.statistics.fraud.answer_log import AnswerLog, SellerTotals, add_answers, remove_answers
 from feedback.statistics.fraud.detection import (

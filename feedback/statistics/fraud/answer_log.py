@@ -1,4 +1,4 @@
-"""A log of sellers' answers, summed up so that a day can be folded into what is known and then forgotten."""
+"""Aggregate sellers' answers to totals that can be updated day by day without keeping single answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +10,25 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# A disagreement is evidence only where both models name one category and their ensemble is this sure of it.
+# Lower bounds of the confidence bands. An answer is confident where both models predict the same category and the
+# ensemble's confidence reaches the first of them.
 CONFIDENCE_BANDS = (0.8, 0.95, 0.99)
-# Nor where the chosen category is a likely second: it has more than this share of what the likeliest one leaves over.
+# An answer in a likely second category is no evidence: one with more than this share of what the top-1 leaves over.
 LIKELY_SECOND_SHARE = 0.1
-PROBABILITY_FLOOR = 1e-7  # what a model calls impossible is as surprising as this: 16 nats
-NO_PREDICTION = -1  # the top-1 of a model that had nothing to look at
+PROBABILITY_FLOOR = 1e-7  # limits the surprisal of one answer to 16 nats
+NO_PREDICTION = -1  # the top-1 of a model that had no input
 
-SELLER, VERSION, BAND, PREDICTED, CHOSEN, NATS = range(6)
+SELLER, VERSION, BAND, PREDICTED, CHOSEN, NATS = range(6)  # columns of SellerTotals.keys
+KEY_COLUMNS = 6
 
 
 @dataclass(frozen=True)
 class AnswerLog:
-    """Answers as columns (n,); categories, sellers and versions are numbers of the caller's choice, 0 or more.
+    """Answers as columns (n,). Categories, sellers and versions are the caller's numbers, 0 or more.
 
-    `text`, `image`, `ensemble`: each one's probability of the chosen category; NaN where it gave none. `text_top` and
-    `image_top`: each model's likeliest category, or `NO_PREDICTION`. `predicted` and `confidence`: the ensemble's
-    likeliest category and its probability. `answered_at`: seconds since 1970, UTC.
+    `predicted` and `confidence` are the ensemble's top-1 and its probability, `text_top` and `image_top` the top-1 of
+    each model or `NO_PREDICTION`. `text_probability`, `image_probability` and `ensemble_probability` are those of the
+    chosen category, NaN where a model gave none. `answered_at` is in seconds since 1970, UTC.
     """
 
     seller: Ints
@@ -36,9 +38,9 @@ class AnswerLog:
     text_top: Ints
     image_top: Ints
     confidence: Floats
-    text: Floats
-    image: Floats
-    ensemble: Floats
+    text_probability: Floats
+    image_probability: Floats
+    ensemble_probability: Floats
     answered_at: Floats
 
     def __post_init__(self) -> None:
@@ -48,77 +50,88 @@ class AnswerLog:
     def __len__(self) -> int:
         return len(self.seller)
 
-    def where(self, wanted: npt.NDArray[np.bool_] | Ints) -> Self:
-        return type(self)(**{name: column[wanted] for name, column in vars(self).items()})
+    def select(self, rows: npt.NDArray[np.bool_] | Ints) -> Self:
+        """Return the log of some rows, given by a mask (n,) or by row numbers."""
+        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
 
-    def surprise(self) -> Floats:
-        """Return -log p(chosen), in nats, by the model that thinks the chosen category likeliest; NaN where none spoke.
+    def surprisal(self) -> Floats:
+        """Return -ln p(chosen) (n,) in nats; NaN where no model gave a probability.
 
-        The kindest of the three: one model that sees the seller's point is enough for a doubt.
+        p is the largest of the three probabilities: if one model understands the seller's choice, it is in doubt.
         """
-        spoken = np.stack([self.text, self.image, self.ensemble])
-        kindest = np.where(np.isnan(spoken), -np.inf, spoken).max(axis=0, initial=-np.inf)
-        return np.where(np.isfinite(kindest), -np.log(np.clip(kindest, PROBABILITY_FLOOR, 1)), np.nan)
+        probabilities = np.stack([self.text_probability, self.image_probability, self.ensemble_probability])
+        largest = np.where(np.isnan(probabilities), -np.inf, probabilities).max(axis=0, initial=-np.inf)
+        return np.where(np.isfinite(largest), -np.log(np.clip(largest, PROBABILITY_FLOOR, 1)), np.nan)
 
-    def band(self) -> Ints:
-        """Return the confidence band of each answer, 1 for the lowest; 0 where it can be no evidence."""
-        sure = np.digitize(np.nan_to_num(self.confidence), CONFIDENCE_BANDS)
-        agreed = (self.text_top == self.predicted) & (self.image_top == self.predicted)
-        second = (self.chosen != self.predicted) & (self.ensemble > LIKELY_SECOND_SHARE * (1 - self.confidence))
-        return np.where(agreed & ~second & np.isfinite(self.surprise()), sure, 0).astype(np.int64)
+    def confidence_band(self) -> Ints:
+        """Return each answer's confidence band (n,), 1 for the lowest; 0 where the answer is no evidence."""
+        band = np.digitize(np.nan_to_num(self.confidence), CONFIDENCE_BANDS)
+        models_agree = (self.text_top == self.predicted) & (self.image_top == self.predicted)
+        remainder = 1 - self.confidence
+        is_likely_second = (self.chosen != self.predicted) & (
+            self.ensemble_probability > LIKELY_SECOND_SHARE * remainder
+        )
+        is_evidence = models_agree & ~is_likely_second & np.isfinite(self.surprisal())
+        return np.where(is_evidence, band, 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class SellerTotals:
-    """Answers that have seller, version, band, predicted and chosen category and whole nats of surprise in common.
+    """Numbers of answers by seller, version, confidence band, predicted and chosen category, and whole nats.
 
-    `keys` (n, 6) int64 in that order, sorted, each once; `count` (n,) int64; `surprise` (n,) float64, nats summed. It
-    grows with the different things that sellers do, not with the answers: nothing of a single answer is kept.
+    `keys` (n, 6) int64 holds these in the order of the constants `SELLER` to `NATS`, sorted and unique; `count` (n,)
+    int64 the answers; `surprisal` (n,) float64 their summed surprisal in nats. The size depends on how many different
+    things sellers do, not on how many answers there are; no single answer is kept.
     """
 
     keys: Ints
     count: Ints
-    surprise: Floats
+    surprisal: Floats
 
     @classmethod
     def empty(cls) -> Self:
-        return cls(np.empty((0, 6), np.int64), np.empty(0, np.int64), np.empty(0))
+        return cls(np.empty((0, KEY_COLUMNS), np.int64), np.empty(0, np.int64), np.empty(0))
 
-    def without(self, seller: int) -> Self:
-        """Return the tally without one seller's answers: a case was cleared, and its evidence is spent."""
-        kept = self.keys[:, SELLER] != seller
-        return type(self)(self.keys[kept], self.count[kept], self.surprise[kept])
+    def select(self, rows: npt.NDArray[np.bool_]) -> Self:
+        """Return the totals of some rows, given by a mask (n,)."""
+        return type(self)(self.keys[rows], self.count[rows], self.surprisal[rows])
+
+    def without_seller(self, seller: int) -> Self:
+        """Return the totals without one seller, whose case was cleared: those answers are no evidence any more."""
+        return self.select(self.keys[:, SELLER] != seller)
 
 
-def add_answers(tally: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None = None) -> SellerTotals:
-    """Return the tally with a log added. Folding day by day gives what folding all at once gives.
+def add_answers(totals: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None = None) -> SellerTotals:
+    """Return the totals with the answers of a log added.
 
-    `cleared`: when a seller's case was cleared last, in seconds since 1970; answers up to then are left out.
+    Adding day by day gives the same totals as adding everything at once. `cleared` is when a seller's latest case was
+    cleared, in seconds since 1970; answers up to that time are ignored.
     """
-    return _added(tally, log, cleared, 1)
+    return _combine(totals, log, cleared, sign=1)
 
 
-def remove_answers(tally: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None = None) -> SellerTotals:
-    """Return the tally without a log that was folded into it: answers that were changed since."""
-    left = _added(tally, log, cleared, -1)
-    kept = left.count > 0
-    return SellerTotals(left.keys[kept], left.count[kept], left.surprise[kept])
+def remove_answers(totals: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None = None) -> SellerTotals:
+    """Return the totals without the answers of a log that had been added, such as answers that sellers changed."""
+    left = _combine(totals, log, cleared, sign=-1)
+    return left.select(left.count > 0)
 
 
-def _added(tally: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None, times: int) -> SellerTotals:
+def _combine(totals: SellerTotals, log: AnswerLog, cleared: Mapping[int, float] | None, *, sign: int) -> SellerTotals:
     if cleared:
-        since = np.array([cleared.get(int(seller), -np.inf) for seller in log.seller])
-        log = log.where(log.answered_at > since)
+        cleared_at = np.array([cleared.get(int(seller), -np.inf) for seller in log.seller])
+        log = log.select(log.answered_at > cleared_at)
     if not len(log):
-        return tally
-    surprise = np.nan_to_num(log.surprise())
-    added = np.stack(
-        [log.seller, log.version, log.band(), log.predicted, log.chosen, surprise.astype(np.int64)], axis=1
+        return totals
+    surprisal = np.nan_to_num(log.surprisal())
+    log_keys = np.stack(
+        [log.seller, log.version, log.confidence_band(), log.predicted, log.chosen, surprisal.astype(np.int64)], axis=1
     )
-    keys = np.concatenate([tally.keys, added])
-    sums = np.concatenate([tally.surprise, times * surprise])
-    counts = np.concatenate([tally.count, np.full(len(log), times, np.int64)])
+    keys = np.concatenate([totals.keys, log_keys])
+    surprisals = np.concatenate([totals.surprisal, sign * surprisal])
+    counts = np.concatenate([totals.count, np.full(len(log), sign, np.int64)])
+    # Sort by all key columns, then add up each run of equal keys.
     order = np.lexsort(keys.T[::-1])
     keys = keys[order]
-    first = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
-    return SellerTotals(keys[first], np.add.reduceat(counts[order], first), np.add.reduceat(sums[order], first))
+    differs_from_previous = (keys[1:] != keys[:-1]).any(axis=1)
+    first = np.flatnonzero(np.concatenate([[True], differs_from_previous]))
+    return SellerTotals(keys[first], np.add.reduceat(counts[order], first), np.add.reduceat(surprisals[order], first))

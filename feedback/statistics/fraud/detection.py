@@ -1,23 +1,22 @@
-"""Sellers whose choices look like intent rather than error: pure functions over a tally of answers.
+"""Decide which sellers are flagged for fraud, with control of the false discovery rate."""
 
-The method, its formulas and their sources are told in docs/monitoring.md.
-"""
-
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from feedback.statistics.fraud.answer_log import CHOSEN, PREDICTED, AnswerLog, Floats, SellerTotals
-from feedback.statistics.fraud.evidence import SellerDirections, SurprisingAnswers
+from feedback.statistics.fraud.evidence import FavouredCategories, SurprisingAnswers
 
-MINIMUM_EVIDENCE = 4
+MINIMUM_EVIDENCE = 4  # surprising answers in the favoured category
 MINIMUM_PEERS = 10
 MINIMUM_POSTERIOR = 0.99
 FALSE_DISCOVERY_RATE = 0.05
-PRIOR_STRENGTH_RANGE = (5.0, 500.0)  # products that the prior of a seller's rate may be worth
+PRIOR_STRENGTH_RANGE = (5.0, 500.0)  # M: trials that the prior of a seller's rate may be worth
 CONCENTRATED = 0.5
 
+# Reasons, as stored in cases.
 ABOVE_PEERS = "rate_above_peers"
 ONE_CATEGORY = "one_favoured_category"
 SCATTERED = "scattered"
@@ -27,14 +26,15 @@ GROUP = "other_flagged_sellers_favour_it"
 
 @dataclass(frozen=True)
 class SellerFinding:
-    """What is known of one seller: the figures of a case page.
+    """The figures of one seller. The field names are keys of the figures that cases store.
 
-    `products`: all that were answered. `sure`: those on which both models agreed and were confident. `surprising`:
-    those of them that went where neither models nor peers would have put them, and `evidence`: to the `favourite`
-    category, of `chances` (predicted to be in another). `rate` is evidence / chances, `shrunk_rate` its posterior mean,
-    `peers_rate` what peers would have with the same products, `allowed_rate` the most that counts as honest,
-    `posterior` P(rate > allowed rate). `concentration`: evidence / surprising. `log_evidence`: the natural logarithm of
-    the e-value. `q`: the smallest false discovery rate at which the seller is among the discoveries.
+    Counts: `products`, all answers; `disagreements`, where seller and ensemble differ; `sure`, confident answers;
+    `surprising`, confident answers in a category that neither models nor peers would have chosen. The `favourite` is
+    the category with the strongest evidence: `evidence` surprising answers, of `chances` confident products that were
+    predicted to be in another category. `rate` is evidence / chances and `shrunk_rate` its posterior mean;
+    `peers_rate` is the rate of peers with the same products, `allowed_rate` the largest that counts as honest,
+    `posterior` P(rate > allowed rate). `concentration` is evidence / surprising. `log_evidence` is the natural
+    logarithm of the seller's e-value, and `q` the smallest false discovery rate at which the seller is discovered.
     """
 
     seller: int
@@ -59,126 +59,178 @@ class SellerFinding:
 
 @dataclass(frozen=True)
 class FraudFindings:
-    """`findings`: of every seller in the tally, the most suspicious first.
+    """The findings of all sellers, the most suspicious first.
 
-    `usual_surprise`: nats by version, confidence band and predicted category.
+    `usual_surprisal` is in nats, by version, confidence band and predicted category.
     """
 
     findings: list[SellerFinding]
-    usual_surprise: dict[tuple[int, int, int], float]
+    usual_surprisal: dict[tuple[int, int, int], float]
 
     @cached_property
     def flagged(self) -> list[int]:
         return [finding.seller for finding in self.findings if finding.flagged]
 
-    def telling(self, log: AnswerLog, finding: SellerFinding, most: int = 20) -> list[int]:
-        """Return the rows of a log that speak most against a seller.
+    def surprisal_of_context(self, log: AnswerLog) -> Floats:
+        """Return the usual surprisal (n,) in the context of each answer; 0 for a context without answers."""
+        contexts = zip(log.version.tolist(), log.confidence_band().tolist(), log.predicted.tolist(), strict=True)
+        return np.array([self.usual_surprisal.get(context, 0.0) for context in contexts], np.float64)
 
-        Sure products that went elsewhere than predicted: first those in the favourite category, and among them those
-        first that surprise most beyond what is usual in their place.
+    def strongest_evidence(self, log: AnswerLog, finding: SellerFinding, most: int = 20) -> list[int]:
+        """Return the rows of a log that are the strongest evidence against a seller.
+
+        These are confident answers that differ from the prediction: first those in the favoured category, and among
+        them those first that exceed the usual surprisal by most.
         """
-        rows = np.flatnonzero((log.seller == finding.seller) & (log.band() > 0) & (log.chosen != log.predicted))
-        theirs = log.where(rows)
-        contexts = zip(theirs.version.tolist(), theirs.band().tolist(), theirs.predicted.tolist(), strict=True)
-        excess = theirs.surprise() - np.array([self.usual_surprise.get(context, 0.0) for context in contexts])
-        elsewhere = theirs.chosen != (-1 if finding.favourite is None else finding.favourite)
-        order = np.lexsort((-excess, elsewhere))
+        is_evidence = (log.confidence_band() > 0) & (log.chosen != log.predicted)
+        rows = np.flatnonzero((log.seller == finding.seller) & is_evidence)
+        answers = log.select(rows)
+        excess = answers.surprisal() - self.surprisal_of_context(answers)
+        favourite = -1 if finding.favourite is None else finding.favourite
+        order = np.lexsort((-excess, answers.chosen != favourite))
         found: list[int] = rows[order][:most].tolist()
         return found
 
 
-def assess_sellers(tally: SellerTotals, categories: int) -> FraudFindings:
-    """Return what a tally says of each seller; categories are numbered from 0 to `categories` - 1.
+def assess_sellers(totals: SellerTotals, categories: int) -> FraudFindings:
+    """Return the findings of every seller; categories are numbered from 0 to `categories` - 1.
 
-    May be asked as often as wished: the evidence is an e-process, which looking again doesn't inflate. Raises
+    May be called as often as wished: the evidence is an e-process, which repeated looks do not inflate. Raises
     ValueError for a category outside the numbers.
     """
-    named = tally.keys[:, [PREDICTED, CHOSEN]]
+    named = totals.keys[:, [PREDICTED, CHOSEN]]
     if named.size and not 0 <= named.min() <= named.max() < categories:
-        raise ValueError(f"the tally names categories that are not among {categories}")
-    evidence = SurprisingAnswers(tally, categories)
-    return FraudFindings(_findings(evidence, evidence.directions()), evidence.contexts())
+        raise ValueError(f"the totals name categories that are not among {categories}")
+    answers = SurprisingAnswers(totals, categories)
+    findings = _make_findings(answers, answers.favoured_categories())
+    return FraudFindings(findings, answers.surprisal_by_context())
 
 
-def estimate_prior_strength(events: Floats, chances: Floats) -> float:
-    """Return how many products the prior of a seller's rate is worth: the moments of a beta-binomial (Kleinman 1973).
+def estimate_prior_strength(events: Floats, trials: Floats) -> float:
+    """Return how many trials the prior of a seller's rate is worth, by the moments of a beta-binomial (Kleinman 1973).
 
-    Outliers are drawn in to three standard deviations, for the prior is about those who don't lie.
+    Outliers are winsorised at three standard deviations, because the prior describes honest sellers.
     """
-    mean = min(float(events.sum() / max(chances.sum(), 1.0)), 0.5)
-    expected = chances * mean
-    drawn = np.minimum(events, expected + 3 * np.sqrt(expected) + 1)
-    beyond = float(((drawn - expected) ** 2 - expected * (1 - mean)).sum())
-    room = float((expected * (1 - mean) * np.maximum(chances - 1, 0)).sum())
-    if beyond <= 0 or room <= 0:
+    mean = min(float(events.sum() / max(trials.sum(), 1.0)), 0.5)
+    expected = trials * mean
+    winsorised = np.minimum(events, expected + 3 * np.sqrt(expected) + 1)
+    # The variance beyond the binomial one, and what it would be if all of a seller's answers were the same.
+    excess_variance = float(((winsorised - expected) ** 2 - expected * (1 - mean)).sum())
+    largest_excess = float((expected * (1 - mean) * np.maximum(trials - 1, 0)).sum())
+    if excess_variance <= 0 or largest_excess <= 0:
         return PRIOR_STRENGTH_RANGE[1]
-    return float(np.clip(room / beyond - 1, *PRIOR_STRENGTH_RANGE))
+    return float(np.clip(largest_excess / excess_variance - 1, *PRIOR_STRENGTH_RANGE))
 
 
 def e_values_to_q_values(log_e: Floats) -> Floats:
-    """Return the smallest level at which e-BH discovers each of m hypotheses (Wang and Ramdas 2022).
+    """Return the smallest level (m,) at which e-BH discovers each of m hypotheses (Wang and Ramdas 2022).
 
-    The smallest m / (rank * e) of all ranks from its own on, at most 1. The e-values may depend on each other.
+    The level of rank k is m / (k * e), and each hypothesis has the smallest level from its own rank on, at most 1. The
+    e-values may depend on each other.
     """
     order = np.argsort(-log_e)
+    ranks = np.arange(1, len(log_e) + 1)
     with np.errstate(over="ignore"):
-        level = np.exp(np.log(max(len(log_e), 1)) - np.log(np.arange(1, len(log_e) + 1)) - log_e[order])
-    q = np.empty(len(log_e))
-    q[order] = np.minimum(np.minimum.accumulate(level[::-1])[::-1], 1.0)
-    return q
+        levels = np.exp(np.log(max(len(log_e), 1)) - np.log(ranks) - log_e[order])
+    q_values = np.empty(len(log_e))
+    q_values[order] = np.minimum(np.minimum.accumulate(levels[::-1])[::-1], 1.0)
+    return q_values
 
 
-def _findings(evidence: SurprisingAnswers, directions: SellerDirections) -> list[SellerFinding]:
-    rows = (np.ones(len(evidence.count), bool), evidence.differs, evidence.sure, evidence.struck)
-    products, disagreements, sure, surprising = (evidence.by_seller(wanted) for wanted in rows)
-    strength = estimate_prior_strength(surprising, sure)
-    posterior, shrunk_rate, log_e = (
-        directions.posterior(strength), directions.shrunk_rate(strength), directions.log_e()
-    )  # fmt: skip
-    # A mean of e-values is one: looking in every direction is paid for by the number of directions.
-    total = np.full(len(evidence.sellers), -np.inf)
-    np.logaddexp.at(total, directions.seller, log_e - np.log(max(evidence.categories - 1, 1)))
-    tested = sure > 0
-    q = np.ones(len(total))
-    q[tested] = e_values_to_q_values(total[tested])
+@dataclass(frozen=True)
+class _Assessment:
+    """The evidence of all sellers: columns by row of `favoured`, and columns by seller (`log_e`, `q`)."""
 
-    order = np.lexsort((posterior, log_e))
-    favourite = dict(
-        zip(directions.seller[order].tolist(), order.tolist(), strict=True)
-    )  # the last wins: the strongest
-    peers = int(tested.sum()) - 1
-    flagged = {
-        number
-        for number, row in favourite.items()
-        if peers >= MINIMUM_PEERS
-        and directions.evidence[row] >= MINIMUM_EVIDENCE
-        and posterior[row] >= MINIMUM_POSTERIOR
-        and q[number] <= FALSE_DISCOVERY_RATE
-    }
-    favoured = [int(directions.favourite[favourite[number]]) for number in flagged]
+    favoured: FavouredCategories
+    posterior: Floats
+    shrunk_rate: Floats
+    log_e: Floats
+    q: Floats
+    strongest: dict[int, int]  # by the seller's index, the row of the favoured category with the strongest evidence
+
+
+def _make_findings(answers: SurprisingAnswers, favoured: FavouredCategories) -> list[SellerFinding]:
+    products = answers.count_by_seller(np.ones(len(answers.count), bool))
+    disagreements = answers.count_by_seller(answers.is_disagreement)
+    confident = answers.count_by_seller(answers.is_confident)
+    surprising = answers.count_by_seller(answers.is_surprising)
+    assessment = _assess_evidence(answers, favoured, confident, surprising)
+    flagged = _flag_sellers(assessment, peers=int((confident > 0).sum()) - 1)
+    flagged_in_category = Counter(int(favoured.category[assessment.strongest[index]]) for index in flagged)
     findings = []
-    for number, seller in enumerate(evidence.sellers.tolist()):
+    for index, seller in enumerate(answers.sellers.tolist()):
         figures: dict[str, object] = {}
-        if (row := favourite.get(number)) is not None:
-            category = int(directions.favourite[row])
-            concentration = float(directions.evidence[row] / surprising[number])
-            figures = {
-                "favourite": category,
-                "chances": int(directions.chances[row]),
-                "evidence": int(directions.evidence[row]),
-                "rate": float(directions.evidence[row] / directions.chances[row]),
-                "shrunk_rate": float(shrunk_rate[row]),
-                "peers_rate": float(directions.peers[row]),
-                "allowed_rate": float(directions.allowed[row]),
-                "posterior": float(posterior[row]),
-                "concentration": concentration,
-                "log_evidence": float(total[number]),
-                "q": float(q[number]),
-            }
-            if number in flagged:
-                way = ONE_CATEGORY if concentration >= CONCENTRATED else SCATTERED
-                company = GROUP if favoured.count(category) > 1 else ALONE
-                figures |= {"flagged": True, "reasons": (ABOVE_PEERS, way, company)}
-        counts = (int(column[number]) for column in (products, disagreements, sure, surprising))
-        findings.append(SellerFinding(seller, *counts, **figures))  # type: ignore[arg-type]
+        if index in assessment.strongest:
+            figures = _describe_evidence(assessment, index, surprising[index])
+            if index in flagged:
+                category = int(favoured.category[assessment.strongest[index]])
+                is_group = flagged_in_category[category] > 1
+                figures["flagged"] = True
+                figures["reasons"] = _list_reasons(float(figures["concentration"]), is_group)  # type: ignore[arg-type]
+        findings.append(
+            SellerFinding(
+                seller,
+                products=int(products[index]),
+                disagreements=int(disagreements[index]),
+                sure=int(confident[index]),
+                surprising=int(surprising[index]),
+                **figures,  # type: ignore[arg-type]
+            )
+        )
     return sorted(findings, key=lambda finding: (-finding.log_evidence, -finding.posterior))
+
+
+def _assess_evidence(
+    answers: SurprisingAnswers, favoured: FavouredCategories, confident: Floats, surprising: Floats
+) -> _Assessment:
+    strength = estimate_prior_strength(surprising, confident)
+    log_e = favoured.log_e_values()
+    posterior = favoured.posterior_above_allowed(strength)
+    # A seller's e-value is the mean over all categories that could be favoured, which pays for looking at each of them;
+    # a category without surprising answers adds nothing.
+    seller_log_e = np.full(len(answers.sellers), -np.inf)
+    np.logaddexp.at(seller_log_e, favoured.seller, log_e - np.log(max(answers.categories - 1, 1)))
+    # Sellers without a confident answer were not tested.
+    is_tested = confident > 0
+    q = np.ones(len(seller_log_e))
+    q[is_tested] = e_values_to_q_values(seller_log_e[is_tested])
+    # In order of evidence, so that the last row of a seller, which stays in the dict, is the strongest.
+    order = np.lexsort((posterior, log_e))
+    strongest = dict(zip(favoured.seller[order].tolist(), order.tolist(), strict=True))
+    return _Assessment(favoured, posterior, favoured.shrunk_rates(strength), seller_log_e, q, strongest)
+
+
+def _flag_sellers(assessment: _Assessment, peers: int) -> set[int]:
+    """Return the indices of the sellers to flag."""
+    if peers < MINIMUM_PEERS:
+        return set()
+    flagged = set()
+    for index, row in assessment.strongest.items():
+        is_frequent = assessment.favoured.events[row] >= MINIMUM_EVIDENCE
+        is_certain = assessment.posterior[row] >= MINIMUM_POSTERIOR
+        if is_frequent and is_certain and assessment.q[index] <= FALSE_DISCOVERY_RATE:
+            flagged.add(index)
+    return flagged
+
+
+def _describe_evidence(assessment: _Assessment, index: int, surprising: float) -> dict[str, object]:
+    """Return the figures of a seller's favoured category."""
+    favoured, row = assessment.favoured, assessment.strongest[index]
+    return {
+        "favourite": int(favoured.category[row]),
+        "chances": int(favoured.trials[row]),
+        "evidence": int(favoured.events[row]),
+        "rate": float(favoured.events[row] / favoured.trials[row]),
+        "shrunk_rate": float(assessment.shrunk_rate[row]),
+        "peers_rate": float(favoured.peer_rate[row]),
+        "allowed_rate": float(favoured.allowed_rate[row]),
+        "posterior": float(assessment.posterior[row]),
+        "concentration": float(favoured.events[row] / surprising),
+        "log_evidence": float(assessment.log_e[index]),
+        "q": float(assessment.q[index]),
+    }
+
+
+def _list_reasons(concentration: float, is_group: bool) -> tuple[str, ...]:
+    direction = ONE_CATEGORY if concentration >= CONCENTRATED else SCATTERED
+    return ABOVE_PEERS, direction, GROUP if is_group else ALONE

@@ -1,4 +1,4 @@
-"""What in a tally speaks against a seller: surprising answers, and the category that they favour."""
+"""Find surprising answers in the totals of all sellers, and the categories that each seller favours with them."""
 
 from dataclasses import dataclass
 
@@ -20,171 +20,201 @@ from feedback.statistics.fraud.answer_log import (
 from feedback.statistics.fraud.peer_rates import (
     CellIndex,
     TransitionRates,
+    WinsorisedRates,
     exposure_weight,
     shrink_rate,
     sum_by_cell,
     winsorise_rates,
 )
 
-SURPRISE_THRESHOLD = 3.0  # nats above the usual surprise: one twentieth of the usual probability
-PEER_FACTOR = 3.0  # peers' rate may be exceeded so far
-CONFUSION_SHARE = 0.15  # an honest seller may be wrong so often, in the directions in which others are wrong
-ALTERNATIVE_RATES = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of lies that the evidence is weighed against
-PRIOR_PRODUCTS = 50.0  # products that a wider cell's rate is worth to a narrower one
-PRIOR_DISAGREEMENTS = 10.0  # disagreements, likewise
-FREE_NATS = 1.0  # nats
+SURPRISE_THRESHOLD = 3.0  # nats above the usual surprisal: a twentieth of the usual probability
+PEER_FACTOR = 3.0  # a: how often the peers' rate still counts as honest
+CONFUSION_SHARE = 0.15  # c: errors of an honest but confused seller, in the directions in which peers err
+MAXIMUM_ALLOWED_RATE = 0.98
+ALTERNATIVE_RATES = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of deliberately wrong answers that the evidence is weighed for
+PRIOR_PRODUCTS = 50.0  # trials that the rate of a wider cell is worth
+PRIOR_DISAGREEMENTS = 10.0  # the same for rates among disagreements
+FREE_NATS = 1.0  # surprisal of a seller in a context that counts in any case
 BAND_COUNT = len(CONFIDENCE_BANDS) + 1
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class SellerDirections:
-    """Columns (n,), one row for a seller (a number) and a category that the seller put surprising products into.
+class FavouredCategories:
+    """Columns (n,), one row for each seller and each category that received surprising answers of that seller.
 
-    `chances`: sure products that were predicted to be in another category; `evidence`: how many of them surprise there.
-    `peers`: the share that peers with the same products would have; `allowed`: the largest that counts as honest.
+    `seller` is the seller's index. `events` are the surprising answers into `category`, of `trials` confident products
+    that were predicted to be in another category. `peer_rate` is the rate that peers would have with the same products,
+    `allowed_rate` the largest rate that counts as honest.
     """
 
     seller: Ints
-    favourite: Ints
-    evidence: Floats
-    chances: Floats
-    peers: Floats
-    allowed: Floats
+    category: Ints
+    events: Floats
+    trials: Floats
+    peer_rate: Floats
+    allowed_rate: Floats
 
-    def log_e(self) -> Floats:
-        """Return the log e-values against "the rate is at most the allowed one".
+    def log_e_values(self) -> Floats:
+        """Return the logarithms (n,) of the e-values against "the rate is at most the allowed one".
 
-        The mean over `ALTERNATIVE_RATES` of the binomial likelihood ratio of a higher rate to the allowed one. Its
-        expectation is at most 1 at the allowed rate and at any lower one, after every product: a test supermartingale
-        (Ville 1939; Grünwald, de Heide and Koolen 2024, "Safe testing").
+        An e-value is the binomial likelihood ratio of a higher rate to the allowed one, averaged over
+        `ALTERNATIVE_RATES`. At the allowed rate or below, its expectation is at most 1 after every product. It is a
+        test supermartingale, so that looking again and again does not inflate it (Ville 1939; Grünwald, de Heide and
+        Koolen 2024, "Safe testing").
         """
-        honest = self.allowed[:, None]
-        lying = honest + (1 - honest) * np.array(ALTERNATIVE_RATES)
-        ratio = self.evidence[:, None] * np.log(lying / honest)
-        ratio += (self.chances - self.evidence)[:, None] * np.log((1 - lying) / (1 - honest))
-        return np.asarray(logsumexp(ratio, axis=1) - np.log(len(ALTERNATIVE_RATES)))
+        allowed = self.allowed_rate[:, None]
+        higher = allowed + (1 - allowed) * np.array(ALTERNATIVE_RATES)
+        misses = self.trials - self.events
+        log_ratio = self.events[:, None] * np.log(higher / allowed)
+        log_ratio += misses[:, None] * np.log((1 - higher) / (1 - allowed))
+        return np.asarray(logsumexp(log_ratio, axis=1) - np.log(len(ALTERNATIVE_RATES)))
 
-    def posterior(self, strength: float) -> Floats:
-        """Return P(rate > allowed rate) under the prior Beta(strength * peers, strength * (1 - peers))."""
-        mean = np.clip(self.peers, 1e-6, 1 - 1e-6)
-        honest = strength * (1 - mean) + self.chances - self.evidence
-        return np.asarray(1 - betainc(strength * mean + self.evidence, honest, self.allowed))
+    def posterior_above_allowed(self, strength: float) -> Floats:
+        """Return P(rate > allowed rate) (n,) under the prior Beta(strength * peer_rate, strength * (1 - peer_rate))."""
+        mean = np.clip(self.peer_rate, 1e-6, 1 - 1e-6)
+        first = strength * mean + self.events
+        second = strength * (1 - mean) + self.trials - self.events
+        return np.asarray(1 - betainc(first, second, self.allowed_rate))
 
-    def shrunk_rate(self, strength: float) -> Floats:
-        return shrink_rate(self.evidence, self.chances, self.peers, strength)
+    def shrunk_rates(self, strength: float) -> Floats:
+        """Return the posterior means (n,) of the sellers' rates under the same prior."""
+        return shrink_rate(self.events, self.trials, self.peer_rate, strength)
 
 
 class SurprisingAnswers:
-    """A tally's columns as numbers from 0, with what is usual and what surprises beyond it."""
+    """The totals' columns as numbers from 0, with the usual surprisal of each context and what exceeds it.
 
-    def __init__(self, tally: SellerTotals, categories: int) -> None:
+    A context is a model version, a confidence band and a predicted category.
+    """
+
+    def __init__(self, totals: SellerTotals, categories: int) -> None:
+        keys = totals.keys
         self.categories = categories
-        self.sellers, self.seller = np.unique(tally.keys[:, SELLER], return_inverse=True)
-        self.versions, self.version = np.unique(tally.keys[:, VERSION], return_inverse=True)
-        self.band, self.predicted, self.chosen = (tally.keys[:, column] for column in (BAND, PREDICTED, CHOSEN))
-        self.count = tally.count.astype(np.float64)
-        self.differs = self.chosen != self.predicted
-        self.sure = self.band > 0
-        self.context = CellIndex.of(((self.version * BAND_COUNT + self.band) * categories + self.predicted)[self.sure])
-        self.usual_surprise, excess = self._surprise(tally.surprise[self.sure])
-        self.struck = np.zeros(len(self.count), bool)
-        self.struck[self.sure] = self.differs[self.sure] & (excess >= SURPRISE_THRESHOLD)
+        self.sellers, self.seller = np.unique(keys[:, SELLER], return_inverse=True)
+        self.versions, self.version = np.unique(keys[:, VERSION], return_inverse=True)
+        self.band, self.predicted, self.chosen = keys[:, BAND], keys[:, PREDICTED], keys[:, CHOSEN]
+        self.count = totals.count.astype(np.float64)
+        self.is_disagreement = self.chosen != self.predicted
+        self.is_confident = self.band > 0
+        context = (self.version * BAND_COUNT + self.band) * categories + self.predicted
+        self.contexts = CellIndex.of(context[self.is_confident])
+        self.usual_surprisal, excess = self._compare_with_peers(totals.surprisal[self.is_confident])
+        self.is_surprising = np.zeros(len(self.count), bool)
+        self.is_surprising[self.is_confident] = self.is_disagreement[self.is_confident] & (excess >= SURPRISE_THRESHOLD)
 
-    def by_seller(self, rows: Flags) -> Floats:
-        """Return how many answers of some rows each seller has."""
+    def count_by_seller(self, rows: Flags) -> Floats:
+        """Return how many answers of the marked rows each seller has."""
         return sum_by_cell(self.seller, self.count * rows, len(self.sellers))
 
-    def contexts(self) -> dict[tuple[int, int, int], float]:
-        """Return the usual surprise in nats by version, confidence band and predicted category."""
-        codes, predicted = np.divmod(self.context.codes, self.categories)
-        versions = self.versions[codes // BAND_COUNT].tolist()
-        keys = zip(versions, (codes % BAND_COUNT).tolist(), predicted.tolist(), strict=True)
-        return dict(zip(keys, self.usual_surprise.tolist(), strict=True))
+    def surprisal_by_context(self) -> dict[tuple[int, int, int], float]:
+        """Return the usual surprisal in nats by version, confidence band and predicted category."""
+        version_and_band, predicted = np.divmod(self.contexts.codes, self.categories)
+        versions = self.versions[version_and_band // BAND_COUNT].tolist()
+        bands = (version_and_band % BAND_COUNT).tolist()
+        contexts = zip(versions, bands, predicted.tolist(), strict=True)
+        return dict(zip(contexts, self.usual_surprisal.tolist(), strict=True))
 
-    def _surprise(self, nats: Floats) -> tuple[Floats, Floats]:
-        """Return the usual surprise of each context, and how far each sure row is above that of the seller's peers."""
-        contexts, count = len(self.context.codes), self.count[self.sure]
-        mine = CellIndex.of(self.seller[self.sure] * contexts + self.context.place)
-        cell = mine.codes % max(contexts, 1)
-        spent, products = mine.sum(nats), mine.sum(count)
-        heard = products * exposure_weight(products)
-        found = winsorise_rates(cell, spent, products, sum_by_cell(cell, heard, contexts), FREE_NATS)
-        own = found.capped(cell, spent, products, FREE_NATS) * exposure_weight(products)
-        band = self.context.codes // self.categories % BAND_COUNT
-        events, chances = (sum_by_cell(band, column, BAND_COUNT) for column in (found.events, found.chances))
-        of_seller = CellIndex.of(mine.codes // max(contexts, 1) * BAND_COUNT + band[cell])
-        others = [
-            total[band[cell]] - of_seller.sum(part)[of_seller.place]
-            for total, part in ((events, own), (chances, heard))
-        ]
-        # Where nobody else has been, a sure and right answer is what is usual: next to no surprise.
-        wider = np.maximum(others[0], 0) / np.maximum(others[1], 1)
-        peers = shrink_rate(found.events[cell] - own, found.chances[cell] - heard, wider, PRIOR_PRODUCTS)
-        everyone = shrink_rate(found.events, found.chances, events[band] / np.maximum(chances[band], 1), PRIOR_PRODUCTS)
-        return everyone, nats / count - peers[mine.place]
+    def _compare_with_peers(self, nats: Floats) -> tuple[Floats, Floats]:
+        """Return the usual surprisal of each context, and by how much each confident row exceeds that of the peers."""
+        context_count, count = len(self.contexts.codes), self.count[self.is_confident]
+        mine = CellIndex.of(self.seller[self.is_confident] * context_count + self.contexts.cell)
+        context = mine.codes % max(context_count, 1)
+        seller = mine.codes // max(context_count, 1)
+        seller_nats, products = mine.sum(nats), mine.sum(count)
+        weights = exposure_weight(products)
+        weighted_products = products * weights
+        total = sum_by_cell(context, weighted_products, context_count)
+        usual = winsorise_rates(context, seller_nats, products, total, FREE_NATS)
+        own = usual.cap_events(context, seller_nats, products, FREE_NATS) * weights
+        band = self.contexts.codes // self.categories % BAND_COUNT
+        of_band = WinsorisedRates(
+            sum_by_cell(band, usual.events, BAND_COUNT), sum_by_cell(band, usual.trials, BAND_COUNT)
+        )
+        seller_bands = CellIndex.of(seller * BAND_COUNT + band[context])
+        others_nats = of_band.events[band[context]] - seller_bands.sum(own)[seller_bands.cell]
+        others_products = of_band.trials[band[context]] - seller_bands.sum(weighted_products)[seller_bands.cell]
+        # Where no other seller has been, next to no surprisal is usual: that of a confident and correct answer.
+        others_mean = np.maximum(others_nats, 0) / np.maximum(others_products, 1)
+        peers = shrink_rate(
+            usual.events[context] - own, usual.trials[context] - weighted_products, others_mean, PRIOR_PRODUCTS
+        )
+        band_mean = of_band.events / np.maximum(of_band.trials, 1)
+        of_everyone = shrink_rate(usual.events, usual.trials, band_mean[band], PRIOR_PRODUCTS)
+        return of_everyone, nats / count - peers[mine.cell]
 
-    def directions(self) -> SellerDirections:
+    def favoured_categories(self) -> FavouredCategories:
         """Return every seller's surprising answers by the category that they went to, beside what peers would do.
 
-        The allowed rate is the largest of: `PEER_FACTOR` the peers' rate; the rate of a seller who is wrong in
-        `CONFUSION_SHARE` of the products as others are wrong; and `PEER_FACTOR` what the seller scatters elsewhere.
+        The allowed rate is the largest of: `PEER_FACTOR` times the peers' rate; the rate of a seller who errs in
+        `CONFUSION_SHARE` of the products and in the same directions as peers; and `PEER_FACTOR` times the seller's mean
+        rate over the other categories.
         """
-        size, sure, seller = self.categories, self.sure, self.seller
-        columns = seller[sure], self.predicted[sure], self.chosen[sure], self.count[sure]
-        struck = (self.count * self.struck)[sure]
-        moves = TransitionRates(*columns, struck, origins=size, targets=size)
-        # By version too, for what a new version gets wrong is no seller's doing.
-        origin = (self.version * size + self.predicted)[sure]
-        shares = moves.discount(*columns[:3])
+        size = self.categories
+        pairs = CellIndex.of((self.seller * size + self.chosen)[self.is_surprising])
+        seller, category = np.divmod(pairs.codes, size)
+        events = pairs.sum(self.count[self.is_surprising])
+        trials, peer_rate, honest_rate = self._peer_rates_of_pairs(seller, category)
+        elsewhere = self.count_by_seller(self.is_surprising)[seller] - events
+        scatter_rate = elsewhere / trials / max(size - 2, 1)
+        allowed_rate = np.minimum(np.maximum(honest_rate, PEER_FACTOR * scatter_rate), MAXIMUM_ALLOWED_RATE)
+        return FavouredCategories(seller, category, events, trials, peer_rate, allowed_rate)
+
+    def _peer_rates_of_pairs(self, seller: Ints, category: Ints) -> tuple[Floats, Floats, Floats]:
+        """Return the trials, the peers' rate and the honest rate of pairs (n,) of a seller and a category.
+
+        Rates are averages over the seller's own confident products that were predicted to be in another category.
+        """
+        size, confident = self.categories, self.is_confident
+        columns = self.seller[confident], self.predicted[confident], self.chosen[confident]
+        counts = self.count[confident]
+        surprising = (self.count * self.is_surprising)[confident]
+        by_category = TransitionRates(*columns, counts, surprising, origins=size, targets=size)
+        # Rates by version, too: what a new version gets wrong is no seller's doing.
+        origin = (self.version * size + self.predicted)[confident]
         origins = len(self.versions) * size
+        counted = surprising * by_category.counted_share(*columns)
         by_version = TransitionRates(
-            columns[0], origin, *columns[2:], struck * shares, origins=origins, targets=size, unit=np.inf
+            columns[0], origin, columns[2], counts, counted, origins=origins, targets=size, free=np.inf
         )
-        # Every disagreement, sure or not, tells which categories are taken for each other.
-        differs = self.differs
-        slips = (column[differs] for column in (seller, self.predicted, self.chosen, self.count, self.count))
-        errors = TransitionRates(*slips, origins=size, targets=size)
+        # Every disagreement, confident or not, shows which categories are mistaken for each other.
+        rows = self.is_disagreement
+        errors = TransitionRates(
+            self.seller[rows], self.predicted[rows], self.chosen[rows], self.count[rows], self.count[rows],
+            origins=size, targets=size,
+        )  # fmt: skip
 
-        pairs = CellIndex.of((seller * size + self.chosen)[self.struck])
-        pair, place = _beside(pairs.codes // size, by_version.places.codes // origins)
-        who, favourite = np.divmod(pairs.codes[pair], size)
-        where = by_version.places.codes[place] % origins
-        predicted = where % size
-        apart = predicted != favourite
-        pair, place, who, favourite, where, predicted = (
-            column[apart] for column in (pair, place, who, favourite, where, predicted)
-        )
-        plain = moves.mean() / max(size - 1, 1)
-        wider = moves.peers(who, predicted, favourite, wider=plain, pseudo=PRIOR_PRODUCTS)
-        peers = by_version.peers(who, where, favourite, wider=wider, pseudo=PRIOR_PRODUCTS)
+        pair, exposure = _join_sorted(seller, by_version.exposures.codes // origins)
+        target = category[pair]
+        version_origin = by_version.exposures.codes[exposure] % origins
+        predicted = version_origin % size
+        is_elsewhere = predicted != target
+        pair, exposure, target = pair[is_elsewhere], exposure[is_elsewhere], target[is_elsewhere]
+        version_origin, predicted = version_origin[is_elsewhere], predicted[is_elsewhere]
+        who = seller[pair]
+
+        mean_rate = by_category.mean_rate() / max(size - 1, 1)
+        of_category = by_category.peer_rates(who, predicted, target, prior_mean=mean_rate, prior_trials=PRIOR_PRODUCTS)
+        peers = by_version.peer_rates(who, version_origin, target, prior_mean=of_category, prior_trials=PRIOR_PRODUCTS)
         even = 1 / max(size - 1, 1)
-        confused = np.maximum(
-            errors.peers(who, predicted, favourite, wider=even, pseudo=PRIOR_DISAGREEMENTS),
-            errors.peers(who, favourite, predicted, wider=even, pseudo=PRIOR_DISAGREEMENTS),
+        # Two categories are confusable whichever of them is mistaken for the other.
+        confusable = np.maximum(
+            errors.peer_rates(who, predicted, target, prior_mean=even, prior_trials=PRIOR_DISAGREEMENTS),
+            errors.peer_rates(who, target, predicted, prior_mean=even, prior_trials=PRIOR_DISAGREEMENTS),
         )
-        weights = by_version.at[place]
-        chances = sum_by_cell(pair, weights, len(pairs.codes))
-        evidence = pairs.sum(self.count[self.struck])
-        scattered = (self.by_seller(self.struck)[pairs.codes // size] - evidence) / chances / max(size - 2, 1)
-        allowed = (
-            sum_by_cell(pair, weights * np.maximum(PEER_FACTOR * peers, CONFUSION_SHARE * confused), len(pairs.codes))
-            / chances
-        )
-        return SellerDirections(
-            *np.divmod(pairs.codes, size),
-            evidence,
-            chances,
-            sum_by_cell(pair, weights * peers, len(pairs.codes)) / chances,
-            np.minimum(np.maximum(allowed, PEER_FACTOR * scattered), 0.98),
-        )
+        weights = by_version.trials[exposure]
+        trials = sum_by_cell(pair, weights, len(seller))
+        peer_rate = sum_by_cell(pair, weights * peers, len(seller)) / trials
+        honest = np.maximum(PEER_FACTOR * peers, CONFUSION_SHARE * confusable)
+        return trials, peer_rate, sum_by_cell(pair, weights * honest, len(seller)) / trials
 
 
-def _beside(keys: Ints, owners: Ints) -> tuple[Ints, Ints]:
-    """Return every pair (row of `keys`, row of `owners`) with the same number; `owners` is in order."""
-    first, last = np.searchsorted(owners, keys), np.searchsorted(owners, keys, side="right")
-    many = last - first
-    left = np.repeat(np.arange(len(keys)), many)
-    right = np.arange(len(left)) + np.repeat(first - np.cumsum(many) + many, many)
+def _join_sorted(keys: Ints, sorted_keys: Ints) -> tuple[Ints, Ints]:
+    """Return every pair of a row of `keys` and a row of `sorted_keys` that are equal, as two columns of row numbers."""
+    first = np.searchsorted(sorted_keys, keys)
+    matches = np.searchsorted(sorted_keys, keys, side="right") - first
+    left = np.repeat(np.arange(len(keys)), matches)
+    matches_before = np.cumsum(matches) - matches
+    right = np.arange(len(left)) + np.repeat(first - matches_before, matches)
     return left, right

@@ -52,28 +52,28 @@ def market(now: datetime) -> User:
     return liar
 
 
-def sums(known: StoredTotals) -> dict[tuple[Any, ...], tuple[int, float]]:
-    """What is known, by names: the numbers of categories follow the order in which they came."""
-    slugs, versions = known.numbers.categories, known.numbers.versions
+def totals_by_name(known: StoredTotals) -> dict[tuple[Any, ...], tuple[int, float]]:
+    """Return the totals by slugs and versions, because the numbers of categories depend on the order of answers."""
+    slugs, versions = known.codes.categories, known.codes.versions
     return {
         (seller, versions[version], band, slugs[predicted], slugs[chosen], level): (count, round(surprise, 6))
         for (seller, version, band, predicted, chosen, level), count, surprise in zip(
-            known.tally.keys.tolist(), known.tally.count.tolist(), known.tally.surprise.tolist(), strict=True
+            known.totals.keys.tolist(), known.totals.count.tolist(), known.totals.surprisal.tolist(), strict=True
         )
     }
 
 
-def folded_at_once(now: datetime) -> StoredTotals:
+def totals_at_once(now: datetime) -> StoredTotals:
     FraudTally.objects.all().delete()
     return update_totals(now)
 
 
 def test_an_empty_database_has_no_cases(now: datetime) -> None:
     found = find_fraud(now)
-    assert (found.judgement.findings, found.opened) == ([], [])
+    assert (found.findings.findings, found.opened) == ([], [])
     out = io.StringIO()
     call_command("find_fraud", stdout=out)
-    assert out.getvalue() == "0 sellers judged, 0 flagged, 0 cases opened.\n"
+    assert out.getvalue() == "0 sellers assessed, 0 flagged, 0 cases opened.\n"
 
 
 def test_a_liar_among_honest_sellers_gets_one_case(market: User, now: datetime) -> None:
@@ -95,57 +95,55 @@ def test_a_liar_among_honest_sellers_gets_one_case(market: User, now: datetime) 
     assert Case.objects.count() == 1
 
 
-def test_folding_bit_by_bit_gives_what_folding_at_once_gives(market: User, now: datetime) -> None:
+def test_updating_step_by_step_gives_the_same_totals_as_at_once(market: User, now: datetime) -> None:
     for days in (30, 12, 11.5, 3, 0):
         known = update_totals(now - timedelta(days=days))
     revision = FraudTally.objects.get().revision
-    assert sums(update_totals(now)) == sums(known) and int(known.tally.count.sum()) == 15 * PRODUCTS
+    assert (
+        totals_by_name(update_totals(now)) == totals_by_name(known) and int(known.totals.count.sum()) == 15 * PRODUCTS
+    )
     assert FraudTally.objects.get().revision == revision + 1
     with mock.patch.object(seller_totals, "BATCH_SIZE", 7):
-        assert sums(folded_at_once(now)) == sums(known)
-    assert np.array_equal(unpack_totals(pack_totals(known.tally)).keys, known.tally.keys)
+        assert totals_by_name(totals_at_once(now)) == totals_by_name(known)
+    assert np.array_equal(unpack_totals(pack_totals(known.totals)).keys, known.totals.keys)
 
 
 @pytest.mark.parametrize("other", [FAVOURITE, "beauty", None])
-def test_a_changed_answer_takes_the_place_of_the_old_one(market: User, now: datetime, other: str | None) -> None:
+def test_a_changed_answer_replaces_the_old_one_in_the_totals(market: User, now: datetime, other: str | None) -> None:
     update_totals(now)
     category = Category.objects.get(slug=other) if other else None
     for feedback in Feedback.objects.filter(seller=market).select_related("prediction")[:9]:
         record_feedback(prediction=feedback.prediction, category=category)
     assert Feedback.objects.exclude(earlier=[]).exists()
     # Not settled yet: the old answers still stand.
-    assert sums(update_totals(now + timedelta(minutes=1))) == sums(folded_at_once(now))
+    assert totals_by_name(update_totals(now + timedelta(minutes=1))) == totals_by_name(totals_at_once(now))
     later = now + timedelta(hours=1)
     known = update_totals(later)
-    assert sums(known) == sums(folded_at_once(later))
-    assert int(known.tally.count.sum()) == 15 * PRODUCTS - (0 if other else 9)
+    assert totals_by_name(known) == totals_by_name(totals_at_once(later))
+    assert int(known.totals.count.sum()) == 15 * PRODUCTS - (0 if other else 9)
 
 
-def test_of_two_workers_that_fold_at_once_one_counts(market: User, now: datetime) -> None:
-    before = StoredTotals.stored()
+def test_of_two_workers_that_update_at_once_one_counts(market: User, now: datetime) -> None:
+    before = StoredTotals.load()
     known = update_totals(now)
-    assert not before.store()
-    assert sums(StoredTotals.stored()) == sums(known)
+    assert not before.save()
+    assert totals_by_name(StoredTotals.load()) == totals_by_name(known)
 
 
-def test_clearing_silences_the_same_evidence_and_new_evidence_opens_another_case(
-    market: User, scientist: User, now: datetime
-) -> None:
+def test_after_clearing_only_new_evidence_opens_another_case(market: User, scientist: User, now: datetime) -> None:
     [case] = find_fraud(now).opened
     clear_case(case=case, by=scientist, reason="Guitar cases belong there.")
     later = timezone.now() + timedelta(hours=2)
     found = find_fraud(later)
-    assert found.opened == [] and market.pk not in {finding.seller for finding in found.judgement.findings}
-    assert sums(StoredTotals.stored()) == sums(folded_at_once(later))
+    assert found.opened == [] and market.pk not in {finding.seller for finding in found.findings.findings}
+    assert totals_by_name(StoredTotals.load()) == totals_by_name(totals_at_once(later))
     store_answers([market], lies=0.3, until=later + timedelta(days=10), days=9, seed=5)
     [again] = find_fraud(later + timedelta(days=11)).opened
     assert again.seller == market and again.pk != case.pk
     assert {product.answered_at > case.opened_at for product in again.products.all()} == {True}
 
 
-def test_a_clearing_while_the_evidence_is_judged_opens_no_case_anew(
-    market: User, scientist: User, now: datetime
-) -> None:
+def test_a_case_cleared_during_detection_is_not_opened_again(market: User, scientist: User, now: datetime) -> None:
     [case] = find_fraud(now).opened
     stale = update_totals(now)
     clear_case(case=case, by=scientist, reason="Nothing wrong.")
@@ -224,7 +222,7 @@ def test_the_task_mails_those_who_judge_once(market: User, scientist: User, sell
     assert len(mail.outbox) == 1 and mail_new_cases() == 0
 
 
-def test_a_mail_that_nobody_got_is_sent_again(market: User, scientist: User, now: datetime) -> None:
+def test_a_mail_that_could_not_be_sent_is_sent_again(market: User, scientist: User, now: datetime) -> None:
     find_fraud(now)
     with mock.patch("feedback.notifications.send_mail", side_effect=ConnectionRefusedError):
         assert mail_new_cases() == 0
@@ -232,9 +230,7 @@ def test_a_mail_that_nobody_got_is_sent_again(market: User, scientist: User, now
     assert [message.to for message in mail.outbox] == [[scientist.email]]
 
 
-def test_an_appeal_lands_on_the_confirmed_case_once(
-    market: User, scientist: User, now: datetime, settings: Any
-) -> None:
+def test_a_confirmed_case_takes_one_appeal(market: User, scientist: User, now: datetime, settings: Any) -> None:
     [case] = find_fraud(now).opened
     with pytest.raises(CaseNotOpen):
         appeal_case(seller=market, note="It isn't confirmed yet.")
@@ -260,17 +256,17 @@ def test_an_appeal_lands_on_the_confirmed_case_once(
         uphold_case(case=case, by=scientist, reason="Once more.")
 
 
-def test_a_seller_who_is_gone_leaves_the_sums(market: User, now: datetime) -> None:
-    assert market.pk in update_totals(now).tally.keys[:, SELLER]
+def test_a_deleted_seller_leaves_the_totals(market: User, now: datetime) -> None:
+    assert market.pk in update_totals(now).totals.keys[:, SELLER]
     market.delete()
     known = update_totals(now)
-    assert market.pk not in known.tally.keys[:, SELLER] and len(known.tally.keys)
+    assert market.pk not in known.totals.keys[:, SELLER] and len(known.totals.keys)
     assert find_fraud(now).opened == []
 
 
-def test_the_command_prints_who_is_suspicious(market: User, now: datetime) -> None:
+def test_the_command_prints_suspicious_sellers(market: User, now: datetime) -> None:
     out = io.StringIO()
     call_command("find_fraud", stdout=out)
     head, row, *_rest, last = out.getvalue().splitlines()
     assert head.startswith("seller") and market.email in row and "12 of 40" in row and row.endswith("open")
-    assert last == "15 sellers judged, 1 flagged, 1 cases opened."
+    assert last == "15 sellers assessed, 1 flagged, 1 cases opened."

@@ -1,4 +1,4 @@
-"""Photographs that a case's products share with other sellers', in cases and out of them."""
+"""Photos that a case's products share with other sellers' products, in cases and outside them."""
 
 import random
 import re
@@ -56,48 +56,48 @@ def found(case: Case) -> list[ProductMatches]:
     return find_matches(case, list(case.products.select_related("prediction")))
 
 
-def twins(case: Case) -> set[tuple[str, ...]]:
-    return {(twin.prediction.seller.email, *twin.kinds) for match in found(case) for twin in match.twins}
+def matching_sellers(case: Case) -> set[tuple[str, ...]]:
+    return {(other.prediction.seller.email, *other.kinds) for match in found(case) for other in match.matches}
 
 
-def test_a_photo_of_any_seller_is_found_if_at_most_a_bit_differs(case: Case) -> None:
+def test_photos_of_all_sellers_match_if_at_most_one_bit_differs(case: Case) -> None:
     people = create_sellers(6, "other")
     for person, flipped in zip(people, (0, 1, 1 << 40, 1 << 63, 0b11, 0xFF << 20), strict=True):
         listed([person], signed((PHOTO % 2**64) ^ flipped))
     listed([case.seller], PHOTO)
-    assert twins(case) == {(f"other{number}@shop.example", "photo") for number in range(4)}
+    assert matching_sellers(case) == {(f"other{number}@shop.example", "photo") for number in range(4)}
     [match] = found(case)
-    assert match.product == case.products.first() and {twin.case for twin in match.twins} == {None}
+    assert match.product == case.products.first() and {other.case for other in match.matches} == {None}
 
 
-def test_of_a_seller_the_oldest_product_is_shown(case: Case) -> None:
+def test_the_oldest_product_of_a_seller_is_shown(case: Case) -> None:
     [other] = create_sellers(1, "other")
     _newer, older = listed([other, other], PHOTO)
     Prediction.objects.filter(pk=older.pk).update(created_at=timezone.now() - timedelta(days=9))
     [match] = found(case)
-    assert [twin.prediction for twin in match.twins] == [older]
+    assert [other.prediction for other in match.matches] == [older]
 
 
 @pytest.mark.parametrize("number", [0, -1, 0b111, signed(2**64 - 1 - 0b111)])
-def test_a_plain_surface_is_like_nothing(case: Case, number: int) -> None:
+def test_a_plain_surface_matches_nothing(case: Case, number: int) -> None:
     hashed(case, number)
     listed(create_sellers(1, "other"), number)
     assert found(case) == []
 
 
-def test_what_many_sellers_use_says_nothing_also_among_cases(case: Case) -> None:
+def test_content_of_many_sellers_is_left_out_also_among_cases(case: Case) -> None:
     people = create_sellers(COMMON_SELLERS, "other")
     fewer = listed(people[:-1], PHOTO)
-    assert len(twins(case)) == COMMON_SELLERS - 1
+    assert len(matching_sellers(case)) == COMMON_SELLERS - 1
     Case.objects.create(seller=people[0], favourite="beauty", figures={}).products.create(
         prediction=fewer[0], predicted="beauty", chosen="appliances", confidence=1, usual=1, answered_at=timezone.now()
     )
-    assert ("other0@shop.example", "photo") in twins(case)
+    assert ("other0@shop.example", "photo") in matching_sellers(case)
     listed(people[-1:], PHOTO)
     assert found(case) == []
 
 
-def test_a_photo_with_very_many_uses_says_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_with_very_many_uses_is_left_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_content, "MAXIMUM_USES", 3)
     [other] = create_sellers(1, "other")
     listed([other] * 2, PHOTO)
@@ -106,7 +106,7 @@ def test_a_photo_with_very_many_uses_says_nothing(case: Case, monkeypatch: pytes
     assert found(case) == []
 
 
-def test_the_look_at_all_sellers_is_one_query_that_reads_the_index(
+def test_all_sellers_are_searched_by_one_query_that_uses_the_index(
     case: Case, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
     rng = random.Random(1)
@@ -123,14 +123,14 @@ def test_the_look_at_all_sellers_is_one_query_that_reads_the_index(
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE classifier_prediction")
         cursor.execute(
-            f"EXPLAIN {shared_content.SAME_PHOTO}", shared_content.same_photo_parameters(case.seller_id, photos)
+            "EXPLAIN " + shared_content.SAME_PHOTO, shared_content.same_photo_parameters(case.seller_id, photos)
         )
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "prediction_photo_hash" in plan and "Seq Scan on classifier_prediction" not in plan, plan
     listed(people[:3], PHOTO)
-    # All sellers' products, those of cases, what is shown of the twins, their sellers' cases.
+    # All sellers' products, those of cases, what is shown of the matches, their sellers' cases.
     with django_assert_max_num_queries(4):
-        assert len(find_matches(case, products)[0].twins) == 3
+        assert len(find_matches(case, products)[0].matches) == 3
 
 
 def test_photographs_from_before_there_were_hashes_are_hashed_for_cases_alone() -> None:
@@ -148,23 +148,23 @@ def test_photographs_from_before_there_were_hashes_are_hashed_for_cases_alone() 
     assert with_hash.count() == sum(case.products.count() for case in cases.values())
     assert hash_photos() == 0
     [*shared] = found(cases[first.pk])
-    assert shared and {twin.case for match in shared for twin in match.twins} == {cases[second.pk]}
+    assert shared and {other.case for match in shared for other in match.matches} == {cases[second.pk]}
 
 
-def test_a_photo_that_is_lost_is_looked_for_once(case: Case) -> None:
+def test_a_missing_photo_is_looked_for_once(case: Case) -> None:
     Prediction.objects.filter(pk__in=case.products.values("prediction")).update(photo_small="gone.jpg", photo_hash=None)
     assert hash_photos() == case.products.count() and hash_photos() == 0
     assert found(case) == []
 
 
-def test_the_page_shows_whose_photographs_are_the_same(scientist: User, case: Case) -> None:
+def test_the_page_shows_sellers_with_the_same_photo(scientist: User, case: Case) -> None:
     people = create_sellers(5, "other")
     rows = listed(people, PHOTO, title="A <b>guitar</b>")
     known = Case.objects.create(seller=people[4], favourite="beauty", figures={})
     client = logged_in_client(scientist)
     page = client.get(reverse("admin:feedback_case_change", args=[case.pk])).content.decode()
-    section = re.sub(r"\s+", " ", page[page.index("The same photographs and words at other sellers") :])
-    assert "The same photograph: " in section and "A &lt;b&gt;guitar&lt;/b&gt;" in section and "and 2 more" in section
+    section = re.sub(r"\s+", " ", page[page.index("The same photos and texts at other sellers") :])
+    assert "The same photo: " in section and "A &lt;b&gt;guitar&lt;/b&gt;" in section and "and 2 more" in section
     for address in (
         reverse("admin:feedback_case_change", args=[known.pk]),
         reverse("admin:classifier_prediction_change", args=[rows[4].pk]),
