@@ -29,8 +29,8 @@ from benchmarks.harness.report import print_markdown
 from classifier.ml.out_of_distribution import QUANTILE, CentroidDetector
 from feedback.statistics.drift import columns as drift_columns
 from feedback.statistics.drift import input_features
+from feedback.statistics.drift.comparison import compare_summaries, drifted_columns
 from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch
-from feedback.statistics.drift.two_sample_tests import compare_summaries, drifted_columns
 
 WINDOWS = (500, 2_000)
 SMALL_WINDOWS = (60, 120)  # where there are few products

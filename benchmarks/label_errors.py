@@ -66,8 +66,8 @@ def rank_flipped_labels(data: HeldBackPredictions, draws: int) -> Figures:
                 "confident learning over all three": label_errors.find_label_errors(
                     {"text": text, "image": image, "ensemble": both}, given
                 ).suspicion,
-                "cleanlab, self-confidence, ensemble": cleanlab_order(given, both, "self_confidence"),
-                "cleanlab, normalized margin, ensemble": cleanlab_order(given, both, "normalized_margin"),
+                "self-confidence, ensemble": -both[place, given],
+                "normalized margin, ensemble": normalized_margin(both, given),
                 "found errors first, then the margin": errors.suspicion + 1e3 * errors.found,
             }
             for name, score in orders.items():
@@ -94,10 +94,12 @@ def flip_labels(true: Any, probabilities: Any, noise: str, rng: np.random.Genera
     return given
 
 
-def cleanlab_order(given: Any, probabilities: Any, method: str) -> Any:
-    from cleanlab.rank import get_label_quality_scores
-
-    return -get_label_quality_scores(given, probabilities.astype(np.float64), method=method)
+def normalized_margin(probabilities: Any, given: Any) -> Any:
+    """Return by how much the best other category's probability exceeds that of the given one."""
+    others = probabilities.astype(np.float64)
+    own = others[np.arange(len(given)), given]
+    others[np.arange(len(given)), given] = -np.inf
+    return others.max(axis=1) - own
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ from feedback.monitoring.drift_labels import drift_label
 from feedback.monitoring.hourly_summaries import DAY, HOUR, add_answers
 from feedback.statistics.counters import AnswerStatistics
 from feedback.statistics.drift.codes import DriftColumn, current_code
-from feedback.statistics.drift.summaries import DriftSummary
-from feedback.statistics.drift.two_sample_tests import (
+from feedback.statistics.drift.comparison import (
     NOT_ENOUGH_DATA,
     ColumnResult,
     DriftThresholds,
     compare_summaries,
     drifted_columns,
 )
+from feedback.statistics.drift.summaries import DriftSummary
 from feedback.statistics.intervals import Estimate
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from feedback.models.answers import MEASURED
 from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import Baseline, VersionPair
 from feedback.statistics.counters import AnswerStatistics, PredictionCounts, seller_cohort
-from feedback.statistics.drift.input_features import guess_language
+from feedback.statistics.drift.language import guess_language
 from feedback.statistics.drift.summaries import DriftSummary
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -11,7 +11,7 @@ from feedback.monitoring import baselines, windows
 from feedback.monitoring.baselines import MAX_BASELINE_ROWS, VersionPair
 from feedback.monitoring.hourly_summaries import PREDICTION_FIELDS
 from feedback.statistics.drift.codes import DriftColumn
-from feedback.statistics.drift.input_features import guess_language
+from feedback.statistics.drift.language import guess_language
 from feedback.statistics.drift.summaries import FeatureBatch
 
 FIRST_DAYS = timedelta(days=7)  # a whole week, because weekdays differ

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from classifier.models import Category
 from feedback.models import CategoryProposal, Feedback, MonitoringReport, Review
 from feedback.review.decisions import StaleReview
-from feedback.statistics.drift.input_features import STOP_WORDS
+from feedback.statistics.drift.language import STOP_WORDS
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

@@ -13,7 +13,7 @@ from classifier.models import Category, Modality, ModelVersion
 from common.date_fields import DayField
 from feedback.models import Feedback, FeedbackQuerySet, Reason
 from feedback.review.queue import DISAGREEMENT_FROM
-from feedback.statistics.drift.input_features import SCRIPT_LANGUAGES, STOP_WORDS, UNKNOWN_LANGUAGE
+from feedback.statistics.drift.language import SCRIPT_LANGUAGES, STOP_WORDS, UNKNOWN_LANGUAGE
 
 ANY = ("", _("All"))
 LANGUAGES = sorted({*STOP_WORDS, *SCRIPT_LANGUAGES.values()})

@@ -14,7 +14,7 @@ from django.db import transaction
 from classifier.models import Modality
 from feedback.models import Feedback, Reason
 from feedback.statistics.divergence import jensen_shannon_divergence
-from feedback.statistics.drift.input_features import guess_language
+from feedback.statistics.drift.language import guess_language
 from feedback.statistics.label_errors import find_label_errors
 from feedback.statistics.review_priority import order_for_review, select_random_share
 

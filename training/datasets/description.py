@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from feedback.statistics.label_errors import find_label_errors
 from training.datasets.corpus import SPLITS, Corpus, row_key
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def describe_corpus(corpus: Corpus, *, say: Say = lambda stage: None) -> dict[st
 
 
 def find_suspicious_labels(corpus: Corpus) -> dict[str, Any]:
-    """Return rows whose text speaks for another label, found by confident learning (cleanlab).
+    """Return rows whose text speaks for another label, found by confident learning.
 
     A quick lexical model judges each row after training on the other folds. Of more than MOST_CHECKED rows with a
     text, a random sample is checked; photos are not looked at.
@@ -90,9 +91,9 @@ def find_suspicious_labels(corpus: Corpus) -> dict[str, Any]:
         return {"checked": 0, "of": total, "found": 0, "rows": [], "note": note}
     targets = np.array([names.index(row["label"]) for row in kept])
     probabilities = _judged(kept, targets, len(names))
-    from cleanlab.filter import find_label_issues
-
-    ranked = find_label_issues(targets, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    errors = find_label_errors({"lexical": probabilities}, targets)
+    suspected = np.flatnonzero(errors.found)
+    ranked = suspected[np.argsort(-errors.suspicion[suspected], kind="stable")]
     found = []
     for index in ranked[:MOST_SUSPICIOUS]:
         row, best = kept[index], int(probabilities[index].argmax())

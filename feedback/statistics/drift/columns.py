@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from feedback.statistics.drift.codes import DriftColumn, InputKind, embedding_column
-from feedback.statistics.drift.input_features import PhotoFeatures, guess_language
+from feedback.statistics.drift.input_features import PhotoFeatures
+from feedback.statistics.drift.language import guess_language
 from feedback.statistics.drift.summaries import FeatureBatch
 
 Array = npt.NDArray[np.float32]
@@ -18,14 +19,14 @@ PROJECTED_DIMENSIONS = 32
 
 @dataclass(frozen=True)
 class Projection:
-    """The reference's principal axes: an embedding (dim,) becomes its place along the `axes` (k, dim)."""
+    """The reference's principal axes: `mean` (dim,) and `axes` (k, dim)."""
 
     mean: Array
     axes: Array
 
     @classmethod
     def fit(cls, embeddings: Array, dimensions: int = PROJECTED_DIMENSIONS) -> Self:
-        """Return the axes of embeddings (n, dim); rows of NaN are left out. Raises ValueError without a row."""
+        """Return the principal axes of embeddings (n, dim) without rows of NaN. Raises ValueError without a row."""
         known = embeddings[np.isfinite(embeddings).all(axis=1)].astype(np.float64)
         if not len(known):
             raise ValueError("no embedding to fit a projection to")
@@ -34,7 +35,7 @@ class Projection:
         return cls(mean.astype(np.float32), vectors[:, ::-1][:, :dimensions].T.astype(np.float32))
 
     def apply(self, embeddings: Array) -> Array:
-        """Return (n, k); rows of NaN stay so."""
+        """Return the coordinates (n, k) of embeddings (n, dim); rows of NaN stay NaN."""
         return np.asarray((embeddings - self.mean) @ self.axes.T)
 
     def arrays(self) -> dict[str, Array]:
@@ -56,35 +57,46 @@ def build_features(
 ) -> FeatureBatch:
     """Return the columns of a batch of n predictions.
 
-    `texts` are titles and descriptions, `looks` None without a photograph; `predicted` and `confidence` the ensemble's
-    likeliest category and its probability; `embeddings` {"text", "image"} (n, dim) with rows of NaN where there is
-    none; `chosen` the categories that sellers or reviewers gave, None where nobody has. `languages` where they were
-    guessed already; `with_photo` where there are photographs that nobody looked at.
+    `texts` are titles and descriptions. `looks` are the features of the photos, None without one; `with_photo` is given
+    where photos exist whose features were not measured. `predicted` and `confidence` are the ensemble's likeliest
+    category and its probability, `embeddings` {"text", "image"} (n, dim) with rows of NaN where there is none. `chosen`
+    are the categories of sellers or reviewers, None without an answer; `languages` are given where they were guessed
+    before.
     """
-    lengths = np.array([len(title) + len(words) for title, words in texts], np.float64)
+    lengths = np.array([len(title) + len(description) for title, description in texts], np.float64)
     with_text = lengths > 0
-    photos = np.array(
-        [(x.width * x.height, x.brightness, x.sharpness) if x else (np.nan,) * 3 for x in looks], np.float64
-    ).reshape(-1, 3)
-    seen = [x is not None for x in looks] if with_photo is None else with_photo
+    photos = _photo_columns(looks)
+    has_photo = [features is not None for features in looks] if with_photo is None else with_photo
     categories: dict[str, Sequence[str | None]] = {
-        DriftColumn.INPUTS: [_input_kind(bool(text), photo) for text, photo in zip(with_text, seen, strict=True)],
-        DriftColumn.LANGUAGE: languages
-        or [guess_language(f"{title} {words}") if title or words else None for title, words in texts],
+        DriftColumn.INPUTS: [_input_kind(bool(text), photo) for text, photo in zip(with_text, has_photo, strict=True)],
+        DriftColumn.LANGUAGE: languages or [_guess_language(title, description) for title, description in texts],
         DriftColumn.PREDICTION: list(predicted),
     }
     if chosen is not None:
         categories[DriftColumn.LABEL] = list(chosen)
     numbers: dict[str, npt.NDArray[np.floating[Any]]] = {
-        # Lengths and areas span decades; their logarithms don't let one novel outweigh a day.
+        # Lengths and areas span decades: without the logarithm one very long text would outweigh a day.
         DriftColumn.TEXT_LENGTH: np.log(np.where(with_text, lengths, np.nan)),
         DriftColumn.PHOTO_SIZE: np.log(photos[:, 0]),
         DriftColumn.PHOTO_BRIGHTNESS: photos[:, 1],
         DriftColumn.PHOTO_SHARPNESS: photos[:, 2],
         DriftColumn.CONFIDENCE: np.asarray(confidence, np.float64),
     }
-    vectors = {embedding_column(name): projections[name].apply(some) for name, some in embeddings.items()}
+    vectors = {embedding_column(name): projections[name].apply(values) for name, values in embeddings.items()}
     return FeatureBatch(ids, numbers, categories, vectors)
+
+
+def _photo_columns(looks: Sequence[PhotoFeatures | None]) -> npt.NDArray[np.float64]:
+    """Return area, brightness and sharpness (n, 3) of photos; rows of NaN where there is none."""
+    columns = np.full((len(looks), 3), np.nan)
+    for row, features in enumerate(looks):
+        if features is not None:
+            columns[row] = features.width * features.height, features.brightness, features.sharpness
+    return columns
+
+
+def _guess_language(title: str, description: str) -> str | None:
+    return guess_language(f"{title} {description}") if title or description else None
 
 
 def _input_kind(has_text: bool, has_photo: bool) -> InputKind:

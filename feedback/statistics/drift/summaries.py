@@ -1,7 +1,7 @@
-"""What a stretch of time leaves behind for drift: counts that add up, and a random sample of its rows.
+"""Summarise a period for drift detection: counts that add up, and a random sample of its rows.
 
-An hour's summary is a few hundred kilobytes of JSON however many rows it had; hours merge into the day that one pass
-over all its rows would have given.
+An hour takes a few hundred kilobytes of JSON, however many rows it had. Hours merge into exactly the summary
+that one pass over all rows of the day would give.
 """
 
 import base64
@@ -26,10 +26,10 @@ SAMPLE_SIZE = 1_000
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch of rows, column by column. What a row lacks is NaN (in every dimension of a vector) or None.
+    """A batch of n rows as columns. A missing value is NaN (in every dimension of a vector) or None.
 
-    `numbers` hold (n,), `vectors` (n, dim), `categories` n names each. `ids` tell rows apart for good: they decide who
-    is in the sample. Raises ValueError when a column has another length.
+    `numbers` hold (n,), `vectors` (n, dim), `categories` n names each. `ids` identify rows permanently and decide which
+    rows are in the sample. Raises ValueError when a column has another length.
     """
 
     ids: Sequence[str]
@@ -46,14 +46,14 @@ class FeatureBatch:
 
 @dataclass(frozen=True)
 class BinLayout:
-    """Where the bins of each number begin and end, and how many rows a sample keeps. Summaries that merge share it."""
+    """The edges of each number's bins, and how many rows a sample keeps. Only summaries of one layout can be merged."""
 
     edges: Mapping[str, tuple[float, ...]]
     keep: int = SAMPLE_SIZE
 
     @classmethod
     def of(cls, rows: FeatureBatch, *, bins: int = BINS_PER_COLUMN, keep: int = SAMPLE_SIZE) -> Self:
-        """Return a layout whose bins hold about equally many of the rows, the reference's."""
+        """Return a layout whose bins hold about equally many of the given rows, those of the reference."""
         edges = {}
         for name, column in rows.numbers.items():
             known = _finite(column)
@@ -61,14 +61,14 @@ class BinLayout:
             edges[name] = tuple(float(cut) for cut in cuts)
         return cls(edges, keep)
 
-    def place(self, name: str, values: Values) -> npt.NDArray[np.intp]:
-        """Return each value's bin: 0 below the first edge, the last one above the last edge."""
+    def assign_bins(self, name: str, values: Values) -> npt.NDArray[np.intp]:
+        """Return each value's bin: 0 up to the first edge, the last bin above the last edge."""
         return np.searchsorted(np.array(self.edges[name]), values, side="left")
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A number's values by bin: how many and their sum; and the sum of all their squares."""
+    """The values of a number by bin: their counts (bins,) and sums (bins,), and the sum of all squares."""
 
     counts: npt.NDArray[np.int64]
     sums: Values
@@ -97,9 +97,9 @@ class Histogram:
 
 @dataclass(frozen=True)
 class RowSample:
-    """The rows with the lowest keys, in their order: a key is a hash of the id, so whoever counts keeps the same rows.
+    """The rows with the lowest keys, in order of key. A key is a hash of the id, so every pass keeps the same rows.
 
-    This is bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): uniform without
+    This is bottom-k sampling (Cohen and Kaplan 2007, "Summarizing data using bottom-k sketches"): uniform, without
     replacement, and mergeable.
     """
 
@@ -109,6 +109,7 @@ class RowSample:
     vectors: dict[str, Vectors]
 
     def merge(self, other: "RowSample", keep: int) -> "RowSample":
+        """Return the `keep` rows with the lowest keys of both samples."""
         ids = [*self.ids, *other.ids]
         order = np.argsort(_keys(ids), kind="stable")[:keep]
         return RowSample(
@@ -121,6 +122,8 @@ class RowSample:
 
 @dataclass(frozen=True)
 class DriftSummary:
+    """The rows of a period: how many, histograms of numbers, counts of categories, and a sample."""
+
     layout: BinLayout
     rows: int
     numbers: dict[str, Histogram]
@@ -129,7 +132,7 @@ class DriftSummary:
 
     @classmethod
     def of(cls, rows: FeatureBatch, layout: BinLayout) -> Self:
-        """Summarise a batch. Raises KeyError for a number that the layout doesn't know."""
+        """Summarise a batch. Raises KeyError for a number that is not in the layout."""
         order = np.argsort(_keys(rows.ids), kind="stable")[: layout.keep]
         sample = RowSample(
             [str(rows.ids[row]) for row in order],
@@ -146,7 +149,7 @@ class DriftSummary:
         )
 
     def merge(self, other: "DriftSummary") -> "DriftSummary":
-        """Return the summary of both stretches. Raises ValueError when they count other columns or other bins."""
+        """Return the summary of both periods. Raises ValueError when their columns or bins differ."""
         if (self.layout, _names(self)) != (other.layout, _names(other)):
             raise ValueError("summaries of different columns or bins can't be merged")
         return DriftSummary(
@@ -158,7 +161,7 @@ class DriftSummary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads: plain types, NaN as None, vectors as base64 of float16."""
+        """Return the summary as plain types: NaN as None, vectors as base64 of float16."""
         sample = self.sample
         return {
             "keep": self.layout.keep,
@@ -239,9 +242,9 @@ def _finite(column: npt.NDArray[np.floating[Any]]) -> Values:
 
 
 def build_histogram(layout: BinLayout, name: str, column: npt.NDArray[np.floating[Any]]) -> Histogram:
-    """Return a number's histogram over the bins of its layout; NaN is left out."""
+    """Return the histogram of a number (n,) over the bins of a layout; NaN is left out."""
     values = _finite(column)
-    bins, count = layout.place(name, values), len(layout.edges[name]) + 1
+    bins, count = layout.assign_bins(name, values), len(layout.edges[name]) + 1
     return Histogram(
         np.bincount(bins, minlength=count).astype(np.int64),
         np.bincount(bins, weights=values, minlength=count).astype(np.float64),

@@ -10,12 +10,21 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from scipy.spatial import distance
 
+from feedback.statistics.divergence import jensen_shannon_distance
 from feedback.statistics.drift import two_sample_tests as drift
 from feedback.statistics.drift.codes import OLDER_NAMES, Measure
 from feedback.statistics.drift.columns import Projection, build_features
-from feedback.statistics.drift.input_features import PhotoFeatures, guess_language, measure_photo
+from feedback.statistics.drift.comparison import (
+    DRIFTED,
+    NOT_ENOUGH_DATA,
+    STABLE,
+    ColumnResult,
+    DriftThresholds,
+    compare_summaries,
+)
+from feedback.statistics.drift.input_features import PhotoFeatures, measure_photo
+from feedback.statistics.drift.language import guess_language
 from feedback.statistics.drift.summaries import BinLayout, DriftSummary, FeatureBatch, Histogram
-from feedback.statistics.drift.two_sample_tests import DRIFTED, NOT_ENOUGH_DATA, STABLE, DriftThresholds
 
 COLOURS = ["red", "green", "blue"]
 
@@ -41,9 +50,9 @@ def joined(*parts: FeatureBatch) -> FeatureBatch:
 
 def found(
     reference: FeatureBatch, window: FeatureBatch, limits: DriftThresholds | None = None, keep: int = 3_000
-) -> dict[str, drift.ColumnResult]:
+) -> dict[str, ColumnResult]:
     layout = BinLayout.of(reference, keep=keep)
-    findings = drift.compare_summaries(
+    findings = compare_summaries(
         DriftSummary.of(reference, layout),
         DriftSummary.of(window, BinLayout(layout.edges)),
         limits or DriftThresholds(),
@@ -144,7 +153,7 @@ def test_distances_of_distributions_are_scipys() -> None:
     one, other = Counter(a=50, b=30, c=20), Counter(a=10, b=30, d=60)
     names, p, q = drift.category_shares(one, other)
     assert names == ["a", "b", "c", "d"]
-    assert drift.jensen_shannon_distance(p, q) == pytest.approx(distance.jensenshannon(p, q))
+    assert jensen_shannon_distance(p, q) == pytest.approx(distance.jensenshannon(p, q))
     assert drift.population_stability_index(p[:2], q[:2]) == pytest.approx((0.1 - 0.5) * math.log(0.1 / 0.5))
     assert drift.chi_square_test(one, other)[1] == pytest.approx(
         stats.chi2_contingency([[50, 30, 20, 0], [10, 30, 0, 60]], correction=False).pvalue
