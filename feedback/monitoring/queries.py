@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from classifier.models import ModelVersion
 from feedback.models import DriftReference, HealthSummary, MonitoringReport, Period
 from feedback.monitoring.baselines import VersionPair
-from feedback.statistics.calibration import fit_calibrator
+from feedback.statistics.calibration import fit_calibrator, read_reliability
 from feedback.statistics.counters import AnswerCounts, AnswerStatistics, PredictionCounts
 from feedback.statistics.performance_estimation import Calibrator
 
@@ -94,7 +94,7 @@ def calibrator_before(scope: Scope) -> Calibrator | None:
     known = AnswerStatistics()
     for content in _of_pair(days, scope.pair).order_by().values_list("answers__reliability", flat=True):
         if content:
-            known.add(AnswerStatistics(reliability={int(step): sums for step, sums in content.items()}))
+            known.add(AnswerStatistics(reliability=read_reliability(content)))
     return fit_calibrator(known.reliability)
 
 

@@ -1,6 +1,6 @@
 """Compare confidence with accuracy: reliability diagram, expected calibration error, and recalibration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,11 @@ class ReliabilityDiagram:
 
     bins: list[ReliabilityBin]
     error: float
+
+
+def read_reliability(content: Mapping[str, Sequence[float]]) -> dict[int, ReliabilitySums]:
+    """Return stored sums by step of confidence; JSON stores the steps as text."""
+    return {int(step): ReliabilitySums(*sums) for step, sums in content.items()}
 
 
 def confidence_step(confidence: float) -> int:

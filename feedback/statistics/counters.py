@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
-from feedback.statistics.calibration import ConfidenceSums, ReliabilitySums, confidence_step
+from feedback.statistics.calibration import ConfidenceSums, ReliabilitySums, confidence_step, read_reliability
 from feedback.statistics.intervals import (
     Estimate,
     WeightedSums,
@@ -301,7 +301,7 @@ class AnswerStatistics:
                 name: {value: AnswerCounts(*counts) for value, counts in content.get(stored, {}).items()}
                 for name, stored in BREAKDOWNS.items()
             },
-            reliability=_from_lists(_with_integer_keys(content["reliability"]), ReliabilitySums),
+            reliability=read_reliability(content["reliability"]),
             on_common_products=_from_lists(content.get("together", {}), WeightedSums),
             by_model=_from_lists(content.get("apart", {}), WeightedSums),
             ensemble=WeightedSums(*content["weighted"]),
