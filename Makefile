@@ -6,10 +6,13 @@ DATA ?= ../shared/data
 # Where torch and torchvision come from; empty: pip's own index, whose builds for x86_64 bring CUDA along.
 TORCH_INDEX ?= $(shell cat .venv/torch-index 2>/dev/null)
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO_HOME = var/demo
+# The demo has servers and files of its own, whatever the environment names for a real installation.
+DEMO = env -u AISLE_PRODUCTION -u DATABASE_URL -u REDIS_URL -u AWS_STORAGE_BUCKET_NAME -u EMAIL_URL -u ALERT_WEBHOOK_URL AISLE_HOME=$(DEMO_HOME)
 INSTALL_FAILED = echo "The packages could not be installed: the reason is above. Where a package has to be built, it needs a compiler (Debian: build-essential)."
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-slow check format starter docs bench soak
+.PHONY: help install install-dev run demo screenshots test test-slow check format starter docs bench soak
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,6 +23,13 @@ install-dev: .venv/installed-dev
 
 run: .venv/installed  ## Set up and start everything, print where to click (PORT=8000, TORCH_INDEX=URL)
 	@exec $(BIN)/python manage.py start --host $(HOST) --port $(PORT)
+
+demo: .venv/installed  ## Start a second installation, filled with made-up shops and two weeks of data (PORT=8000)
+	@$(DEMO) $(BIN)/python manage.py fill_demo
+	@exec $(DEMO) $(BIN)/python manage.py start --host $(HOST) --port $(PORT)
+
+screenshots: .venv/installed-dev  ## Take the README's pictures on the demo; needs Chromium
+	$(DEMO) $(BIN)/python -m docs.screenshots
 
 test: .venv/installed-dev  ## Run the tests over real servers, real models and a real browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
