@@ -35,8 +35,8 @@ class BareModels:
         from classifier.registry import model_cache, traffic
 
         variants = traffic.live_variants_by_modality()
-        self.text = model_cache.load_text(variants["text"][0].version)
-        self.image = model_cache.load_image(variants["image"][0].version)
+        self.text: Any = model_cache.load_model(variants["text"][0].version)
+        self.image: Any = model_cache.load_model(variants["image"][0].version)
 
     def one(self, item: Item) -> float:
         """Return the milliseconds to decode the upload, to make its two clean copies and to run both models."""
@@ -45,8 +45,8 @@ class BareModels:
         time.sleep(PAUSE)
         start = time.perf_counter()
         small = copies.make_copies(item.photo)[1]
-        self.text.predict([item.title], [item.description])
-        self.image.predict([Image.open(io.BytesIO(small)).convert("RGB")])
+        self.text.predict_texts([item.title], [item.description])
+        self.image.predict_images([Image.open(io.BytesIO(small)).convert("RGB")])
         return (time.perf_counter() - start) * 1000
 
     def many(self, rows: Sequence[StoredItem]) -> float:
@@ -60,8 +60,8 @@ class BareModels:
             for row in batch:
                 with default_storage.open(row.small) as file:
                     photos.append(Image.open(file).convert("RGB"))
-            self.text.predict([row.title for row in batch], [row.description for row in batch])
-            self.image.predict(photos)
+            self.text.predict_texts([row.title for row in batch], [row.description for row in batch])
+            self.image.predict_images(photos)
         return time.perf_counter() - start
 
 

@@ -96,8 +96,8 @@ def load_model(modality: str, name: str, cache: Path, threads: int) -> Call:
     if model.engine != name:
         sys.exit(f"{name} can't be used here.")
     if modality == "text":
-        return lambda some: model.predict([item.title for item in some], [item.description for item in some])
-    return lambda some: model.predict(some)
+        return lambda some: model.predict_texts([item.title for item in some], [item.description for item in some])
+    return lambda some: model.predict_images(some)
 
 
 def small_copy(item: Item) -> Image.Image:

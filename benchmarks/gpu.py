@@ -67,12 +67,12 @@ def prepare_calls(modality: str, precision: str, items: Sequence[Item]) -> dict[
     if modality == "text":
         texts = [join_text(item.title, item.description) for item in items]
         inputs = encoder._batch(encoder._tokens(texts))
-        whole = lambda: model.predict([i.title for i in items], [i.description for i in items])  # noqa: E731
+        whole = lambda: model.predict_texts([i.title for i in items], [i.description for i in items])  # noqa: E731
     else:
         photos = [small_copy(item) for item in items]
         cut = [torch.from_numpy(crop_image(photo, encoder.preprocess)) for photo in photos]
         inputs = (torch.stack(cut),)
-        whole = lambda: model.predict(photos)  # noqa: E731
+        whole = lambda: model.predict_images(photos)  # noqa: E731
     there = [tensor.to("cuda") for tensor in inputs]
 
     @torch.inference_mode()

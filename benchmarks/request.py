@@ -152,19 +152,19 @@ def measure_models(items: Sequence[Item]) -> dict[str, float]:
     from classifier.registry import model_cache, traffic
 
     deployed = traffic.live_variants_by_modality()
-    text = model_cache.load_text(deployed["text"][0].version)
-    image = model_cache.load_image(deployed["image"][0].version)
+    text: Any = model_cache.load_model(deployed["text"][0].version)
+    image: Any = model_cache.load_model(deployed["image"][0].version)
     photos = [small_copy(item) for item in items]
     texts = [join_text(item.title, item.description) for item in items]
     works: dict[str, Callable[[slice], Any]] = {
         "text: tokenizing": lambda some: text.encoder.tokenizer(
             texts[some], truncation=True, max_length=text.encoder.max_tokens
         ),
-        "text: all": lambda some: text.predict(
+        "text: all": lambda some: text.predict_texts(
             [item.title for item in items[some]], [item.description for item in items[some]]
         ),
         "image: cutting": lambda some: [crop_image(photo, image.encoder.preprocess) for photo in photos[some]],
-        "image: all": lambda some: image.predict(photos[some]),
+        "image: all": lambda some: image.predict_images(photos[some]),
     }
     spent: dict[str, float] = {}
     for name, work in works.items():

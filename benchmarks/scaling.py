@@ -114,16 +114,15 @@ def measure_worker(tries: int) -> Worker:
     prepare_database()
     from PIL import Image
 
-    from classifier.models import Prediction
+    from classifier.ml.classifier import ProductInput
     from classifier.serving.batch import predict_many_now
-    from classifier.serving.inference import ProductInput
 
     picture = Image.new("RGB", (340, 256), (190, 40, 40))
-    questions = [ProductInput(Prediction(title=t, description=d), picture) for t, d in PRODUCTS[:32]]
+    products = [ProductInput(title, description, picture) for title, description in PRODUCTS[:32]]
 
     def seconds(rows: int) -> float:
         start = time.perf_counter()
-        predict_many_now(questions[:rows])
+        predict_many_now(products[:rows])
         return time.perf_counter() - start
 
     log_step("Measuring batches of 1 and of 32")

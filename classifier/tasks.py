@@ -43,7 +43,7 @@ def _give_back(batch: Sequence[Prediction]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Celery repeats it, and the second one would kill
     connection.close()  # it may have been in the middle of a query
     try:
-        returned = Prediction.objects.give_back(batch)
+        returned = Prediction.objects.release(batch)
     except DatabaseError as error:
         log.warning("A batch of %d could not be given back: %s", len(batch), type(error).__name__)
         return

@@ -53,8 +53,8 @@ class Starters:
         from classifier.ml.ensemble import align_columns, combine_probabilities, top_k
 
         photos = list(self.threads.map(decode, [photo for _title, _description, photo in uploads]))
-        text = self.text.predict([upload[0] for upload in uploads], [upload[1] for upload in uploads])
-        image = self.image.predict(photos)
+        text = self.text.predict_texts([upload[0] for upload in uploads], [upload[1] for upload in uploads])
+        image = self.image.predict_images(photos)
         labels = self.text.labels
         both = combine_probabilities(
             text.probabilities, align_columns(image.probabilities, self.image.labels, labels), self.rule

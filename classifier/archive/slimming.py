@@ -10,20 +10,19 @@ from django.core.files.storage import storages
 from django.db.models import QuerySet
 
 from classifier.archive import writer
-from classifier.models import Prediction
+from classifier.modalities import MODALITIES
+from classifier.models import VECTORS, Prediction
 from common.object_storage import storage_faults
 
 BATCH = 200
 THREADS = 8
-VECTORS = "vectors.json"
+VECTORS_FILE = "vectors.json"
 WITNESS = "ensemble.json"  # what archive.archive writes last
 # An answered prediction must have probabilities; none of them says that they were moved.
 MOVED: dict[str, Any] = {
     "probabilities": {},
-    "text_probabilities": None,
-    "image_probabilities": None,
-    "text_embedding": None,
-    "image_embedding": None,
+    **{entry.probabilities_column: None for entry in MODALITIES.values()},
+    **{entry.embedding_column: None for entry in MODALITIES.values()},
 }
 
 
@@ -65,7 +64,7 @@ def _next(before: datetime, start: datetime | None, seen: set[Any]) -> list[Pred
     rows = slimmable(before).exclude(pk__in=seen)
     if start:
         rows = rows.filter(created_at__gte=start)
-    return list(rows.only("pk", "created_at", "text_embedding", "image_embedding")[:BATCH])
+    return list(rows.only("pk", "created_at", *VECTORS)[:BATCH])
 
 
 def _keep(prediction: Prediction) -> bool:
@@ -73,8 +72,10 @@ def _keep(prediction: Prediction) -> bool:
     with storage_faults():
         if not storages["archive"].exists(writer.archive_path(prediction.pk, WITNESS)):
             return False
-    vectors = {"text": prediction.text_embedding, "image": prediction.image_embedding}
-    if any(vector is not None for vector in vectors.values()):
-        content = {kind: None if vector is None else list(map(float, vector)) for kind, vector in vectors.items()}
-        writer.write_file(prediction.pk, VECTORS, content)
+    content: dict[str, list[float] | None] = {}
+    for modality, entry in MODALITIES.items():
+        vector = getattr(prediction, entry.embedding_column)
+        content[modality] = None if vector is None else [float(value) for value in vector]
+    if any(content.values()):
+        writer.write_file(prediction.pk, VECTORS_FILE, content)
     return True

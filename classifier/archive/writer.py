@@ -8,6 +8,7 @@ from typing import Any
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage, storages
 
+from classifier.modalities import MODALITIES
 from classifier.models import ModelVersion, Prediction
 from common.object_storage import storage_faults
 
@@ -59,10 +60,12 @@ def archive_prediction(prediction: Prediction) -> None:
             log.error("The photo of prediction %s is lost; the rest is archived.", key)
         else:
             write_file(key, "image.jpg", photo)
-    if prediction.text_version:
-        write_file(key, "text.json", _model_view(prediction, prediction.text_version, prediction.text_probabilities))
-    if prediction.image_version:
-        write_file(key, "image.json", _model_view(prediction, prediction.image_version, prediction.image_probabilities))
+    for entry in MODALITIES.values():
+        version = getattr(prediction, entry.version_column)
+        if version:
+            output = _model_output(prediction, version, getattr(prediction, entry.probabilities_column))
+            write_file(key, entry.archive_file, output)
+    # Written last: `slimming` takes this file as the sign that the archive is complete.
     write_file(key, "ensemble.json", _ensemble(prediction))
 
 
@@ -77,16 +80,16 @@ def _input(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _model_view(
+def _model_output(
     prediction: Prediction, version: ModelVersion, probabilities: dict[str, float] | None
 ) -> dict[str, Any]:
-    how = (prediction.passes or {}).get(version.modality, {})
+    record = (prediction.passes or {}).get(version.modality, {})
     return {
         "version": version.name,
         "checksum": version.checksum,
         "accuracy": version.accuracy,
-        "engine": how.get("engine"),
-        "milliseconds": how.get("ms"),
+        "engine": record.get("engine"),
+        "milliseconds": record.get("ms"),
         "probabilities": probabilities,
     }
 

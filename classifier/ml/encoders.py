@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from classifier.ml.artifact import BUNDLED_IMAGE, BUNDLED_TEXT, WEIGHTS, ArtifactError
+from classifier.ml.classifier import BatchOutput
 
 # What an artifact's tensors begin with. The encoder's weights are those of the backbone but for: whole tensors
 # (ENCODER), differences as int8 steps of a scale for each first index (DELTA, SCALE), and differences B @ A of low
@@ -26,14 +25,6 @@ HEAD = "head."
 ENCODER = "encoder."
 DELTA, SCALE = "delta.", "scale."
 LORA_A, LORA_B = "lora_a.", "lora_b."
-
-
-@dataclass(frozen=True)
-class BatchOutput:
-    """What a model answers: probabilities (n, classes) and unit-length embeddings (n, dim), both float32."""
-
-    probabilities: npt.NDArray[np.float32]
-    embeddings: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

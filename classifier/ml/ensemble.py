@@ -107,16 +107,16 @@ def combine_probabilities(text: Array | None, image: Array | None, rule: Rule, c
     if text is None:
         if image is None:
             raise ValueError("both the text and the image probabilities are missing")
-        return _normalised(image)
+        return normalise_rows(image)
     if image is None:
-        return _normalised(text)
+        return normalise_rows(text)
     if text.shape != image.shape:
         raise ValueError(f"text has shape {text.shape}, image has {image.shape}")
     if rule.kind == LOG_POOL:
-        return _pooled(_normalised(text), _normalised(image), rule, categories)
+        return _pooled(normalise_rows(text), normalise_rows(image), rule, categories)
     total = rule.text + rule.image
     # Weights as shares of 1 keep the sum finite for any pair of positive weights.
-    mean = _normalised(text) * (rule.text / total) + _normalised(image) * (rule.image / total)
+    mean = normalise_rows(text) * (rule.text / total) + normalise_rows(image) * (rule.image / total)
     return _sharpened(mean, rule.temperature)
 
 
@@ -155,7 +155,19 @@ def align_columns(probabilities: Array, labels: Sequence[str], categories: Seque
         raise ValueError("none of the model's labels is a category")
     aligned = np.zeros((len(probabilities), len(categories)), np.float32)
     aligned[:, [place[labels[column]] for column in known]] = probabilities[:, known]
-    return aligned if len(known) == len(labels) else _normalised(aligned)
+    return aligned if len(known) == len(labels) else normalise_rows(aligned)
+
+
+def normalise_rows(probabilities: Array) -> Array:
+    """Return rows that sum to 1; raise ValueError for a wrong shape, a negative value or an empty row."""
+    if probabilities.ndim != 2 or 0 in probabilities.shape:
+        raise ValueError(f"probabilities must have shape (n, classes), not {probabilities.shape}")
+    if not np.all(np.isfinite(probabilities)) or np.any(probabilities < 0):
+        raise ValueError("probabilities must be finite and not negative")
+    total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    if np.any(total <= 0):
+        raise ValueError("a row of probabilities sums to 0")
+    return np.asarray(probabilities / total, np.float32)
 
 
 def top_k(probabilities_row: Array, labels: Sequence[str], k: int = 5) -> list[tuple[str, float]]:
@@ -181,22 +193,10 @@ def _pooled(text: Array, image: Array, rule: Rule, categories: Sequence[str]) ->
             raise ValueError(f"a rule with a bias needs the names of all {text.shape[1]} categories")
         scores = scores + np.array([rule.bias.get(slug, 0.0) for slug in categories])
     scores = np.where(np.isfinite(log_text) & np.isfinite(log_image), scores / rule.temperature, -np.inf)
-    return _normalised(np.asarray(np.exp(scores - scores.max(axis=1, keepdims=True)), np.float32))
+    return normalise_rows(np.asarray(np.exp(scores - scores.max(axis=1, keepdims=True)), np.float32))
 
 
 def _sharpened(probabilities: Array, temperature: float) -> Array:
     # Relative to the row's largest, so that a small temperature can't underflow a whole row to 0.
     relative = probabilities / probabilities.max(axis=1, keepdims=True)
-    return _normalised(np.asarray(relative ** (1 / temperature), np.float32))
-
-
-def _normalised(probabilities: Array) -> Array:
-    """Return rows that sum to 1; raise ValueError for a wrong shape, a negative value or an empty row."""
-    if probabilities.ndim != 2 or 0 in probabilities.shape:
-        raise ValueError(f"probabilities must have shape (n, classes), not {probabilities.shape}")
-    if not np.all(np.isfinite(probabilities)) or np.any(probabilities < 0):
-        raise ValueError("probabilities must be finite and not negative")
-    total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
-    if np.any(total <= 0):
-        raise ValueError("a row of probabilities sums to 0")
-    return np.asarray(probabilities / total, np.float32)
+    return normalise_rows(np.asarray(relative ** (1 / temperature), np.float32))

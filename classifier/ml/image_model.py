@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from classifier.ml.artifact import ArtifactError, read_config
+from classifier.ml.classifier import BatchOutput, ProductInput
 from classifier.ml.encoders import (
-    BatchOutput,
     Preprocess,
     calibrate_logits,
     load_fine_tuned,
@@ -26,7 +26,7 @@ from classifier.ml.encoders import (
 )
 from classifier.ml.engines import Batch, Engine, TorchEngine, input_threads
 
-__all__ = ["BatchOutput", "ImageEncoder", "ImageModel", "ImageNetwork", "to_rgb"]
+__all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "to_rgb"]
 
 IMAGES_PER_PASS = 32
 SAMPLES = (1, 3, 8)  # pictures of each sample batch
@@ -121,8 +121,15 @@ class ImageModel:
         head = load_head(tensors, config).to(target)
         return cls(encoder, head, list(config["labels"]), float(config["temperature"]))
 
+    def predict(self, products: Sequence[ProductInput]) -> BatchOutput:
+        """Return the output for the products' photos. Raises ValueError for an empty batch or a missing photo."""
+        photos = [product.photo for product in products if product.photo is not None]
+        if len(photos) < len(products):
+            raise ValueError(f"{len(products) - len(photos)} of {len(products)} products have no photo")
+        return self.predict_images(photos)
+
     @torch.inference_mode()
-    def predict(self, images: Sequence[Image.Image]) -> BatchOutput:
+    def predict_images(self, images: Sequence[Image.Image]) -> BatchOutput:
         """Return probabilities (n, classes) float32, rows summing to 1, and unit embeddings (n, dim) float32.
 
         Images may have any size and mode. Raises ValueError for an empty batch.
@@ -132,7 +139,7 @@ class ImageModel:
 
     @torch.inference_mode()
     def parts(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Return logits (n, classes), before the temperature, and unit embeddings (n, dim). Raises as `predict`."""
+        """Return logits (n, classes), before the temperature, and unit embeddings (n, dim)."""
         embeddings = self.encoder.encode(images)
         return self.head(embeddings), embeddings
 

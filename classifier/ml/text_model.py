@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from classifier.ml.artifact import ArtifactError, read_config
+from classifier.ml.classifier import BatchOutput, ProductInput
 from classifier.ml.encoders import (
-    BatchOutput,
     calibrate_logits,
     load_fine_tuned,
     load_head,
@@ -26,7 +26,7 @@ from classifier.ml.engines import Batch, Engine, TorchEngine, input_threads
 from classifier.ml.ngrams import LexicalModel, LogitPool
 from common.text import clean_description, clean_title
 
-__all__ = ["BatchOutput", "LogitParts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
+__all__ = ["LogitParts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
 
 # Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the tokenizer.
 DESCRIPTION_CHARACTERS = 2_000
@@ -166,8 +166,13 @@ class TextModel:
         pool = LogitPool.read(config) if lexical else None
         return cls(encoder, head, labels, float(config["temperature"]), lexical, pool)
 
+    def predict(self, products: Sequence[ProductInput]) -> BatchOutput:
+        """Return the output for the products' texts. Raises ValueError for an empty batch."""
+        titles = [product.title for product in products]
+        return self.predict_texts(titles, [product.description for product in products])
+
     @torch.inference_mode()
-    def predict(self, titles: Sequence[str], descriptions: Sequence[str]) -> BatchOutput:
+    def predict_texts(self, titles: Sequence[str], descriptions: Sequence[str]) -> BatchOutput:
         """Return probabilities (n, classes) float32, rows summing to 1, and unit embeddings (n, dim) float32.
 
         Either text of a product may be empty. Raises ValueError for an empty batch or unequal lengths.
@@ -177,7 +182,7 @@ class TextModel:
 
     @torch.inference_mode()
     def parts(self, titles: Sequence[str], descriptions: Sequence[str]) -> LogitParts:
-        """Return what each part says, before the pool and the temperature. Raises as `predict`."""
+        """Return what each part says, before the pool and the temperature. Raises as `predict_texts`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
         counted = input_threads().submit(self.lexical.logits, titles, descriptions) if self.lexical else None

@@ -1,10 +1,10 @@
+from classifier.modalities import Modality
 from classifier.models.category import Category, CategoryAlias
 from classifier.models.model_version import (
     Decision,
     Deployment,
     DistributionDetector,
     EnsembleRule,
-    Modality,
     ModelVersion,
     Variant,
 )

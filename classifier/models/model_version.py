@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from classifier.ml.ensemble import Rule
+from classifier.modalities import Modality
 
 
 class Decision(StrEnum):
@@ -17,11 +18,6 @@ class Decision(StrEnum):
     PASSED = "passed"
     HELD = "held"  # registered: it serves only if a person deploys it
     REJECTED = "rejected"  # never serves
-
-
-class Modality(models.TextChoices):
-    TEXT = "text", _("Text")
-    IMAGE = "image", _("Image")
 
 
 class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):

@@ -13,15 +13,16 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
+from classifier.modalities import MODALITIES
 from classifier.models.archivable import Archivable, ArchivableQuerySet
-from classifier.models.model_version import Modality, ModelVersion
+from classifier.models.model_version import ModelVersion
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
 TRIES_IN_COMPANY = 2
-VECTORS = ("text_embedding", "image_embedding")
+VECTORS = tuple(entry.embedding_column for entry in MODALITIES.values())
 
 
 class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
@@ -61,7 +62,7 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
             row.state, row.lease_token, row.attempts = Prediction.State.RUNNING, lease_token, row.attempts + 1
         return claimed
 
-    def give_back(self, predictions: "Sequence[Prediction]", *, pause: timedelta = timedelta()) -> int:
+    def release(self, predictions: "Sequence[Prediction]", *, pause: timedelta = timedelta()) -> int:
         """Queue what the caller claimed together and still holds again, after the pause; return how many rows.
 
         The try doesn't count: what kept the rows from their answer is not theirs.
@@ -79,9 +80,10 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease_token=prediction.lease_token)
 
     def with_versions(self) -> Self:
-        """With both models' names, and without what is long and seldom read: vectors and the versions' reports."""
-        reports = [f"{kind}_version__{name}" for kind in Modality.values for name in ("metrics", "lineage", "engines")]
-        return self.select_related("text_version", "image_version").defer(*VECTORS, *reports)
+        """Join the versions' rows, without the long columns: embeddings and the versions' reports."""
+        versions = [entry.version_column for entry in MODALITIES.values()]
+        unused = [f"{version}__{name}" for version in versions for name in ("metrics", "lineage", "engines")]
+        return self.select_related(*versions).defer(*VECTORS, *unused)
 
     def finished(self) -> Self:
         return self.filter(state__in=[Prediction.State.DONE, Prediction.State.FAILED])

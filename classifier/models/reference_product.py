@@ -6,8 +6,9 @@ from django.db import models
 from django.db.models import Count, Q
 from django.utils.translation import gettext_lazy as _
 
+from classifier.modalities import MODALITIES
 from classifier.models.category import Category
-from classifier.models.model_version import Modality, ModelVersion
+from classifier.models.model_version import ModelVersion
 from classifier.models.prediction import Prediction
 
 # A category with this many labelled products of the installation's own is no longer measured on the starter's.
@@ -24,10 +25,8 @@ class ReferenceProductQuerySet(models.QuerySet["ReferenceProduct"]):
         return self.filter(part=ReferenceProduct.Part.REPLAY)
 
     def readable_by(self, modality: str) -> Self:
-        """Return the products with a text, or those with a photo."""
-        if modality == Modality.TEXT:
-            return self.exclude(title="", description="")
-        return self.exclude(photo="")
+        """Return the products that the modality can read."""
+        return self.exclude(**MODALITIES[modality].empty_input)
 
     def counted(self, modality: str) -> Self:
         """Return what versions of the modality are measured on, without the starter's where own products are enough."""

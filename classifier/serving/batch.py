@@ -1,9 +1,11 @@
-"""From claimed rows to stored results: what is answered, tried again, put off or given up."""
+"""Classify claimed predictions: store their results, try them again, postpone them or fail them."""
 
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 from django.conf import settings
 from django.db.models.functions import Now
@@ -11,17 +13,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from PIL import Image
 
+from classifier.ml.classifier import ProductInput
 from classifier.models import Category, Fault, Prediction
 from classifier.serving import notifications, results, shadow
-from classifier.serving.inference import (
-    OUTAGES,
-    ModelFailed,
-    ModelFailure,
-    PredictionResult,
-    ProductInput,
-    predict_batch,
-)
+from classifier.serving.inference import OUTAGES, ModelFailed, ModelFailure, PredictionResult, predict_batch
 from classifier.serving.photos import UnreadablePhoto, read_photos
+from classifier.serving.results import AnsweredProduct
 from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
@@ -30,46 +27,56 @@ FIRST_RETRY = timedelta(seconds=2)
 OUTAGE_PAUSE = timedelta(seconds=10)
 
 
-def classify_claimed(predictions: Sequence[Prediction]) -> None:
-    """Compute and store the answers of predictions that were claimed together; announce those that are finished.
+@dataclass(frozen=True)
+class ClaimedProduct:
+    """A claimed prediction and what the models read of it."""
 
-    A batch that raises is tried again row by row, so that a poison row fails alone. What keeps every row from its
-    answer, such as a storage that is down, counts against none. Shadows look on when all is stored.
+    prediction: Prediction
+    product: ProductInput
+
+
+def classify_claimed(predictions: Sequence[Prediction]) -> None:
+    """Compute, store and announce the results of predictions that were claimed together.
+
+    A batch that raises is tried again row by row, so that a row that breaks the models fails alone. An outage that
+    concerns every row, such as of the storage, counts as no row's attempt. Shadows run after the results are stored.
     """
-    hopeful = [prediction for prediction in predictions if prediction.attempts <= settings.MAX_ATTEMPTS]
+    to_classify: list[Prediction] = []
     for prediction in predictions:
-        if prediction not in hopeful:
-            message = _("We couldn't work on this product. Please check its photo and text, then try again.")
-            _fail(prediction, message)
-    if questions := _with_photos(hopeful):
-        categories = _categories()
-        answered = _answer_and_store(questions, categories)
-        if answered:
+        if prediction.attempts > settings.MAX_ATTEMPTS:
+            # Its workers died without a word: the row may be what kills them.
+            _fail(prediction, _("We couldn't work on this product. Please check its photo and text, then try again."))
+        else:
+            to_classify.append(prediction)
+    if claimed := _read_inputs(to_classify):
+        categories = _categories_by_slug()
+        if answered := _classify_and_store(claimed, categories):
             shadow.run_shadows(answered, categories)
 
 
 def predict_now(*, title: str, description: str, photo: Image.Image | None) -> tuple[PredictionResult, list[Category]]:
-    """Classify one product in this process, storing nothing; return the answer and the categories in its order."""
-    answers, categories = predict_many_now([ProductInput(Prediction(title=title, description=description), photo)])
-    return answers[0], categories
+    """Classify one product in this process, storing nothing; return the result and the categories in its order."""
+    found, categories = predict_many_now([ProductInput(title, description, photo)])
+    return found[0], categories
 
 
-def predict_many_now(questions: Sequence[ProductInput]) -> tuple[list[PredictionResult], list[Category]]:
-    """Classify a batch in this process, storing nothing; return the answers and the categories in their order.
+def predict_many_now(products: Sequence[ProductInput]) -> tuple[list[PredictionResult], list[Category]]:
+    """Classify products in this process, storing nothing; return the results and the categories in their order.
 
-    Raises one of OUTAGES when the models can't be had, and ModelFailed.
+    Raises one of OUTAGES when no model can be loaded, and ModelFailed.
     """
-    categories = _categories()
-    return predict_batch(questions, categories)[0], categories
+    categories = _categories_by_slug()
+    keys = [uuid4() for _product in products]
+    return predict_batch(products, keys, categories).results, categories
 
 
-def _categories() -> list[Category]:
+def _categories_by_slug() -> list[Category]:
     return list(Category.objects.order_by("slug"))
 
 
-def _with_photos(predictions: Sequence[Prediction]) -> list[ProductInput]:
-    """Return the predictions whose photo could be read or that have none; the others are put off or failed."""
-    questions: list[ProductInput] = []
+def _read_inputs(predictions: Sequence[Prediction]) -> list[ClaimedProduct]:
+    """Return the predictions whose photo could be read or that have none; the others are postponed or failed."""
+    claimed: list[ClaimedProduct] = []
     postponed: list[Prediction] = []
     for prediction, photo in zip(predictions, read_photos(predictions), strict=True):
         if isinstance(photo, StorageDown):
@@ -77,43 +84,53 @@ def _with_photos(predictions: Sequence[Prediction]) -> list[ProductInput]:
         elif isinstance(photo, Exception):
             _retry_or_fail(prediction, photo)
         else:
-            questions.append(ProductInput(prediction, photo))
+            product = ProductInput(prediction.title, prediction.description, photo)
+            claimed.append(ClaimedProduct(prediction, product))
     _postpone(postponed)
-    return questions
+    return claimed
 
 
-def _answer_and_store(questions: Sequence[ProductInput], categories: Sequence[Category]) -> list[shadow.Answered]:
-    """Return what was answered and stored."""
-    predictions = [question.prediction for question in questions]
+def _classify_and_store(claimed: Sequence[ClaimedProduct], categories: Sequence[Category]) -> list[AnsweredProduct]:
+    """Return the products whose results were stored."""
+    predictions = [each.prediction for each in claimed]
+    products = [each.product for each in claimed]
+    # The product's id, so that the same variants answer it each time; a prediction without one uses its own.
+    keys = [prediction.variant_key or prediction.pk for prediction in predictions]
     start = time.perf_counter()
     try:
-        answers, troubles = predict_batch(questions, categories)
+        batch = predict_batch(products, keys, categories)
     except OUTAGES as error:
-        log.warning("%d predictions wait: %s", len(questions), type(error).__name__)
+        log.warning("%d predictions wait: %s", len(claimed), type(error).__name__)
         _postpone(predictions)
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong, its rows say so
-        if len(questions) > 1:
-            log.warning("A batch of %d failed (%s); trying its rows one by one.", len(questions), type(error).__name__)
-            return [pair for question in questions for pair in _answer_and_store([question], categories)]
+        return []
+    except Exception as error:  # noqa: BLE001 - its rows record whatever goes wrong
+        if len(claimed) > 1:
+            log.warning("A batch of %d failed (%s); trying its rows one by one.", len(claimed), type(error).__name__)
+            stored: list[AnsweredProduct] = []
+            for each in claimed:
+                stored += _classify_and_store([each], categories)
+            return stored
         if isinstance(error, ModelFailed):
-            _note(error.troubles)
+            _record_failures(error.failures)
         _retry_or_fail(predictions[0], error)
-    else:
-        milliseconds = (time.perf_counter() - start) * 1000 / len(questions)
-        done = results.store_results(questions, answers, categories, milliseconds=milliseconds)
-        notifications.publish_finished(done)
-        _note(troubles)
-        return [pair for pair in zip(questions, answers, strict=True) if pair[0].prediction.pk in done]
-    return []
+        return []
+    milliseconds = (time.perf_counter() - start) * 1000 / len(claimed)
+    answered = [
+        AnsweredProduct(each.prediction, each.product, result)
+        for each, result in zip(claimed, batch.results, strict=True)
+    ]
+    done = results.store_results(answered, categories, milliseconds=milliseconds)
+    notifications.publish_finished(done)
+    _record_failures(batch.failures)
+    return [each for each in answered if each.prediction.pk in done]
 
 
-def _note(troubles: Sequence[ModelFailure]) -> None:
-    for trouble in troubles:
-        log.warning("%s could not answer %d rows: %s", trouble.version, trouble.rows, trouble.error)
-    if troubles:
-        Fault.objects.bulk_create(
-            Fault(version=trouble.version, rows=trouble.rows, error=trouble.error[:200]) for trouble in troubles
-        )
+def _record_failures(failures: Sequence[ModelFailure]) -> None:
+    for failure in failures:
+        log.warning("%s could not answer %d rows: %s", failure.version, failure.rows, failure.error)
+    Fault.objects.bulk_create(
+        Fault(version=failure.version, rows=failure.rows, error=failure.error[:200]) for failure in failures
+    )
 
 
 def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
@@ -131,10 +148,11 @@ def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
 
 def _postpone(predictions: Sequence[Prediction]) -> None:
     if predictions:
-        Prediction.objects.give_back(predictions, pause=OUTAGE_PAUSE)
+        Prediction.objects.release(predictions, pause=OUTAGE_PAUSE)
 
 
 def _fail(prediction: Prediction, message: str) -> None:
+    # Guarded by the lease: a worker that lost its row must not fail what another one has answered.
     failed = Prediction.objects.held(prediction).update(
         state=Prediction.State.FAILED, error=message, finished_at=timezone.now()
     )

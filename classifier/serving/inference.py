@@ -1,152 +1,213 @@
-"""The models' answers to a batch of questions: which version is asked, what it says, and what both say together."""
+"""Run the live versions on a batch of products: plan, run, fall back, combine."""
 
+import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from classifier.ml import ensemble
 from classifier.ml.artifact import ArtifactError
-from classifier.models import Category, Modality, ModelVersion, Prediction, Variant
+from classifier.ml.classifier import ProductInput
+from classifier.modalities import MODALITIES, Modality
+from classifier.models import Category, ModelVersion, Prediction, Variant
 from classifier.registry import ensemble_rules, model_cache, traffic
 from common.object_storage import StorageDown
 
-if TYPE_CHECKING:
-    from classifier.ml.encoders import BatchOutput
-
+# Failures that concern every product; a retry may help once they are over.
 OUTAGES = (StorageDown, traffic.NothingDeployed, ArtifactError)
 TOP = 5
-ALONE = "alone"  # the rule of a product that one model alone could answer
-REFERENCE = "torch fp32"  # the engine of a model that names none
+SINGLE_MODEL = "alone"  # stored as the rule of a product that only one model could read
+THREADS = 2  # one for each modality
 
-
-@dataclass(frozen=True)
-class ProductInput:
-    """A prediction and its photo, decoded."""
-
-    prediction: Prediction
-    photo: Image.Image | None = None
-
-    def is_for(self, modality: str) -> bool:
-        return self.prediction.has_text if modality == Modality.TEXT else self.photo is not None
+Rules = Mapping[tuple[int, int], ensemble.Rule]
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What one version said of one question; arrays (categories,) in the order of the slugs, and (dim,)."""
+    """What one version returned for one product; arrays (categories,) in the order of the slugs, and (dim,)."""
 
     version: ModelVersion
     probabilities: np.ndarray
     embedding: np.ndarray
     engine: str
-    milliseconds: float  # the row's share of the time
-    rows: int  # how many were answered in one pass
-    is_unusual: bool = False  # unlike anything that the version has learnt
+    milliseconds: float  # this product's share of the pass
+    rows: int  # how many products the pass had
+    is_out_of_distribution: bool = False
 
-    def how(self) -> dict[str, Any]:
+    def pass_record(self) -> dict[str, Any]:
+        """Return what `Prediction.passes` stores of the forward pass."""
         return {"engine": self.engine, "ms": round(self.milliseconds, 3), "rows": self.rows}
 
 
-@dataclass
+@dataclass(frozen=True)
 class PredictionResult:
-    """What both models said of one prediction, and what they say together, (categories,)."""
+    """The outputs for one product by modality, and their combination (categories,)."""
 
-    text: ModelOutput | None = None
-    image: ModelOutput | None = None
-    combined: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    ensemble: dict[str, Any] = field(default_factory=dict)
-
-    def of(self, modality: str) -> ModelOutput | None:
-        return self.text if modality == Modality.TEXT else self.image
+    outputs: Mapping[str, ModelOutput]
+    probabilities: np.ndarray
+    ensemble: dict[str, Any]  # as stored: the rule, its weights, and whether it is calibrated
 
     @property
     def unusual(self) -> str:
-        """A value of `Prediction.Unusual`, or nothing."""
-        strange = [modality for modality in Modality.values if (said := self.of(modality)) and said.is_unusual]
-        return Prediction.Unusual.BOTH.value if len(strange) == 2 else "".join(strange)
+        """The value of `Prediction.unusual`."""
+        flagged = [modality for modality, output in self.outputs.items() if output.is_out_of_distribution]
+        if len(flagged) > 1:
+            return Prediction.Unusual.BOTH.value
+        return flagged[0] if flagged else ""
 
 
 @dataclass(frozen=True)
 class ModelFailure:
-    """A version that could not answer so many rows, and why."""
+    """A version that could not be loaded or raised, for so many rows."""
 
     version: ModelVersion
     rows: int
     error: str
 
 
-class ModelFailed(Exception):
-    """A version raised and no other could stand in for it; its cause is what was raised."""
+@dataclass(frozen=True)
+class BatchResult:
+    """The results of a batch in its order, and the failures that fallbacks made up for."""
 
-    def __init__(self, troubles: Sequence[ModelFailure]) -> None:
-        super().__init__(str(troubles[-1]))
-        self.troubles = troubles
+    results: list[PredictionResult]
+    failures: tuple[ModelFailure, ...] = ()
+
+
+class ModelFailed(Exception):
+    """A version raised and no other one could answer instead; its cause is what was raised."""
+
+    def __init__(self, failures: Sequence[ModelFailure]) -> None:
+        super().__init__(str(failures[-1]))
+        self.failures = tuple(failures)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The rows of a batch that one version answers, and the version that does it when this one fails."""
+class Shard:
+    """The rows of a batch that one version answers, and the version that answers them when it fails."""
 
     version: ModelVersion
     rows: list[int]
-    stand_in: ModelVersion
+    fallback: ModelVersion
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which version answers which rows, and the chosen versions that could not be loaded."""
+
+    shards: list[Shard]
+    failures: tuple[ModelFailure, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A shard's outputs by row of the batch, and the failures on the way to them."""
+
+    outputs: dict[int, ModelOutput]
+    failures: tuple[ModelFailure, ...] = ()
 
 
 def predict_batch(
-    questions: Sequence[ProductInput], categories: Sequence[Category]
-) -> tuple[list[PredictionResult], list[ModelFailure]]:
-    """Classify a batch; return the answers and what went wrong though every question has its answer.
+    products: Sequence[ProductInput], keys: Sequence[uuid.UUID], categories: Sequence[Category]
+) -> BatchResult:
+    """Return a result for each product; a product's key chooses the variants that answer it.
 
-    A version under test that can't be loaded, or that raises, costs nobody an answer: what it replaced, or the version
-    with most traffic, answers in its place. Raises one of OUTAGES when the models can't be had, ModelFailed when one
-    fails that nobody can stand in for.
+    A version that can't be loaded, or that raises, leaves no product without a result: the version that it replaced, or
+    the champion, answers instead. Raises one of OUTAGES when no model can be loaded, and ModelFailed when a version
+    fails for which there is no fallback.
     """
     slugs = [category.slug for category in categories]
-    live = traffic.live_variants_by_modality()
-    troubles: list[ModelFailure] = []
-    parts = [part for modality in Modality.values for part in _parts(live[modality], modality, questions, troubles)]
-    answers = [PredictionResult() for _question in questions]
-    for part, outcome in zip(parts, _all_at_once(parts, questions, slugs), strict=True):
-        for row, said in _settle(part, outcome, questions, slugs, troubles):
-            if said.version.modality == Modality.TEXT:
-                answers[row].text = said
-            else:
-                answers[row].image = said
-    rules = ensemble_rules.usable_rules({said.version for each in answers for said in (each.text, each.image) if said})
-    for each in answers:
-        _combine(each, rules, slugs)
-    return answers, troubles
+    plan = plan_shards(traffic.live_variants_by_modality(), products, keys)
+    failures = list(plan.failures)
+    outputs: list[dict[str, ModelOutput]] = [{} for _product in products]
+    for shard, outcome in zip(plan.shards, _run_shards(plan.shards, products, slugs), strict=True):
+        try:
+            result = _complete_shard(shard, outcome, products, slugs)
+        except ModelFailed as error:
+            raise ModelFailed([*failures, *error.failures]) from error.__cause__
+        failures += result.failures
+        for row, output in result.outputs.items():
+            outputs[row][output.version.modality] = output
+    rules = ensemble_rules.usable_rules(_versions(outputs))
+    return BatchResult([combine_outputs(found, rules, slugs) for found in outputs], tuple(failures))
 
 
-def run_version(version: ModelVersion, questions: Sequence[ProductInput], slugs: Sequence[str]) -> list[ModelOutput]:
-    """Return what the version says of each question. Raises whatever its model raises."""
+def plan_shards(
+    variants_by_modality: Mapping[str, Sequence[Variant]],
+    products: Sequence[ProductInput],
+    keys: Sequence[uuid.UUID],
+) -> Plan:
+    """Choose a loadable version for each product and modality that can read it. Raises one of OUTAGES."""
+    shards: list[Shard] = []
+    failures: list[ModelFailure] = []
+    for modality, entry in MODALITIES.items():
+        variants = variants_by_modality[modality]
+        chosen: dict[ModelVersion, list[int]] = defaultdict(list)
+        for row, (product, key) in enumerate(zip(products, keys, strict=True)):
+            if entry.accepts(product):
+                chosen[traffic.choose_variant(variants, key)].append(row)
+        loadable: dict[ModelVersion, list[int]] = defaultdict(list)
+        for version, rows in chosen.items():
+            loaded = model_cache.load_or_fall_back(version)
+            if loaded != version:
+                failures.append(ModelFailure(version, len(rows), f"could not be loaded: {loaded} answered"))
+            loadable[loaded] += rows
+        for version, rows in loadable.items():
+            shards.append(Shard(version, rows, fallback=variants[0].version))
+    return Plan(shards, tuple(failures))
+
+
+def run_version(version: ModelVersion, products: Sequence[ProductInput], slugs: Sequence[str]) -> list[ModelOutput]:
+    """Return one output per product. Raises whatever the version's model raises."""
     start = perf_counter()
-    output: BatchOutput
-    model: Any
-    if version.modality == Modality.TEXT:
-        model = model_cache.load_text(version)
-        asked = [question.prediction for question in questions]
-        output = model.predict([each.title for each in asked], [each.description for each in asked])
-    else:
-        model = model_cache.load_image(version)
-        output = model.predict([question.photo for question in questions])
+    model = model_cache.load_model(version)
+    output = model.predict(products)
     if not np.isfinite(output.probabilities).all():
-        raise ValueError(f"{version} answered with something that is no number")
+        raise ValueError(f"{version} returned probabilities that are not finite numbers")
     probabilities = ensemble.align_columns(output.probabilities, model.labels, slugs)
-    count = len(questions)
-    known = model_cache.cached_detector(version)
-    confidence = output.probabilities.max(axis=1)
-    strange = known.flags(output.embeddings, confidence) if known else np.zeros(count, bool)
+    count = len(products)
+    flags = [False] * count
+    detector = model_cache.cached_detector(version)
+    if detector:
+        flags = detector.flags(output.embeddings, output.probabilities.max(axis=1)).tolist()
     milliseconds = (perf_counter() - start) * 1000 / count
-    engine = getattr(model, "engine", REFERENCE)
-    rows = zip(probabilities, output.embeddings, strange.tolist(), strict=True)
-    return [ModelOutput(version, each, embedding, engine, milliseconds, count, odd) for each, embedding, odd in rows]
+    return [
+        ModelOutput(version, probabilities[row], output.embeddings[row], model.engine, milliseconds, count, flags[row])
+        for row in range(count)
+    ]
+
+
+def combine_outputs(outputs: Mapping[str, ModelOutput], rules: Rules, slugs: Sequence[str]) -> PredictionResult:
+    """Combine the outputs for one product by the pair's rule; a single one counts alone.
+
+    A pair without a rule is combined by the plain mean, which is marked as not calibrated.
+    """
+    accuracies = {modality: output.version.accuracy for modality, output in outputs.items()}
+    text, image = outputs.get(Modality.TEXT), outputs.get(Modality.IMAGE)
+    if text is None or image is None:
+        if not outputs:
+            raise ValueError("no model can read the product")
+        (only,) = outputs.values()
+        details = {"rule": SINGLE_MODEL, **accuracies, "temperature": 1.0, "calibrated": True}
+        return PredictionResult(outputs, ensemble.normalise_rows(only.probabilities[np.newaxis])[0], details)
+    plain_mean = ensemble.Rule(text=text.version.accuracy, image=image.version.accuracy)
+    rule = rules.get((text.version.pk, image.version.pk), plain_mean)
+    text_row, image_row = text.probabilities[np.newaxis], image.probabilities[np.newaxis]
+    combined = ensemble.combine_probabilities(text_row, image_row, rule, slugs)[0]
+    weights = rule.weights(text_row, image_row)[0]
+    details = {
+        "rule": rule.kind,
+        "text": float(weights[0]),
+        "image": float(weights[1]),
+        "temperature": rule.temperature,
+        "calibrated": rule.calibrated,
+    }
+    return PredictionResult(outputs, combined, details)
 
 
 def round_probabilities(probabilities: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
@@ -156,106 +217,76 @@ def round_probabilities(probabilities: np.ndarray, categories: Sequence[Category
 
 
 def top_five(probabilities: np.ndarray, categories: Sequence[Category]) -> list[dict[str, Any]]:
-    """Return the five likeliest of the categories that sellers are offered."""
-    offered = [i for i, category in enumerate(categories) if category.is_active]
-    names = {categories[i].slug: categories[i].name for i in offered}
+    """Return the five likeliest of the active categories."""
+    offered = [column for column, category in enumerate(categories) if category.is_active]
+    names = {categories[column].slug: categories[column].name for column in offered}
     ranked = ensemble.top_k(probabilities[offered], list(names), TOP)
     return [{"category": names[slug], "slug": slug, "probability": round(float(p), 6)} for slug, p in ranked]
 
 
 def describe_error(error: BaseException) -> str:
+    """Return an exception's type and message, cut to the length of the columns that store it."""
     return f"{type(error).__name__}: {error}"[:200]
-
-
-def _parts(
-    variants: Sequence[Variant], modality: str, questions: Sequence[ProductInput], troubles: list[ModelFailure]
-) -> list[_Part]:
-    """Return who answers which rows. Each of the versions can be loaded; those that can't be are noted."""
-    chosen: dict[ModelVersion, list[int]] = defaultdict(list)
-    for row, question in enumerate(questions):
-        if question.is_for(modality):
-            key = question.prediction.variant_key or question.prediction.pk
-            chosen[traffic.choose_variant(variants, key)].append(row)
-    groups: dict[ModelVersion, list[int]] = defaultdict(list)
-    for version, rows in chosen.items():
-        standing = model_cache.load_or_fall_back(version)
-        if standing != version:
-            troubles.append(ModelFailure(version, len(rows), f"could not be loaded: {standing} answered"))
-        groups[standing] += rows
-    return [_Part(version, rows, variants[0].version) for version, rows in groups.items()]
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2, thread_name_prefix="models")
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="models")
 
 
-def _all_at_once(
-    parts: Sequence[_Part], questions: Sequence[ProductInput], slugs: Sequence[str]
+def _run_shards(
+    shards: Sequence[Shard], products: Sequence[ProductInput], slugs: Sequence[str]
 ) -> list[list[ModelOutput] | Exception]:
-    """Return what each part's version says, or raised: two at a time, so that text and image run side by side."""
+    """Return each shard's outputs, or what its version raised; text and image run side by side."""
 
-    def attempt(part: _Part) -> list[ModelOutput] | Exception:
+    def attempt(shard: Shard) -> list[ModelOutput] | Exception:
         try:
-            return run_version(part.version, [questions[row] for row in part.rows], slugs)
-        except Exception as error:  # noqa: BLE001 - who asked decides what becomes of it
+            return run_version(shard.version, [products[row] for row in shard.rows], slugs)
+        except Exception as error:  # noqa: BLE001 - `_complete_shard` decides what follows
             return error
 
-    return list(_threads().map(attempt, parts)) if len(parts) > 1 else [attempt(part) for part in parts]
+    if len(shards) > 1:
+        return list(_threads().map(attempt, shards))
+    return [attempt(shard) for shard in shards]
 
 
-def _settle(
-    part: _Part,
-    outcome: list[ModelOutput] | Exception,
-    questions: Sequence[ProductInput],
-    slugs: Sequence[str],
-    troubles: list[ModelFailure],
-) -> Iterable[tuple[int, ModelOutput]]:
-    """Return what is said of each of the part's rows; where its version raised, by the one that stands in."""
+def _complete_shard(
+    shard: Shard, outcome: list[ModelOutput] | Exception, products: Sequence[ProductInput], slugs: Sequence[str]
+) -> ShardResult:
+    """Return one output per row of the shard; fall back where its version raised.
+
+    Runs in the caller's thread: choosing a fallback reads the database, whose connection belongs to that thread.
+    """
     if not isinstance(outcome, Exception):
-        return zip(part.rows, outcome, strict=True)
+        return ShardResult(dict(zip(shard.rows, outcome, strict=True)))
     if isinstance(outcome, OUTAGES):
         raise outcome
-    if part.version == part.stand_in:
-        raise ModelFailed([ModelFailure(part.version, len(part.rows), describe_error(outcome))]) from outcome
-    said: list[tuple[int, ModelOutput]] = []
-    left = part.rows
-    if len(part.rows) > 1:
-        left = []
-        for row in part.rows:
+    if shard.version == shard.fallback:
+        raise ModelFailed([ModelFailure(shard.version, len(shard.rows), describe_error(outcome))]) from outcome
+    outputs: dict[int, ModelOutput] = {}
+    unanswered = shard.rows
+    error = outcome
+    if len(shard.rows) > 1:
+        # One bad product must not hand the whole batch to the fallback, or an experiment would count too few.
+        unanswered = []
+        for row in shard.rows:
             try:
-                said.append((row, run_version(part.version, [questions[row]], slugs)[0]))
-            except Exception as error:  # noqa: BLE001 - the row is answered below
-                outcome, left = error, [*left, row]
-    if left:
-        troubles.append(ModelFailure(part.version, len(left), describe_error(outcome)))
-        stand_in = model_cache.load_or_fall_back(part.stand_in)
-        try:
-            said += zip(left, run_version(stand_in, [questions[row] for row in left], slugs), strict=True)
-        except Exception as error:
-            raise ModelFailed([*troubles, ModelFailure(stand_in, len(left), describe_error(error))]) from error
-    return said
+                outputs[row] = run_version(shard.version, [products[row]], slugs)[0]
+            except Exception as row_error:  # noqa: BLE001 - the fallback answers this row below
+                error = row_error
+                unanswered.append(row)
+    if not unanswered:
+        return ShardResult(outputs)
+    failure = ModelFailure(shard.version, len(unanswered), describe_error(error))
+    fallback = model_cache.load_or_fall_back(shard.fallback)
+    try:
+        answers = run_version(fallback, [products[row] for row in unanswered], slugs)
+    except Exception as second_error:
+        second_failure = ModelFailure(fallback, len(unanswered), describe_error(second_error))
+        raise ModelFailed([failure, second_failure]) from second_error
+    outputs.update(zip(unanswered, answers, strict=True))
+    return ShardResult(outputs, (failure,))
 
 
-def _combine(answer: PredictionResult, rules: dict[tuple[int, int], ensemble.Rule], slugs: Sequence[str]) -> None:
-    """Set what both models say together and how it came about."""
-    text, image = answer.text, answer.image
-    text_row = None if text is None else text.probabilities[np.newaxis]
-    image_row = None if image is None else image.probabilities[np.newaxis]
-    # Without a rule of their own, two models answer by the plain mean, which nobody may take at its word.
-    accuracies = {said.version.modality: said.version.accuracy for said in (text, image) if said}
-    rule = ensemble.Rule(text=accuracies.get("text", 1.0), image=accuracies.get("image", 1.0))
-    if text and image:
-        rule = rules.get((text.version.pk, image.version.pk), rule)
-    answer.combined = ensemble.combine_probabilities(text_row, image_row, rule, slugs)[0]
-    if text_row is not None and image_row is not None:
-        weights = rule.weights(text_row, image_row)[0]
-        answer.ensemble = {
-            "rule": rule.kind,
-            "text": float(weights[0]),
-            "image": float(weights[1]),
-            "temperature": rule.temperature,
-            "calibrated": rule.calibrated,
-        }
-    else:
-        answer.ensemble = {"rule": ALONE, **accuracies, "temperature": 1.0, "calibrated": True}
+def _versions(outputs: Iterable[Mapping[str, ModelOutput]]) -> set[ModelVersion]:
+    return {output.version for found in outputs for output in found.values()}

@@ -1,28 +1,30 @@
-"""The results of a batch, stored by one guarded UPDATE."""
+"""Store the results of a batch by one guarded UPDATE."""
 
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils import timezone
 from pgvector import HalfVector
 from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from psycopg.types import TypeInfo
 
-from classifier.models import VECTORS, Category
-from classifier.serving.inference import ModelOutput, PredictionResult, ProductInput, round_probabilities, top_five
+from classifier.ml.classifier import ProductInput
+from classifier.modalities import MODALITIES
+from classifier.models import VECTORS, Category, Prediction
+from classifier.serving.inference import PredictionResult, round_probabilities, top_five
 from common.photos.copies import photo_hash, signed
 
 COLUMNS = {
-    "text_version_id": "bigint",
-    "image_version_id": "bigint",
-    "text_probabilities": "jsonb",
-    "image_probabilities": "jsonb",
+    **{f"{entry.version_column}_id": "bigint" for entry in MODALITIES.values()},
+    **{entry.probabilities_column: "jsonb" for entry in MODALITIES.values()},
     "probabilities": "jsonb",
     "ensemble": "jsonb",
     "top5": "jsonb",
@@ -35,7 +37,8 @@ COLUMNS = {
 _types: "WeakKeyDictionary[psycopg.Connection[Any], TypeInfo]" = WeakKeyDictionary()
 
 # The batch travels as one JSON document, so that the statement is the same for any number of rows, and its vectors in
-# binary: as text they would cost both sides more than all the rest.
+# binary: as text they would cost both sides more than all the rest. The lease token, not the state alone, guards the
+# rows: a worker that lost its lease still sees "running", but the row belongs to another worker by then.
 UPDATE = f"""
 UPDATE classifier_prediction AS prediction
 SET state = 'done', error = '', finished_at = %s,
@@ -48,66 +51,68 @@ RETURNING prediction.id
 """  # noqa: S608 - made of the names above
 
 
+@dataclass(frozen=True)
+class AnsweredProduct:
+    """A claimed prediction, what the models read of it, and their result."""
+
+    prediction: Prediction
+    product: ProductInput
+    result: PredictionResult
+
+
 def store_results(
-    questions: Sequence[ProductInput],
-    answers: Sequence[PredictionResult],
-    categories: Sequence[Category],
-    *,
-    milliseconds: float,
+    answered: Sequence[AnsweredProduct], categories: Sequence[Category], *, milliseconds: float
 ) -> set[uuid.UUID]:
-    """Store the answers to predictions that were claimed together; return those whose lease still held."""
-    ids = [question.prediction.pk for question in questions]
-    rows = [
-        {
-            "id": str(question.prediction.pk),
-            **_row(answer, categories),
-            "milliseconds": milliseconds,
-            "photo_hash": question.photo and signed(photo_hash(question.photo)),
-        }
-        for question, answer in zip(questions, answers, strict=True)
-    ]
-    texts, images = ([_vector(getattr(answer, kind)) for answer in answers] for kind in ("text", "image"))
+    """Store the results of predictions that were claimed together; return those whose lease was still valid."""
+    ids = [each.prediction.pk for each in answered]
+    rows = [_row(each, categories, milliseconds) for each in answered]
+    vectors = [[_vector(each.result, modality) for each in answered] for modality in MODALITIES]
+    lease_token = answered[0].prediction.lease_token
     connection.ensure_connection()
     # Django's own cursors send every parameter as text.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         halfvec = _halfvec(connection.connection)
         halfvec.register(cursor)
         cursor.adapters.register_dumper(HalfVector, _dumper(halfvec.oid))
-        cursor.execute(
-            UPDATE, [timezone.now(), json.dumps(rows), ids, texts, images, questions[0].prediction.lease_token]
-        )
+        cursor.execute(UPDATE, [timezone.now(), json.dumps(rows), ids, *vectors, lease_token])
         return {pk for (pk,) in cursor.fetchall()}
 
 
 def _halfvec(server: "psycopg.Connection[Any]") -> TypeInfo:
-    """Return what the connection's server calls the vectors' type, asked once a connection."""
+    """Return the vectors' type on the connection's server, read once a connection."""
     if (known := _types.get(server)) is None:
         known = TypeInfo.fetch(server, "halfvec")
-        assert known, "the migrations make the extension"  # noqa: S101
+        if known is None:
+            raise ImproperlyConfigured("The extension vector is missing from the database: run `manage.py migrate`.")
         _types[server] = known
     return known
 
 
 @cache
 def _dumper(oid: int) -> type[HalfVectorBinaryDumper]:
-    """Return the one class that writes vectors of this type: psycopg keeps every class it is given for ever."""
+    """Return the one class that writes vectors of this type: psycopg keeps every class that it is given for ever."""
     return type("HalfVectorDumper", (HalfVectorBinaryDumper,), {"oid": oid})
 
 
-def _row(answer: PredictionResult, categories: Sequence[Category]) -> dict[str, Any]:
-    text, image = answer.text, answer.image
-    return {
-        "text_version_id": text and text.version.pk,
-        "image_version_id": image and image.version.pk,
-        "text_probabilities": text and round_probabilities(text.probabilities, categories),
-        "image_probabilities": image and round_probabilities(image.probabilities, categories),
-        "probabilities": round_probabilities(answer.combined, categories),
-        "ensemble": answer.ensemble,
-        "top5": top_five(answer.combined, categories),
-        "unusual": answer.unusual,
-        "passes": {said.version.modality: said.how() for said in (text, image) if said},
+def _row(answered: AnsweredProduct, categories: Sequence[Category], milliseconds: float) -> dict[str, Any]:
+    result, photo = answered.result, answered.product.photo
+    row: dict[str, Any] = {
+        "id": str(answered.prediction.pk),
+        "probabilities": round_probabilities(result.probabilities, categories),
+        "ensemble": result.ensemble,
+        "top5": top_five(result.probabilities, categories),
+        "unusual": result.unusual,
+        "passes": {modality: output.pass_record() for modality, output in result.outputs.items()},
+        "milliseconds": milliseconds,
+        "photo_hash": None if photo is None else signed(photo_hash(photo)),
     }
+    for modality, entry in MODALITIES.items():
+        output = result.outputs.get(modality)
+        row[f"{entry.version_column}_id"] = output and output.version.pk
+        row[entry.probabilities_column] = output and round_probabilities(output.probabilities, categories)
+    return row
 
 
-def _vector(said: ModelOutput | None) -> HalfVector | None:
-    return HalfVector(said.embedding) if said else None
+def _vector(result: PredictionResult, modality: str) -> HalfVector | None:
+    output = result.outputs.get(modality)
+    return HalfVector(output.embedding) if output else None

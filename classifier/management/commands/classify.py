@@ -1,15 +1,17 @@
 import io
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from PIL import Image
 
-from classifier.models import Prediction
+from classifier.modalities import MODALITIES
+from classifier.models import Category, Prediction
 from classifier.serving.batch import predict_now
-from classifier.serving.inference import OUTAGES, ModelOutput, PredictionResult, round_probabilities, top_five
+from classifier.serving.inference import OUTAGES, ModelOutput, round_probabilities, top_five
 from common.photo_decoding import decode_trusted
 from common.photos.headers import PictureError
 from common.text import clean_description, clean_title
@@ -27,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, title: str, description: str, image: Path | None, **options: Any) -> None:
-        # What a worker would read of the same product: a model must never meet a text that sellers can't enter.
+        # Cleaned as forms and the API clean it: the models are fitted to such texts alone.
         title, description = clean_title(title), clean_description(description)
         if not (title or description or image):
             raise CommandError("Give a --title, a --description or an --image.")
@@ -35,26 +37,25 @@ class Command(BaseCommand):
         try:
             predict_now(title=title, description=description, photo=photo)  # loads the models
             start = time.perf_counter()
-            answer, categories = predict_now(title=title, description=description, photo=photo)
+            result, categories = predict_now(title=title, description=description, photo=photo)
         except OUTAGES as error:
-            raise CommandError(f"The models can't answer: {error}") from error
+            raise CommandError(f"No model can be loaded: {error}") from error
         milliseconds = round((time.perf_counter() - start) * 1000, 1)
-        top5 = top_five(answer.combined, categories)
+        top5 = top_five(result.probabilities, categories)
         if options["json"]:
-            views = {
-                "text": _view(answer.text, categories),
-                "image": _view(answer.image, categories),
-            }
-            result: dict[str, Any] = {"top5": top5, "unusual": answer.unusual or None, **views}
-            result |= {"ensemble": answer.ensemble, "milliseconds": milliseconds}
-            self.stdout.write(json.dumps(result, ensure_ascii=False))
+            content: dict[str, Any] = {"top5": top5, "unusual": result.unusual or None}
+            for modality in MODALITIES:
+                content[modality] = _describe_output(result.outputs.get(modality), categories)
+            content |= {"ensemble": result.ensemble, "milliseconds": milliseconds}
+            self.stdout.write(json.dumps(content, ensure_ascii=False))
             return
         for row in top5:
             bar = "█" * round(row["probability"] * BAR)
             self.stdout.write(f"{row['category']:28} {bar:{BAR}} {row['probability']:6.1%}")
-        if answer.unusual:
-            self.stdout.write(f"Unlike anything known: {Prediction.Unusual(answer.unusual).label.lower()}.")
-        self.stdout.write(f"{_versions(answer)}, {milliseconds} ms")
+        if result.unusual:
+            self.stdout.write(f"Unusual for the models: {Prediction.Unusual(result.unusual).label.lower()}.")
+        versions = " + ".join(str(output.version) for output in result.outputs.values())
+        self.stdout.write(f"{versions}, {milliseconds} ms")
 
 
 def _open(path: Path) -> Image.Image:
@@ -67,16 +68,12 @@ def _open(path: Path) -> Image.Image:
         raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture: {error}") from error
 
 
-def _view(said: ModelOutput | None, categories: Any) -> dict[str, Any] | None:
-    if said is None:
+def _describe_output(output: ModelOutput | None, categories: Sequence[Category]) -> dict[str, Any] | None:
+    if output is None:
         return None
     return {
-        "version": said.version.name,
-        "accuracy": said.version.accuracy,
-        "engine": said.engine,
-        "probabilities": round_probabilities(said.probabilities, categories),
+        "version": output.version.name,
+        "accuracy": output.version.accuracy,
+        "engine": output.engine,
+        "probabilities": round_probabilities(output.probabilities, categories),
     }
-
-
-def _versions(answer: PredictionResult) -> str:
-    return " + ".join(str(said.version) for said in (answer.text, answer.image) if said)

@@ -48,7 +48,7 @@ def test_vectors_and_probabilities_move_and_the_pages_say_so(old: Product, brows
     assert after.probabilities == {} and after.top5 == before.top5 and after.text_version == before.text_version
 
     stored = storages["archive"]
-    vectors = json.load(stored.open(writer.archive_path(old.prediction_id, slimming.VECTORS)))
+    vectors = json.load(stored.open(writer.archive_path(old.prediction_id, slimming.VECTORS_FILE)))
     assert vectors["text"] == list(before.text_embedding)
     assert vectors["image"] == list(before.image_embedding)
     assert json.load(stored.open(writer.archive_path(old.prediction_id, "ensemble.json")))["probabilities"] == (

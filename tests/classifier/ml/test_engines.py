@@ -48,7 +48,7 @@ def image_model(cache: Path, *names: str) -> ImageModel:
 
 
 def answers(model: TextModel) -> np.ndarray:
-    return model.predict(TITLES, [""] * len(TITLES)).probabilities
+    return model.predict_texts(TITLES, [""] * len(TITLES)).probabilities
 
 
 def photographs() -> list[Image.Image]:
@@ -72,9 +72,9 @@ def test_texts_are_answered_as_by_the_reference(cache: Path) -> None:
 
 def test_photographs_are_answered_as_by_the_reference(cache: Path) -> None:
     photos = photographs()
-    reference = ImageModel.load(STARTER / "image", device="cpu").predict(photos)
+    reference = ImageModel.load(STARTER / "image", device="cpu").predict_images(photos)
     model = image_model(cache, "openvino f32 cpu")
-    output = model.predict(photos)
+    output = model.predict_images(photos)
     assert model.engine == "openvino f32 cpu"
     assert output.probabilities == pytest.approx(reference.probabilities, abs=1e-4)
     assert output.embeddings == pytest.approx(reference.embeddings, abs=1e-4)
@@ -212,26 +212,26 @@ def test_engines_are_chosen_by_setting_device_and_what_was_measured(monkeypatch:
 
 def test_the_setting_and_a_failed_check_decide_what_a_worker_loads(db: None, settings: Any) -> None:
     version = Variant.objects.get(version__modality="image").version
-    assert model_cache.load_image(version).engine.startswith("openvino ")
+    assert model_cache.load_model(version).engine.startswith("openvino ")
     settings.ENGINE = "torch"
-    assert model_cache.load_image(version).engine == "torch f32 cpu"
+    assert model_cache.load_model(version).engine == "torch f32 cpu"
     settings.ENGINE = "auto"
     name = "openvino f32 cpu"
     ModelVersion.objects.filter(pk=version.pk).update(engines=checked(name, passed=False))
     (variant,) = traffic.live_variants_by_modality()["image"]
-    assert model_cache.load_image(variant.version).engine == "torch f32 cpu"
+    assert model_cache.load_model(variant.version).engine == "torch f32 cpu"
 
 
 def test_versions_that_are_not_deployed_are_unloaded(db: None, tmp_path: Path, settings: Any) -> None:
     settings.ENGINE = "torch"
     model_cache.unload_all()
     deployed = Variant.objects.get(version__modality="image").version
-    model = model_cache.load_image(deployed)
+    model = model_cache.load_model(deployed)
     others = [register_variant(tmp_path / name, name, "image") for name in "abc"]
-    alive = [weakref.ref(model_cache.load_image(other)) for other in others]
+    alive = [weakref.ref(model_cache.load_model(other)) for other in others]
     gc.collect()
     assert [ref() is not None for ref in alive] == [False, False, True]
-    assert model_cache.load_image(deployed) is model
+    assert model_cache.load_model(deployed) is model
     model_cache.unload_all()
 
 

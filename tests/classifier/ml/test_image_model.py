@@ -56,7 +56,7 @@ def test_the_backbone_still_sees_what_it_was_trained_to_see() -> None:
 
 
 def test_rows_are_probabilities_and_embeddings_have_unit_length(model: ImageModel) -> None:
-    output = model.predict([photograph(), Image.new("RGB", (40, 400), "red")])
+    output = model.predict_images([photograph(), Image.new("RGB", (40, 400), "red")])
     assert output.probabilities.shape == (2, 18)
     assert output.probabilities.dtype == output.embeddings.dtype == np.float32
     assert output.probabilities.sum(axis=1) == pytest.approx(np.ones(2), abs=1e-5)
@@ -65,22 +65,22 @@ def test_rows_are_probabilities_and_embeddings_have_unit_length(model: ImageMode
 
 def test_a_row_is_answered_alike_alone_and_in_a_batch(model: ImageModel) -> None:
     images = [photograph().rotate(angle) for angle in range(0, 330, 10)]
-    together = model.predict(images)
-    alone = model.predict(images[-1:])
+    together = model.predict_images(images)
+    alone = model.predict_images(images[-1:])
     assert together.probabilities[-1] == pytest.approx(alone.probabilities[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (223, 225)])
 @pytest.mark.parametrize("mode", MODES)
 def test_any_mode_and_size_gets_finite_probabilities(model: ImageModel, mode: str, size: tuple[int, int]) -> None:
-    output = model.predict([Image.new(mode, size)])
+    output = model.predict_images([Image.new(mode, size)])
     assert np.isfinite(output.embeddings).all()
     assert output.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "RGBA"])
 def test_the_mode_does_not_change_the_answer(model: ImageModel, mode: str) -> None:
-    same = model.predict([photograph(), photograph().convert(mode)]).probabilities
+    same = model.predict_images([photograph(), photograph().convert(mode)]).probabilities
     assert same[0] == pytest.approx(same[1], abs=0.02)
 
 
@@ -96,7 +96,7 @@ def test_sixteen_bits_keep_their_greys() -> None:
 
 def test_an_empty_batch_is_refused(model: ImageModel) -> None:
     with pytest.raises(ValueError):
-        model.predict([])
+        model.predict_images([])
 
 
 def test_a_foreign_head_is_an_artifact_error(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_an_artifact_may_bring_its_own_fine_tuned_encoder(tmp_path: Path, model:
     state["encoder.bn2.bias"] = state["encoder.bn2.bias"] + 1
     save_file(tensors | state, tuned / "model.safetensors")
     image = photograph()
-    changed = ImageModel.load(tuned, device="cpu").predict([image]).embeddings
-    assert not np.allclose(changed, model.predict([image]).embeddings, atol=1e-3)
+    changed = ImageModel.load(tuned, device="cpu").predict_images([image]).embeddings
+    assert not np.allclose(changed, model.predict_images([image]).embeddings, atol=1e-3)
 
 
 def test_an_artifact_may_bring_only_what_differs_from_the_backbone(tmp_path: Path, model: ImageModel) -> None:

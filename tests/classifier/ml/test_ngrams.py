@@ -81,13 +81,13 @@ def pooled(folder: Path, **config: object) -> Path:
 
 def test_a_model_pools_its_lexical_part_with_its_encoder(tmp_path: Path) -> None:
     model = TextModel.load(pooled(tmp_path / "pooled"), device="cpu")
-    output = model.predict(TITLES, [""] * 4)
+    output = model.predict_texts(TITLES, [""] * 4)
     alone = TextModel.load(pooled(tmp_path / "alone", pool={"lexical": 0, "encoder": 1}), device="cpu")
     assert output.probabilities.sum(axis=1) == pytest.approx(np.ones(4), abs=1e-5)
-    assert output.embeddings == pytest.approx(alone.predict(TITLES, [""] * 4).embeddings)
-    assert np.abs(output.probabilities - alone.predict(TITLES, [""] * 4).probabilities).max() > 0.05
+    assert output.embeddings == pytest.approx(alone.predict_texts(TITLES, [""] * 4).embeddings)
+    assert np.abs(output.probabilities - alone.predict_texts(TITLES, [""] * 4).probabilities).max() > 0.05
     for row, title in enumerate(TITLES):
-        assert model.predict([title], [""]).probabilities[0] == pytest.approx(output.probabilities[row], abs=1e-4)
+        assert model.predict_texts([title], [""]).probabilities[0] == pytest.approx(output.probabilities[row], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,12 @@ def test_the_starter_is_sealed_and_knows_eighteen_categories(model: TextModel) -
     ],
 )
 def test_plain_titles_get_the_category_that_anyone_would_choose(model: TextModel, title: str, category: str) -> None:
-    answer = model.predict([title], [""]).probabilities[0]
+    answer = model.predict_texts([title], [""]).probabilities[0]
     assert model.labels[int(answer.argmax())] == category
 
 
 def test_rows_are_probabilities_and_embeddings_have_unit_length(model: TextModel) -> None:
-    output = model.predict(["red shoe", "drill"], ["leather", ""])
+    output = model.predict_texts(["red shoe", "drill"], ["leather", ""])
     assert output.probabilities.shape == (2, 18)
     assert output.probabilities.dtype == output.embeddings.dtype == np.float32
     assert output.probabilities.sum(axis=1) == pytest.approx(np.ones(2), abs=1e-5)
@@ -61,31 +61,31 @@ def test_rows_are_probabilities_and_embeddings_have_unit_length(model: TextModel
 def test_a_row_is_answered_alike_alone_and_in_a_batch_of_mixed_lengths(model: TextModel) -> None:
     titles = ["drill", "cordless drill with two batteries and a case", "tea", "dog " * 150, "violin bow"]
     descriptions = ["", "18 volts " * 40, "", "bowl", "horse hair"]
-    together = model.predict(titles, descriptions)
+    together = model.predict_texts(titles, descriptions)
     for row, pair in enumerate(zip(titles, descriptions, strict=True)):
-        alone = model.predict([pair[0]], [pair[1]])
+        alone = model.predict_texts([pair[0]], [pair[1]])
         assert together.probabilities[row] == pytest.approx(alone.probabilities[0], abs=1e-4)
         assert together.embeddings[row] == pytest.approx(alone.embeddings[0], abs=1e-4)
 
 
 def test_more_rows_than_one_pass_holds_keep_their_order(model: TextModel) -> None:
     titles = [f"{'very ' * (row % 60)}red shoe" for row in range(180)]
-    output = model.predict(titles, [""] * 180)
+    output = model.predict_texts(titles, [""] * 180)
     assert output.embeddings[60] == pytest.approx(output.embeddings[0], abs=1e-4)
     assert output.embeddings[61] == pytest.approx(output.embeddings[1], abs=1e-4)
 
 
 def test_hostile_text_gets_finite_probabilities(model: TextModel) -> None:
-    output = model.predict(HOSTILE, HOSTILE[::-1])
+    output = model.predict_texts(HOSTILE, HOSTILE[::-1])
     assert np.isfinite(output.embeddings).all()
     assert output.probabilities.sum(axis=1) == pytest.approx(np.ones(len(HOSTILE)), abs=1e-5)
 
 
 def test_an_empty_batch_and_unequal_lengths_are_refused(model: TextModel) -> None:
     with pytest.raises(ValueError):
-        model.predict([], [])
+        model.predict_texts([], [])
     with pytest.raises(ValueError):
-        model.predict(["a"], [])
+        model.predict_texts(["a"], [])
 
 
 def test_title_and_description_are_joined_only_when_both_are_there() -> None:
@@ -119,5 +119,5 @@ def test_a_backbone_may_be_a_folder(tmp_path: Path, model: TextModel) -> None:
     local = shutil.copytree(STARTER, tmp_path / "local")
     config = (local / "config.json").read_text()
     (local / "config.json").write_text(config.replace("all-MiniLM-L6-v2", str(get_model_path())))
-    same = TextModel.load(local, device="cpu").predict(["red shoe"], [""])
-    assert same.probabilities == pytest.approx(model.predict(["red shoe"], [""]).probabilities, abs=1e-6)
+    same = TextModel.load(local, device="cpu").predict_texts(["red shoe"], [""])
+    assert same.probabilities == pytest.approx(model.predict_texts(["red shoe"], [""]).probabilities, abs=1e-6)

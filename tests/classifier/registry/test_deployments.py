@@ -13,6 +13,7 @@ from django.db import connection
 
 from classifier.evaluation.category_coverage import coverage_of
 from classifier.ml import artifact
+from classifier.ml.classifier import ProductInput
 from classifier.models import Category, Deployment, EnsembleRule, ModelVersion, Prediction, Variant
 from classifier.registry import artifact_store, deployments, ensemble_rules, model_cache, traffic, variants, versions
 from classifier.services import STARTER, fill_missing_labels, load_categories, register_starters
@@ -117,7 +118,7 @@ def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
     storages["models"].save(f"{version.path}/model.safetensors", ContentFile(b"rotten"))
     shutil.rmtree(settings.MODEL_CACHE / version.path, ignore_errors=True)
     with pytest.raises(artifact.ArtifactError):
-        model_cache.load_text(version)
+        model_cache.load_model(version)
 
 
 def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
@@ -259,12 +260,12 @@ def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: 
 def test_a_model_that_cannot_be_built_from_its_artifact_is_refused_like_a_damaged_one(db: None, tmp_path: Path) -> None:
     version = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     with pytest.raises(artifact.ArtifactError):
-        model_cache.load_text(version)
+        model_cache.load_model(version)
 
 
 def test_a_model_is_loaded_once_per_process(db: None) -> None:
     version = Variant.objects.get(version__modality="text").version
-    assert model_cache.load_text(version) is model_cache.load_text(version)
+    assert model_cache.load_model(version) is model_cache.load_model(version)
 
 
 @pytest.fixture
@@ -307,7 +308,7 @@ def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[
         EnsembleRule.objects.create(text_version=version, image_version=image, parameters={"temperature": 1.0})
     expected = {}
     for name, version in versions.items():
-        output = model_cache.load_text(version).predict([title], [""])
+        output = model_cache.load_model(version).predict([ProductInput(title)])
         expected[version.pk] = float(output.probabilities.max())
         assert name
     assert abs(expected[versions["cool"].pk] - expected[versions["warm"].pk]) > 0.1

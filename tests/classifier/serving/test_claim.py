@@ -46,7 +46,7 @@ def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: Us
     expire_leases(lost)
     (theirs,) = Prediction.objects.claim(limit=1)
     assert theirs == lost
-    assert Prediction.objects.give_back(mine) == 2, "the row that another worker claimed stays with it"
+    assert Prediction.objects.release(mine) == 2, "the row that another worker claimed stays with it"
     kept.refresh_from_db()
     assert (kept.state, kept.lease_token, kept.attempts) == (State.QUEUED, None, 0)
     assert Prediction.objects.held(theirs).exists()
