@@ -1,3 +1,5 @@
+"""Prepare an installation: categories, starter models and the reference set. Safe to run again."""
+
 import csv
 import hashlib
 import json
@@ -27,7 +29,7 @@ from common.object_storage import StorageDown, storage_faults
 HERE = Path(__file__).parent
 STARTER = HERE / "starter"
 STARTER_NAME = "starter"
-# What `manage.py check_engine` found of each starter's engines, by its checksum, and what `learn_unusual` learnt.
+# What `manage.py check_engine` measured of the starters, by checksum, and the detectors of `manage.py learn_unusual`.
 STARTER_ENGINES = HERE / "starter_engines.json"
 STARTER_DETECTORS = HERE / "starter_familiar"
 STARTER_REFERENCE = STARTER / "reference"
@@ -37,7 +39,7 @@ STARTER_REFERENCE = STARTER / "reference"
 def load_categories() -> int:
     """Create the categories and aliases of categories.json that are missing; return how many categories there are.
 
-    What staff renamed, added or switched off stays as it is.
+    Categories that staff renamed, added or switched off stay as they are.
     """
     for slug, entry in json.loads((HERE / "categories.json").read_text()).items():
         category, _created = Category.objects.get_or_create(slug=slug, defaults={"name": entry["name"]})
@@ -48,15 +50,16 @@ def load_categories() -> int:
 
 
 def register_starters() -> list[Variant]:
-    """Register the starter models that come with Aisle; deploy them where nothing, or only an older starter, serves.
+    """Register the starter models; deploy them where nothing, or only an older starter, is live.
 
-    A starter that was deployed before is the staff's business: it stays away when they rolled it back.
+    A starter that was deployed before is not deployed again: staff may have rolled it back.
     """
     versions = {modality: _register_starter(STARTER / modality) for modality in Modality.values}
     for modality, version in versions.items():
-        serving = Variant.objects.filter(version__modality=modality)
+        in_use = Variant.objects.filter(version__modality=modality)
         is_new = not version.deployments.exists()
-        if not serving.exists() or (is_new and not serving.exclude(version__name__startswith=STARTER_NAME).exists()):
+        only_starters = not in_use.exclude(version__name__startswith=STARTER_NAME).exists()
+        if not in_use.exists() or (is_new and only_starters):
             deployments.deploy_version(version)
     rule = json.loads((STARTER / "ensemble.json").read_text())
     if all(rule[modality] == version.checksum for modality, version in versions.items()):
@@ -69,9 +72,9 @@ def register_starters() -> list[Variant]:
 
 
 def fill_missing_labels() -> None:
-    """Read the categories of versions of which the row doesn't tell them from their stored artifacts.
+    """Store the labels of versions whose row has none, as their artifacts hold them.
 
-    What the storage doesn't give out is left for the next time.
+    A version whose artifact can't be read now is left for the next run.
     """
     for version in ModelVersion.objects.filter(labels=[]).defer("metrics"):
         with suppress(ArtifactError, StorageDown):
@@ -80,9 +83,9 @@ def fill_missing_labels() -> None:
 
 @transaction.atomic
 def load_reference_products() -> int:
-    """Create the reference products that come with Aisle, replace those that changed; return how many there are.
+    """Create or replace the reference products that come with Aisle; return how many reference products there are.
 
-    Those of a category that is no longer there are left out. Raises StorageDown when a photo can't be stored.
+    Products of a category that doesn't exist are left out. Raises StorageDown when a photo can't be stored.
     """
     known = {
         (each.external_id, each.part, each.title, each.description, each.category_id, each.photo_digest): each

@@ -1,3 +1,5 @@
+"""Celery tasks: classify, archive and guard. The database's schedules name them, so their names never change."""
+
 import logging
 import signal
 import time
@@ -16,58 +18,59 @@ from classifier.serving.batch import classify_claimed
 
 log = logging.getLogger(__name__)
 
-LONGEST_TURN = 1.0  # seconds of work for one bell
+LONGEST_TURN = 1.0  # seconds of work for one task
 
 
 @shared_task(expires=60)
 def classify_pending() -> None:
-    """Answer due predictions, batch by batch, and after a second ring for the next.
+    """Classify due predictions batch by batch; after a second queue this task again and return.
 
-    A worker that is told to stop stops at the ring; one that may not finish its batch gives it back. Only when the bell
-    is broken it goes on alone.
+    A worker that is told to stop does so between two tasks; one that may not finish its batch releases it.
     """
-    turn = time.monotonic() + LONGEST_TURN
+    deadline = time.monotonic() + LONGEST_TURN
     while batch := Prediction.objects.claim(limit=settings.BATCH_SIZE):
         try:
             classify_claimed(batch)
-        except SystemExit:  # how a process learns that its time to stop is over
-            _give_back(batch)
+        except SystemExit:  # Celery raises it when the time to stop is over
+            _release(batch)
             raise
-        _rang(archive_pending)
-        if time.monotonic() > turn and _rang(classify_pending):
+        _queue(archive_pending)
+        # While the broker is down nothing could start the next task, so this one goes on.
+        if time.monotonic() > deadline and _queue(classify_pending):
             return
 
 
-def _give_back(batch: Sequence[Prediction]) -> None:
-    """Leave the rest of a batch to other workers at once. Where that fails, they wait until the lease runs out."""
+def _release(batch: Sequence[Prediction]) -> None:
+    """Let other workers claim the rest of a batch at once. Where that fails, they wait until its lease expires."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Celery repeats it, and the second one would kill
     connection.close()  # it may have been in the middle of a query
     try:
-        returned = Prediction.objects.release(batch)
+        released = Prediction.objects.release(batch)
     except DatabaseError as error:
-        log.warning("A batch of %d could not be given back: %s", len(batch), type(error).__name__)
+        log.warning("A batch of %d could not be released: %s", len(batch), type(error).__name__)
         return
-    log.warning("Stopped: %d predictions of a batch of %d go to other workers.", returned, len(batch))
-    _rang(classify_pending)
+    log.warning("Stopped: %d predictions of a batch of %d go to other workers.", released, len(batch))
+    _queue(classify_pending)
 
 
-def _rang(task: Task[[], None]) -> bool:
+def _queue(task: Task[[], None]) -> bool:
     try:
         task.delay()
     except OperationalError:
-        log.warning("%s could not be asked for; beat asks again.", task.name)
+        log.warning("%s could not be queued; beat queues it again.", task.name)
         return False
     return True
 
 
 def notify_workers_on_commit() -> None:
-    """Wake the workers after the commit. A bell that can't ring fails nothing: beat rings again."""
+    """Queue `classify_pending` after the commit."""
+    # Robust: a broker that is down must not fail an upload that is stored. Beat queues the task again.
     transaction.on_commit(classify_pending.delay, robust=True)
 
 
-@shared_task(name="classifier.tasks.ring")  # schedules in the database name the task so
+@shared_task(name="classifier.tasks.ring")
 def wake_workers() -> None:
-    """Wake the workers for rows whose bell was lost, whose lease ran out or whose pause is over."""
+    """Queue `classify_pending` for rows whose message was lost, whose lease expired or whose pause is over."""
     if Prediction.objects.due().exists():
         classify_pending.delay()
 
@@ -86,5 +89,5 @@ def guard_versions() -> None:
 
 @shared_task(name="classifier.tasks.forget_old_records", expires=3600)
 def delete_old_records() -> None:
-    """Delete what shadows answered and versions failed at long ago."""
+    """Delete old answers of shadows and old failures of versions."""
     retention.delete_old_records()

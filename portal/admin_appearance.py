@@ -46,7 +46,7 @@ NAVIGATION = [
                 "link": reverse_lazy("experiments"),
             },
             _link(_("Deployments"), "history", "classifier_deployment"),
-            _link(_("Faults"), "error", "classifier_fault"),
+            _link(_("Model failures"), "error", "classifier_fault"),
             _link(_("Training runs"), "exercise", "training_trainingrun"),
             _link(_("Reference set"), "balance", "classifier_referenceproduct"),
             _link(_("Datasets"), "dataset", "training_dataset"),

@@ -72,7 +72,7 @@ def metric_tables(rule: EnsembleRule) -> list[dict[str, Any]]:
                 {
                     "name": names.get(name, name),
                     "chosen": name == rule.kind,
-                    "cells": [figures[key].shown(figures[key].of(row)) for key in KEYS],
+                    "cells": [figures[key].format_value(figures[key].value_in(row)) for key in KEYS],
                 }
                 for name, row in rows.items()
                 if isinstance(row, dict)

@@ -298,8 +298,8 @@ def _state_word(version: ModelVersion) -> str:
 
 def _figure(version: ModelVersion, key: str) -> str:
     figure = next(figure for figure in quality_reports.FIGURES if figure.key == key)
-    value = figure.of(version.metrics)
-    return "–" if value is None else figure.shown(value)
+    value = figure.value_in(version.metrics)
+    return "–" if value is None else figure.format_value(value)
 
 
 def _counts(confusion: Mapping[str, Any]) -> dict[tuple[str, str], int]:

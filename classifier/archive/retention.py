@@ -1,4 +1,4 @@
-"""What shadows said and what versions failed at: kept for a while, as a test looks back over weeks, not years."""
+"""Delete shadows' answers and model failures that are older than experiments look back."""
 
 from datetime import datetime, timedelta
 
@@ -11,15 +11,19 @@ BATCH = 1_000
 
 
 def delete_old_records() -> int:
-    """Delete shadows' answers and faults older than TRIAL_DAYS, BATCH rows at a time; return how many rows."""
+    """Delete shadows' answers and model failures older than TRIAL_DAYS, BATCH rows at a time; return how many rows."""
     before = timezone.now() - timedelta(days=settings.TRIAL_DAYS)
     versions = list(ModelVersion.objects.values_list("pk", flat=True))  # the index of each table begins with it
-    return sum(_forget(rows, version, before) for rows in (ShadowAnswer, Fault) for version in versions)
+    deleted = 0
+    for version in versions:
+        deleted += _delete_before(ShadowAnswer, version, before)
+        deleted += _delete_before(Fault, version, before)
+    return deleted
 
 
-def _forget(rows: type[ShadowAnswer] | type[Fault], version: int, before: datetime) -> int:
+def _delete_before(rows: type[ShadowAnswer] | type[Fault], version: int, before: datetime) -> int:
     old = rows._default_manager.filter(version=version, created_at__lt=before).order_by()
-    forgotten = 0
+    deleted = 0
     while ids := list(old.values_list("pk", flat=True)[:BATCH]):
-        forgotten += rows._default_manager.filter(pk__in=ids).delete()[0]
-    return forgotten
+        deleted += rows._default_manager.filter(pk__in=ids).delete()[0]
+    return deleted

@@ -1,4 +1,4 @@
-"""Old predictions without their heavy columns: what those held lies in the archive, under the prediction's UUID."""
+"""Empty the heavy columns of old predictions; the archive keeps their content under the prediction's UUID."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +17,8 @@ from common.object_storage import storage_faults
 BATCH = 200
 THREADS = 8
 VECTORS_FILE = "vectors.json"
-WITNESS = "ensemble.json"  # what archive.archive writes last
-# An answered prediction must have probabilities; none of them says that they were moved.
+LAST_FILE = "ensemble.json"  # written last by `archive_prediction`: it shows that the archive is complete
+# A done prediction must have probabilities; an empty object marks that they were moved.
 MOVED: dict[str, Any] = {
     "probabilities": {},
     **{entry.probabilities_column: None for entry in MODALITIES.values()},
@@ -28,30 +28,30 @@ MOVED: dict[str, Any] = {
 
 @dataclass
 class Outcome:
-    """How many predictions were moved, and how many were not, as their archive is missing."""
+    """How many predictions were moved, and how many were left because their archive is missing."""
 
     moved: int = 0
     missing: int = 0
 
 
 def slimmable(before: datetime) -> QuerySet[Prediction]:
-    """Answered and archived predictions from before that moment that still have their heavy columns."""
+    """Return archived predictions created before that moment that still have their heavy columns."""
     done = Prediction.objects.filter(state=Prediction.State.DONE, archived_at__isnull=False, created_at__lt=before)
     return done.exclude(probabilities={}).order_by("created_at")
 
 
 def slim_predictions(*, before: datetime, progress: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
-    """Archive the vectors of what is movable, then empty its heavy columns, batch by batch, the oldest first.
+    """Archive the vectors of slimmable predictions, then empty their heavy columns, batch by batch, oldest first.
 
-    The row stays, with the five likeliest, the versions and the answer to it. A run that was stopped is gone on with by
-    running it again. Raises StorageDown; what was moved until then stays moved.
+    The row stays, with its suggestions, versions and answer. A run that was stopped continues when it is run again.
+    Raises StorageDown; predictions moved until then stay moved.
     """
     outcome = Outcome()
     seen: set[Any] = set()
     start: datetime | None = None
     with ThreadPoolExecutor(THREADS) as threads:
         while batch := _next(before, start, seen):
-            kept = [row.pk for row, is_safe in zip(batch, threads.map(_keep, batch), strict=True) if is_safe]
+            kept = [row.pk for row, is_safe in zip(batch, threads.map(_archive_vectors, batch), strict=True) if is_safe]
             outcome.moved += slimmable(before).filter(pk__in=kept).order_by().update(**MOVED)
             outcome.missing += len(batch) - len(kept)
             start, seen = batch[-1].created_at, {row.pk for row in batch}
@@ -60,17 +60,17 @@ def slim_predictions(*, before: datetime, progress: Callable[[Outcome], None] = 
 
 
 def _next(before: datetime, start: datetime | None, seen: set[Any]) -> list[Prediction]:
-    """Return the next rows in order of time; of those of one moment, those not seen in the last batch."""
+    """Return the next rows in order of time, without those of the last batch that have the same time."""
     rows = slimmable(before).exclude(pk__in=seen)
     if start:
         rows = rows.filter(created_at__gte=start)
     return list(rows.only("pk", "created_at", *VECTORS)[:BATCH])
 
 
-def _keep(prediction: Prediction) -> bool:
-    """Write the vectors, which the archive has not yet; return whether the rest is there."""
+def _archive_vectors(prediction: Prediction) -> bool:
+    """Write the vectors; return whether the rest of the archive is there, so that the columns may be emptied."""
     with storage_faults():
-        if not storages["archive"].exists(writer.archive_path(prediction.pk, WITNESS)):
+        if not storages["archive"].exists(writer.archive_path(prediction.pk, LAST_FILE)):
             return False
     content: dict[str, list[float] | None] = {}
     for modality, entry in MODALITIES.items():

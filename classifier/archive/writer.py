@@ -1,4 +1,4 @@
-"""One prediction as files under its UUID in the storage "archive"."""
+"""Write and delete a prediction's files under its UUID in the storage "archive"."""
 
 import json
 import logging
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def archive_path(prediction: uuid.UUID, name: str) -> str:
+    """Return the key of a file; the first two digits of the UUID spread the folders."""
     return f"{str(prediction)[:2]}/{prediction}/{name}"
 
 
@@ -30,12 +31,12 @@ def write_file(prediction: uuid.UUID, name: str, content: Any) -> None:
 
 
 def delete_files(prediction: uuid.UUID) -> int:
-    """Delete all files of a prediction, whatever they are called; return how many. Raises StorageDown."""
+    """Delete all files of a prediction; return how many. Raises StorageDown."""
     storage, folder = storages["archive"], archive_path(prediction, "").rstrip("/")
     with storage_faults():
         try:
             names = storage.listdir(folder)[1]
-        except FileNotFoundError:  # a file system says so, an object storage lists nothing
+        except FileNotFoundError:  # a file system raises it, an object storage lists nothing
             return 0
         for name in names:
             storage.delete(f"{folder}/{name}")
@@ -44,10 +45,8 @@ def delete_files(prediction: uuid.UUID) -> int:
 
 
 def archive_prediction(prediction: Prediction) -> None:
-    """Write all that is known of a finished prediction. Raises StorageDown.
-
-    One whose details were moved here keeps what lies here.
-    """
+    """Write the input, the photo and the results of a finished prediction. Raises StorageDown."""
+    # Its heavy columns were moved to the archive: writing now would replace their content by nothing.
     if prediction.probabilities == {}:
         return
     key = prediction.pk

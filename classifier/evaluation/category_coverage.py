@@ -1,4 +1,4 @@
-"""Which of the categories on offer a model version can suggest, and which would be lost if it served."""
+"""Compute which active categories a version can suggest, and which would be lost if it were deployed."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of the active categories a model can suggest.
+    """How many of the active categories a version can suggest.
 
-    `missing` are those that it can't, `lost` those of them that the model in whose place it would serve can: names by
-    slug, in the order of the names.
+    `missing` are those that it can't suggest, `lost` those of them that the live version can: names by slug, in the
+    order of the names.
     """
 
     offered: int
@@ -31,11 +31,12 @@ class Coverage:
         return _("%(suggested)d of %(offered)d categories") % {"suggested": self.suggested, "offered": self.offered}
 
     def to_json(self) -> dict[str, Any]:
+        """Return the slugs, as `ModelVersion.gate` stores them."""
         return {"offered": self.offered, "missing": list(self.missing), "lost": list(self.lost)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Coverage":
-        """Return a coverage as it was, under the names that the categories have now."""
+        """Return a stored coverage, with the categories' present names."""
         names = dict(Category.objects.values_list("slug", "name"))
         missing, lost = ({slug: names.get(slug, slug) for slug in values[key]} for key in ("missing", "lost"))
         return cls(values["offered"], missing, lost)
@@ -49,9 +50,9 @@ def active_categories() -> dict[str, str]:
 def coverage_of(
     labels: Collection[str], *, before: Collection[str] = (), active: Mapping[str, str] | None = None
 ) -> Coverage:
-    """Return the coverage of a model with these labels; `before` are the labels of the one that serves.
+    """Return the coverage of a version with these labels; `before` are the labels of the live version.
 
-    `active` saves the query where many versions are looked at.
+    `active` saves a query for each of many versions.
     """
     known, serving = set(labels), set(before)
     active = active_categories() if active is None else active
@@ -61,7 +62,7 @@ def coverage_of(
 
 
 def name_list(names: Iterable[str]) -> str:
-    """Return the first names, separated by semicolons, and how many more there are."""
+    """Return the first names, separated by semicolons, and the number of the others."""
     every = list(names)
     shown, more = "; ".join(every[:MOST_NAMED]), len(every) - MOST_NAMED
     return _("%(names)s; and %(count)d more") % {"names": shown, "count": more} if more > 0 else shown

@@ -1,4 +1,4 @@
-"""Two classifiers on the same products: tests and intervals of their differences. Pure functions over arrays."""
+"""Test the differences of two classifiers on the same products. Pure functions over arrays."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ BATCH_VALUES = 4_000_000
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two classifiers on the same products: how many only the first and only the second got right, and p-values."""
+    """The result of McNemar's test: how many products only the first and only the second got right, and p-values."""
 
     only_first: int
     only_second: int
@@ -47,7 +47,7 @@ def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np
     if tosses == 0:
         return McNemar(0, 0, 1.0, 1.0, 1.0)
     exact = float(stats.binomtest(first, tosses).pvalue)
-    if first == second:  # the two halves overlap in the observed split
+    if first == second:  # both tails contain the observed split
         mid_p = float(1 - stats.binom.pmf(first, tosses, 0.5) / 2)
     else:
         mid_p = float(exact - stats.binom.pmf(first, tosses, 0.5))
@@ -89,9 +89,9 @@ def paired_bootstrap(first: Values, second: Values, *, resamples: int = RESAMPLE
 
 @dataclass(frozen=True)
 class ProductScores:
-    """How a classifier did on each of n products.
+    """The scores of a classifier on each of n products.
 
-    `correct` and `in_top5` (n,) say whether the true category came first, or among the first five; `loss` (n,) is
+    `correct` and `in_top5` (n,): whether the true category came first, or among the first five; `loss` (n,) is
     -ln p(true category), in nats.
     """
 
@@ -100,7 +100,7 @@ class ProductScores:
     loss: Values
 
     @classmethod
-    def of(cls, ranks: npt.ArrayLike, probabilities: npt.ArrayLike) -> Self:
+    def from_ranks(cls, ranks: npt.ArrayLike, probabilities: npt.ArrayLike) -> Self:
         """Return the scores of true categories, given their ranks (n,), 0 being the first, and probabilities (n,)."""
         places, chances = np.asarray(ranks), np.asarray(probabilities, np.float64)
         return cls(places == 0, places < 5, -np.log(np.maximum(chances, FLOOR)))
@@ -108,7 +108,7 @@ class ProductScores:
     def __len__(self) -> int:
         return len(self.correct)
 
-    def where(self, rows: npt.ArrayLike) -> "ProductScores":
+    def select(self, rows: npt.ArrayLike) -> "ProductScores":
         """Return the scores of some products, chosen by index or flag."""
         chosen = np.asarray(rows)
         return ProductScores(self.correct[chosen], self.in_top5[chosen], self.loss[chosen])
@@ -129,13 +129,13 @@ class PairedFigure:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0: a difference that isn't clear may be noise."""
+        """Whether the interval excludes 0: a difference that isn't clear may be noise."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class PairedFigures:
-    """Two classifiers on the same n products.
+    """The paired figures of two classifiers on the same n products.
 
     `lost` counts the products that only the first got right and `won` those that only the second did;
     `p_worse` is McNemar's one-sided mid-p for the second being less often right.
@@ -150,10 +150,12 @@ class PairedFigures:
     p_worse: float
 
     def to_json(self) -> dict[str, Any]:
+        """Return the figures as `ModelVersion.gate` stores them."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return figures that `to_json` wrote."""
         figures = {name: PairedFigure(**values[name]) for name in ("accuracy", "top5", "log_loss")}
         return cls(n=values["n"], lost=values["lost"], won=values["won"], p_worse=values["p_worse"], **figures)
 

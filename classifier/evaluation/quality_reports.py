@@ -1,4 +1,4 @@
-"""What is known of a version's quality, in the form that pages and the command line show."""
+"""Format the metrics of versions for pages and the command line."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,20 @@ from common.formatting import format_duration, format_number, format_percent, fo
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a version's metrics: how it is called and written, and whether more is better."""
+    """One figure of a version's metrics: its name, its unit, and whether more is better."""
 
     key: str
     name: str | Promise
     unit: str = "%"
     more_is_better: bool = True
 
-    def of(self, metrics: dict[str, Any]) -> float | None:
+    def value_in(self, metrics: dict[str, Any]) -> float | None:
+        """Return the figure of stored metrics, or None where it was not recorded."""
         value = metrics.get(self.key)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
-    def shown(self, value: float | None) -> str:
+    def format_value(self, value: float | None) -> str:
+        """Return the value with its unit."""
         if value is None:
             return str(_("not recorded"))
         return {
@@ -34,7 +36,8 @@ class Figure:
             "": lambda: format_number(value, 0),
         }[self.unit]()
 
-    def change(self, before: float | None, after: float | None) -> str:
+    def format_change(self, before: float | None, after: float | None) -> str:
+        """Return the signed difference, or a dash where one value is missing."""
         if before is None or after is None:
             return "–"
         difference = after - before
@@ -62,21 +65,20 @@ CLASS_FIGURES = ("train", "n", "accuracy", "precision", "f1")
 
 
 def key_figures(version: ModelVersion) -> list[dict[str, Any]]:
-    """Return the key figures, those that weren't recorded too."""
-    return [
-        {"key": figure.key, "name": figure.name, "value": value, "shown": figure.shown(value)}
-        for figure in FIGURES
-        for value in [figure.of(version.metrics)]
-    ]
+    """Return the key figures, including those that were not recorded."""
+    rows = []
+    for figure in FIGURES:
+        value = figure.value_in(version.metrics)
+        shown = figure.format_value(value)
+        rows.append({"key": figure.key, "name": figure.name, "value": value, "shown": shown})
+    return rows
 
 
 def category_figures(version: ModelVersion, names: dict[str, str]) -> list[dict[str, Any]]:
-    """Return each category's row, the worst F1 first; `names` by slug."""
-    rows = version.metrics.get("classes", {})
-    return sorted(
-        ({"slug": slug, "name": names.get(slug, slug), **row} for slug, row in rows.items()),
-        key=lambda row: row.get("f1", 0),
-    )
+    """Return the figures of each category, the worst F1 first; `names` maps slugs to names."""
+    by_slug = version.metrics.get("classes", {})
+    rows = [{"slug": slug, "name": names.get(slug, slug), **row} for slug, row in by_slug.items()]
+    return sorted(rows, key=lambda row: row.get("f1", 0))
 
 
 @dataclass(frozen=True)
@@ -93,23 +95,24 @@ class Comparison:
 def compare_metrics(first: ModelVersion, second: ModelVersion, names: dict[str, str]) -> Comparison:
     """Compare the second with the first. Raises ValueError for versions of different modalities."""
     if first.modality != second.modality:
-        raise ValueError(f"{first} and {second} answer different questions")
+        raise ValueError(f"{first} and {second} are of different modalities")
     datasets = [version.lineage.get("dataset") for version in (first, second)]
     rows = []
     for figure in FIGURES:
-        before, after = figure.of(first.metrics), figure.of(second.metrics)
+        before, after = figure.value_in(first.metrics), figure.value_in(second.metrics)
         rows.append(
             {
                 "key": figure.key,
                 "name": figure.name,
                 "first": before,
                 "second": after,
-                "first_shown": figure.shown(before),
-                "second_shown": figure.shown(after),
-                "change": figure.change(before, after),
+                "first_shown": figure.format_value(before),
+                "second_shown": figure.format_value(after),
+                "change": figure.format_change(before, after),
             }
         )
-    counts = {version.metrics.get("n") for version in (first, second)}  # labels that were left out leave out products
+    # The same dataset is not enough: a version that lacks a category was measured without that category's products.
+    counts = {version.metrics.get("n") for version in (first, second)}
     is_fair = first == second or (None not in datasets and len(set(datasets)) == len(counts) == 1)
     return Comparison(first, second, is_fair, rows, _classes(first, second, names))
 

@@ -1,4 +1,4 @@
-"""How two model versions compare on the reference products that both have answered."""
+"""Compare two model versions on the reference products that both have answered."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from classifier.models import Category, ModelVersion, ReferenceAnswer, Reference
 
 @dataclass(frozen=True)
 class Agreement:
-    """On how many of n stored products, whose category nobody confirmed, two versions make the same first choice."""
+    """On how many of n stored products without a confirmed category two versions make the same first choice."""
 
     n: int
     agreed: int
@@ -23,26 +23,26 @@ class Agreement:
 
 
 def compare_on_reference(first: ModelVersion, second: ModelVersion) -> PairedFigures | None:
-    """Return how two versions of one modality do on the labelled products that both answered, or None without any.
+    """Compare two versions of one modality on the labelled products that both answered; None where there is none.
 
-    Answers from before a category was added, switched off or on again don't count: others could be chosen then.
+    Only answers given with today's active categories count: with others, other choices were possible.
     """
     offer = offer_hash(Category.objects.active().values_list("slug", flat=True))
     answers = [_answers(version, offer) for version in (first, second)]
     common = sorted(set(answers[0]) & set(answers[1]))
     if not common:
         return None
-    scored = [ProductScores.of(*zip(*(found[product] for product in common), strict=True)) for found in answers]
+    scored = [ProductScores.from_ranks(*zip(*(found[product] for product in common), strict=True)) for found in answers]
     return compare_paired(*scored)
 
 
 def labelled_count(modality: str) -> int:
-    """Return on how many labelled products versions of the modality can be compared."""
+    """Return the number of labelled products on which versions of the modality can be compared."""
     return _labelled(modality).count()
 
 
 def offer_hash(slugs: Iterable[str]) -> str:
-    """Return a name for a set of active categories."""
+    """Return a short hash that identifies a set of active categories."""
     return hashlib.sha256("\n".join(sorted(slugs)).encode()).hexdigest()[:16]
 
 

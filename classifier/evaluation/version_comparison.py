@@ -1,4 +1,4 @@
-"""Two versions on the same products, as the pages of versions, runs, comparisons and deployments show them."""
+"""Compare two versions on the same products for the pages of versions, runs and deployments."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -16,9 +16,8 @@ from classifier.evaluation.reference_set import compare_on_reference, labelled_c
 from classifier.models import ModelVersion
 from classifier.registry import traffic
 
-# With fewer of the reference products that both answered, measuring them again is offered.
+# Where both have answered a smaller share of the reference products, the page offers to measure them again.
 ENOUGH_MEASURED = 0.9
-# How the figures are called and written, and whether more is better.
 SHOWN = ("accuracy", "top5", "log_loss")
 TONES: dict[str, str | Promise] = {
     "better": gettext_lazy("better"),
@@ -28,14 +27,14 @@ TONES: dict[str, str | Promise] = {
 }
 BASES: dict[str, str | Promise] = {
     "reference": gettext_lazy("Reference set"),
-    "test": gettext_lazy("Test part of the candidate's dataset, categories that both know"),
+    "test": gettext_lazy("Test split of the candidate's dataset, categories that both know"),
     "lacking": gettext_lazy("Reference set, categories that the candidate's dataset lacks"),
 }
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What a page shows of `after` in place of `before`: coverage, what would be lost, figures on the same products."""
+    """What a page shows of `after` replacing `before`: coverage, lost categories, figures on the same products."""
 
     before: ModelVersion | None
     after: ModelVersion
@@ -46,12 +45,12 @@ class SideBySide:
 
     @property
     def phrase(self) -> str:
-        """What a person types to deploy a version that loses categories; nothing when none is lost."""
+        """What a person types to deploy a version that loses categories; empty when none is lost."""
         return _("lose %(count)d") % {"count": len(self.lost)} if self.lost else ""
 
 
 def compare_with_live(after: ModelVersion) -> SideBySide:
-    """Compare a version with the champion; what would be lost is what any other live version suggests."""
+    """Compare a version with the champion; lost are the categories that any other live version can suggest."""
     serving = [variant.version for variant in traffic.live_variants(after.modality) if variant.version != after]
     labels = {label for version in serving for label in version.labels}
     return side_by_side(serving[0] if serving else None, after, served=labels)
@@ -60,9 +59,9 @@ def compare_with_live(after: ModelVersion) -> SideBySide:
 def side_by_side(
     before: ModelVersion | None, after: ModelVersion, *, served: Collection[str] | None = None
 ) -> SideBySide:
-    """Compare two versions as they are now: on the reference set, and on the test part where the gate did.
+    """Compare two versions on the reference set, and on the test split where the gate compared them.
 
-    `served` are the labels that must not be lost, those of `before` if they aren't given.
+    `served` are the labels that must not be lost, by default those of `before`.
     """
     if served is None:
         served = before.labels if before else ()
@@ -83,7 +82,7 @@ def side_by_side(
 
 
 def comparison_at_gate(version: ModelVersion) -> SideBySide | None:
-    """Return how the version compared with the champion of the time when it was trained, or None if it didn't."""
+    """Return the gate's comparison with the champion at the time of training, or None where it made none."""
     before = ModelVersion.objects.filter(pk=version.lineage.get("compared_with")).first()
     if not version.gate or before is None:
         return None
@@ -98,9 +97,9 @@ def comparison_at_gate(version: ModelVersion) -> SideBySide | None:
 
 
 def figure_rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
-    """Yield a row for each figure: both values, the difference with its interval, and what that says.
+    """Yield a row for each figure: both values, the difference with its interval, and its assessment.
 
-    `tone` is "better" or "worse" where the interval leaves out 0, "same" where nothing differs, else "chance".
+    `tone` is "better" or "worse" where the interval excludes 0, "same" where nothing differs, else "chance".
     """
     for shown in (figure for figure in quality_reports.FIGURES if figure.key in SHOWN):
         found: PairedFigure = getattr(figures, shown.key)
@@ -112,10 +111,10 @@ def figure_rows(figures: PairedFigures) -> Iterable[dict[str, Any]]:
         yield {
             "key": shown.key,
             "name": shown.name,
-            "first": shown.shown(found.first),
-            "second": shown.shown(found.second),
-            "change": shown.change(found.first, found.second),
-            "interval": f"{shown.change(0.0, found.low)} … {shown.change(0.0, found.high)}",
+            "first": shown.format_value(found.first),
+            "second": shown.format_value(found.second),
+            "change": shown.format_change(found.first, found.second),
+            "interval": f"{shown.format_change(0.0, found.low)} … {shown.format_change(0.0, found.high)}",
             "tone": tone,
             "tone_words": TONES[tone],
         }
@@ -126,7 +125,7 @@ def _table(basis: str, figures: PairedFigures) -> dict[str, Any]:
 
 
 def _measure_url(*versions: ModelVersion) -> str:
-    """Return the address that measures versions, which the app `training` has; nothing without it."""
+    """Return the URL of the page that measures versions; empty where the app `training` is not installed."""
     try:
         return reverse("admin:reference_measure", args=["-".join(str(version.pk) for version in versions)])
     except NoReverseMatch:

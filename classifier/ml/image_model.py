@@ -1,4 +1,4 @@
-"""The image model: a convolutional encoder and a head over the product's photograph."""
+"""Classify products by their photo: a convolutional encoder and a head."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ from classifier.ml.engines import Batch, Engine, TorchEngine, input_threads
 __all__ = ["ImageEncoder", "ImageModel", "ImageNetwork", "to_rgb"]
 
 IMAGES_PER_PASS = 32
-SAMPLES = (1, 3, 8)  # pictures of each sample batch
+SAMPLES = (1, 3, 8)  # photos in each sample batch
 VIEWS = ("middle", "whole")
 
 
 class ImageNetwork(nn.Module):
-    """A network that ends in average pooling, over bytes."""
+    """A network that ends in average pooling, over pixels as bytes."""
 
     mean: Tensor
     std: Tensor
@@ -53,7 +53,7 @@ class ImageNetwork(nn.Module):
 
 
 class ImageEncoder:
-    """A frozen network that ends in average pooling, and what computes it."""
+    """A frozen network that ends in average pooling, and the engine that computes it."""
 
     inputs = ("pixels",)
 
@@ -80,12 +80,12 @@ class ImageEncoder:
         if not images:
             raise ValueError("the batch is empty")
         cut = input_threads().map(lambda image: crop_image(image, self.preprocess), images)
-        # Each stream gets its share of a small batch too.
+        # A small batch is split as well, so that no stream stays idle.
         most = min(self.engine.rows, math.ceil(len(images) / self.engine.streams))
         return torch.cat(self.engine.run(_batches(cut, most)))
 
     def samples(self) -> list[Batch]:
-        """Return soft spots of colour, as photographs have them."""
+        """Return random blurred colours: real photos have smooth areas, on which engines round differently."""
         rng = np.random.default_rng(7)
         side = self.preprocess.size
         coarse = rng.integers(0, 256, (sum(SAMPLES), 6, 6, 3)).astype(np.uint8)
@@ -95,7 +95,7 @@ class ImageEncoder:
 
 
 class ImageModel:
-    """A frozen or fine-tuned encoder with a head over one photograph."""
+    """A frozen or fine-tuned encoder with a head, over one photo."""
 
     def __init__(self, encoder: ImageEncoder, head: nn.Module, labels: list[str], temperature: float) -> None:
         self.encoder = encoder
@@ -105,7 +105,7 @@ class ImageModel:
 
     @property
     def engine(self) -> str:
-        """What computes the encoder: library, precision and device."""
+        """The name of what computes the encoder: library, precision and device."""
         return self.encoder.engine.name
 
     @classmethod
@@ -156,7 +156,7 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uin
     width, height = image.size
     side = min(width, height) * preprocess.crop
     left, top = (width - side) / 2, (height - side) / 2
-    # Cutting before the change of mode spares a large photograph a full-size copy.
+    # Cropped before the change of mode: that avoids a full-size copy of a large photo.
     outer = (int(left), int(top), min(width, int(left + side) + 1), min(height, int(top + side) + 1))
     inner = (left - outer[0], top - outer[1], left - outer[0] + side, top - outer[1] + side)
     part = to_rgb(image.crop(outer))
@@ -171,7 +171,7 @@ def _resized(
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image in RGB: transparent parts on white, as in shops; 16-bit values scaled to 8 bits."""
+    """Return the image in RGB: transparent parts on white, 16-bit values scaled to 8 bits."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
@@ -184,7 +184,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return greys 0..255; Pillow itself would clip everything above 255 to white."""
+    """Return greys 0..255; Pillow's own conversion clips everything above 255 to white."""
     values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
     top = 65_535.0 if values.max() > 255 else 255.0
     return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))

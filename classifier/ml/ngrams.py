@@ -1,7 +1,7 @@
-"""The lexical part of a text model: a linear layer over the words and character n-grams that a title is made of.
+"""Classify texts by a linear layer over hashed words and character n-grams: the lexical part of a text model.
 
-It sees what a word-piece encoder blurs: brands, model numbers, sizes, typing errors. N-grams are named by a hash,
-so that no vocabulary is stored; the artifact holds the kept hashes in order, one weight a class for each.
+It uses what a word-piece encoder loses: brands, model numbers, sizes, typing errors. N-grams are identified by a hash,
+so that no vocabulary is stored; the artifact holds the selected hashes in order, with one weight a class for each.
 """
 
 import re
@@ -25,10 +25,10 @@ Floats = npt.NDArray[np.float32]
 
 LEXICAL = "lexical."
 
-# Words (one and two in a row) and characters (three to five within a word): each block has its own length of one.
+# Words (one and two in a row) and characters (three to five within a word); each block is normalised on its own.
 BLOCKS = ("words", "characters")
 
-# Practically no two n-grams share a hash in a space of this size, and a hash still fits into int32.
+# Large enough that hardly any two n-grams share a hash, and a hash still fits into int32.
 HASHES = 2**31 - 1
 
 # Beyond this a description adds n-grams by the hundred and hardly a new word.
@@ -37,7 +37,7 @@ DESCRIPTION_CHARACTERS = 1_000
 
 @dataclass(frozen=True)
 class LogitPool:
-    """How the parts of a text model make one answer: log p = lexical * log p_l + encoder * log p_e + bias."""
+    """The combination of a text model's parts: log p = lexical * log p_l + encoder * log p_e + bias."""
 
     lexical: float
     encoder: float
@@ -52,7 +52,7 @@ class LogitPool:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> "LogitPool":
-        """Return the pool of config.json. Raises ArtifactError when it is missing or no numbers."""
+        """Return the pool of config.json. Raises ArtifactError when it is missing or not numeric."""
         try:
             values = config["pool"]
             pool = cls(float(values["lexical"]), float(values["encoder"]), tuple(map(float, values.get("bias", ()))))
@@ -127,10 +127,10 @@ class LexicalModel:
         return cls((words, characters), idf, weights, bias, device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what an artifact stores: weights as int8 with one scale a row, idf in half precision."""
+        """Return the tensors that an artifact stores: weights as int8 with one scale a row, idf in half precision."""
         largest = self.weights.abs().amax(dim=1).clamp(min=1e-6).cpu()
         scales = (largest / 127).half()
-        # Where half precision rounded the scale down, 127 steps no longer reach the largest weight: it is cut.
+        # Half precision may round the scale down; the largest weight then needs more than 127 steps and is clipped.
         steps = (self.weights.cpu() / scales.float().clamp(min=1e-8).unsqueeze(1)).round().clamp(-127, 127)
         return {
             **{LEXICAL + name: torch.from_numpy(keys) for name, keys in zip(BLOCKS, self.keys, strict=True)},

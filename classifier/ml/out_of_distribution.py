@@ -1,4 +1,4 @@
-"""Inputs that look like nothing the models know: far from what they learnt, and answered without conviction."""
+"""Detect out-of-distribution inputs: far from the training embeddings, and answered with little confidence."""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ Array = npt.NDArray[np.floating[Any]]
 Values = npt.NDArray[np.float64]
 
 CENTRES = 256
-STEPS = 1_000  # of the held-back rows' distribution that are kept
+STEPS = 1_000  # quantiles that are stored of the held-back rows' distributions
 QUANTILE = 0.99
 SEED = 18
 
 
 @dataclass(frozen=True)
 class CentroidDetector:
-    """Centres (k, dim) of the training embeddings, and what is ordinary, learnt from rows held back from training.
+    """A detector of centres (k, dim) of the training embeddings, and of the scores of rows held back from training.
 
     `distances` and `doubts` (at most 1,000 each, ascending) are held-back rows' distances to the nearest centre and
     their 1 - top probability; `threshold` is the score that the stated share of them stays under.
@@ -33,10 +33,10 @@ class CentroidDetector:
     def fit(
         cls, training: Array, held_back: Array, confidence: Array, *, quantile: float = QUANTILE, centres: int = CENTRES
     ) -> Self:
-        """Learn from training embeddings (n, dim), held-back ones (m, dim) and their top probabilities (m,).
+        """Fit a detector to training embeddings (n, dim), held-back ones (m, dim) and their top probabilities (m,).
 
-        A share of 1 - `quantile` of ordinary inputs will be flagged. Rows of NaN are left out. Raises ValueError when
-        too few are left to have such a quantile.
+        It flags a share of 1 - `quantile` of in-distribution inputs. Rows of NaN are left out. Raises ValueError when
+        too few are left to estimate that quantile.
         """
         from sklearn.cluster import MiniBatchKMeans
 
@@ -52,9 +52,9 @@ class CentroidDetector:
         return cls(plain.centres, plain.distances, plain.doubts, float(np.quantile(plain.score(held, sure), quantile)))
 
     def score(self, embeddings: Array, confidence: Array) -> Values:
-        """Return how unusual each input (n,) is, in nats; NaN for an embedding or a confidence of NaN.
+        """Return each input's score (n,), higher if more unusual, in nats; NaN where an argument is NaN.
 
-        Embeddings of another width than the centres' are another model's: NaN for all.
+        Embeddings of another width than the centres' come from another model: all scores are NaN.
 
         The sum of -ln of two shares: of held-back rows at least as far from every centre, and of those answered with
         at least as much doubt, as by Fisher's method of combining tests; neither share is taken below one row's.
@@ -70,11 +70,11 @@ class CentroidDetector:
         return scores
 
     def flags(self, embeddings: Array, confidence: Array) -> npt.NDArray[np.bool_]:
-        """Return which inputs are unusual, (n,); one that can't be judged is not."""
+        """Return which inputs are out-of-distribution, (n,); one whose score is NaN is not."""
         return np.asarray(self.score(embeddings, confidence) > self.threshold)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what `from_arrays` reads, ready for safetensors; the centres in half precision."""
+        """Return the arrays that `from_arrays` reads, ready for safetensors; the centres in half precision."""
         threshold = np.array([self.threshold], np.float32)
         return {
             "centres": self.centres.astype(np.float16),

@@ -1,4 +1,4 @@
-"""The text model: a sentence encoder with a head and, pooled with it, a lexical part over title and description."""
+"""Classify products by title and description: a sentence encoder with a head, pooled with a lexical part."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ class TextNetwork(nn.Module):
 
 
 class TextEncoder:
-    """A frozen transformer with mean pooling, and what computes it."""
+    """A frozen transformer with mean pooling, and the engine that computes it."""
 
     inputs = ("input_ids", "attention_mask")
 
@@ -83,7 +83,7 @@ class TextEncoder:
             raise ValueError("the batch is empty")
         ids = self._tokens(texts)
         order = sorted(range(len(texts)), key=lambda row: (len(ids[row]), row))
-        # Each stream gets its share of a small batch too.
+        # A small batch is split as well, so that no stream stays idle.
         most = min(self.engine.rows, math.ceil(len(texts) / self.engine.streams))
         passes = _passes(order, [len(row) for row in ids], most)
         embeddings = self.engine.run(self._batch([ids[row] for row in rows]) for rows in passes)
@@ -116,7 +116,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class LogitParts:
-    """What the parts of a text model say: logits (n, classes) and unit embeddings (n, dim), on the model's device."""
+    """The logits (n, classes) of a text model's parts and unit embeddings (n, dim), on the model's device."""
 
     encoder: Tensor
     embeddings: Tensor
@@ -147,7 +147,7 @@ class TextModel:
 
     @property
     def engine(self) -> str:
-        """What computes the encoder: library, precision and device."""
+        """The name of what computes the encoder: library, precision and device."""
         return self.encoder.engine.name
 
     @classmethod
@@ -182,7 +182,7 @@ class TextModel:
 
     @torch.inference_mode()
     def parts(self, titles: Sequence[str], descriptions: Sequence[str]) -> LogitParts:
-        """Return what each part says, before the pool and the temperature. Raises as `predict_texts`."""
+        """Return each part's logits, before the pool and the temperature. Raises as `predict_texts`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
         counted = input_threads().submit(self.lexical.logits, titles, descriptions) if self.lexical else None

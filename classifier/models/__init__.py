@@ -1,3 +1,5 @@
+"""The database models: categories, predictions, model versions and the reference set."""
+
 from classifier.modalities import Modality
 from classifier.models.category import Category, CategoryAlias
 from classifier.models.model_version import (

@@ -1,4 +1,4 @@
-"""Rows that are written to the archive after the fact, as often as it takes."""
+"""Claim rows for the archive and mark them when they are written."""
 
 import logging
 from collections import defaultdict
@@ -20,7 +20,7 @@ TOLERATED_FAILURES = 3
 
 
 class Archivable(models.Model):
-    """A row that knows whether it is archived. Who changes it calls `needs_archiving`."""
+    """A row that is copied to the archive; code that changes it calls `needs_archiving`."""
 
     archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
     archive_due_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -29,6 +29,7 @@ class Archivable(models.Model):
         abstract = True
 
     def needs_archiving(self) -> None:
+        """Make the row due for the archive again; the caller saves it."""
         self.archived_at = None
         self.archive_due_at = Now()
 
@@ -38,10 +39,11 @@ Row = TypeVar("Row", bound=Archivable)
 
 class ArchivableQuerySet(models.QuerySet[Row]):
     def unarchived(self) -> Self:
+        """Return the rows that are not archived, or have changed since."""
         return self.filter(archived_at=None)
 
     def claim_unarchived(self, *, limit: int) -> list[Row]:
-        """Return rows that are due; other callers see them only after PAUSE."""
+        """Return due rows; other callers see them only after PAUSE, so that a dead worker's rows come again."""
         with transaction.atomic():
             due = self.unarchived().filter(archive_due_at__lte=Now()).order_by("archive_due_at")
             locked = due.select_for_update(skip_locked=True, of=("self",))
@@ -51,7 +53,7 @@ class ArchivableQuerySet(models.QuerySet[Row]):
 
 
 def archive_due_rows(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]) -> None:
-    """Write the rows that are due until none is left or the storage is plainly down; beat asks again."""
+    """Write due rows until none is left or the storage fails TOLERATED_FAILURES times in a row; beat runs it again."""
     failures = 0
     while failures < TOLERATED_FAILURES and (batch := rows.claim_unarchived(limit=BATCH)):
         written, failures = [], 0
@@ -65,16 +67,15 @@ def archive_due_rows(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]
                     break
             else:
                 written.append(row)
-        _mark(written)
+        _mark_archived(written)
 
 
-def _mark(rows: Sequence[Archivable]) -> None:
-    """Note that rows of one claim are written."""
+def _mark_archived(rows: Sequence[Archivable]) -> None:
     by_claim = defaultdict(list)
     for row in rows:
         by_claim[row.archive_due_at].append(row.pk)
     for due, ids in by_claim.items():
         same = type(rows[0])._base_manager.filter(pk__in=ids)
         if same.filter(archive_due_at=due).update(archived_at=Now()) < len(ids):
-            # Some changed meanwhile, and what was written may lie over what is newer.
+            # Some rows changed while they were written, and an older copy may have replaced a newer one.
             same.exclude(archive_due_at=due).update(archived_at=None, archive_due_at=Now())

@@ -1,4 +1,4 @@
-"""The shelves: data that staff change, known to product data under other names too. Imported from classifier.models."""
+"""Categories and their aliases: data that staff change."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -16,16 +16,18 @@ class CategoryQuerySet(models.QuerySet["Category"]):
         return self.filter(is_active=True)
 
     def offered_for(self, prediction: "Prediction") -> Self:
-        """What a seller may choose for a prediction: the active ones, and any that was suggested."""
-        return self.filter(Q(is_active=True) | Q(slug__in=[row["slug"] for row in prediction.top5 or []]))
+        """Return what a seller may choose for a prediction: active categories, and any that was suggested."""
+        # A category that was switched off after it was suggested can still be confirmed.
+        suggested = [row["slug"] for row in prediction.top5 or []]
+        return self.filter(Q(is_active=True) | Q(slug__in=suggested))
 
     def named(self, name: str) -> "Category | None":
-        """Return the category with this name or alias, whatever the case."""
+        """Return the category with this name or alias, ignoring case."""
         return self.filter(Q(name__iexact=name) | Q(aliases__name__iexact=name)).distinct().first()
 
 
 class Category(models.Model):
-    """A shelf. Its slug is what models are trained on, so it never changes."""
+    """A category. Models are trained on its slug, so that never changes."""
 
     slug = models.SlugField(_("slug"), max_length=80, unique=True, help_text=_("Never changes once it is used."))
     name = models.CharField(_("name"), max_length=80, unique=True)

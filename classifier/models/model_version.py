@@ -1,4 +1,4 @@
-"""Model versions, how two of them are combined, and what is at work."""
+"""Model versions, ensemble rules, deployments, and the variants in use."""
 
 from enum import StrEnum
 from typing import Self
@@ -13,16 +13,16 @@ from classifier.modalities import Modality
 
 
 class Decision(StrEnum):
-    """What the gate decided about a candidate; `ModelVersion.gate` holds it."""
+    """The gate's decision about a candidate, as `ModelVersion.gate` holds it."""
 
     PASSED = "passed"
-    HELD = "held"  # registered: it serves only if a person deploys it
-    REJECTED = "rejected"  # never serves
+    HELD = "held"  # registered, but goes live only if a person deploys it
+    REJECTED = "rejected"  # never goes live
 
 
 class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def held(self) -> Self:
-        """Return the versions that the gate held back and that nobody has deployed or tested since."""
+        """Return the versions that the gate held back and that have not been deployed or tested since."""
         return self.filter(gate__decision=Decision.HELD, deployments=None)
 
 
@@ -39,14 +39,12 @@ class ModelVersion(models.Model):
     modality = models.CharField(_("modality"), max_length=8, choices=Modality)
     name = models.CharField(_("name"), max_length=60)
     checksum = models.CharField(_("checksum"), max_length=64, unique=True)
-    accuracy = models.FloatField(
-        _("accuracy"), help_text=_("On the held-back part; the model's weight in the ensemble.")
-    )
+    accuracy = models.FloatField(_("accuracy"), help_text=_("On the test split; the model's weight in the ensemble."))
     metrics = models.JSONField(_("metrics"), default=dict)
     labels = models.JSONField(_("categories"), default=list, help_text=_("The slugs that it can suggest."))
     gate = models.JSONField(_("gate"), default=dict, help_text=_("How it compared with the champion."))
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.REGISTERED)
-    reason = models.TextField(_("reason"), blank=True, help_text=_("What the gate said."))
+    reason = models.TextField(_("reason"), blank=True, help_text=_("Why the gate decided so."))
     parent = models.ForeignKey(
         "self", models.PROTECT, null=True, blank=True, related_name="children", verbose_name=_("trained on from")
     )
@@ -68,7 +66,7 @@ class ModelVersion(models.Model):
 
     @property
     def is_held(self) -> bool:
-        """Whether the gate held it back: it serves only if a person deploys it."""
+        """Whether the gate held it back: it goes live only if a person deploys it."""
         return bool(self.gate.get("decision") == Decision.HELD)
 
     @property
@@ -105,7 +103,7 @@ class DistributionDetector(models.Model):
 
 
 class EnsembleRule(models.Model):
-    """How one text and one image version are combined: see `classifier.ml.ensemble` for the kinds."""
+    """How the probabilities of a text and an image version are combined; `classifier.ml.ensemble` has the kinds."""
 
     class Kind(models.TextChoices):
         ACCURACY_WEIGHTED = "accuracy-weighted", _("Accuracy-weighted mean")
@@ -120,7 +118,7 @@ class EnsembleRule(models.Model):
         _("carried over from"),
         max_length=140,
         blank=True,
-        help_text=_("The pair whose rule serves this one until a rule of its own can be fitted."),
+        help_text=_("The pair whose rule is used until one can be fitted for this pair."),
     )
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
@@ -133,18 +131,18 @@ class EnsembleRule(models.Model):
         return f"{self.text_version} + {self.image_version}"
 
     def rule(self) -> Rule:
-        """Return the rule as it combines. Raises ValueError for unusable parameters."""
+        """Return the rule that combines probabilities. Raises ValueError for unusable parameters."""
         accuracies = {"text": self.text_version.accuracy, "image": self.image_version.accuracy}
         return Rule.from_json(self.kind, self.parameters, **accuracies)
 
 
 class Deployment(models.Model):
-    """One change of what serves a modality: kept for ever, so that it can be taken back."""
+    """One change of a modality's live versions; never deleted, so that it can be rolled back."""
 
     class Kind(models.TextChoices):
         DEPLOYMENT = "deployment", _("Deployment")
         ROLLBACK = "rollback", _("Roll-back")
-        TEST = "test", _("Test started")
+        TEST = "test", _("Experiment started")
         WEIGHTS = "weights", _("Shares changed")
         SHADOW = "shadow", _("Shadow started")
         STOP = "stop", _("Stopped")
@@ -156,7 +154,7 @@ class Deployment(models.Model):
         ModelVersion, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("replaced")
     )
     kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.DEPLOYMENT)
-    shares = models.JSONField(_("shares"), default=dict, help_text=_("Each live version's share of traffic after it."))
+    shares = models.JSONField(_("shares"), default=dict, help_text=_("Each live version's share afterwards."))
     deployed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("by")
     )
@@ -173,9 +171,9 @@ class Deployment(models.Model):
 
 
 class Variant(models.Model):
-    """A model version at work: live, with a share of its modality's traffic, or as a shadow that nobody sees.
+    """A model version in use: live, with a share of its modality's traffic, or a shadow, whose answers nobody sees.
 
-    The live shares of a modality sum to 100; the database refuses anything else at the end of a transaction.
+    The live shares of a modality sum to 100; a deferred trigger refuses anything else at the end of a transaction.
     """
 
     class Role(models.TextChoices):
@@ -191,7 +189,7 @@ class Variant(models.Model):
 
     class Meta:
         verbose_name = _("variant")
-        verbose_name_plural = _("variants")
+        verbose_name_plural = _("experiments")  # the page; a row is a variant
         constraints = [
             models.CheckConstraint(
                 condition=Q(role="live", weight__range=(1, 100)) | Q(role="shadow", weight=0),

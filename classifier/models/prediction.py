@@ -1,4 +1,4 @@
-"""Questions to the models and their answers, which are the queue too, and what went wrong or was said beside it."""
+"""Predictions, which are the queue too, the failures of versions, and the answers of shadows."""
 
 import uuid
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
-TRIES_IN_COMPANY = 2
+SHARED_ATTEMPTS = 2  # a row with as many attempts is claimed alone
 VECTORS = tuple(entry.embedding_column for entry in MODALITIES.values())
 
 
@@ -30,27 +30,27 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         return self.filter(seller=seller)
 
     def waiting(self) -> Self:
-        """What a worker has still to do, claimed or not."""
+        """Return the unfinished rows, claimed or not."""
         return self.filter(state__in=[Prediction.State.QUEUED, Prediction.State.RUNNING])
 
     def due(self) -> Self:
-        """What a worker may claim now: queued and not backing off, or claimed by a worker whose lease ran out."""
+        """Return the rows that a worker may claim now: queued and not pausing, or with an expired lease."""
         return self.waiting().filter(available_at__lte=Now())
 
     def claim(self, *, limit: int) -> "list[Prediction]":
         """Lease up to `limit` due rows to the caller, interactive first, then oldest; return them.
 
-        Rows of one claim have one priority: a seller who waits doesn't wait for a batch filled up with bulk.
-        The lease lasts LEASE_SECONDS and is proven by `lease_token`: results are stored only with it, so
-        a worker that comes back late can't overwrite another's work. A row that was tried twice may be what kills
-        its workers, so it is handed out alone when its turn comes.
+        The lease lasts LEASE_SECONDS and is proven by `lease_token`: results are stored only with it, so that a worker
+        that comes back late can't overwrite another one's results.
         """
         lease_token = uuid.uuid4()
-        with transaction.atomic():
+        with transaction.atomic():  # ends before the models run: nothing is locked while they compute
             due = self.due().order_by("priority", "available_at").defer(*VECTORS)
             rows = list(due.select_for_update(skip_locked=True, of=("self",))[:limit])
-            claimed = [row for row in rows if row.attempts < TRIES_IN_COMPANY and row.priority == rows[0].priority]
-            if rows and rows[0].attempts >= TRIES_IN_COMPANY:
+            # One priority for each claim: an interactive product must not wait for a batch filled up with bulk rows.
+            claimed = [row for row in rows if row.attempts < SHARED_ATTEMPTS and row.priority == rows[0].priority]
+            # A row that was tried twice may be what kills its workers: alone it takes no other row along.
+            if rows and rows[0].attempts >= SHARED_ATTEMPTS:
                 claimed = [rows[0]]
             self.filter(pk__in=[row.pk for row in claimed]).update(
                 state=Prediction.State.RUNNING,
@@ -58,14 +58,14 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
                 available_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
                 attempts=F("attempts") + 1,
             )
-        for row in claimed:  # as they are now in the database, but for `available_at`
+        for row in claimed:  # as in the database now, except for `available_at`
             row.state, row.lease_token, row.attempts = Prediction.State.RUNNING, lease_token, row.attempts + 1
         return claimed
 
     def release(self, predictions: "Sequence[Prediction]", *, pause: timedelta = timedelta()) -> int:
-        """Queue what the caller claimed together and still holds again, after the pause; return how many rows.
+        """Queue rows again that the caller claimed together and still holds; return how many.
 
-        The try doesn't count: what kept the rows from their answer is not theirs.
+        They may be claimed after the pause. The attempt doesn't count, as an outage is not the rows' fault.
         """
         return self.filter(
             pk__in=[prediction.pk for prediction in predictions],
@@ -76,7 +76,8 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         )
 
     def held(self, prediction: "Prediction") -> Self:
-        """The row of `prediction` as long as its lease is the one that the caller claimed."""
+        """Return the row of `prediction`, or none once its lease has gone to another worker."""
+        # The lease token decides, not the state: a row that another worker has claimed is "running" too.
         return self.filter(pk=prediction.pk, state=Prediction.State.RUNNING, lease_token=prediction.lease_token)
 
     def with_versions(self) -> Self:
@@ -86,13 +87,14 @@ class PredictionQuerySet(ArchivableQuerySet["Prediction"]):
         return self.select_related(*versions).defer(*VECTORS, *unused)
 
     def finished(self) -> Self:
+        """Return the rows that are done or have failed."""
         return self.filter(state__in=[Prediction.State.DONE, Prediction.State.FAILED])
 
 
 class Prediction(Archivable):
-    """One question to the models and their answer. What the models saw is frozen here.
+    """One request to the models and its result, with a frozen copy of what the models read.
 
-    The row is also the queue: see `PredictionQuerySet.claim`.
+    The row is also the queue's entry: see `PredictionQuerySet.claim`.
     """
 
     class State(models.TextChoices):
@@ -116,10 +118,10 @@ class Prediction(Archivable):
     )
     title = models.TextField(_("title"), blank=True)
     description = models.TextField(_("description"), blank=True)
-    photo_large = models.CharField(_("photo"), max_length=120, blank=True, help_text=_("For people to look at."))
+    photo_large = models.CharField(_("photo"), max_length=120, blank=True, help_text=_("The large copy, for people."))
     photo_small = models.CharField(_("model's photo"), max_length=120, blank=True)
     variant_key = models.UUIDField(
-        _("variant key"), null=True, editable=False, help_text=_("The product: the same variants answer it each time.")
+        _("variant key"), null=True, editable=False, help_text=_("The product's id: it always gets the same variants.")
     )
 
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED)
@@ -131,7 +133,7 @@ class Prediction(Archivable):
         _("available"), db_default=Now(), db_column="due_at", help_text=_("When a worker may claim the row.")
     )
     lease_token = models.UUIDField(null=True, editable=False, db_column="lease")
-    error = models.TextField(_("error"), blank=True, help_text=_("In words for the seller."))
+    error = models.TextField(_("error"), blank=True, help_text=_("What the seller reads."))
 
     text_version = models.ForeignKey(
         ModelVersion, models.PROTECT, null=True, related_name="+", verbose_name=_("text model")
@@ -142,20 +144,20 @@ class Prediction(Archivable):
     text_probabilities = models.JSONField(_("text model's probabilities"), null=True)
     image_probabilities = models.JSONField(_("image model's probabilities"), null=True)
     probabilities = models.JSONField(_("combined probabilities"), null=True)
-    ensemble = models.JSONField(_("how both were combined"), null=True)
-    top5 = models.JSONField(_("five likeliest"), null=True)
+    ensemble = models.JSONField(_("combination"), null=True)
+    top5 = models.JSONField(_("suggestions"), null=True)
     text_embedding = HalfVectorField(null=True, editable=False)
     image_embedding = HalfVectorField(null=True, editable=False)
     passes = models.JSONField(
-        _("engines"), null=True, help_text=_("Of each model: the engine, its milliseconds a row and its batch's rows.")
+        _("engines"), null=True, help_text=_("For each model: engine, milliseconds a product, products in the pass.")
     )
     milliseconds = models.FloatField(_("compute time (ms)"), null=True, help_text=_("Share of its batch's time."))
     unusual = models.CharField(
-        _("unlike anything known"), max_length=5, blank=True, choices=Unusual, default="", db_default="",
-        help_text=_("Which of the inputs is unlike everything that the models were trained with."),
+        _("unusual"), max_length=5, blank=True, choices=Unusual, default="", db_default="",
+        help_text=_("The inputs that are unlike everything the models were trained with."),
     )  # fmt: skip
     photo_hash = models.BigIntegerField(
-        null=True, editable=False, help_text=_("`pictures.photo_hash` of the model's photo, as a signed number.")
+        null=True, editable=False, help_text=_("`copies.photo_hash` of the model's photo, as a signed number.")
     )
 
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
@@ -211,7 +213,7 @@ class Prediction(Archivable):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the probabilities may be taken at their word: not for two models that no rule was fitted for."""
+        """Whether the probabilities are calibrated: not where no rule was fitted for the two models."""
         return bool((self.ensemble or {}).get("calibrated", True))
 
     @property
@@ -221,7 +223,7 @@ class Prediction(Archivable):
 
 
 class Fault(models.Model):
-    """A live version that could not answer rows of a batch; another one answered them, or they were tried again."""
+    """A model failure: a live version that could not answer rows of a batch, and why."""
 
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="faults", verbose_name=_("version"))
     rows = models.PositiveIntegerField(_("rows"))
@@ -229,8 +231,8 @@ class Fault(models.Model):
     created_at = models.DateTimeField(_("when"), default=timezone.now)
 
     class Meta:
-        verbose_name = _("fault")
-        verbose_name_plural = _("faults")
+        verbose_name = _("model failure")
+        verbose_name_plural = _("model failures")
         ordering = ["-created_at"]
         indexes = [models.Index(fields=["version", "-created_at"], name="fault_of_version")]
 
@@ -239,14 +241,14 @@ class Fault(models.Model):
 
 
 class ShadowAnswer(models.Model):
-    """What a shadow said of a prediction's input, or why it could not. No seller ever sees it."""
+    """A shadow's answer to a prediction, or why it failed. Sellers never see it."""
 
     prediction = models.ForeignKey(Prediction, models.CASCADE, related_name="shadows", verbose_name=_("prediction"))
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("version"))
     probabilities = models.JSONField(_("probabilities"), null=True)
     best = models.CharField(_("likeliest"), max_length=80, blank=True, help_text=_("Its slug."))
     agrees = models.BooleanField(
-        _("agrees"), null=True, help_text=_("Whether the live model of its kind found the same category likeliest.")
+        _("agrees"), null=True, help_text=_("Whether the live model of its modality found the same category likeliest.")
     )
     engine = models.CharField(_("engine"), max_length=60, blank=True)
     milliseconds = models.FloatField(_("compute time (ms)"), null=True)

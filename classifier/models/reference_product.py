@@ -1,4 +1,4 @@
-"""The reference set: products on which every version of a modality is measured, and what the versions answered."""
+"""The reference set: products on which every version of a modality is measured, and the versions' answers."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ from classifier.models.category import Category
 from classifier.models.model_version import ModelVersion
 from classifier.models.prediction import Prediction
 
-# A category with this many labelled products of the installation's own is no longer measured on the starter's.
+# A category with this many labelled products of its own is not measured on the starter's.
 ENOUGH_OWN = 20
 
 
@@ -21,7 +21,7 @@ class ReferenceProductQuerySet(models.QuerySet["ReferenceProduct"]):
         return self.filter(part=ReferenceProduct.Part.MEASURE)
 
     def replay(self) -> Self:
-        """Return the products that a fit may learn from."""
+        """Return the products that training may use."""
         return self.filter(part=ReferenceProduct.Part.REPLAY)
 
     def readable_by(self, modality: str) -> Self:
@@ -29,7 +29,10 @@ class ReferenceProductQuerySet(models.QuerySet["ReferenceProduct"]):
         return self.exclude(**MODALITIES[modality].empty_input)
 
     def counted(self, modality: str) -> Self:
-        """Return what versions of the modality are measured on, without the starter's where own products are enough."""
+        """Return the products that versions of the modality are measured on.
+
+        The starter's are left out in categories that have enough products of the installation's own.
+        """
         readable = self.measuring().readable_by(modality).filter(Q(category=None) | Q(category__is_active=True))
         own = readable.filter(origin=ReferenceProduct.Origin.EXAMPLE).order_by().values("category")
         rich = own.annotate(count=Count("pk")).filter(count__gte=ENOUGH_OWN).values("category")
@@ -37,7 +40,7 @@ class ReferenceProductQuerySet(models.QuerySet["ReferenceProduct"]):
 
 
 class ReferenceProduct(models.Model):
-    """A product that model versions are compared on; one without a category tells only whether two versions agree."""
+    """A product that model versions are compared on; without a category it shows only whether two versions agree."""
 
     class Part(models.TextChoices):
         REPLAY = "replay", _("Replay: training may use it")
@@ -85,7 +88,7 @@ class ReferenceProduct(models.Model):
 
 
 class ReferenceAnswer(models.Model):
-    """What a version answered for a reference product: its first choice among the active categories."""
+    """A version's answer for a reference product: its first choice among the active categories."""
 
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="reference_answers")
     product = models.ForeignKey(ReferenceProduct, models.CASCADE, related_name="answers")

@@ -1,4 +1,4 @@
-"""Artifacts in the storage "models": publish a folder, verify what is stored, fetch a verified local copy."""
+"""Publish artifacts in the storage "models", verify them there, and fetch verified local copies."""
 
 import hashlib
 import json
@@ -22,19 +22,20 @@ CHUNK = 1 << 20
 
 
 def publish_artifact(folder: Path, version: ModelVersion) -> None:
-    """Write the folder's files to the storage, the manifest last; raise ArtifactError when one comes back changed."""
+    """Write the folder's files to the storage and verify them. Raises ArtifactError when one is stored changed."""
     storage = storages["models"]
     manifest = (folder / artifact.MANIFEST).read_bytes()
     files: dict[str, str] = json.loads(manifest)["files"]
     _delete_others(storage, version.path, {*files, artifact.MANIFEST})
     for name, digest in files.items():
         path = f"{version.path}/{name}"
-        # What is there already may be read by others: it is content-addressed, so it is left as it is.
+        # A file that is there with the right content stays: a worker may be reading it.
         if _stored_digest(storage, path) != digest:
             with (folder / name).open("rb") as file:
                 _save(storage, path, File(file))
         if _stored_digest(storage, path) != digest:
-            raise ArtifactError(f"{name}: the storage gives back something else than was written")
+            raise ArtifactError(f"{name}: the storage returns other content than was written")
+    # The manifest comes last: it makes the stored folder complete, and an interrupted attempt must not look complete.
     path = f"{version.path}/{artifact.MANIFEST}"
     if _stored(storage, path) != manifest:
         _save(storage, path, ContentFile(manifest))
@@ -69,8 +70,8 @@ def read_stored_config(version: ModelVersion) -> dict[str, Any]:
 def fetch_artifact(path: str, checksum: str) -> Path:
     """Return a verified local copy of the artifact at `path` in the storage "models".
 
-    A copy that went bad is fetched anew. Raises ArtifactError when the stored one is bad or missing, and StorageDown
-    when it can't be had.
+    A damaged copy is fetched again. Raises ArtifactError when the stored artifact is damaged or missing, and
+    StorageDown.
     """
     folder = Path(settings.MODEL_CACHE / path)
     if _is_good(folder, checksum):
@@ -86,13 +87,13 @@ def fetch_artifact(path: str, checksum: str) -> Path:
 def _is_good(folder: Path, checksum: str) -> bool:
     try:
         artifact.verify_artifact(folder, checksum)
-    except (ArtifactError, OSError):  # another process may be replacing it right now
+    except (ArtifactError, OSError):  # also while another process replaces it
         return False
     return True
 
 
 def _download(path: str, checksum: str, folder: Path) -> None:
-    """Put a verified copy of the stored artifact where nothing is, as a whole."""
+    """Download and verify the stored artifact beside `folder`, then rename it: readers never see half a folder."""
     storage = storages["models"]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         fresh = Path(temporary) / "artifact"
@@ -110,7 +111,7 @@ def _download(path: str, checksum: str, folder: Path) -> None:
 
 def _save(storage: Storage, path: str, content: "File[bytes]") -> None:
     with storage_faults():
-        if storage.save(path, content) != path:  # a storage that never overwrites made up another name
+        if storage.save(path, content) != path:  # a storage that never overwrites has chosen another name
             raise ArtifactError(f"{path}: the storage holds a leftover that it does not overwrite")
 
 

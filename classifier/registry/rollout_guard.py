@@ -1,10 +1,9 @@
-"""The guard of new versions: one that fails or is slow beyond its budget is stopped, and people are told."""
+"""Stop new versions that fail or are slow beyond their budget, and mail the staff."""
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -22,7 +21,7 @@ from common.object_storage import StorageDown
 
 log = logging.getLogger(__name__)
 
-WINDOW = timedelta(hours=1)  # how far back the guard looks, and how long a version that serves alone is new
+WINDOW = timedelta(hours=1)  # of the guard's figures; a version that has all traffic is new for as long
 
 TIMES = """
 SELECT {modality}_version_id, round(log(2, (passes->'{modality}'->>'rows')::numeric))::int AS size,
@@ -34,30 +33,31 @@ GROUP BY 1, 2
 
 
 def stop_failing_versions() -> list[ModelVersion]:
-    """Stop every new version that breaks its budget; return them.
+    """Stop every new version that exceeds its budget; return the stopped ones.
 
-    New is what a test made live, and for an hour what was deployed alone: that one is rolled back.
+    New are the later versions of an experiment and, for an hour, a version that was given all traffic, which is rolled
+    back.
     """
     stopped = []
     for modality in Modality.values:
         live = sorted(traffic.live_variants(modality), key=lambda variant: (variant.deployed_at, variant.pk))
         for variant in live[1:] or live:
             others = [other.version for other in live if other != variant]
-            if why := _verdict(variant, others):
-                if _take_back(variant, alone=not others, why=why):
+            if why := _reason_to_stop(variant, others):
+                if _stop(variant, alone=not others, why=why):
                     stopped.append(variant.version)
-                break  # what is left is judged anew a minute later
+                break  # the traffic has changed; the next run judges the remaining versions
     return stopped
 
 
 def load_records(modality: str, versions: Sequence[ModelVersion], since: datetime) -> dict[int, Record]:
-    """Return what each version did since then, by its id."""
+    """Return each version's counts and times since then, by its id."""
     ids = [version.pk for version in versions]
     failed = Fault.objects.filter(version__in=ids, created_at__gte=since).values("version").annotate(rows=Sum("rows"))
     failures = {row["version"]: row["rows"] for row in failed}
     times: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
     with connection.cursor() as cursor:
-        # Asked shortly before and answered since then counts too.
+        # A row may have been created before `since` and answered after it.
         cursor.execute(TIMES.format(modality=Modality(modality).value), [since - WINDOW, since, ids])
         for version, size, median, count in cursor.fetchall():
             times[version][size] = (median, count)
@@ -66,7 +66,7 @@ def load_records(modality: str, versions: Sequence[ModelVersion], since: datetim
     }
 
 
-def _verdict(variant: Variant, others: Sequence[ModelVersion]) -> str:
+def _reason_to_stop(variant: Variant, others: Sequence[ModelVersion]) -> str:
     now, version = timezone.now(), variant.version
     if not others and (now - variant.deployed_at > WINDOW or deployments.previous_version(version.modality) is None):
         return ""
@@ -76,11 +76,11 @@ def _verdict(variant: Variant, others: Sequence[ModelVersion]) -> str:
     budget = Budget(
         settings.CANARY_MAX_ERROR_RATE, settings.CANARY_MAX_LATENCY_RATIO, settings.CANARY_LEAST_PREDICTIONS
     )
-    return rollout_statistics.reason_to_stop(new, _together(known.values()), budget)
+    return rollout_statistics.reason_to_stop(new, _merge_records(known.values()), budget)
 
 
-def _together(known: Any) -> Record:
-    """Return several versions' records as one, each size's median weighted by rows."""
+def _merge_records(known: Iterable[Record]) -> Record:
+    """Merge several versions' records; the medians of each size are averaged, weighted by rows."""
     sizes: dict[int, list[tuple[float, int]]] = defaultdict(list)
     answered = failed = 0
     for record in known:
@@ -94,9 +94,9 @@ def _together(known: Any) -> Record:
     return Record(answered, failed, times)
 
 
-def _take_back(variant: Variant, *, alone: bool, why: str) -> bool:
+def _stop(variant: Variant, *, alone: bool, why: str) -> bool:
     version = variant.version
-    note = _("Stopped by itself: %(why)s.") % {"why": why}
+    note = _("Stopped automatically: %(why)s.") % {"why": why}
     try:
         if alone:
             deployments.roll_back(version.modality, note=note, expected_champion=deployments.ExpectedChampion(version))
@@ -106,25 +106,25 @@ def _take_back(variant: Variant, *, alone: bool, why: str) -> bool:
         log.error("%s should be stopped (%s) but could not be: %s", version, why, error)
         return False
     log.error("%s was stopped: %s.", version, why)
-    _tell(version, why)
+    _mail_staff(version, why)
     return True
 
 
-def _tell(version: ModelVersion, why: str) -> None:
-    """Mail those who may deploy. Mail that can't be sent changes nothing."""
+def _mail_staff(version: ModelVersion, why: str) -> None:
+    """Mail the staff who may deploy. A mail that can't be sent is logged."""
     permission = {"codename": "deploy_modelversion", "content_type__app_label": "classifier"}
     may = Q(is_superuser=True)
     for path in ("groups__permissions__", "user_permissions__"):
         may |= Q(**{f"{path}{name}": value for name, value in permission.items()})
     people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
     addresses = list(people.values_list("email", flat=True))
-    serving = ", ".join(str(variant) for variant in traffic.live_variants(version.modality))
+    live = ", ".join(str(variant) for variant in traffic.live_variants(version.modality))
     body = _(
-        "Aisle stopped %(version)s by itself: %(why)s.\n\n"
-        "Sellers went on getting answers. What serves now: %(serving)s.\n"
-        "The admin's pages Experiments and Deployments tell more."
-    ) % {"version": version, "why": why, "serving": serving}
-    for address in addresses:  # one each: nobody sees who else is staff
+        "Aisle has stopped %(version)s automatically: %(why)s.\n\n"
+        "Sellers still get suggestions. Live now: %(live)s.\n"
+        "See the pages Experiments and Deployments of the admin."
+    ) % {"version": version, "why": why, "live": live}
+    for address in addresses:  # one mail each: recipients must not see each other's addresses
         try:
             send_mail(_("Aisle stopped %(version)s") % {"version": version}, body, None, [address])
         except OSError as error:

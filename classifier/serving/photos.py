@@ -1,4 +1,4 @@
-"""The stored photos of a batch, read and decoded side by side."""
+"""Read and decode the stored photos of a batch in parallel."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from classifier.models import Prediction
 from common.object_storage import StorageDown, storage_faults
 
-READERS = 4
+THREADS = 4
 
 
 class UnreadablePhoto(Exception):
@@ -20,11 +20,11 @@ class UnreadablePhoto(Exception):
 
 
 def read_photos(predictions: Sequence[Prediction]) -> list[Image.Image | Exception | None]:
-    """Return each prediction's photo, None where it has none, or why it can't be had.
+    """Return each prediction's photo, None where it has none, or the error that reading it raised.
 
-    That is StorageDown, UnreadablePhoto or FileNotFoundError. A storage that is down is not waited for once more for
-    every row.
+    That is StorageDown, UnreadablePhoto or FileNotFoundError.
     """
+    # The first row that finds the storage down spares the others its timeout.
     is_down = Event()
 
     def read(prediction: Prediction) -> Image.Image | Exception | None:
@@ -40,12 +40,14 @@ def read_photos(predictions: Sequence[Prediction]) -> list[Image.Image | Excepti
         except (UnreadablePhoto, FileNotFoundError) as error:
             return error
 
-    return list(_readers().map(read, predictions)) if len(predictions) > 1 else [read(each) for each in predictions]
+    if len(predictions) > 1:
+        return list(_readers().map(read, predictions))
+    return [read(prediction) for prediction in predictions]
 
 
 @cache
 def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(READERS, thread_name_prefix="photos")
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="photos")
 
 
 def _open(name: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How long the queue is and how quickly it is served, as it was measured in the last minute."""
+"""Measure how long the queue is and how quickly it is served; share the figures by the cache."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -12,16 +12,16 @@ from classifier.models import Prediction
 
 Priority = Prediction.Priority
 KEY = "classifier.queue.load"
-FRESH = 2  # seconds for which all processes share one measurement
+FRESH = 2  # seconds for which all processes share one measurement: counting the queue costs a query
 WINDOW = timedelta(seconds=60)
 SAMPLE = 200
 
 
 @dataclass(frozen=True)
 class Lane:
-    """The unfinished predictions of one priority: how many, how long the oldest waits, and how long one has been due.
+    """The unfinished predictions of one priority: how many, the oldest one's age, and the longest time one was due.
 
-    A row that was put off, as its photo can't be read at the moment, becomes old but is never due for long.
+    A row that is postponed again and again, as its photo can't be read, becomes old but is never due for long.
     """
 
     waiting: int = 0
@@ -31,7 +31,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Load:
-    """What waits, and how many predictions are served per second; None when none was ever served."""
+    """The queue by priority, and how many predictions are finished per second; None when none ever was."""
 
     interactive: Lane
     bulk: Lane
@@ -46,13 +46,17 @@ class Load:
         return max(self.interactive.oldest_seconds, self.bulk.oldest_seconds)
 
     def seconds(self, priority: int) -> float:
-        """Return how long it takes until what waits now is answered, as far as it goes before this priority.
+        """Return the estimated seconds until a new prediction of this priority is finished.
 
-        Bulk rows never delay interactive ones. Rows that have been due for longer than the rate promises are right.
+        Bulk rows never delay interactive ones. Where rows have been due for longer than the rate suggests, their time
+        counts: the rate is of the last minute, and workers may have stopped since.
         """
-        lanes = [self.interactive, self.bulk] if priority == Priority.BULK else [self.interactive]
-        ahead = sum(lane.waiting for lane in lanes)
-        return max([ahead / self.per_second if self.per_second else 0.0, *(lane.due_seconds for lane in lanes)])
+        lanes = [self.interactive]
+        if priority == Priority.BULK:
+            lanes.append(self.bulk)
+        waiting = sum(lane.waiting for lane in lanes)
+        by_rate = waiting / self.per_second if self.per_second else 0.0
+        return max(by_rate, *(lane.due_seconds for lane in lanes))
 
     @classmethod
     def from_cache(cls, value: Any) -> Self | None:
@@ -73,19 +77,18 @@ def current_load() -> Load:
 
 
 def cache_load(load: Load, seconds: int = FRESH) -> None:
-    """Let all processes use this measurement for so long."""
+    """Let all processes use this measurement for `seconds`."""
     cache.set(KEY, asdict(load), seconds)
 
 
 def measure_load() -> Load:
+    """Count the queue and the predictions finished in the last minute."""
     now = timezone.now()
-    lanes = {
-        row["priority"]: Lane(row["count"], _age(row["oldest"], now), _age(row["due"], now))
-        for row in Prediction.objects.waiting()
-        .order_by()
-        .values("priority")
-        .annotate(count=Count("*"), oldest=Min("created_at"), due=Min("available_at"))
-    }
+    by_priority = Prediction.objects.waiting().order_by().values("priority")
+    rows = by_priority.annotate(count=Count("*"), oldest=Min("created_at"), due=Min("available_at"))
+    lanes: dict[int, Lane] = {}
+    for row in rows:
+        lanes[row["priority"]] = Lane(row["count"], _age(row["oldest"], now), _age(row["due"], now))
     return Load(lanes.get(Priority.INTERACTIVE, Lane()), lanes.get(Priority.BULK, Lane()), _per_second())
 
 
@@ -94,9 +97,10 @@ def _age(moment: datetime, now: datetime) -> float:
 
 
 def _per_second() -> float | None:
-    """Return what was finished per second; at least what one worker computes, as an idle one finishes little."""
+    """Return how many predictions are finished per second, at least as many as one busy worker computes."""
     finished = Prediction.objects.finished()
     recent = finished.filter(finished_at__gt=timezone.now() - WINDOW).count() / WINDOW.total_seconds()
     last = finished.filter(milliseconds__gt=0).order_by("-finished_at").values("milliseconds")[:SAMPLE]
-    each = last.aggregate(mean=Avg("milliseconds"))["mean"]
-    return max(recent, 1000 / each if each else 0.0) or None
+    milliseconds = last.aggregate(mean=Avg("milliseconds"))["mean"]
+    possible = 1000 / milliseconds if milliseconds else 0.0
+    return max(recent, possible) or None

@@ -152,13 +152,13 @@ def _paired_figures(pairs: list[Pair]) -> PairedFigures | None:
     if not pairs:
         return None
     champion, candidate = (
-        ProductScores.of([answer.rank for answer in side], [answer.probability for answer in side])
+        ProductScores.from_ranks([answer.rank for answer in side], [answer.probability for answer in side])
         for side in zip(*pairs, strict=True)
     )
     return compare_paired(champion, candidate)
 
 
 def _scored(probabilities: Probabilities, targets: Targets) -> ProductScores:
-    return ProductScores.of(
+    return ProductScores.from_ranks(
         true_category_ranks(probabilities, targets), probabilities[np.arange(len(targets)), targets]
     )

@@ -149,7 +149,7 @@ def _check_test(test: HeldOutComparison, failures: _Sentences, remarks: _Sentenc
     new = [row for row, known in enumerate(test.known) if not known]
     old = [row for row, known in enumerate(test.known) if known]
     if old:
-        found = compare_paired(test.champion.where(old), test.candidate.where(old))
+        found = compare_paired(test.champion.select(old), test.candidate.select(old))
         record["test"] = found.to_json()
         worse = [
             why
@@ -169,7 +169,7 @@ def _check_test(test: HeldOutComparison, failures: _Sentences, remarks: _Sentenc
         else:
             remarks.append(_("%(measured)s: not worse.") % {"measured": measured})
     if new:
-        accuracy = float(test.candidate.where(new).correct.mean())
+        accuracy = float(test.candidate.select(new).correct.mean())
         record["new"] = {"n": len(new), "accuracy": accuracy}
         remarks.append(
             _("On %(n)d test products of categories that the champion doesn't know it is right on %(accuracy)s.")

@@ -1,4 +1,4 @@
-"""What runs the encoders: torch, which is the reference, or OpenVINO on a CPU, converted from the same weights."""
+"""Compute the encoders: with torch, the reference, or with OpenVINO on a CPU, converted from the same weights."""
 
 from classifier.ml.engines.base import Batch, Encoder, Engine
 from classifier.ml.engines.choice import engine_candidates, fast_precisions, library_version, select_engine

@@ -1,4 +1,4 @@
-"""Which engine an encoder gets: the first of its candidates that can be built and agrees with the reference."""
+"""Choose the engine of an encoder: the first candidate that can be built and agrees with the reference."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,17 @@ from classifier.ml.engines.reference import TorchEngine
 
 log = logging.getLogger(__name__)
 
-# The least cosine between an engine's embedding of a sample and the reference's: far below what rounding does, far
-# above what a broken conversion does. How often answers agree is measured by `manage.py check_engine`.
+# The least cosine between an engine's embedding of a sample and the reference's: rounding stays far above it, a broken
+# conversion far below. `manage.py check_engine` measures how often predictions agree.
 LEAST_COSINE = {"f32": 0.9999, "bf16": 0.95}
 
 
 def engine_candidates(engine: str, precision: str, device: torch.device, checks: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the engines to try, best first; the last is the reference.
 
-    `engine` is auto, torch or openvino; `precision` auto, f32 or bf16. `checks` holds what was measured of a version's
-    engines (from `manage.py check_engine`). Whoever failed is left out. Only one that passed rounds to bf16 by itself.
+    `engine` is auto, torch or openvino; `precision` auto, f32 or bf16. `checks` holds the results of
+    `manage.py check_engine` for the version. An engine that failed is left out; with `auto`, bf16 is used only where it
+    has passed.
     """
     kind = "openvino" if device.type == "cpu" and engine != "torch" else "torch"
     names = [
@@ -33,25 +34,25 @@ def engine_candidates(engine: str, precision: str, device: torch.device, checks:
         if precision in ("auto", wanted) and (wanted != "bf16" or precision == "bf16" or _passed(checks, kind, device))
     ]
     reference = f"torch f32 {device.type}"
-    names = [name for name in names if name != reference and _known(checks, name).get("passed", True)]
+    names = [name for name in names if name != reference and _valid_check(checks, name).get("passed", True)]
     return (*names, reference)
 
 
 def fast_precisions(kind: str, device: torch.device) -> tuple[str, ...]:
-    """Return the precisions that the device computes quickly, the quickest first."""
+    """Return the precisions that the device computes fast, the fastest first."""
     has_bf16 = openvino_cpu.has_bf16() if kind == "openvino" else device.type == "cuda"
     return ("bf16", "f32") if has_bf16 else ("f32",)
 
 
 def library_version(name: str) -> str:
-    """Return the version of the library behind an engine's name: what was measured of another one says nothing."""
+    """Return the version of the engine's library; checks of another version are not valid for it."""
     return openvino_cpu.openvino_version() if name.startswith("openvino") else str(torch.__version__)
 
 
 def select_engine(encoder: Encoder, names: Sequence[str], *, threads: int, cache: Path) -> None:
-    """Let the encoder, loaded with the reference, compute with the first engine that can be built and agrees with it.
+    """Give the encoder the first of the named engines that can be built and agrees with the reference.
 
-    What stands against an engine goes to the log: the next one, at last the reference, answers in its place.
+    The reason against an engine is logged, and the next one is tried; the reference is the last.
     """
     for name in names:
         if name == encoder.engine.name:
@@ -71,7 +72,7 @@ def _build(encoder: Encoder, name: str, threads: int, cache: Path) -> Engine:
         source = load_or_convert(encoder, cache)
         engine = openvino_cpu.OpenVinoEngine(source.model, precision, threads)
         found = np.concatenate([embeddings.numpy() for embeddings in engine.run(encoder.samples())])
-    except Exception as error:  # tracing runs foreign code: whatever it raises, the reference answers
+    except Exception as error:  # conversion runs the libraries' code: whatever it raises, the reference is used
         raise EngineError(f"{type(error).__name__}: {error}") from error
     cosines = (found * source.reference).sum(axis=1)
     if not cosines.min() >= LEAST_COSINE[precision]:
@@ -80,9 +81,9 @@ def _build(encoder: Encoder, name: str, threads: int, cache: Path) -> Engine:
 
 
 def _passed(checks: Mapping[str, Any], kind: str, device: torch.device) -> bool:
-    return bool(_known(checks, f"{kind} bf16 {device.type}").get("passed"))
+    return bool(_valid_check(checks, f"{kind} bf16 {device.type}").get("passed"))
 
 
-def _known(checks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _valid_check(checks: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     check = checks.get(name, {})
     return check if check.get("library") == library_version(name) else {}

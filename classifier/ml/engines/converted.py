@@ -1,6 +1,6 @@
-"""Converted networks on disk, named by what they were made from: read back when whole, else made anew.
+"""Keep converted networks on disk, by a fingerprint of their source; convert again what is missing or damaged.
 
-Versions whose encoders are the same, such as heads on one backbone, share one.
+Versions with the same encoder, such as heads on one backbone, share one.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ NETWORK, REFERENCE, SEAL = "network.xml", "reference.npy", "seal.json"
 
 @dataclass(frozen=True)
 class Converted:
-    """A converted network, and what the reference says of the encoder's samples: embeddings (rows, dim)."""
+    """A converted network, and the reference's embeddings (rows, dim) of the encoder's samples."""
 
     model: "openvino.Model"
     reference: npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class Converted:
 def load_or_convert(encoder: Encoder, cache: Path) -> Converted:
     """Return the encoder's network converted, from the folder `cache` if it is there.
 
-    Raises whatever the conversion raises. A cache that can't be written is done without.
+    Raises whatever the conversion raises. A folder that can't be written is ignored.
     """
     samples = encoder.samples()
     fingerprint = _fingerprint(encoder.network, samples)
@@ -63,7 +63,7 @@ def load_or_convert(encoder: Encoder, cache: Path) -> Converted:
 
 
 def _read(folder: Path) -> Converted | None:
-    """Return what lies in the folder, or None when it is missing or not what was written."""
+    """Return the folder's content, or None when it is missing or damaged."""
     try:
         digests: dict[str, str] = json.loads((folder / SEAL).read_bytes())
         if {path.name for path in folder.iterdir()} != {*digests, SEAL}:
@@ -74,12 +74,12 @@ def _read(folder: Path) -> Converted | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, RuntimeError) as error:
-        log.warning("A converted network is damaged (%s) and is made anew: %s", error, folder.name)
+        log.warning("A converted network is damaged (%s) and is converted again: %s", error, folder.name)
         return None
 
 
 def _write(made: Converted, folder: Path) -> None:
-    """Put the files there as a whole, in the place of damaged ones and of what another library made of the weights."""
+    """Write the files by one rename, replacing damaged ones and those of another version of the library."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
         fresh = Path(temporary) / "network"
@@ -91,12 +91,12 @@ def _write(made: Converted, folder: Path) -> None:
         for old in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
             if old != folder or _read(folder) is None:
                 shutil.rmtree(old, ignore_errors=True)
-        with suppress(OSError):  # another process was quicker
+        with suppress(OSError):  # another process has written it
             fresh.rename(folder)
 
 
 def _fingerprint(network: nn.Module, samples: Sequence[Batch]) -> str:
-    """Return what tells this network, with its weights and the shape of its inputs, from any other."""
+    """Return a hash of the network's structure and weights and of the shapes of its inputs."""
     digest = hashlib.blake2b(digest_size=16)
     configs = [str(module.config) for module in network.modules() if hasattr(module, "config")]
     digest.update(repr((network, configs[:1], [tensor.shape for batch in samples for tensor in batch])).encode())

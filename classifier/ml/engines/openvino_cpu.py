@@ -1,4 +1,4 @@
-"""The network converted to OpenVINO, for CPUs."""
+"""Convert networks to OpenVINO and run them on the CPU."""
 
 import sys
 import threading
@@ -22,9 +22,9 @@ _one_thread = threading.Lock()
 
 
 class OpenVinoEngine:
-    """As many streams as threads, each with one thread.
+    """An engine with as many streams as threads, each with one thread.
 
-    A batch stays on one thread, so no thread ever waits for a slower one: a busy neighbour costs its share only.
+    A batch stays on one thread, so that none waits for a slower one on a busy machine.
     """
 
     rows = ROWS
@@ -39,7 +39,7 @@ class OpenVinoEngine:
             "EXECUTION_MODE_HINT": "PERFORMANCE",
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
-            # Two workers would bind their threads to the same cores.
+            # With pinning, two workers would bind their threads to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)
@@ -58,11 +58,11 @@ class OpenVinoEngine:
 
 @cache
 def import_openvino() -> Any:
-    """Return OpenVINO, with its telemetry, a package of its own, locked out: nothing is counted or sent."""
+    """Import OpenVINO without its telemetry, which is a package of its own: nothing is counted or sent."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    with _one_thread:  # two that use its table of types for the first time wait for each other for ever
+    with _one_thread:  # two threads that use its table of types for the first time deadlock
         openvino.Type.f32.to_dtype()
     return openvino
 
@@ -90,14 +90,14 @@ def convert_network(network: nn.Module, inputs: Sequence[str], example: Batch) -
     ov = import_openvino()
     shapes = {name: [-1, *([-1] if t.dim() == 2 else t.shape[1:])] for name, t in zip(inputs, example, strict=True)}
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # tracing names each branch that it takes
+        warnings.simplefilter("ignore")  # tracing warns of each branch that it takes
         return ov.convert_model(
             network, input=list(shapes.items()), example_input=dict(zip(inputs, example, strict=True))
         )
 
 
 def _quiet() -> Any:
-    """Keep transformers' remarks about a traced network out of a worker's log."""
+    """Keep transformers' warnings about a traced network out of a worker's log."""
     if "transformers" not in sys.modules:
         return nullcontext()
     from classifier.ml.encoders import quiet_transformers

@@ -1,4 +1,4 @@
-"""The network as torch runs it: in float32 on a CPU it is what every other engine is measured against."""
+"""Run networks with torch. In float32 on a CPU it is the reference for every other engine."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,8 @@ from classifier.ml.engines.base import Batch
 
 
 class TorchEngine:
+    """An engine that runs the network as it is."""
+
     streams = 1
 
     def __init__(self, network: nn.Module, device: torch.device, rows: int, precision: str = "f32") -> None:
@@ -16,7 +18,7 @@ class TorchEngine:
         self.device = device
         self.rows = rows
         self.name = f"torch {precision} {device.type}"
-        # A GPU's allocator and kernel choices are kept per shape.
+        # A GPU keeps memory and kernel choices for each shape, so that few shapes are fast.
         self.fixed_shapes = device.type == "cuda"
         self.step = 16 if self.fixed_shapes else 1
 

@@ -1,4 +1,4 @@
-"""How many cores there are for this process, and the threads that read and cut while engines compute."""
+"""Count this process's cores, and run the threads that prepare inputs while engines compute."""
 
 import math
 import os
@@ -11,7 +11,7 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: those that it may run on, or its container's share if less."""
+    """Return how many cores this process may use: its CPU affinity, or its container's quota if less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):
         quota, period = QUOTA.read_text().split()
@@ -22,5 +22,5 @@ def usable_cores() -> int:
 
 @cache
 def input_threads() -> ThreadPoolExecutor:
-    """Return this process's threads for tokenizing and pictures."""
+    """Return this process's threads for tokenizing and for decoding photos."""
     return ThreadPoolExecutor(usable_cores(), thread_name_prefix="inputs")

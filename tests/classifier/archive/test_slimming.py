@@ -71,7 +71,7 @@ def test_what_is_young_waiting_or_not_archived_stays(seller: User, make_product:
 
 
 def test_a_row_that_the_archive_has_lost_stays(old: Product) -> None:
-    storages["archive"].delete(writer.archive_path(old.prediction_id, slimming.WITNESS))
+    storages["archive"].delete(writer.archive_path(old.prediction_id, slimming.LAST_FILE))
     said = run()
     assert "Moved 0 " in said and "Left 1 as" in said
     assert Prediction.objects.get(pk=old.prediction_id).probabilities
@@ -85,7 +85,7 @@ def test_a_run_that_the_storage_stopped_goes_on_later(
     archive_pending()
     for number, product in enumerate(products):
         age(product.prediction, days=300 - number)
-    keep, calls = slimming._keep, []
+    keep, calls = slimming._archive_vectors, []
 
     def fail_after_two(prediction: Prediction) -> bool:
         calls.append(prediction.pk)
@@ -93,9 +93,9 @@ def test_a_run_that_the_storage_stopped_goes_on_later(
             raise object_storage.StorageDown("stopped")
         return keep(prediction)
 
-    monkeypatch.setattr(slimming, "_keep", fail_after_two)
+    monkeypatch.setattr(slimming, "_archive_vectors", fail_after_two)
     with pytest.raises(CommandError, match="run it again"):
         run()
     assert Prediction.objects.filter(probabilities={}).count() == 2
-    monkeypatch.setattr(slimming, "_keep", keep)
+    monkeypatch.setattr(slimming, "_archive_vectors", keep)
     assert "Moved 3 " in run()

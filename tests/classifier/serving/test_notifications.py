@@ -31,7 +31,7 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
     before = held_connections()
     with ThreadPoolExecutor(WAITING) as threads:
         waiting = [threads.submit(wait, row) for row in rows]
-        while len(notifications._listener()._waiting) < WAITING or not notifications._listener().is_listening:
+        while len(notifications._listener()._waiters) < WAITING or not notifications._listener().is_listening:
             time.sleep(0.01)
         while held_connections() > before:
             time.sleep(0.01)
@@ -42,7 +42,7 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
         finish(rows)
         notifications.publish_finished([row.pk for row in rows])  # one message
         assert all(each.result(timeout=30) for each in waiting)
-    assert notifications._listener()._waiting == {}
+    assert notifications._listener()._waiters == {}
 
 
 def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:
@@ -56,7 +56,7 @@ def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:
     (row,) = queue_predictions(make_user("waiting@shop.example"))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(wait, row)
-        while row.pk not in notifications._listener()._waiting or not notifications._listener().is_listening:
+        while row.pk not in notifications._listener()._waiters or not notifications._listener().is_listening:
             time.sleep(0.01)
         finish([row])
         redis.Redis.from_url(settings.REDIS_URL).client_kill_filter(_type="pubsub")

@@ -117,7 +117,7 @@ def test_the_page_compares_and_says_where_data_is_missing(
     for words in (
         "Live, 80%", "Live, 20%", "50.0%", "n 120", "over 99%",
         "Not enough data for candidate", "<svg",
-        "not enough data: 0 of 30", "Test started",
+        "not enough data: 0 of 30", "Experiment started",
     ):  # fmt: skip
         assert words in page, words
     for verb in ("promote", "stop"):

@@ -93,14 +93,14 @@ def test_when_many_wait_the_next_one_is_answered_at_once(
     waiting, done = make_product(seller, answered=False), make_product(seller)
     Prediction.objects.filter(pk=waiting.prediction_id).update(state="queued")
     taken = 0
-    while notifications.MOST_WAITING.acquire(blocking=False):
+    while notifications.WAITERS.acquire(blocking=False):
         taken += 1
     try:
         assert not notifications.wait_until_finished(waiting.prediction_id, seconds=60)
         assert notifications.wait_until_finished(done.prediction_id, seconds=60)
     finally:
         for _place in range(taken):
-            notifications.MOST_WAITING.release()
+            notifications.WAITERS.release()
 
 
 def test_an_address_is_always_stored_in_lower_case(client: Client, db: None) -> None:

@@ -27,7 +27,7 @@ def scored(accuracy: float, confidence: float = 0.8, size: int = SIZE, seed: int
     right = np.arange(size) < round(accuracy * size)
     if seed is not None:
         right = np.random.default_rng(seed).permutation(right)
-    return ProductScores.of(np.where(right, 0, 2), np.where(right, confidence, (1 - confidence) / 4))
+    return ProductScores.from_ranks(np.where(right, 0, 2), np.where(right, confidence, (1 - confidence) / 4))
 
 
 def verdict(
@@ -103,8 +103,8 @@ def test_a_model_that_is_as_often_right_but_less_honest_is_rejected() -> None:
 def test_products_that_the_champion_cannot_know_win_nothing() -> None:
     """The champion scores 0 on new categories: that hid how much worse the candidate is on the old ones."""
     known = np.arange(SIZE) < SIZE // 2
-    champion = ProductScores.of(np.where(known, 0, 18), np.where(known, 0.8, 0.0))
-    candidate = ProductScores.of(np.where(np.arange(SIZE) < 0.4 * SIZE, 3, 0), np.full(SIZE, 0.5))
+    champion = ProductScores.from_ranks(np.where(known, 0, 18), np.where(known, 0.8, 0.0))
+    candidate = ProductScores.from_ranks(np.where(np.arange(SIZE) < 0.4 * SIZE, 3, 0), np.full(SIZE, 0.5))
     found = verdict(candidate, champion, known=known)
     assert candidate.correct.mean() > champion.correct.mean()
     assert found.decision == Decision.REJECTED
