@@ -15,7 +15,7 @@ from PIL import Image
 
 from classifier.models import Category, Prediction
 from classifier.serving.batch import predict_many_now
-from classifier.serving.inference import PredictionResult, ProductInput
+from classifier.serving.inference import PredictionResult
 from common.tables.errors import RowError
 from common.tables.reader import ProductFile, SourceRow
 from training.acceptance.metrics import Metrics, compute_metrics
