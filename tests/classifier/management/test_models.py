@@ -85,6 +85,6 @@ def test_two_versions_are_compared(db: None, capsys: pytest.CaptureFixture[str],
     content = json.loads(run(capsys, "compare", live_version_name(), "candidate", "--json"))
     accuracy = next(row for row in content["figures"] if row["key"] == "accuracy")
     assert accuracy["second"] == pytest.approx(accuracy["first"] + 0.02)
-    with pytest.raises(CommandError, match="different questions"):
+    with pytest.raises(CommandError, match="different modalities"):
         call_command("models", "compare", str(version.pk), live_version_name("image"))
     shutil.rmtree(folder)

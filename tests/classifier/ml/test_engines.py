@@ -160,7 +160,7 @@ def test_a_cache_that_can_not_be_written_is_done_without(tmp_path: Path, caplog:
 CONVERT = """
 import sys
 from pathlib import Path
-from classifier import engines
+from classifier.ml import engines
 from classifier.ml.image_model import ImageModel
 model = ImageModel.load(Path(sys.argv[1]), device="cpu")
 engines.select_engine(model.encoder, ["openvino f32 cpu"], threads=1, cache=Path(sys.argv[2]))

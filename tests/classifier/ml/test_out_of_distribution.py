@@ -71,7 +71,7 @@ def test_the_archive_and_the_command_line_say_it_too(
     knows("text", everything=False)
     assert read_archived(archive_prediction(make_product(seller)), "ensemble.json")["unusual"] == "text"
     call_command("classify", title="Yamaha guitar")
-    assert "Unlike anything known: text." in capsys.readouterr().out
+    assert "Unusual for the models: text." in capsys.readouterr().out
     call_command("classify", title="Yamaha guitar", json=True)
     assert json.loads(capsys.readouterr().out)["unusual"] == "text"
 
@@ -89,7 +89,7 @@ def test_the_starters_bring_along_what_they_know(seller: User, make_product: Mak
 
 def test_a_file_that_holds_something_else_is_refused(db: None, tmp_path: Path) -> None:
     (tmp_path / "wrong.safetensors").write_bytes(b"not at all")
-    with pytest.raises(ValueError, match="doesn't hold what a version knows"):
+    with pytest.raises(ValueError, match="doesn't hold a detector"):
         detector_store.import_detector(of("text"), tmp_path / "wrong.safetensors")
 
 
