@@ -64,6 +64,11 @@ class ModalityEntry:
         return {"with_text": self.reads_text, "with_photo": self.reads_photo}
 
     @property
+    def corpus_count(self) -> str:
+        """The key of a corpus manifest that counts the rows which this modality can read."""
+        return "with_text" if self.reads_text else "with_photo"
+
+    @property
     def empty_input(self) -> dict[str, str]:
         """Arguments by which a queryset excludes the rows that this modality can't read."""
         return dict.fromkeys(self.columns, "")

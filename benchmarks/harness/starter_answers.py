@@ -91,9 +91,11 @@ def _compute(data: Path, cache: Path) -> None:
     answers: dict[str, list[Any]] = {"text": [], "image": []}
     for start in track_progress(range(0, len(products), BATCH), "Asking the starters"):
         batch = products[start : start + BATCH]
-        read = text.predict([row["title"] for _, row in batch], [row["description"] for _, row in batch])
+        read = text.predict_texts([row["title"] for _, row in batch], [row["description"] for _, row in batch])
         answers["text"].append(align_columns(read.probabilities, text.labels, labels))
-        seen = image.predict([photos.open(shard_of(table, row), row["image"]).convert("RGB") for table, row in batch])
+        seen = image.predict_images(
+            [photos.open(shard_of(table, row), row["image"]).convert("RGB") for table, row in batch]
+        )
         answers["image"].append(align_columns(seen.probabilities, image.labels, labels))
     both = {side: np.concatenate(parts) for side, parts in answers.items()}
     truth = [labels.index(slug[fold_name(row["mapped18"])]) for _, row in products]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from classifier.ml.classifier import Classifier, ProductInput
 from classifier.ml.ensemble import align_columns
-from classifier.models import Modality, ModelVersion
+from classifier.modalities import MODALITIES
+from classifier.models import ModelVersion
 from classifier.registry import model_cache
 from training.acceptance.metrics import Probabilities
 from training.datasets.corpus import row_key
@@ -26,24 +28,26 @@ def predict_rows(
 ) -> Probabilities:
     """Return the version's probabilities of the named rows, (n, labels) float32, in their order.
 
-    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `model_cache.load_text` does.
+    A label that the version doesn't know gets 0. Raises ArtifactError and StorageDown as `load_model` does.
     """
-    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
+    model = model_cache.load_model(version)
     parts = [
-        align_columns(ask(model, version.modality, batch), model.labels, labels)
+        align_columns(predict_corpus_rows(model, batch), model.labels, labels)
         for batch in _batches(corpus, split, keys, version.modality)
     ]
     return np.concatenate(parts) if parts else np.empty((0, len(labels)), np.float32)
 
 
-def ask(model: Any, modality: str, rows: Sequence[Mapping[str, Any]]) -> Probabilities:
+def predict_corpus_rows(model: Classifier, rows: Sequence[Mapping[str, Any]]) -> Probabilities:
     """Return a loaded model's probabilities of corpus rows, photos decoded as a worker decodes them."""
-    if modality == Modality.TEXT:
-        output = model.predict([row["title"] or "" for row in rows], [row["description"] or "" for row in rows])
-    else:
-        output = model.predict([Image.open(io.BytesIO(row["photo"])).convert("RGB") for row in rows])
-    probabilities: Probabilities = output.probabilities
-    return probabilities
+    return model.predict([_product_input(row) for row in rows]).probabilities
+
+
+def _product_input(row: Mapping[str, Any]) -> ProductInput:
+    """Return what a corpus row holds of a product; the row may lack the columns that the modality doesn't read."""
+    photo = row.get("photo")
+    decoded = Image.open(io.BytesIO(photo)).convert("RGB") if photo else None
+    return ProductInput(row.get("title") or "", row.get("description") or "", decoded)
 
 
 def rows_with_both(corpus: "Corpus", split: str, labels: Sequence[str]) -> dict[str, str]:
@@ -57,13 +61,8 @@ def rows_by_key(corpus: "Corpus", split: str, keys: Sequence[str], modality: str
 
     Raises KeyError for one that the split lacks.
     """
-    wanted = ["title", "description"] if modality == Modality.TEXT else ["photo"]
-    rows: Dataset = corpus.split(
-        split,
-        columns=["source", "id", *wanted],
-        with_text=modality == Modality.TEXT,
-        with_photo=modality == Modality.IMAGE,
-    )
+    entry = MODALITIES[modality]
+    rows: Dataset = corpus.split(split, columns=["source", "id", *entry.columns], **entry.corpus_filter)
     names = enumerate(rows.select_columns(["source", "id"]))
     place = {row_key(row["source"], row["id"]): number for number, row in names}
     for name in keys:

@@ -12,8 +12,10 @@ import numpy as np
 
 from classifier.ml import artifact
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.classifier import Classifier
 from classifier.ml.encoders import pick_device
-from classifier.models import Modality, ModelVersion
+from classifier.modalities import MODALITIES
+from classifier.models import ModelVersion
 from training.acceptance import batch_inference
 from training.acceptance.metrics import (
     BINS,
@@ -152,7 +154,7 @@ def _check_and_time(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
     try:
         for number, row in zip(chosen, batch_inference.rows_by_key(corpus, "test", keys, fitted.modality), strict=True):
             start = time.perf_counter()
-            answer = batch_inference.ask(model, fitted.modality, [row])[0]
+            answer = batch_inference.predict_corpus_rows(model, [row])[0]
             times.append((time.perf_counter() - start) * 1000)
             gap = float(np.abs(answer - fitted.test.probabilities[number]).max())
             if gap > TOLERANCE:
@@ -165,12 +167,6 @@ def _check_and_time(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
     return float(np.median(timed)), str(pick_device(None))
 
 
-def load_fitted_model(fitted: FittedModel) -> Any:
-    """Load the fitted model as it will serve. Raises ArtifactError when it is unusable."""
-    if fitted.modality == Modality.TEXT:
-        from classifier.ml.text_model import TextModel
-
-        return TextModel.load(fitted.folder)
-    from classifier.ml.image_model import ImageModel
-
-    return ImageModel.load(fitted.folder)
+def load_fitted_model(fitted: FittedModel) -> Classifier:
+    """Return the fitted model as it will serve. Raises ArtifactError when it is unusable."""
+    return MODALITIES[fitted.modality].load(fitted.folder)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.ml.out_of_distribution import QUANTILE, CentroidDetector
-from classifier.models import DistributionDetector, Modality, ModelVersion
+from classifier.models import DistributionDetector, ModelVersion
 from classifier.registry import detector_store, model_cache
 from training.datasets import labelled_products
 from training.datasets.labelled_products import LabelledProduct
@@ -43,7 +43,7 @@ def fit_detector(
 
     None where the version can read too few of them. Raises ArtifactError and StorageDown.
     """
-    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
+    model = model_cache.load_model(version)
     learnt, _confidence = _embed_products(model, version.modality, known, progress)
     others, confidence = _embed_products(model, version.modality, held_back, progress)
     if len(learnt) < MIN_ROWS:
@@ -68,7 +68,7 @@ def _embed_products(
     """Return the products' embeddings (n, dim) and top probabilities (n,)."""
     embeddings, confidence = [], []
     for batch in labelled_products.product_batches(products, modality, model.labels):
-        output = labelled_products.ask(model, modality, batch)
+        output = labelled_products.predict_products(model, batch)
         embeddings.append(output.embeddings)
         confidence.append(output.probabilities.max(axis=1))
         progress(len(batch))

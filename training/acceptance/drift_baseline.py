@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from classifier.models import Category, Modality, ModelVersion, Prediction
+from classifier.ml.classifier import ProductInput
+from classifier.models import Category, Modality, ModelVersion
 from classifier.registry import traffic
 from classifier.serving import batch as serving_batch
-from classifier.serving.inference import PredictionResult, ProductInput, top_five
+from classifier.serving.inference import PredictionResult, top_five
 from feedback.models import DriftReference
 from feedback.monitoring import baselines
 from feedback.monitoring.baselines import VersionPair
@@ -72,8 +73,8 @@ def write_baseline(text: ModelVersion, image: ModelVersion, dataset: Dataset) ->
         tops.append(top)
         labels.append(row["label"])
         for modality, column in vectors.items():
-            said = answer.of(modality)
-            column.append(None if said is None else said.embedding)
+            output = answer.outputs.get(modality)
+            column.append(output.embedding if output else None)
     if len(ids) < MIN_ROWS:
         return None
     rows = build_features(
@@ -99,11 +100,11 @@ def _answer_sample(
     rows = _sample(corpus)
     while batch := list(islice(rows, ROWS_AT_ONCE)):
         photos = [Image.open(io.BytesIO(row["photo"])).convert("RGB") if row["photo"] else None for row in batch]
-        questions = [
-            ProductInput(Prediction(title=row["title"] or "", description=row["description"] or ""), photo)
+        products = [
+            ProductInput(row["title"] or "", row["description"] or "", photo)
             for row, photo in zip(batch, photos, strict=True)
         ]
-        answers, categories = serving_batch.predict_many_now(questions)
+        answers, categories = serving_batch.predict_many_now(products)
         for row, photo, answer in zip(batch, photos, answers, strict=True):
             yield row, photo, answer, _likeliest(answer, categories)
 
@@ -122,14 +123,12 @@ def _sample(corpus: "Corpus") -> Iterator[Mapping[str, Any]]:
 
 
 def _likeliest(answer: PredictionResult, categories: Sequence[Category]) -> dict[str, Any]:
-    return top_five(answer.combined, categories)[0]
+    return top_five(answer.probabilities, categories)[0]
 
 
 def _is_by_another_version(answer: PredictionResult, pair: VersionPair) -> bool:
     """Return whether a version outside the pair answered, as during an experiment."""
-    return any(
-        said is not None and said.version.pk != pk for said, pk in zip((answer.text, answer.image), pair, strict=True)
-    )
+    return any(output.version.pk not in pair for output in answer.outputs.values())
 
 
 def _fill_gaps(column: Sequence[Any]) -> Any:

@@ -68,7 +68,8 @@ def compare_engines(
         batch = batch[: least - len(targets)]
         targets += [reference.labels.index(product.slug) for product, _photo in batch]
         for name, model in (*models.items(), (reference.engine, reference)):
-            predicted[name].append(labelled_products.ask(model, version.modality, batch).probabilities.argmax(axis=1))
+            output = labelled_products.predict_products(model, batch)
+            predicted[name].append(output.probabilities.argmax(axis=1))
         progress(len(batch))
         if len(targets) == least:
             break

@@ -118,7 +118,7 @@ def fit_missing_rules(version: ModelVersion, corpus: "Corpus") -> list[EnsembleR
 
 
 def _fit_pair(text: ModelVersion, image: ModelVersion, corpus: "Corpus") -> EnsembleRule | None:
-    labels = sorted({*model_cache.load_text(text).labels, *model_cache.load_image(image).labels})
+    labels = sorted({*model_cache.load_model(text).labels, *model_cache.load_model(image).labels})
     validation = _pairs(text, image, corpus, "validation", labels)
     fitted = fit_rules(
         validation.text,

@@ -13,7 +13,8 @@ import numpy as np
 from django.conf import settings
 from PIL import Image
 
-from classifier.models import Category, Prediction
+from classifier.ml.classifier import ProductInput
+from classifier.models import Category
 from classifier.serving.batch import predict_many_now
 from classifier.serving.inference import PredictionResult
 from common.tables.errors import RowError
@@ -82,19 +83,19 @@ def score_products(
         while batch := list(islice(rows, ROWS_AT_ONCE)):
             known = list(_known(batch, categories, skipped))
             photos = workers.map(lambda item: _photo(products, item[0]), known)
-            questions, targets = [], []
+            inputs, targets = [], []
             for (row, category), photo in zip(known, photos, strict=True):
                 if isinstance(photo, RowError):
                     without_photo[photo.reason] += 1
                     photo = None
-                prediction = Prediction(title=row.title.strip(), description=row.description.strip())
-                if photo is None and not prediction.has_text:
+                product = ProductInput(row.title.strip(), row.description.strip(), photo)
+                if not product.has_text and not product.has_photo:
                     skipped["no input"] += 1
                     continue
-                questions.append(ProductInput(prediction, photo))
+                inputs.append(product)
                 targets.append(place[category])
-            if questions:
-                _add(views, predict_many_now(questions)[0], targets)
+            if inputs:
+                _add(views, predict_many_now(inputs)[0], targets)
             progress(len(batch))
     figures = {name: view.figures() for name, view in views.items()}
     return LiveScores(figures, len(views["ensemble"].targets), skipped, without_photo)
@@ -123,7 +124,6 @@ def _photo(products: ProductFile, row: SourceRow) -> Image.Image | RowError | No
 
 def _add(views: dict[str, _View], answers: list[PredictionResult], targets: list[int]) -> None:
     for answer, target in zip(answers, targets, strict=True):
-        for said in (answer.text, answer.image):
-            if said:
-                views[said.version.modality].add(said.probabilities, target)
-        views["ensemble"].add(answer.combined, target)
+        for modality, output in answer.outputs.items():
+            views[modality].add(output.probabilities, target)
+        views["ensemble"].add(answer.probabilities, target)

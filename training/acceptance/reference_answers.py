@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from django.db import transaction
@@ -11,11 +10,13 @@ from PIL import Image
 from classifier.evaluation.category_coverage import active_categories
 from classifier.evaluation.reference_set import labelled_count, offer_hash
 from classifier.ml.artifact import ArtifactError
+from classifier.ml.classifier import Classifier
 from classifier.ml.ensemble import align_columns
+from classifier.modalities import MODALITIES
 from classifier.models import Category, Modality, ModelVersion, ReferenceAnswer, ReferenceProduct
 from classifier.registry import model_cache, traffic
 from common.locks import Lock, lock_until_commit
-from training.datasets.labelled_products import ask
+from training.datasets.labelled_products import predict_products
 from training.datasets.reference_set import decode_photo, open_photos, without_repeated
 from training.models import Split
 
@@ -62,7 +63,7 @@ def measure_version(
 
     Raises ArtifactError and StorageDown when the version can't be loaded.
     """
-    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
+    model = model_cache.load_model(version)
     found = answer_products(model, version.modality, products, progress)
     store_answers(version, found)
     return found
@@ -85,7 +86,7 @@ def store_answers(version: ModelVersion, found: Iterable[ReferenceAnswer]) -> No
 
 
 def answer_products(
-    model: Any, modality: str, products: Sequence[ReferenceProduct], progress: Progress = lambda rows: None
+    model: Classifier, modality: str, products: Sequence[ReferenceProduct], progress: Progress = lambda rows: None
 ) -> list[ReferenceAnswer]:
     """Return a loaded model's answer for each product, not stored yet; products whose photo is gone are left out.
 
@@ -99,7 +100,7 @@ def answer_products(
         raise ArtifactError("The model knows none of the active categories.")
     found = []
     for batch in _batches(products, modality):
-        output = ask(model, modality, batch)
+        output = predict_products(model, batch)
         probabilities = align_columns(output.probabilities, model.labels, slugs)
         for (product, _photo), row in zip(batch, np.where(offered, probabilities, 0), strict=True):
             found.append(_answer(product, row, slugs, offer))
@@ -116,7 +117,7 @@ def _batches(products: Sequence[ReferenceProduct], modality: str) -> Iterator[li
 def _readable_products(products: Sequence[ReferenceProduct], modality: str) -> Iterator[ProductWithPhoto]:
     for product, file in open_photos(products, modality):
         photo = decode_photo(file) if file else None
-        if photo or modality == Modality.TEXT:
+        if photo or not MODALITIES[modality].reads_photo:
             yield product, photo
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from classifier.models import Modality, ModelVersion, ReferenceProduct
+from classifier.models import ModelVersion, ReferenceProduct
 from classifier.registry import model_cache
 from training.acceptance.reference_answers import answer_products
 from training.datasets import splits
@@ -49,7 +49,7 @@ def _labelled_products(
     # The version is loaded only if there is something to ask it about.
     if not stored:
         return
-    model = model_cache.load_text(version) if version.modality == Modality.TEXT else model_cache.load_image(version)
+    model = model_cache.load_model(version)
     choices: dict[int, str] = {}
     for answer in answer_products(model, version.modality, stored):
         if answer.confidence >= MIN_CONFIDENCE:

@@ -5,13 +5,15 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from django.conf import settings
 from django.core.files.storage import storages
 from PIL import Image
 
-from classifier.models import Category, Modality
+from classifier.ml.classifier import BatchOutput, Classifier, ProductInput
+from classifier.modalities import MODALITIES
+from classifier.models import Category
 from common.object_storage import storage_faults
 from common.tables.errors import RowError
 from common.tables.reader import ProductFile, SourceRow
@@ -22,7 +24,6 @@ from training.models import Example, Split
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from classifier.ml.encoders import BatchOutput
     from training.datasets.corpus import Corpus
 
 ROWS_AT_ONCE = 64
@@ -70,10 +71,8 @@ def products_in_file(file: ProductFile, categories: CategoryLookup) -> Iterator[
 def stored_products(modality: str = "", splits: Sequence[str] = HELD_BACK) -> Iterator[LabelledProduct]:
     """Yield the stored examples of these splits; of a modality, those that it can read."""
     examples = Example.objects.filter(split__in=splits).select_related("category")
-    if modality == Modality.TEXT:
-        examples = examples.exclude(title="", description="")
-    elif modality == Modality.IMAGE:
-        examples = examples.exclude(photo="")
+    if modality:
+        examples = examples.exclude(**MODALITIES[modality].empty_input)
     for example in examples.iterator():
         photo = partial(_stored, example.photo)
         yield LabelledProduct(example.title, example.description, example.category.slug, photo)
@@ -81,9 +80,10 @@ def stored_products(modality: str = "", splits: Sequence[str] = HELD_BACK) -> It
 
 def products_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> Iterator[LabelledProduct]:
     """Yield the corpus's products of these splits that the modality can read."""
+    entry = MODALITIES[modality]
+    columns = [*COLUMNS, "photo"] if entry.reads_photo else COLUMNS
     for split in splits:
-        columns = COLUMNS if modality == Modality.TEXT else [*COLUMNS, "photo"]
-        rows = corpus.split(split, columns=columns, **_needs(modality))
+        rows = corpus.split(split, columns=columns, **entry.corpus_filter)
         for number, row in enumerate(rows.select_columns(COLUMNS)):
             yield LabelledProduct(
                 row["title"] or "", row["description"] or "", row["label"], partial(_packed, rows, number)
@@ -91,7 +91,7 @@ def products_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = 
 
 
 def count_in_corpus(corpus: "Corpus", modality: str, splits: Sequence[str] = HELD_BACK) -> int:
-    return sum(corpus.count(split, **_needs(modality)) for split in splits)
+    return sum(corpus.count(split, **MODALITIES[modality].corpus_filter) for split in splits)
 
 
 def sample_products(products: Iterable[LabelledProduct], count: int) -> list[LabelledProduct]:
@@ -108,15 +108,15 @@ def sample_products(products: Iterable[LabelledProduct], count: int) -> list[Lab
 
 def product_batches(products: Iterable[LabelledProduct], modality: str, labels: Sequence[str]) -> Iterator[list[Asked]]:
     """Yield batches of the products that the modality can read and whose category is a label, with their photos."""
-    known, batch = set(labels), []
+    entry, known, batch = MODALITIES[modality], set(labels), []
     for product in products:
         if product.slug not in known:
             continue
         try:
-            photo = product.photo() if modality == Modality.IMAGE else None
+            photo = product.photo() if entry.reads_photo else None
         except RowError:
             continue
-        if photo or (modality == Modality.TEXT and (product.title or product.description)):
+        if entry.accepts(ProductInput(product.title, product.description, photo)):
             batch.append((product, photo))
         if len(batch) == ROWS_AT_ONCE:
             yield batch
@@ -125,18 +125,9 @@ def product_batches(products: Iterable[LabelledProduct], modality: str, labels: 
         yield batch
 
 
-def ask(model: Any, modality: str, batch: Sequence[tuple[Described, Image.Image | None]]) -> "BatchOutput":
-    """Return what a model answers to a batch."""
-    output: BatchOutput
-    if modality == Modality.TEXT:
-        output = model.predict([p.title for p, _photo in batch], [p.description for p, _photo in batch])
-    else:
-        output = model.predict([photo for _product, photo in batch])
-    return output
-
-
-def _needs(modality: str) -> dict[str, Any]:
-    return {"with_text": modality == Modality.TEXT, "with_photo": modality == Modality.IMAGE}
+def predict_products(model: Classifier, batch: Sequence[tuple[Described, Image.Image | None]]) -> BatchOutput:
+    """Return a model's output for products and their photos."""
+    return model.predict([ProductInput(product.title, product.description, photo) for product, photo in batch])
 
 
 def _packed(rows: "Dataset", number: int) -> Image.Image | None:

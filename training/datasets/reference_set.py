@@ -16,7 +16,8 @@ from django.db.models import Case, F, QuerySet, TextField, Value, When, Window
 from django.db.models.functions import MD5, Concat, RowNumber
 from PIL import Image
 
-from classifier.models import Modality, Prediction, ReferenceAnswer, ReferenceProduct
+from classifier.modalities import MODALITIES
+from classifier.models import Prediction, ReferenceAnswer, ReferenceProduct
 from common.locks import Lock, lock_until_commit
 from common.object_storage import storage_faults
 from common.photos import copies
@@ -83,7 +84,7 @@ def without_repeated(products: Sequence[ReferenceProduct], splits_to_avoid: Coll
 def open_photos(products: Sequence[ReferenceProduct], modality: str) -> Iterator[tuple[ReferenceProduct, bytes | None]]:
     """Yield the products with their photos' files; for images, products whose photo is gone are left out."""
     for product in products:
-        if modality == Modality.TEXT:
+        if not MODALITIES[modality].reads_photo:
             yield product, None
             continue
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from classifier.models import Modality
+from classifier.modalities import MODALITIES
 from training.models import Dataset, Example, TrainingRun
 
 # Seconds for each product of a whole fit, measured by `python -m benchmarks.recipes --quick` on two cores that multiply
@@ -54,13 +54,10 @@ def estimate_duration(modality: str, recipe: str, products: int) -> DurationEsti
 
 def count_products(modality: str, dataset: Dataset | None = None) -> int:
     """Return how many products of a dataset, or of all examples, a model of the modality can learn from."""
-    key = "with_text" if modality == Modality.TEXT else "with_photo"
+    entry = MODALITIES[modality]
     if dataset is not None:
-        return sum(int(counts[key]) for counts in dataset.manifest["splits"].values())
-    usable = Example.objects.usable()
-    if modality == Modality.TEXT:
-        return usable.exclude(title="", description="").count()
-    return usable.exclude(photo="").count()
+        return sum(int(counts[entry.corpus_count]) for counts in dataset.manifest["splits"].values())
+    return Example.objects.usable().exclude(**entry.empty_input).count()
 
 
 @cache

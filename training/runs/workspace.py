@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from classifier.models import Category, Modality
+from classifier.modalities import MODALITIES
+from classifier.models import Category
 from classifier.registry import artifact_store, versions
 from training.acceptance import replay
 from training.datasets.corpus import MANIFEST, write_corpus
@@ -55,7 +56,7 @@ def remove_old_folders() -> None:
 
 def labels_to_learn(run: TrainingRun, corpus: "Corpus") -> list[str]:
     """Return the dataset's labels that are still categories and have enough training products of the modality."""
-    needs = {"with_text": run.modality == Modality.TEXT, "with_photo": run.modality == Modality.IMAGE}
+    needs = MODALITIES[run.modality].corpus_filter
     counts = Counter(corpus.split("train", columns=["label"], **needs)["label"])
     known = set(Category.objects.values_list("slug", flat=True))
     least = int(run.recipe.get("least_rows", 1))

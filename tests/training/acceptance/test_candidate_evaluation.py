@@ -25,7 +25,7 @@ def workdir(small_corpus: Corpus, tmp_path: Path) -> Path:
     model = TextModel.load(STARTER / "text")
     for split in ("validation", "test"):
         rows = small_corpus.split(split, with_text=True)
-        output = model.predict(list(rows["title"]), list(rows["description"]))
+        output = model.predict_texts(list(rows["title"]), list(rows["description"]))
         np.savez(
             folder / f"{split}.npz",
             keys=np.array([f"{source}/{id}" for source, id in zip(rows["source"], rows["id"], strict=True)]),

@@ -123,7 +123,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
     assert run.version.state == ModelVersion.State.REGISTERED
     assert str(coverage_of(run.version.labels)) == "3 of 19 categories"
     answer, categories = predict_now(title="Acoustic guitar with case", description="", photo=None)
-    assert categories[int(answer.combined.argmax())].slug == "musical-instruments"
+    assert categories[int(answer.probabilities.argmax())].slug == "musical-instruments"
     with pytest.raises(deployments.CategoryLoss, match="16 categories"):
         deployments.deploy_version(run.version)
 
@@ -152,4 +152,4 @@ def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_impo
         rule.image_version,
     ) in ensemble_rules.pairs_without_rule()  # a rule of its own is still to be fitted
     answer, categories = predict_now(title="nylon tights white", description="", photo=None)
-    assert categories[int(answer.combined.argmax())].slug == "hosiery"
+    assert categories[int(answer.probabilities.argmax())].slug == "hosiery"

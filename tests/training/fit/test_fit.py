@@ -35,10 +35,10 @@ def serve(workdir: Path, corpus: Path, modality: str) -> np.ndarray:
     if modality == "text":
         text = TextModel.load(workdir / "artifact", device="cpu")
         pairs = zip(data["title"], data["description"], strict=True)
-        return np.concatenate([text.predict([title], [words]).probabilities for title, words in pairs])
+        return np.concatenate([text.predict_texts([title], [words]).probabilities for title, words in pairs])
     image = ImageModel.load(workdir / "artifact", device="cpu")
     pictures = [Image.open(fitting.io.BytesIO(photo)) for photo in data["photo"]]
-    return np.concatenate([image.predict([picture]).probabilities for picture in pictures])
+    return np.concatenate([image.predict_images([picture]).probabilities for picture in pictures])
 
 
 def check(workdir: Path, corpus: Path, modality: str) -> None:
@@ -171,7 +171,7 @@ def test_labels_without_a_product_keep_the_live_models_rows(head: Path, tmp_path
     assert not np.array_equal(before["head.0.weight"], after["head.0.weight"])
     model = TextModel.load(tmp_path / "fit" / "artifact", device="cpu")
     words = fitting.WORDS["music"]
-    probabilities = model.predict(words, [""] * len(words)).probabilities
+    probabilities = model.predict_texts(words, [""] * len(words)).probabilities
     assert (probabilities.argmax(axis=1) == music).mean() >= 0.8
 
 

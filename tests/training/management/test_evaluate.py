@@ -62,8 +62,9 @@ def test_the_answers_are_those_that_sellers_would_get(folder: Path, evaluate: Ru
     result = json.loads(evaluate(folder, "--json"))
     answer, categories = predict_now(title=ROWS[0][1], description="", photo=_open(folder / "mug.jpg"))
     column = [category.slug for category in categories].index("musical-instruments")
-    assert answer.text and answer.image
-    views = {"text": answer.text.probabilities, "image": answer.image.probabilities, "ensemble": answer.combined}
+    assert set(answer.outputs) == {"text", "image"}
+    views = {modality: output.probabilities for modality, output in answer.outputs.items()}
+    views["ensemble"] = answer.probabilities
     for view, probabilities in views.items():
         assert exp(-result[view]["log_loss"]) == pytest.approx(float(probabilities[column]), rel=1e-2)
 

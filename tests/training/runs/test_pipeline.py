@@ -69,7 +69,7 @@ def test_candidates_that_beat_the_champions_are_deployed_with_their_history_and_
     rule = EnsembleRule.objects.get(text_version=text.version, image_version=image.version)
     assert set(rule.metrics["test"]) >= {"text", "image", rule.kind}
     answer, categories = predict_now(title="zorblat quimpel", description="", photo=None)
-    assert categories[int(answer.combined.argmax())].slug == "toys-games"
+    assert categories[int(answer.probabilities.argmax())].slug == "toys-games"
     deployments.roll_back(Modality.TEXT)
     assert traffic.current_champion(Modality.TEXT) == champion
 
