@@ -31,7 +31,7 @@ def test_the_list_shows_what_serves(db: None, capsys: pytest.CaptureFixture[str]
 def test_a_version_is_shown_with_what_is_known_and_what_is_not(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     version = ModelVersion.objects.get(modality="text")
     text = run(capsys, "show", live_version_name())
-    for words in (f"{100 * version.accuracy:.1f} %", "Musical Instruments", "checksum"):
+    for words in (f"{100 * version.accuracy:.1f}%", "Musical Instruments", "checksum"):
         assert words in text
     ModelVersion.objects.filter(pk=version.pk).update(metrics={"accuracy": 0.8})
     assert "not recorded" in run(capsys, "show", live_version_name())
