@@ -106,7 +106,7 @@ def measure_day(start: datetime, day: datetime) -> dict[str, float]:
 def summarised_rows(day: datetime) -> int:
     from feedback.models import HealthSummary, Period
 
-    return sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY).filter(start=day))
+    return sum(row.volume["done"] for row in HealthSummary.objects.of_period(Period.DAY).filter(start=day))
 
 
 def peak_memory() -> int:

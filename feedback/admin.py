@@ -97,7 +97,7 @@ class FeedbackAdmin(SellersAdmin):
     def _review(self, request: HttpRequest, queryset: QuerySet[Feedback], review: Feedback.Review) -> None:
         assert request.user.is_authenticated  # noqa: S101 - the admin's own check
         ids = list(queryset.values_list("pk", flat=True))
-        seen = _seen(request)
+        seen = _time_of_list(request)
         later = Feedback.objects.filter(changed_after(seen), pk__in=ids).count()
         changed = review_feedback(ids=ids, review=review, reviewer=request.user, seen=seen)
         messages.success(
@@ -147,7 +147,7 @@ class FeedbackAdmin(SellersAdmin):
         return suggestion_bars(feedback.prediction.top5)
 
 
-def _seen(request: HttpRequest) -> datetime:
+def _time_of_list(request: HttpRequest) -> datetime:
     """Return when the list with the chosen action was made; now if the form doesn't say."""
     try:
         seen = datetime.fromisoformat(request.POST.get("seen", ""))

@@ -28,9 +28,9 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
         raise NotAnswerable(_("This product has no suggestions yet."))
     # The prediction's row serves as a lock: without it two simultaneous answers would both create a row.
     Prediction.objects.select_for_update(of=("self",)).only("pk").get(pk=prediction.pk)
-    rank = _rank(prediction, category)
+    rank = _rank_of(prediction, category)
     answer: dict[str, Any] = {
-        "verdict": _verdict(category, rank),
+        "verdict": _verdict_of(category, rank),
         "category": category,
         "rank": rank,
         "wish": "" if category else wish.strip()[:200],
@@ -51,12 +51,12 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
     return feedback
 
 
-def _rank(prediction: Prediction, category: Category | None) -> int | None:
+def _rank_of(prediction: Prediction, category: Category | None) -> int | None:
     slugs = [row["slug"] for row in prediction.top5 or []]
     return slugs.index(category.slug) + 1 if category and category.slug in slugs else None
 
 
-def _verdict(category: Category | None, rank: int | None) -> Feedback.Verdict:
+def _verdict_of(category: Category | None, rank: int | None) -> Feedback.Verdict:
     if category is None:
         return Feedback.Verdict.NONE
     return Feedback.Verdict.TOP5 if rank else Feedback.Verdict.OTHER

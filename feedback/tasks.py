@@ -13,10 +13,10 @@ from feedback.review.queue import prioritise_new_answers
 @shared_task(expires=60)
 def archive_feedback() -> None:
     """Archive new answers with their predictions; what the storage refuses is tried again later."""
-    archive_due_rows(Feedback.objects.select_related("category"), _write)
+    archive_due_rows(Feedback.objects.select_related("category"), _archive_answer)
 
 
-def _write(feedback: Feedback) -> None:
+def _archive_answer(feedback: Feedback) -> None:
     writer.write_file(feedback.prediction_id, "feedback.json", {**feedback.answer(), "earlier": feedback.earlier})
 
 

@@ -48,7 +48,7 @@ urlpatterns = [
     ),
     path("admin/review/", admin.site.admin_view(review_views.review_queue), name="review"),
     path("admin/review/export/", admin.site.admin_view(review_side_views.export_page), name="review_export"),
-    path("admin/review/categories/", admin.site.admin_view(review_side_views.proposals), name="review_proposals"),
+    path("admin/review/categories/", admin.site.admin_view(review_side_views.proposals_page), name="review_proposals"),
     path("admin/health/", admin.site.admin_view(dashboard_views.health), name="model_health"),
     # Django's own page has no rate limit, sends no notice, and does not offer to revoke tokens.
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
 from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -18,6 +17,7 @@ from classifier.models import Fault, Modality, ModelVersion, Variant
 from classifier.registry import deployments, rollout_statistics, traffic, variants
 from classifier.registry.rollout_statistics import Budget, Record
 from common.object_storage import StorageDown
+from common.staff_mail import staff_addresses
 
 log = logging.getLogger(__name__)
 
@@ -112,19 +112,14 @@ def _stop(variant: Variant, *, alone: bool, why: str) -> bool:
 
 def _mail_staff(version: ModelVersion, why: str) -> None:
     """Mail the staff who may deploy. A mail that can't be sent is logged."""
-    permission = {"codename": "deploy_modelversion", "content_type__app_label": "classifier"}
-    may = Q(is_superuser=True)
-    for path in ("groups__permissions__", "user_permissions__"):
-        may |= Q(**{f"{path}{name}": value for name, value in permission.items()})
-    people = get_user_model()._default_manager.filter(may, is_staff=True, is_active=True).distinct()
-    addresses = list(people.values_list("email", flat=True))
     live = ", ".join(str(variant) for variant in traffic.live_variants(version.modality))
     body = _(
         "Aisle has stopped %(version)s automatically: %(why)s.\n\n"
         "Sellers still get suggestions. Live now: %(live)s.\n"
         "See the pages Experiments and Deployments of the admin."
     ) % {"version": version, "why": why, "live": live}
-    for address in addresses:  # one mail each: recipients must not see each other's addresses
+    # One mail each: recipients must not see each other's addresses.
+    for address in staff_addresses("classifier.deploy_modelversion"):
         try:
             send_mail(_("Aisle stopped %(version)s") % {"version": version}, body, None, [address])
         except OSError as error:

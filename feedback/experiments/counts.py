@@ -158,7 +158,7 @@ def find_uncounted_period(since: datetime, now: datetime) -> tuple[datetime, dat
 
 def count_stale_hours(since: datetime) -> int:
     """Return how many hours since then wait to be counted again, because of later answers or reviews."""
-    stale = HealthSummary.objects.of(Period.HOUR).filter(is_stale=True, start__gte=since)
+    stale = HealthSummary.objects.of_period(Period.HOUR).filter(is_stale=True, start__gte=since)
     return stale.values("start").distinct().count()
 
 
@@ -251,7 +251,7 @@ def _to_row(period: VersionPeriod) -> VersionHour:
 
 def _end_of_summaries(since: datetime) -> datetime:
     """Return the end of the last summarised hour, or `since` where that is earlier or there is none."""
-    last = HealthSummary.objects.of(Period.HOUR).values_list("start", flat=True).first()
+    last = HealthSummary.objects.of_period(Period.HOUR).values_list("start", flat=True).first()
     return max(since, last + HOUR) if last else since
 
 

@@ -24,7 +24,7 @@ class ErasureQuerySet(models.QuerySet["Erasure"]):
         """Select erasures that are neither done nor cancelled."""
         return self.filter(state__in=Erasure.OPEN)
 
-    def of(self, account: int, joined_at: datetime) -> "Erasure | None":
+    def find_open(self, account: int, joined_at: datetime) -> "Erasure | None":
         """Return the open erasure of this account, or None."""
         return self.open().filter(account=account, joined_at=joined_at).first()
 

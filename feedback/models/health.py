@@ -19,13 +19,9 @@ class Period(models.TextChoices):
 class HealthSummaryQuerySet(models.QuerySet["HealthSummary"]):
     """Select summaries."""
 
-    def of(self, period: Period) -> Self:
+    def of_period(self, period: Period) -> Self:
         """Select the summaries of hours or those of days."""
         return self.filter(period=period)
-
-    def light(self) -> Self:
-        """Defer the drift summaries, which take a few hundred kilobytes per row."""
-        return self.defer("drift")
 
 
 class HealthSummary(models.Model):

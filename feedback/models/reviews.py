@@ -71,7 +71,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         """Select decisions that were not undone."""
         return self.filter(undone_at=None)
 
-    def pairs(self) -> "ReviewQuerySet":
+    def second_opinions(self) -> "ReviewQuerySet":
         """Select second opinions together with the first ones, neither of them undone, the newest first."""
         return (
             self.standing().filter(first__isnull=False, first__undone_at=None).select_related("first").order_by("-pk")

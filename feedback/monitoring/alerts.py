@@ -154,10 +154,10 @@ def _unreported_summaries(kind: str, periods: Sequence[Period], now: datetime) -
 
     A day is included once its last hour is written.
     """
-    last_hour = HealthSummary.objects.of(Period.HOUR).values_list("start", flat=True).first()
+    last_hour = HealthSummary.objects.of_period(Period.HOUR).values_list("start", flat=True).first()
     if last_hour is None:
         return []
-    recent = HealthSummary.objects.light().defer("drift", "volume", "answers").select_related(
+    recent = HealthSummary.objects.defer("drift", "volume", "answers").select_related(
         "text_version", "image_version"
     )  # fmt: skip
     rows = recent.filter(period__in=periods, start__gte=now - REPORTED_AGE, start__lt=now).exclude(
@@ -220,7 +220,7 @@ def _period_fields(row: HealthSummary) -> dict[str, Any]:
 
 
 def _reviewed_accuracy(row: HealthSummary, since: datetime, until: datetime) -> Estimate | None:
-    days = HealthSummary.objects.of(Period.DAY).filter(
+    days = HealthSummary.objects.of_period(Period.DAY).filter(
         text_version=row.text_version_id, image_version=row.image_version_id, start__gte=since, start__lt=until
     )
     return add_answers(days.only("answers")).ensemble_accuracy()

@@ -86,7 +86,7 @@ def delete_old_hours(*, now: datetime | None = None) -> int:
     Days are kept.
     """
     now = now or timezone.now()
-    old = HealthSummary.objects.of(Period.HOUR).filter(start__lt=_start_of_day(now - OPEN_PERIOD))
+    old = HealthSummary.objects.of_period(Period.HOUR).filter(start__lt=_start_of_day(now - OPEN_PERIOD))
     return old.delete()[0] + counts.delete_old_hours(now)
 
 
@@ -116,7 +116,7 @@ class PartnerVersions:
     def __init__(self, hour: datetime) -> None:
         both = _finished_in(hour).filter(text_version__isnull=False, image_version__isnull=False)
         by_frequency = both.values_list("text_version", "image_version").annotate(rows=Count("pk")).order_by("rows")
-        earlier = HealthSummary.objects.of(Period.HOUR).filter(start=hour)
+        earlier = HealthSummary.objects.of_period(Period.HOUR).filter(start=hour)
         pairs = list(earlier.values_list("text_version", "image_version"))
         for text, image, _rows in by_frequency:
             pairs.append((text, image))
@@ -143,7 +143,7 @@ def _hours_to_write(now: datetime, since: datetime | None) -> Iterator[datetime]
     first = times.first()
     if first is None:
         return
-    last = HealthSummary.objects.of(Period.HOUR).values_list("start", flat=True).first()
+    last = HealthSummary.objects.of_period(Period.HOUR).values_list("start", flat=True).first()
     limit = None
     if since:
         hour = _start_of_hour(max(since, first))
@@ -279,11 +279,16 @@ def _select_answers(rows: FeedbackQuerySet) -> Any:
 
 def _mark_stale_hours(started: datetime) -> None:
     """Mark each open hour whose products were answered or reviewed since the last call."""
-    last = HealthSummary.objects.of(Period.HOUR).order_by("-answers_at").values_list("answers_at", flat=True).first()
+    last = (
+        HealthSummary.objects.of_period(Period.HOUR)
+        .order_by("-answers_at")
+        .values_list("answers_at", flat=True)
+        .first()
+    )
     if last is None:
         return
     since = last - ANSWER_OVERLAP
-    oldest = HealthSummary.objects.of(Period.HOUR).order_by("start").values_list("start", flat=True)[0]
+    oldest = HealthSummary.objects.of_period(Period.HOUR).order_by("start").values_list("start", flat=True)[0]
     changed = Feedback.objects.filter(
         Q(answered_at__gte=since)
         | Q(reviewed_at__gte=since)
@@ -295,12 +300,12 @@ def _mark_stale_hours(started: datetime) -> None:
     # A shadow version may have run in a later hour than the live ones; its counts change too.
     for at in ("prediction__finished_at", "prediction__shadows__created_at"):
         hours.update(changed.annotate(hour=Trunc(at, "hour")).values_list("hour", flat=True).distinct())
-    HealthSummary.objects.of(Period.HOUR).filter(start__in=hours).update(is_stale=True)
+    HealthSummary.objects.of_period(Period.HOUR).filter(start__in=hours).update(is_stale=True)
 
 
 def _recount_stale_hours(started: datetime) -> None:
     """Count the answers of stale hours again, those first that were counted longest ago, each day with its hours."""
-    stale = HealthSummary.objects.of(Period.HOUR).filter(is_stale=True).order_by("answers_at", "-start")
+    stale = HealthSummary.objects.of_period(Period.HOUR).filter(is_stale=True).order_by("answers_at", "-start")
     hours = list(dict.fromkeys(stale.values_list("start", flat=True)))[:MAX_STALE_HOURS_PER_CALL]
     by_day: dict[datetime, list[datetime]] = defaultdict(list)
     for hour in hours:
@@ -311,7 +316,7 @@ def _recount_stale_hours(started: datetime) -> None:
             for hour in some:
                 _recount_answers(hour, started)
             for pair, rows in _by_pair(_hours_of(day).only("text_version", "image_version", "answers")).items():
-                whole = HealthSummary.objects.of(Period.DAY).filter(
+                whole = HealthSummary.objects.of_period(Period.DAY).filter(
                     start=day, text_version=pair[0], image_version=pair[1]
                 )
                 whole.update(answers=add_answers(rows).to_json(), answers_at=started)
@@ -320,7 +325,7 @@ def _recount_stale_hours(started: datetime) -> None:
 def _recount_answers(hour: datetime, started: datetime) -> None:
     accumulators: dict[VersionPair, PairAccumulator] = {}
     _count_answers(hour, accumulators, PartnerVersions(hour))
-    for row in HealthSummary.objects.of(Period.HOUR).filter(start=hour).only("text_version", "image_version"):
+    for row in HealthSummary.objects.of_period(Period.HOUR).filter(start=hour).only("text_version", "image_version"):
         found = accumulators.get((row.text_version_id, row.image_version_id), PairAccumulator())
         HealthSummary.objects.filter(pk=row.pk).update(
             answers=found.answers.to_json(), answers_at=started, is_stale=False
@@ -348,7 +353,7 @@ def _merge_drift(hours: Sequence[HealthSummary]) -> DriftSummary | None:
 
 
 def _hours_of(day: datetime) -> QuerySet[HealthSummary]:
-    return HealthSummary.objects.of(Period.HOUR).filter(start__gte=day, start__lt=day + DAY).order_by("start")
+    return HealthSummary.objects.of_period(Period.HOUR).filter(start__gte=day, start__lt=day + DAY).order_by("start")
 
 
 def _by_pair(rows: QuerySet[HealthSummary]) -> Mapping[VersionPair, list[HealthSummary]]:
@@ -375,7 +380,7 @@ def _summary_row(
 
 @transaction.atomic
 def _replace_rows(period: Period, start: datetime, rows: Sequence[HealthSummary]) -> None:
-    HealthSummary.objects.of(period).filter(start=start).delete()
+    HealthSummary.objects.of_period(period).filter(start=start).delete()
     HealthSummary.objects.bulk_create(rows)
 
 

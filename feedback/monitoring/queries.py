@@ -55,7 +55,7 @@ class PeriodFigures:
 def load_period_figures(scope: Scope) -> list[PeriodFigures]:
     """Return the summarised hours or days of a scope in order."""
     found: dict[datetime, PeriodFigures] = {}
-    rows = HealthSummary.objects.of(scope.period).filter(start__gte=scope.since, start__lt=scope.until)
+    rows = HealthSummary.objects.of_period(scope.period).filter(start__gte=scope.since, start__lt=scope.until)
     for row in _of_pair(rows, scope.pair).only("start", "volume", "answers").order_by("start"):
         period = found.setdefault(row.start, PeriodFigures(row.start))
         period.volume.add(PredictionCounts.from_json(row.volume))
@@ -88,7 +88,7 @@ def prediction_count_in(period: PeriodFigures, breakdown: Breakdown | None) -> i
 
 def calibrator_before(scope: Scope) -> Calibrator | None:
     """Return the calibrator fitted to the reviewed products of the 90 days before a scope; None with too few."""
-    days = HealthSummary.objects.of(Period.DAY).filter(
+    days = HealthSummary.objects.of_period(Period.DAY).filter(
         start__gte=scope.since - CALIBRATION_PERIOD, start__lt=scope.since
     )
     known = AnswerStatistics()
@@ -100,7 +100,7 @@ def calibrator_before(scope: Scope) -> Calibrator | None:
 
 def version_pairs(now: datetime) -> dict[str, VersionPair]:
     """Return the pairs that answered lately, the newest first, by their name in an address."""
-    days = HealthSummary.objects.of(Period.DAY).filter(start__gte=now - RECENT_PAIRS_PERIOD).exclude(
+    days = HealthSummary.objects.of_period(Period.DAY).filter(start__gte=now - RECENT_PAIRS_PERIOD).exclude(
         text_version=None, image_version=None
     )  # fmt: skip
     found = days.order_by().values_list("text_version", "image_version").distinct()

@@ -23,7 +23,7 @@ REFERENCE_PHOTOS = 1_000
 def create_missing_baselines(*, now: datetime | None = None) -> list[DriftReference]:
     """Make the missing baselines of pairs that answered in the last two days and have been in use long enough."""
     now = now or timezone.now()
-    recent = HealthSummary.objects.of(Period.HOUR).filter(start__gte=now - RECENT, start__lt=now)
+    recent = HealthSummary.objects.of_period(Period.HOUR).filter(start__gte=now - RECENT, start__lt=now)
     pairs = set(recent.order_by().values_list("text_version", "image_version").distinct()) - {(None, None)}
     known = set(DriftReference.objects.values_list("text_version", "image_version"))
     made = [_create_baseline(pair, now) for pair in sorted(pairs - known, key=str)]
@@ -31,7 +31,9 @@ def create_missing_baselines(*, now: datetime | None = None) -> list[DriftRefere
 
 
 def _create_baseline(pair: VersionPair, now: datetime) -> DriftReference | None:
-    days = HealthSummary.objects.of(Period.DAY).filter(text_version=pair[0], image_version=pair[1], start__lt=now)
+    days = HealthSummary.objects.of_period(Period.DAY).filter(
+        text_version=pair[0], image_version=pair[1], start__lt=now
+    )
     first, until, count = None, None, 0
     for start, done in days.order_by("start").values_list("start", "volume__done"):
         first = first or start

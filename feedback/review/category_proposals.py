@@ -49,12 +49,12 @@ def update_proposals() -> int:
         .order_by("-answered_at")
         .values(*FIELDS)[:MAX_ANSWERS]
     )
-    common = Counter(word for row in rows for word in set(_words(row)))
+    common = Counter(word for row in rows for word in set(_distinctive_words(row)))
     for version in {row["prediction__text_version_id"] for row in rows}:
         own = [row for row in rows if row["prediction__text_version_id"] == version]
         vectors = np.array([row["prediction__text_embedding"] for row in own], np.float32)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        for group in _groups(vectors):
+        for group in _similar_groups(vectors):
             centre = vectors[group].mean(axis=0)
             centre /= max(float(np.linalg.norm(centre)), 1e-9)
             if not _is_rejected(centre, version):
@@ -73,7 +73,7 @@ def accept_proposal(
     With `asks_retraining` a training run with the new category is requested. Raises StaleReview for a proposal that is
     already decided, ValidationError for a name or a slug that can't be used.
     """
-    _decide(proposal, State.ACCEPTED, reviewer)
+    _claim_decision(proposal, State.ACCEPTED, reviewer)
     category = Category(name=name, slug=slug)
     category.full_clean()
     category.save()
@@ -114,17 +114,17 @@ def accept_proposal(
 @transaction.atomic
 def reject_proposal(*, proposal: CategoryProposal, reviewer: "AbstractBaseUser") -> None:
     """Reject the proposal, so that it is not made again. Raises StaleReview for one that is decided already."""
-    _decide(proposal, State.REJECTED, reviewer)
+    _claim_decision(proposal, State.REJECTED, reviewer)
     LogEntry.objects.log_actions(reviewer.pk, [proposal], CHANGE, "Rejected")
 
 
-def _decide(proposal: CategoryProposal, state: State, reviewer: "AbstractBaseUser") -> None:
+def _claim_decision(proposal: CategoryProposal, state: State, reviewer: "AbstractBaseUser") -> None:
     rows = CategoryProposal.objects.filter(pk=proposal.pk, state=State.OPEN)
     if not rows.update(state=state, decided_by=reviewer, decided_at=timezone.now()):
         raise StaleReview
 
 
-def _groups(vectors: Vectors) -> Iterator[list[int]]:
+def _similar_groups(vectors: Vectors) -> Iterator[list[int]]:
     """Yield the rows of each group of similar unit vectors (n, dim), by average linkage."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -160,7 +160,7 @@ def _store_proposal(version: int, centre: Vectors, members: Sequence[dict[str, A
     return proposal.pk
 
 
-def _words(row: dict[str, Any]) -> list[str]:
+def _distinctive_words(row: dict[str, Any]) -> list[str]:
     """Return the words of the requested category and of the title, without function words."""
     found = WORD.findall(f"{row['wish']} {row['prediction__title']}".casefold())
     return [word[:80] for word in found if word not in COMMON_WORDS]
@@ -168,7 +168,7 @@ def _words(row: dict[str, Any]) -> list[str]:
 
 def _typical_words(members: Sequence[dict[str, Any]], common: Counter[str], rows: int) -> list[str]:
     """Return the words typical of the group, by their count in it times ln((2 + rows) / (1 + rows with the word))."""
-    here = Counter(word for row in members for word in set(_words(row)))
+    here = Counter(word for row in members for word in set(_distinctive_words(row)))
     here = Counter({word: count for word, count in here.items() if count > 1}) or here
     weights = {word: count * math.log((2 + rows) / (1 + common[word])) for word, count in here.items()}
     return sorted(here, key=lambda word: (-weights[word], -here[word], word))[:MAX_WORDS]

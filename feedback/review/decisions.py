@@ -78,7 +78,7 @@ def record_review(
         answer=now.answer(), answered_at=now.answered_at,
     )  # fmt: skip
     _apply_decision(now, review)
-    _log(reviewer, [now], str(review))
+    _write_audit_log(reviewer, [now], str(review))
     return review
 
 
@@ -92,7 +92,7 @@ def undo_review(*, review: Review, reviewer: "AbstractBaseUser") -> bool:
     # A decision about an earlier answer never applies to the current one.
     if feedback.answered_at == review.answered_at:
         _apply_decision(feedback, _applicable_reviews(feedback).first())
-    _log(reviewer, [feedback], f"Undone: {review}")
+    _write_audit_log(reviewer, [feedback], f"Undone: {review}")
     return True
 
 
@@ -126,7 +126,7 @@ def _review_batch(ids: Sequence[UUID], verdict: Review.Verdict, reviewer: "Abstr
         )
         for row in found
     )  # fmt: skip
-    _log(reviewer, found, str(verdict.label))
+    _write_audit_log(reviewer, found, str(verdict.label))
     return Feedback.objects.filter(pk__in=[row.pk for row in found]).update(
         review=STATES[verdict],
         correction=None,
@@ -158,7 +158,7 @@ def _applicable_reviews(feedback: Feedback) -> Any:
     return feedback.reviews.standing().filter(answered_at=feedback.answered_at).order_by("-pk")
 
 
-def _log(reviewer: "AbstractBaseUser", rows: Sequence[Feedback], message: str) -> None:
+def _write_audit_log(reviewer: "AbstractBaseUser", rows: Sequence[Feedback], message: str) -> None:
     """Write the change to the audit log."""
     if rows:
         LogEntry.objects.log_actions(reviewer.pk, rows, CHANGE, message)

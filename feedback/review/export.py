@@ -101,15 +101,15 @@ def export_answers(rows: FeedbackQuerySet, format: str) -> Iterator[bytes]:
     pipe = _Pipe()
     with ZipFile(cast(IO[bytes], pipe), "w", ZIP_STORED) as archive, tempfile.TemporaryFile() as file:
         table: Table = FORMATS[format](file)
-        for batch in _batches(rows):
+        for batch in _answer_batches(rows):
             written = []
             for feedback in batch:
                 name = f"photos/{feedback.prediction_id}.jpg"
-                content = _photo(feedback)
+                content = _read_photo(feedback)
                 if content is not None:
                     archive.writestr(name, content)
                     yield pipe.take()
-                written.append(_row(feedback, name if content is not None else None))
+                written.append(_export_row(feedback, name if content is not None else None))
             table.write(written)
         table.close()
         file.seek(0)
@@ -122,7 +122,7 @@ def export_answers(rows: FeedbackQuerySet, format: str) -> Iterator[bytes]:
     yield pipe.take()
 
 
-def _batches(rows: FeedbackQuerySet) -> Iterator[list[Feedback]]:
+def _answer_batches(rows: FeedbackQuerySet) -> Iterator[list[Feedback]]:
     """Yield all rows, the newest first; only their ids are read through a cursor, without an open transaction."""
     whole = Feedback.objects.select_related(
         "prediction__text_version", "prediction__image_version", "category", "correction"
@@ -132,7 +132,7 @@ def _batches(rows: FeedbackQuerySet) -> Iterator[list[Feedback]]:
         yield list(whole.filter(pk__in=batch))
 
 
-def _photo(feedback: Feedback) -> bytes | None:
+def _read_photo(feedback: Feedback) -> bytes | None:
     if not feedback.prediction.photo_large:
         return None
     try:
@@ -142,7 +142,7 @@ def _photo(feedback: Feedback) -> bytes | None:
         return None
 
 
-def _row(feedback: Feedback, photo: str | None) -> dict[str, Any]:
+def _export_row(feedback: Feedback, photo: str | None) -> dict[str, Any]:
     prediction = feedback.prediction
     return {
         "id": str(feedback.pk),
@@ -163,15 +163,15 @@ def _row(feedback: Feedback, photo: str | None) -> dict[str, Any]:
         "inclusion": feedback.inclusion_probability,
         "text_version": prediction.text_version and prediction.text_version.name,
         "image_version": prediction.image_version and prediction.image_version.name,
-        "text_probabilities": _json(prediction.text_probabilities),
-        "image_probabilities": _json(prediction.image_probabilities),
-        "probabilities": _json(prediction.probabilities),
+        "text_probabilities": _as_json(prediction.text_probabilities),
+        "image_probabilities": _as_json(prediction.image_probabilities),
+        "probabilities": _as_json(prediction.probabilities),
         "answered_at": feedback.answered_at,
         "reviewed_at": feedback.reviewed_at,
     }
 
 
-def _json(value: Any) -> str | None:
+def _as_json(value: Any) -> str | None:
     return None if value is None else json.dumps(value)
 
 

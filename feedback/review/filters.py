@@ -82,13 +82,13 @@ class QueueFilters(forms.Form):
             is_different = Q(disagreement__gte=DISAGREEMENT_FROM)
             rows = rows.filter(is_different if chosen["models"] == "differ" else Q(disagreement__lt=DISAGREEMENT_FROM))
         if "since" in chosen:
-            rows = rows.filter(answered_at__gte=_midnight(chosen["since"]))
+            rows = rows.filter(answered_at__gte=_start_of_day(chosen["since"]))
         if "until" in chosen:
-            rows = rows.filter(answered_at__lt=_midnight(chosen["until"] + timedelta(days=1)))
+            rows = rows.filter(answered_at__lt=_start_of_day(chosen["until"] + timedelta(days=1)))
         return rows
 
 
-def _midnight(day: date) -> datetime:
+def _start_of_day(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 

@@ -66,14 +66,14 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
     )
     if not found:
         return
-    confidence = np.array([_confidence(row) for row in found], np.float64)
-    slugs, models = _probabilities(found)
+    confidence = np.array([_top_confidence(row) for row in found], np.float64)
+    slugs, models = _model_probabilities(found)
     differ = jensen_shannon_divergence(models["text"], models["image"])
     scores = {
-        Reason.LABEL_ERROR.value: _suspicion(found, slugs, models),
+        Reason.LABEL_ERROR.value: _label_error_scores(found, slugs, models),
         Reason.DISAGREEMENT.value: differ,
         Reason.DOUBT.value: 1 - confidence,
-        Reason.UNUSUAL.value: _unlikeness(found),
+        Reason.UNUSUAL.value: _unlikeness_scores(found),
     }
     holds = {
         Reason.LABEL_ERROR.value: scores[Reason.LABEL_ERROR.value] > 0,
@@ -94,9 +94,9 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
                 worth=1 - number / len(found),
                 reason=spot.reason if holds.get(spot.reason, any_)[spot.row] else "",
                 inclusion_probability=RANDOM_SHARE if drawn[spot.row] else None,
-                language=_language(row),
-                confidence=_known(confidence[spot.row]),
-                disagreement=_known(differ[spot.row]),
+                language=_text_language(row),
+                confidence=_finite_or_none(confidence[spot.row]),
+                disagreement=_finite_or_none(differ[spot.row]),
                 text_version_id=row["prediction__text_version_id"],
                 image_version_id=row["prediction__image_version_id"],
             )
@@ -107,32 +107,32 @@ def prioritise_answers(ids: Sequence[UUID], *, write: AbstractSet[UUID]) -> None
     ]  # fmt: skip
     answered_at = {row["pk"]: row["answered_at"] for row in found}
     for start in range(0, len(rows), ROWS_PER_TRANSACTION):
-        _write(rows[start : start + ROWS_PER_TRANSACTION], fields, answered_at)
+        _store_priorities(rows[start : start + ROWS_PER_TRANSACTION], fields, answered_at)
 
 
 @transaction.atomic
-def _write(rows: Sequence[Feedback], fields: Sequence[str], answered_at: Mapping[UUID, datetime]) -> None:
+def _store_priorities(rows: Sequence[Feedback], fields: Sequence[str], answered_at: Mapping[UUID, datetime]) -> None:
     """Store the priorities of the answers that are still open and did not change since they were read."""
     open_ = Feedback.objects.unreviewed().filter(pk__in=[row.pk for row in rows]).order_by("pk")
     now = dict(open_.select_for_update(of=("self",)).values_list("pk", "answered_at"))
     Feedback.objects.bulk_update([row for row in rows if now.get(row.pk) == answered_at[row.pk]], fields)
 
 
-def _known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _confidence(row: dict[str, Any]) -> float:
+def _top_confidence(row: dict[str, Any]) -> float:
     top5 = row["prediction__top5"]
     return float(top5[0]["probability"]) if top5 else np.nan
 
 
-def _language(row: dict[str, Any]) -> str:
+def _text_language(row: dict[str, Any]) -> str:
     text = f"{row['prediction__title']} {row['prediction__description']}".strip()
     return guess_language(text) if text else ""
 
 
-def _probabilities(found: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, Values]]:
+def _model_probabilities(found: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, Values]]:
     """Return the categories that occur, and each model's probabilities of them; rows of NaN without a result."""
     slugs = sorted({slug for row in found for name in Modality.values for slug in row[_probability_field(name)] or ()})
     columns = {slug: number for number, slug in enumerate(slugs)}
@@ -150,7 +150,7 @@ def _probability_field(modality: str) -> str:
     return f"prediction__{modality}_probabilities"
 
 
-def _suspicion(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: dict[str, Values]) -> Values:
+def _label_error_scores(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: dict[str, Values]) -> Values:
     """Return how likely each chosen category is an error; NaN for "none of these" and for unknown categories."""
     columns = {slug: number for number, slug in enumerate(slugs)}
     labels = np.array([columns.get(row["category__slug"], -1) for row in found], np.int64)
@@ -163,14 +163,14 @@ def _suspicion(found: Sequence[dict[str, Any]], slugs: Sequence[str], models: di
     return suspicion
 
 
-def _unlikeness(found: Sequence[dict[str, Any]]) -> Values:
+def _unlikeness_scores(found: Sequence[dict[str, Any]]) -> Values:
     """Return how unlike the others each product is; out-of-distribution ones come first."""
-    apart = np.fmax(_distances(found, Modality.TEXT), _distances(found, Modality.IMAGE))
+    apart = np.fmax(_neighbour_distances(found, Modality.TEXT), _neighbour_distances(found, Modality.IMAGE))
     flagged = np.array([bool(row["prediction__unusual"]) for row in found])
     return np.where(flagged, np.nan_to_num(apart) + FLAGGED_DISTANCE, apart)
 
 
-def _distances(found: Sequence[dict[str, Any]], modality: str) -> Values:
+def _neighbour_distances(found: Sequence[dict[str, Any]], modality: str) -> Values:
     """Return each product's mean cosine distance to its nearest others of the same model version; NaN for too few."""
     distances = np.full(len(found), np.nan)
     versions: dict[int, list[int]] = {}

@@ -53,11 +53,11 @@ class NewCategoryForm(forms.Form):
         return data
 
 
-def proposals(request: HttpRequest) -> HttpResponse:
+def proposals_page(request: HttpRequest) -> HttpResponse:
     """Show the proposals with example products, and create or reject a category."""
     require_reviewer(request)
     form = NewCategoryForm(request.POST or None)
-    if request.method == "POST" and _decide(request, form):
+    if request.method == "POST" and _handle_decision(request, form):
         return redirect("review_proposals")
     found = CategoryProposal.objects.filter(state=CategoryProposal.State.OPEN)[:MAX_PROPOSALS]
     context = {
@@ -69,7 +69,7 @@ def proposals(request: HttpRequest) -> HttpResponse:
             {
                 "row": proposal,
                 "id": str(proposal.pk),
-                "examples": _examples(proposal),
+                "examples": _load_examples(proposal),
                 "name": " ".join(proposal.words[:2]).title(),
             }
             for proposal in found
@@ -78,14 +78,14 @@ def proposals(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/feedback/proposals.html", context)
 
 
-def _examples(proposal: CategoryProposal) -> list[dict[str, Any]]:
+def _load_examples(proposal: CategoryProposal) -> list[dict[str, Any]]:
     answers = proposal.answers.select_related("prediction").only(
         "wish", "prediction__title", "prediction__photo_small"
     )[:EXAMPLES_PER_PROPOSAL]  # fmt: skip
     return [{"answer": answer, "photo": photo_tag(answer.prediction, "small")} for answer in answers]
 
 
-def _decide(request: HttpRequest, form: NewCategoryForm) -> bool:
+def _handle_decision(request: HttpRequest, form: NewCategoryForm) -> bool:
     if not request.user.is_authenticated:
         raise PermissionDenied
     try:

@@ -42,7 +42,7 @@ VERDICT_OF_ACTION = {
 }
 
 
-class Decision(forms.Form):
+class DecisionForm(forms.Form):
     """The reviewer's action, and the answer and its review as the page showed them."""
 
     act = forms.ChoiceField(choices=[(act, act) for act in (*VERDICT_OF_ACTION, "skip", "undo")])
@@ -102,13 +102,13 @@ def review_queue(request: HttpRequest) -> HttpResponse:
     """Show the answer with the highest priority; filters, blind mode and a fixed answer come from the address."""
     require_reviewer(request)
     if request.method == "POST":
-        return _decide(request)
+        return _handle_action(request)
     filters = QueueFilters(request.GET)
-    session = _session(request)
-    feedback, is_second = _next(request, filters, session["skipped"])
+    session = _review_session(request)
+    feedback, is_second = _next_answer(request, filters, session["skipped"])
     is_blind = is_second or "blind" in request.GET
     waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=session["skipped"])
-    agreement = _agreement()
+    agreement = _reviewer_agreement()
     context = {
         **admin.site.each_context(request),
         "title": _("Review queue"),
@@ -116,20 +116,20 @@ def review_queue(request: HttpRequest) -> HttpResponse:
         "is_filtered": bool(filters.chosen),
         "is_blind": is_blind,
         "is_second": is_second,
-        "blind_url": _address(request, blind=None if "blind" in request.GET else "1"),
+        "blind_url": _page_address(request, blind=None if "blind" in request.GET else "1"),
         "query": request.GET.urlencode(),
         "feedback": feedback,
         "waiting": waiting.order_by()[: MAX_COUNTED + 1].count(),
         "counted": MAX_COUNTED,
         "skipped": len(session["skipped"]),
         "done_today": _done_today(request.user),
-        "last": _last(session),
+        "last": _last_action(session),
         "agreement": agreement,
         "least": MINIMUM_ROWS,
         "categories": Category.objects.active().values_list("name", flat=True),
     }
     if feedback:
-        context.update(_item(feedback, is_blind))
+        context.update(_answer_context(feedback, is_blind))
     return TemplateResponse(request, "admin/feedback/review.html", context)
 
 
@@ -139,7 +139,7 @@ def require_reviewer(request: HttpRequest) -> None:
         raise PermissionDenied
 
 
-def _item(feedback: Feedback, is_blind: bool) -> dict[str, Any]:
+def _answer_context(feedback: Feedback, is_blind: bool) -> dict[str, Any]:
     prediction = feedback.prediction
     shown = {
         "prediction": prediction,
@@ -149,37 +149,40 @@ def _item(feedback: Feedback, is_blind: bool) -> dict[str, Any]:
     if is_blind:
         return shown
     return shown | {
-        "five": [{**row, "is_chosen": feedback.rank == number} for number, row in enumerate(_rows(prediction.top5), 1)],
-        "alone": [
-            (_("Text model"), _rows(top_suggestions(prediction.text_probabilities))),
-            (_("Image model"), _rows(top_suggestions(prediction.image_probabilities))),
+        "five": [
+            {**row, "is_chosen": feedback.rank == number}
+            for number, row in enumerate(_with_percent(prediction.top5), 1)
         ],
-        "history": _history(feedback.seller_id),
+        "alone": [
+            (_("Text model"), _with_percent(top_suggestions(prediction.text_probabilities))),
+            (_("Image model"), _with_percent(top_suggestions(prediction.image_probabilities))),
+        ],
+        "history": _load_history(feedback.seller_id),
         "reviews": feedback.reviews.standing().select_related("reviewer", "category")[:5],
     }
 
 
-def _rows(suggestions: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+def _with_percent(suggestions: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
     return [{**row, "percent": format_percent(row["probability"], 1)} for row in suggestions or []]
 
 
-def _next(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -> tuple[Feedback | None, bool]:
+def _next_answer(request: HttpRequest, filters: QueueFilters, skipped: Sequence[str]) -> tuple[Feedback | None, bool]:
     """Return the answer to show, and whether it is shown for a second opinion."""
     rows = Feedback.objects.select_related("prediction", "category", "correction", "seller").defer(*PREDICTIONS_VECTORS)
-    if (item := _uuid(request.GET.get("item", ""))) and (found := rows.filter(pk=item).first()):
+    if (item := _parse_uuid(request.GET.get("item", ""))) and (found := rows.filter(pk=item).first()):
         return found, found.second_wanted and found.reviewed_by_id != request.user.pk
     if not filters.chosen:
         second = Feedback.objects.filter(second_wanted=True).exclude(reviewed_by=request.user.pk)
         others = second.exclude(pk__in=skipped).order_by("reviewed_at").values_list("pk", flat=True)[:CANDIDATES]
-        if (pk := _reserve(list(others), request.user)) and (found := rows.filter(pk=pk).first()):
+        if (pk := _reserve_answer(list(others), request.user)) and (found := rows.filter(pk=pk).first()):
             return found, True
     waiting = filters.apply(Feedback.objects.unreviewed()).exclude(pk__in=skipped).in_queue_order()
     ids = list(waiting.values_list("pk", flat=True)[:CANDIDATES])
-    pk = _reserve(ids, request.user) or next(iter(ids), None)
+    pk = _reserve_answer(ids, request.user) or next(iter(ids), None)
     return (rows.filter(pk=pk).first() if pk else None), False
 
 
-def _reserve(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
+def _reserve_answer(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
     """Reserve the first answer that no other reviewer looks at; return its id, or None."""
     keys = {_reservation_key(pk): pk for pk in ids}
     holders = cache.get_many(keys)
@@ -191,7 +194,7 @@ def _reserve(ids: Sequence[uuid.UUID], reviewer: Any) -> uuid.UUID | None:
     return None
 
 
-def _release(pk: str, reviewer: Any) -> None:
+def _release_answer(pk: str, reviewer: Any) -> None:
     if cache.get(_reservation_key(pk)) == reviewer.pk:
         cache.delete(_reservation_key(pk))
 
@@ -200,29 +203,29 @@ def _reservation_key(pk: object) -> str:
     return f"review:{pk}"
 
 
-def _decide(request: HttpRequest) -> HttpResponse:
-    form = Decision(request.POST)
-    session = _session(request)
+def _handle_action(request: HttpRequest) -> HttpResponse:
+    form = DecisionForm(request.POST)
+    session = _review_session(request)
     if not form.is_valid():
         for errors in form.errors.values():
             messages.error(request, str(errors[0]))
-        return redirect(_address(request, item=_uuid(request.POST.get("feedback", ""))))
+        return redirect(_page_address(request, item=_parse_uuid(request.POST.get("feedback", ""))))
     act, pk = form.cleaned_data["act"], str(form.cleaned_data["feedback"])
     item = None
     if act == "undo":
-        item = _undo(request, session)
+        item = _undo_last(request, session)
     elif act == "skip":
         session["skipped"] = [*session["skipped"], pk][-MAX_REMEMBERED:]
         session["acts"] = [*session["acts"], {"act": "skip", "feedback": pk}][-MAX_REMEMBERED:]
     else:
-        _judge(request, form.cleaned_data, session)
+        _record_decision(request, form.cleaned_data, session)
     if act != "undo":
-        _release(pk, request.user)
+        _release_answer(pk, request.user)
     request.session["review"] = session
-    return redirect(_address(request, item=item))
+    return redirect(_page_address(request, item=item))
 
 
-def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) -> None:
+def _record_decision(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) -> None:
     if not request.user.is_authenticated:
         raise PermissionDenied
     feedback = Feedback.objects.filter(pk=data["feedback"]).first()
@@ -247,7 +250,7 @@ def _judge(request: HttpRequest, data: dict[str, Any], session: dict[str, Any]) 
     ]
 
 
-def _undo(request: HttpRequest, session: dict[str, Any]) -> str | None:
+def _undo_last(request: HttpRequest, session: dict[str, Any]) -> str | None:
     """Undo the last action of this session; return the answer to show again."""
     if not request.user.is_authenticated:
         raise PermissionDenied
@@ -263,12 +266,12 @@ def _undo(request: HttpRequest, session: dict[str, Any]) -> str | None:
     return None
 
 
-def _session(request: HttpRequest) -> dict[str, Any]:
+def _review_session(request: HttpRequest) -> dict[str, Any]:
     kept = request.session.get("review", {})
     return {"skipped": list(kept.get("skipped", [])), "acts": list(kept.get("acts", []))}
 
 
-def _last(session: dict[str, Any]) -> dict[str, Any] | None:
+def _last_action(session: dict[str, Any]) -> dict[str, Any] | None:
     """Return the last action, which the page offers to undo."""
     if not session["acts"]:
         return None
@@ -283,7 +286,7 @@ def _last(session: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _history(seller_id: Any) -> History:
+def _load_history(seller_id: Any) -> History:
     latest = Feedback.objects.filter(seller_id=seller_id).order_by("-answered_at").values("pk")[:HISTORY_LENGTH]
     counts = Feedback.objects.filter(pk__in=latest).aggregate(
         answers=Count("pk"),
@@ -300,14 +303,14 @@ def _done_today(reviewer: Any) -> int:
     return Review.objects.standing().filter(reviewer=reviewer, created_at__gte=today).count()
 
 
-def _agreement() -> Kappa | None:
+def _reviewer_agreement() -> Kappa | None:
     """Return the agreement of two reviewers over the latest pairs; None without pairs."""
     try:
         (kept,) = cache.get(AGREEMENT, ())
         return Kappa(**kept) if kept is not None else None
     except (TypeError, ValueError):
         pass  # nothing is cached, or another version of Aisle cached it in another form
-    pairs = list(Review.objects.pairs().select_related("category", "first__category")[:MAX_PAIRS])
+    pairs = list(Review.objects.second_opinions().select_related("category", "first__category")[:MAX_PAIRS])
     found = cohen_kappa(
         [pair.first.label for pair in pairs if pair.first], [pair.label for pair in pairs if pair.first]
     )
@@ -315,7 +318,7 @@ def _agreement() -> Kappa | None:
     return found
 
 
-def _address(request: HttpRequest, **changed: Any) -> str:
+def _page_address(request: HttpRequest, **changed: Any) -> str:
     query: QueryDict = request.GET.copy()
     query.pop("item", None)
     for name, value in changed.items():
@@ -325,7 +328,7 @@ def _address(request: HttpRequest, **changed: Any) -> str:
     return f"{reverse('review')}?{query.urlencode()}" if query else reverse("review")
 
 
-def _uuid(value: str) -> uuid.UUID | None:
+def _parse_uuid(value: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(value)
     except ValueError:

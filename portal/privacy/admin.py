@@ -77,7 +77,7 @@ def erase_page(page: ModelAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     administrator = cast(User, request.user)  # the permission implies a user
     user = get_object_or_404(User, pk=pk)
     back = reverse("admin:portal_user_change", args=[pk])
-    asked = Erasure.objects.of(user.pk, user.date_joined)
+    asked = Erasure.objects.find_open(user.pk, user.date_joined)
     if request.method == "POST":
         if "keep" in request.POST:
             if services.cancel_erasure(user=user, by=administrator):

@@ -36,7 +36,7 @@ def request_erasure(*, user: User, by: User | None, via: Erasure.Via, now: bool 
             )
             log_event(PrivacyEvent.Kind.ERASURE_ASKED, account=user.pk, actor=by.pk if by else None, via=via.value)
     except IntegrityError:  # a constraint allows one open erasure per account, however many requests race
-        found = Erasure.objects.of(user.pk, user.date_joined)
+        found = Erasure.objects.find_open(user.pk, user.date_joined)
         if found is None:  # it was cancelled, or done, just now
             raise Refused(_("Something about this account changed just now. Please try again.")) from None
         if now:

@@ -31,7 +31,7 @@ def context(user: User) -> dict[str, Any]:
     export = Export.objects.filter(user=user).exclude(state=Export.State.DELETED).first()
     if export and export.state == Export.State.READY and not export.is_ready:
         export = None
-    return {"erasure": Erasure.objects.of(user.pk, user.date_joined), "export": export}
+    return {"erasure": Erasure.objects.find_open(user.pk, user.date_joined), "export": export}
 
 
 @login_required

@@ -81,7 +81,9 @@ def test_a_summary_that_can_not_be_read_keeps_none_of_the_others_from_being_watc
     store_predictions(seller, settled, 240, within=DAY)
     while hourly_summaries.update_summaries(now=settled + DAY + HOUR):
         pass
-    broken = HealthSummary.objects.of(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
+    broken = (
+        HealthSummary.objects.of_period(Period.HOUR).filter(start__gte=settled, drift__isnull=False).earliest("start")
+    )
     HealthSummary.objects.filter(pk=broken.pk).update(drift={"rows": "many"})
     reports = alerts.write_reports(now=settled + DAY + HOUR)
     assert {report.period for report in reports} == {"hour", "day"}
@@ -206,5 +208,5 @@ def test_the_task_does_all_of_it_twice_without_harm(seller: User) -> None:
     store_predictions(seller, timezone.now() - 3 * HOUR, 5, within=timedelta(minutes=1))
     for _time in range(2):
         summarise_health()
-    assert sum(row.volume["done"] for row in HealthSummary.objects.of(Period.DAY)) == 5
+    assert sum(row.volume["done"] for row in HealthSummary.objects.of_period(Period.DAY)) == 5
     assert not DriftReference.objects.exists()

@@ -54,7 +54,9 @@ def test_hours_add_up_to_what_one_pass_over_the_day_counts(seller: User) -> None
         for place, row in enumerate(store_predictions(seller, day + number * HOUR, 12)):
             store_answer(row, right=place % 3 > 0, review="accepted" if place % 2 else "open")
     hourly_summaries.update_summaries(now=day + DAY + HOUR)
-    assert HealthSummary.objects.of(Period.HOUR).filter(text_version=None).count() == 24  # empty hours are known too
+    assert (
+        HealthSummary.objects.of_period(Period.HOUR).filter(text_version=None).count() == 24
+    )  # empty hours are known too
     whole = stored_summary(day, "day")
     volume, answers = PredictionCounts.from_json(whole.volume), AnswerStatistics.from_json(whole.answers)
     assert volume.done == 48 and volume.by_breakdown["category"].total() == 48
@@ -156,7 +158,7 @@ def test_old_hours_are_forgotten_and_their_days_stay(seller: User, settings: Laz
     store_predictions(seller, start, 3)
     hourly_summaries.update_summaries(now=start + 2 * HOUR, since=start)
     assert hourly_summaries.delete_old_hours() > 0
-    assert not HealthSummary.objects.of(Period.HOUR).filter(start__lt=TODAY - 31 * DAY).exists()
+    assert not HealthSummary.objects.of_period(Period.HOUR).filter(start__lt=TODAY - 31 * DAY).exists()
     assert stored_summary(start, "day").volume["done"] == 3
     kept = VersionHour.objects.filter(version=live_pair()[0])
     assert [row.counts["answered"] for row in kept] == [3]

@@ -169,10 +169,12 @@ def test_a_second_opinion_is_blind_by_another_and_says_of_what(
     )
     feedback.refresh_from_db()
     assert opinion.first == first and not feedback.second_wanted and feedback.correction == category(slugs[2])
-    assert [(pair.first.label, pair.label) for pair in Review.objects.pairs() if pair.first] == [(slugs[0], slugs[2])]
+    assert [(pair.first.label, pair.label) for pair in Review.objects.second_opinions() if pair.first] == [
+        (slugs[0], slugs[2])
+    ]
     undo_review(review=opinion, reviewer=second)
     feedback.refresh_from_db()
-    assert feedback.second_wanted and feedback.review == "accepted" and not Review.objects.pairs().exists()
+    assert feedback.second_wanted and feedback.review == "accepted" and not Review.objects.second_opinions().exists()
 
 
 def test_the_database_refuses_a_correction_without_a_category(feedback: Feedback) -> None:
