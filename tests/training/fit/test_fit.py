@@ -138,7 +138,7 @@ def test_a_fit_goes_on_from_a_live_model_and_learns_a_new_category(head: Path, t
     labels = ["garden", "kitchen", "music", "pets"]
     recipe = fitting.short_recipe("text", "lora", lora_rank=2, epochs=1, replay_share=0.5)
     work = fitting.run_fit(tmp_path / "work", data, recipe, labels=labels, start=str(head / "artifact"))
-    assert {"log": "New to the model that is gone on from: pets"} in fitting.progress_lines(work)
+    assert {"log": "New to the model that is continued: pets"} in fitting.progress_lines(work)
     found = fitting.predictions_of(work)
     assert (found["probabilities"].argmax(axis=1) == found["targets"]).mean() > 0.8
 

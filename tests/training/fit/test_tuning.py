@@ -22,7 +22,7 @@ def test_tuning_tries_the_recipe_itself_first_and_fits_the_best(corpus: Path, tm
     recipe = fitting.short_recipe("text", "head", lexical=False)
     fitting.run_fit(tmp_path, corpus, recipe, trials=3)
     told = [line["log"] for line in fitting.progress_lines(tmp_path) if "log" in line]
-    assert told[0] == "Trial 1 of 3: the recipe as it stands"
+    assert told[0] == "Trial 1 of 3: the recipe without changes"
     assert any(line.startswith("Best of 3 trials") for line in told)
     best = Recipe.from_json(json.loads((tmp_path / "recipe.json").read_text()))
     assert json.loads((tmp_path / "artifact" / "config.json").read_text())["recipe"] == best.to_json()
