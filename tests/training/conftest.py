@@ -1,4 +1,4 @@
-"""What several tests of this room need: a tiny corpus of real words and a drawn photo."""
+"""Share fixtures: a tiny corpus of real words and a drawn photo."""
 
 from pathlib import Path
 

@@ -163,6 +163,7 @@ def _check_and_time(fitted: FittedModel, corpus: "Corpus") -> tuple[float, str]:
                 )
     except KeyError as error:
         raise ArtifactError(f"test.npz: the corpus has no test product {error}") from error
+    # The first predictions compile and allocate, which serving does once.
     timed = times[WARM_UP_ROWS:] or times
     return float(np.median(timed)), str(pick_device(None))
 

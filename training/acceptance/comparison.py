@@ -79,7 +79,7 @@ def compare_pairs(pairs: list[Pair], *, known: set[str], own: set[str], learnt: 
     compared = [slug for slug in names if slug in known and labelled[slug]]
     lacking = [slug for slug in names if slug in (known & own) - learnt]
     measured = [slug for slug in lacking if labelled[slug]]
-    # Where no labelled product tells who is right, agreement on stored products is all that can be measured.
+    # Where no labelled product shows which version is right, agreement on stored products is all that can be measured.
     agreed_only = [slug for slug in lacking if not labelled[slug] and stored[slug]]
     unmeasured = set(lacking) - {*measured, *agreed_only}
     lacking_pairs = [pair for slug in measured for pair in labelled[slug]]

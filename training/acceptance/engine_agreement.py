@@ -89,6 +89,7 @@ def compare_engines(
 @transaction.atomic
 def store_check(version: ModelVersion, name: str, check: EngineCheck) -> None:
     """Store the check with the version; workers choose their engine by it from their next batch on."""
+    # Locked, because two machines may store checks of different engines in one JSON column.
     row = ModelVersion.objects.select_for_update().only("engines").get(pk=version.pk)
     row.engines[name] = {
         "library": engines.library_version(name),

@@ -88,6 +88,7 @@ def fit_rules(
     for fit in (_fit_gated, _fit_biased):
         richer, richer_losses = _cross_validated(pairs, fit)
         gain = pool_losses - richer_losses
+        # By more than its standard error: a richer rule must not win by chance.
         helps = gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain))
         if helps and richer_losses.mean() < best_losses.mean():
             best, best_losses = richer, richer_losses

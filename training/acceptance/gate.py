@@ -20,7 +20,7 @@ from common.formatting import format_percent
 SIGNIFICANT = 0.05
 MAX_ACCURACY_DROP = 0.01  # against the champion, on the test split
 MIN_ACCURACY_SHARE = 0.98  # of the champion's accuracy, on the reference set
-MIN_AGREEMENT = 0.8  # with the champion, where no labelled product tells which of them is right
+MIN_AGREEMENT = 0.8  # with the champion, where no labelled product shows which of them is right
 LEAST_PRODUCTS = 10  # with fewer, a share depends more on chance than on the model
 
 
@@ -101,7 +101,12 @@ def decide_on_candidate(
         record |= _check_test(test, failures, remarks)
     if reference is not None:
         record |= _check_reference(reference, holds, remarks)
-    decision = Decision.REJECTED if failures else Decision.HELD if holds else Decision.PASSED
+    decision = Decision.PASSED
+    if holds:
+        decision = Decision.HELD
+    # A rejected version can never be deployed, so a failure outweighs what would only hold it back.
+    if failures:
+        decision = Decision.REJECTED
     if decision == Decision.HELD:
         holds.append(_("It doesn't go live automatically; a person may deploy it."))
     return Verdict(decision, [*failures, *holds, *remarks], {"decision": decision, **record})

@@ -71,7 +71,7 @@ def score_products(
     """Ask the live models about every row whose category is known, or the first `limit` rows, and measure them.
 
     A photo that is missing or broken is none: the text alone answers then. Memory holds one batch of photos, and some
-    100 bytes a row for the answers. Raises one of classifier.serving.inference.OUTAGES when the models can't be had.
+    100 bytes a row for the answers. Raises one of classifier.serving.inference.OUTAGES when no model can answer.
     """
     views = {name: _View() for name in VIEWS}
     skipped: Counter[str] = Counter()
@@ -86,6 +86,7 @@ def score_products(
             inputs, targets = [], []
             for (row, category), photo in zip(known, photos, strict=True):
                 if isinstance(photo, RowError):
+                    # A broken photo does not keep the text model from answering.
                     without_photo[photo.reason] += 1
                     photo = None
                 product = ProductInput(row.title.strip(), row.description.strip(), photo)

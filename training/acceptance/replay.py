@@ -21,7 +21,7 @@ MIN_CONFIDENCE = 0.8
 VALIDATION_SHARE = 4  # one in so many replayed products is used for validation
 
 
-def replay_rows(version: ModelVersion, *, besides: "Corpus") -> Iterator[CorpusRow]:
+def replay_rows(version: ModelVersion, *, without: "Corpus") -> Iterator[CorpusRow]:
     """Yield the products that a fit of the corpus, continuing from the version, learns again.
 
     Labelled products come with their category, stored ones with the version's own answer where it is confident. Left
@@ -29,7 +29,7 @@ def replay_rows(version: ModelVersion, *, besides: "Corpus") -> Iterator[CorpusR
     validation; each label has one that is learnt. Raises ArtifactError and StorageDown.
     """
     learnt: set[str] = set()
-    for product, label, photo in _labelled_products(version, _training_keys(besides)):
+    for product, label, photo in _labelled_products(version, _training_keys(without)):
         split = _split(product) if label in learnt else splits.TRAIN
         learnt.add(label)
         digest = hashlib.sha256(photo).hexdigest() if photo else ""
@@ -37,11 +37,11 @@ def replay_rows(version: ModelVersion, *, besides: "Corpus") -> Iterator[CorpusR
 
 
 def _labelled_products(
-    version: ModelVersion, besides: Collection[str]
+    version: ModelVersion, without: Collection[str]
 ) -> Iterator[tuple[ReferenceProduct, str, bytes | None]]:
     """Yield products with their label and their photo's file."""
     readable = ReferenceProduct.objects.replay().readable_by(version.modality).select_related("category")
-    labelled = [product for product in readable.filter(category__is_active=True) if str(product) not in besides]
+    labelled = [product for product in readable.filter(category__is_active=True) if str(product) not in without]
     for product, photo in open_photos(without_repeated(labelled, HELD_BACK), version.modality):
         if product.category:
             yield product, product.category.slug, photo

@@ -265,6 +265,7 @@ class _SplitWriter:
         cells = {column: [getattr(row, column) for row in self._rows] for column in COLUMNS}
         table = pa.Table.from_pydict(cells, SCHEMA)
         self._writer.write_table(table, row_group_size=len(self._rows))
+        # Sizes are estimated before compression, so a shard ends up smaller than SHARD_BYTES.
         self._written += self._waiting
         self._shard_rows += len(self._rows)
         self._rows, self._waiting = [], 0

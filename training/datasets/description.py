@@ -65,7 +65,7 @@ def describe_corpus(corpus: Corpus, *, say: Say = lambda stage: None) -> dict[st
                 sources[source].update(rows=1, with_photo=bool(digest), with_text=bool(title or description))
                 if digest and len(pictures[label]) < PICTURES_EACH:
                     pictures[label].append({"digest": digest, "label": label, "title": title, "key": f"{source}/{id}"})
-    say("looking for suspicious labels")
+    say("looking for label errors")
     return {
         "texts": {name: _lengths(np.concatenate(found)) for name, found in lengths.items()},
         "missing": {name: missing[name] for name in ("title", "description", "text", "photo")},

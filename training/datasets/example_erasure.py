@@ -27,14 +27,14 @@ def delete_examples_of_predictions(predictions: Collection[str]) -> None:
         batch = list(found.only("pk", "external_id", "title_key", "bands", "photo_digest"))
         photos = {example.photo_digest for example in batch} - {""}
         # The photos first: after the examples are deleted, nothing would name a photo that is left.
-        delete_unused_photos(photos, besides=[example.pk for example in batch])
+        delete_unused_photos(photos, without=[example.pk for example in batch])
         delete_examples(batch)
         reference_set.delete_products_of_predictions(ids[start : start + ROWS_AT_ONCE])
 
 
-def delete_unused_photos(digests: Collection[str], besides: Collection[int] = ()) -> None:
+def delete_unused_photos(digests: Collection[str], without: Collection[int] = ()) -> None:
     """Delete copies of photos, by checksum, that no example but the named ones uses. Raises StorageDown."""
-    used = Example.objects.filter(photo_digest__in=digests).exclude(pk__in=besides)
+    used = Example.objects.filter(photo_digest__in=digests).exclude(pk__in=without)
     for digest in set(digests) - set(used.values_list("photo_digest", flat=True)):
         with storage_faults():
             storages["datasets"].delete(f"photos/{digest}.jpg")

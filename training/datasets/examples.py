@@ -54,6 +54,7 @@ def store_examples(*, source: str, rows: Sequence[IncomingExample]) -> ImportOut
 
     A split never changes, but a product that changed and is now similar to those of another split leaves its split.
     """
+    # Two imports at the same time could put near-duplicates into different splits.
     lock_until_commit(Lock.EXAMPLE_SPLITS)
     outcome = ImportOutcome()
     known = {example.external_id: example for example in _find_examples(source, [row.external_id for row in rows])}

@@ -76,6 +76,7 @@ class CategoryLookup:
         self._known: dict[str, int | None] = {}
         for pk, slug, name in Category.objects.values_list("pk", "slug", "name"):
             self._known |= {_fold(slug): pk, _fold(name): pk}
+        # Names and slugs win over aliases.
         for name, pk in CategoryAlias.objects.values_list("name", "category_id"):
             self._known.setdefault(_fold(name), pk)
         if map:

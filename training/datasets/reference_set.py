@@ -51,7 +51,7 @@ def refresh_reference_set() -> None:
     for key, product in existing.items():
         if key in sampled and _copy_fields(sampled[key], product):
             changed.append(product)
-    # An answer to what a product was before says nothing about what it is now.
+    # Answers to the earlier title or photo would be compared with answers to the new one.
     ReferenceAnswer.objects.filter(product__in=changed).delete()
     ReferenceProduct.objects.bulk_update(changed, COPIED_FIELDS, batch_size=CHANGES_AT_ONCE)
     new_products = [product for key, product in sampled.items() if key not in existing]

@@ -59,12 +59,13 @@ def _remove_rows(dataset: Dataset, erased: Set[str]) -> bool:
     """Write a snapshot again without the erased rows; return False when it has to wait for a run."""
     if not dataset.manifest["sources"].get(FEEDBACK):
         return True
+    # A running fit reads the shards, and its checksum is in the lineage of the version that it registers.
     if TrainingRun.objects.active().filter(dataset=dataset).exists():
         return False
     try:
         files = snapshot_storage.fetch_corpus(dataset).folder
     except CorpusError as error:
-        # No room on the disk says nothing about the snapshot: the erasure is tried again.
+        # Without room on the disk the snapshot may still be good: the erasure is tried again.
         if error.__cause__:
             raise
         log.error("%s can't be read, so it is withdrawn: %s", dataset, error)

@@ -28,6 +28,7 @@ BANDS, ROWS = 32, 4
 
 Words = frozenset[str]
 
+# Fixed for ever: other factors would give stored titles other bands than new ones.
 _random = np.random.Generator(np.random.PCG64(20_261_122))
 _FACTORS = _random.integers(1, 2**63, BANDS * ROWS, dtype=np.uint64) | np.uint64(1)
 _MIXERS = _random.integers(1, 2**63, (BANDS, ROWS), dtype=np.uint64) | np.uint64(1)

@@ -43,7 +43,7 @@ def main() -> None:
             fit_model(job, progress)
     except FitError as error:
         progress.report_failure(str(error), permanent=error.permanent)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run's row must show it
+    except Exception as error:  # noqa: BLE001 - any error must reach the run's row
         traceback.print_exc()
         message, permanent = explain_failure(error, workdir)
         progress.report_failure(message, permanent=permanent)

@@ -84,6 +84,7 @@ class TextFitting:
         return TextBody(encoder)
 
     def predict_split(self, folder: Path, split: str) -> SplitLogits:
+        # Loaded from the folder, so that rounding to half precision and int8 is part of every figure.
         model, table = TextModel.load(folder), self.tables[split]
         own_rows = process_group.share_of_rows(range(len(table)))
         encoder, lexical = [], []

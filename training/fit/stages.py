@@ -33,7 +33,7 @@ class Stage:
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Mark the stage as done, once every process has come this far; return the first process's results."""
-        # The mark comes last: a stage without it is computed again, whatever files it has.
+        # The mark comes last: a stage without it is computed again, even if all its files are there.
         process_group.wait_for_all()
         results = process_group.broadcast(results)
         if process_group.is_first_local_process():

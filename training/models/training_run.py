@@ -35,6 +35,7 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
         lease = uuid.uuid4()
         with transaction.atomic():
             candidates = self.claimable() if pk is None else self.claimable().filter(pk=pk)
+            # Skipping locked rows, so that workers that claim at the same time get different runs.
             found = candidates.order_by("created_at").select_for_update(skip_locked=True, of=("self",)).first()
             if found is None:
                 return None
@@ -50,7 +51,7 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
     def leased_as(self, run: "TrainingRun") -> Self:
         """Keep the row of `run` while its lease is the one that the caller claimed.
 
-        The lease token, not the state, tells whose the run is: a worker that lost it still sees "running".
+        The lease token, not the state, guards the row: a worker that lost its lease still sees "running".
         """
         return self.filter(pk=run.pk, state=TrainingRun.State.RUNNING, lease=run.lease)
 
@@ -147,6 +148,7 @@ class TrainingRun(models.Model):
         ordering = ["-created_at"]
         permissions = [("start_trainingrun", _("Can start and cancel training runs"))]
         constraints = [
+            # Two runs of a modality would be compared with the same champion, and the second would replace the first.
             models.UniqueConstraint(
                 fields=["modality"], condition=Q(state__in=["queued", "running"]), name="one_active_run_per_modality"
             )

@@ -75,15 +75,18 @@ def execute_run(run: TrainingRun) -> None:
                 permanent=True,
             )
         with send_heartbeats(run):
+            # While the heartbeat runs: removing gigabytes may take longer than the lease.
             remove_old_folders()
             monitor.folder.mkdir(parents=True, exist_ok=True)
             outcome = _do_work(run, monitor)
     except LeaseLost:
+        # Nothing is written: the row belongs to the other worker now.
         log.warning("Training run %s was taken over by another worker.", run.pk)
         return
     except Cancelled:
         outcome = Outcome(TrainingRun.State.CANCELLED, _("Cancelled. The live model is unchanged."))
     except (FitFailed, StorageDown, DatabaseError) as error:
+        # An outage is temporary, and only a FitFailed may be permanent.
         if not getattr(error, "permanent", False) and run.attempts < MAX_ATTEMPTS:
             _try_again(run, monitor, str(error))
             return
@@ -92,7 +95,7 @@ def execute_run(run: TrainingRun) -> None:
         outcome = _failed(str(error))
     except OSError as error:
         outcome = _failed(_("The disk is full.") if error.errno == errno.ENOSPC else str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run's row must show it, and the worker continues
+    except Exception as error:  # noqa: BLE001 - any error must reach the run's row, and the worker continues
         monitor.log_line(traceback.format_exc())
         outcome = _failed(f"{type(error).__name__}: {error}.")
     _finish(run, monitor, outcome)
@@ -146,6 +149,7 @@ def _make_version(run: TrainingRun, monitor: RunMonitor, dataset: Dataset, corpu
             "compared_with": champion.pk if champion else None,
         },
     )
+    # Only now: answers belong to a registered version.
     reference_answers.store_answers(version, answers)
     return version
 

@@ -67,8 +67,10 @@ def request_training(
                 requested_by_id=requested_by.pk if requested_by else None,
                 report=report,
             )
+    # The unique constraint decides, not a query before it: two requests may come at the same time.
     except IntegrityError as error:
         active = TrainingRun.objects.active().filter(modality=modality).first()
+        # Another constraint failed, or the active run has ended since.
         if active is None:
             raise
         raise TrainingRefused(
@@ -95,6 +97,7 @@ def cancel_training(run: TrainingRun) -> bool:
         message=_("Cancelled while no worker had it. The live model is unchanged."),
         finished_at=timezone.now(),
     )
+    # A worker has the run: it stops by itself, and ends the fit's processes before it does.
     running = TrainingRun.objects.filter(pk=run.pk, state=TrainingRun.State.RUNNING).update(is_cancelled=True)
     return bool(queued or running)
 

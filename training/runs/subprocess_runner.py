@@ -58,11 +58,12 @@ def renew_connection() -> None:
 
 @contextmanager
 def send_heartbeats(run: TrainingRun) -> Iterator[None]:
-    """Write the run's heartbeat from a thread during the block, whatever the worker is busy with."""
+    """Write the run's heartbeat from a thread during the block, also while the worker is busy."""
     ended = threading.Event()
 
     def write_heartbeats() -> None:
         try:
+            # Three heartbeats may be lost before another worker claims the run.
             while not ended.wait(settings.TRAINING_LEASE_SECONDS / 4):
                 try:
                     renew_connection()
@@ -70,6 +71,7 @@ def send_heartbeats(run: TrainingRun) -> Iterator[None]:
                 except DatabaseError as error:
                     log.warning("The heartbeat of training run %s was not written: %s", run.pk, type(error).__name__)
         finally:
+            # Django closes connections of requests and tasks, but not of threads.
             connection.close()
 
     thread = threading.Thread(target=write_heartbeats, name=f"heartbeat of {run.pk}", daemon=True)
@@ -110,6 +112,7 @@ class RunMonitor:
         )
         if not written:
             raise LeaseLost
+        # Read after the lease was checked: a cancelled run that another worker has is that worker's to end.
         if TrainingRun.objects.filter(pk=self.run.pk, is_cancelled=True).exists():
             raise Cancelled
 
@@ -180,10 +183,12 @@ def run_fit_process(monitor: RunMonitor) -> None:
             env=child_environment(monitor.run),
             stdout=output,
             stderr=subprocess.STDOUT,
+            # A process group of its own, so that torchrun's and the loader's processes end with it.
             start_new_session=True,
             pass_fds=(lock,),
         )
         (folder / "pid").write_text(str(child.pid))
+        # Whatever ends the following, also Cancelled and LeaseLost, must not leave the child running.
         try:
             _follow_progress(child, monitor)
         finally:
@@ -285,6 +290,7 @@ def _lock_folder(folder: Path) -> Iterator[int]:
 
 def _stop_process_group(child: "subprocess.Popen[bytes]") -> None:
     """End the child and the processes that it started."""
+    # Also when the child has ended by itself: its own children may live on.
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)

@@ -96,7 +96,7 @@ def _write_replay_corpus(run: TrainingRun, folder: Path, corpus: "Corpus") -> st
     # An earlier attempt's corpus stays: stages that continue from a checkpoint were fitted on it.
     if not (target / MANIFEST).is_file():
         shutil.rmtree(target, ignore_errors=True)
-        rows = replay.replay_rows(run.parent, besides=corpus)
+        rows = replay.replay_rows(run.parent, without=corpus)
         write_corpus(rows, target, exclusions={}, least_labels=0)
     return str(target)
 

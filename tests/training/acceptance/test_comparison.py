@@ -1,4 +1,4 @@
-"""The champion and a candidate on reference products: what is compared, and what nothing measures."""
+"""The champion and a candidate on reference products: what is compared, and what stays unmeasured."""
 
 from collections.abc import Sequence
 

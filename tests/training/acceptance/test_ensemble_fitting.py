@@ -102,7 +102,7 @@ def test_too_few_products_make_no_rule() -> None:
     assert fit_rules(text, image, targets, LABELS, text_accuracy=0.8, image_accuracy=0.4) == []
 
 
-def test_a_class_that_one_model_does_not_know_stops_nothing() -> None:
+def test_a_class_that_one_model_lacks_is_no_obstacle() -> None:
     text, image, targets = two_models()
     image[:, 2] = 0
     image /= image.sum(axis=1, keepdims=True)

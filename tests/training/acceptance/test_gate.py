@@ -100,7 +100,7 @@ def test_a_model_that_is_as_often_right_but_less_honest_is_rejected() -> None:
     assert "clearly higher log-loss" in found.reasons[0]
 
 
-def test_products_that_the_champion_cannot_know_win_nothing() -> None:
+def test_products_of_categories_that_the_champion_lacks_decide_nothing() -> None:
     """The champion scores 0 on new categories: that hid how much worse the candidate is on the old ones."""
     known = np.arange(SIZE) < SIZE // 2
     champion = ProductScores.from_ranks(np.where(known, 0, 18), np.where(known, 0.8, 0.0))
@@ -111,7 +111,7 @@ def test_products_that_the_champion_cannot_know_win_nothing() -> None:
     assert "On 1000 test products of categories that the champion doesn't know it is right on 100.0%." in found.reasons
 
 
-def test_lost_categories_hold_a_better_candidate_back_and_stand_first() -> None:
+def test_lost_categories_hold_a_better_candidate_back_and_are_named_first() -> None:
     names = {f"slug-{n}": f"Category {n}" for n in range(10)}
     found = verdict(scored(0.95), scored(0.85), coverage=Coverage(18, missing=names, lost=names))
     assert found.decision == Decision.HELD
@@ -120,7 +120,7 @@ def test_lost_categories_hold_a_better_candidate_back_and_stand_first() -> None:
     assert found.record["coverage"] == {"offered": 18, "missing": list(names), "lost": list(names)}
 
 
-def test_categories_that_nobody_suggests_hold_nothing_back() -> None:
+def test_categories_that_no_version_suggests_hold_nothing_back() -> None:
     found = verdict(scored(0.85), scored(0.85), coverage=Coverage(18, missing={"new": "New one"}))
     assert found.decision == Decision.PASSED
     assert "Neither it nor the champion suggests New one." in found.reasons

@@ -1,4 +1,4 @@
-"""A model from a small import never makes the portal know less, whichever way its run was started."""
+"""A model from a small import never loses categories of the portal, however its run was started."""
 
 import csv
 import io
@@ -128,7 +128,7 @@ def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
         deployments.deploy_version(run.version)
 
 
-def test_going_on_from_the_champion_keeps_what_it_knows_and_goes_live(small_import: None) -> None:
+def test_continuing_from_the_champion_keeps_its_categories_and_goes_live(small_import: None) -> None:
     champion = traffic.current_champion(Modality.TEXT)
     assert champion
     run = carry_out(services.request_training(modality=Modality.TEXT, recipe=quick_recipe(), parent=champion))

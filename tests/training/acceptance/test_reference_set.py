@@ -94,7 +94,7 @@ def test_own_products_take_the_place_of_the_starters_where_there_are_enough(tmp_
     assert starters.filter(category__slug="automotive").count() == 20
 
 
-def test_a_starter_product_that_training_knows_by_heart_measures_nothing(tmp_path: Path) -> None:
+def test_a_starter_product_that_a_training_example_repeats_measures_nothing(tmp_path: Path) -> None:
     products = ReferenceProduct.objects.counted(Modality.TEXT).filter(category__slug="beauty")
     repeated = [(str(n), product.title, "", "Beauty", "") for n, product in enumerate(products)]
     import_table(write_table(tmp_path / "shop", repeated))
@@ -108,7 +108,7 @@ def test_a_starter_product_that_training_knows_by_heart_measures_nothing(tmp_pat
     assert len(left) == len(products) - learnt
 
 
-def test_stored_products_stand_for_nothing_but_agreement_and_go_with_their_prediction(seller: User) -> None:
+def test_stored_products_measure_agreement_alone_and_are_deleted_with_their_prediction(seller: User) -> None:
     predict(seller, *(f"Violin bow {n}" for n in range(12)))
     reference_set.refresh_reference_set()
     stored = ReferenceProduct.objects.filter(origin=Origin.STORED)
@@ -140,7 +140,7 @@ def test_replay_leaves_out_what_the_corpus_holds_and_what_is_held_back(tmp_path:
     corpus: Corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
     champion = traffic.current_champion(Modality.TEXT)
     assert champion
-    rows = list(replay.replay_rows(champion, besides=corpus))
+    rows = list(replay.replay_rows(champion, without=corpus))
     titles = [row.title for row in rows]
     assert held_back.title not in titles
     assert not set(titles) & set(corpus.split("train", columns=["title"])["title"])
@@ -207,7 +207,7 @@ def test_the_photographs_that_come_with_aisle_are_replayed(tmp_path: Path) -> No
     corpus = snapshot_storage.fetch_corpus(snapshots.make_dataset())
     eye = traffic.current_champion(Modality.IMAGE)
     assert eye
-    rows = list(replay.replay_rows(eye, besides=corpus))
+    rows = list(replay.replay_rows(eye, without=corpus))
     assert {row.label for row in rows} == {"grocery-gourmet-food"}
     manifest = write_corpus(rows, tmp_path / "replay", exclusions={}, least_labels=0)
     assert manifest["splits"]["train"]["with_photo"] > 10

@@ -83,7 +83,7 @@ def test_large_splits_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.Mo
     ("bad", "words"),
     [([], "empty"), ([row(1), row(3)], "one category"), ([row(1), row(2), row(3, "test", "c")], "no training row")],
 )
-def test_what_nothing_can_be_learnt_from_is_refused(tmp_path: Path, bad: list[CorpusRow], words: str) -> None:
+def test_rows_without_anything_to_learn_are_refused(tmp_path: Path, bad: list[CorpusRow], words: str) -> None:
     with pytest.raises(CorpusError, match=words):
         write_corpus(bad, tmp_path / "c", exclusions={})
     assert not (tmp_path / "c" / MANIFEST).exists()
@@ -94,7 +94,7 @@ def test_a_category_with_one_training_row_gives_a_warning(tmp_path: Path) -> Non
     assert manifest["warnings"] == [{"code": "one_training_row", "category": "b"}]
 
 
-def test_a_damaged_corpus_says_which_part(corpus: Corpus) -> None:
+def test_a_damaged_corpus_names_the_shard(corpus: Corpus) -> None:
     shard = corpus.manifest["shards"][0]
     path = corpus.folder / shard["name"]
     verify_shard(path, shard)

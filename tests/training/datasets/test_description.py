@@ -51,7 +51,7 @@ def test_a_label_against_all_words_is_suspicious(dataset: Dataset) -> None:
     assert (worst["key"], worst["given"], worst["suggested"]) == ("shop/wrong", "pet-supplies", "beauty")
 
 
-def test_a_sample_is_checked_and_said_so(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_is_checked_and_the_note_says_so(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(describing, "MOST_CHECKED", 40)
     found = describing.describe_dataset(dataset)["suspicious"]
     assert 30 <= found["checked"] <= 45

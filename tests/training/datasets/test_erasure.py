@@ -1,4 +1,4 @@
-"""What was erased leaves the snapshots: see tests/portal/privacy/test_erasing.py for the whole way."""
+"""Erased rows are removed from snapshots: tests/portal/privacy/test_erasing.py follows a whole erasure."""
 
 import uuid
 from collections import Counter

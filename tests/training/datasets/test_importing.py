@@ -62,7 +62,7 @@ def test_importing_twice_changes_nothing(shop: Path) -> None:
     assert everything() == before
 
 
-def test_an_import_that_was_killed_goes_on_where_it_was(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_import_continues_when_it_is_run_again(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from training.datasets import importing
 
     monkeypatch.setattr(importing, "ROWS_AT_ONCE", 1)
@@ -159,7 +159,7 @@ def test_a_map_translates_and_leaves_out(tmp_path: Path) -> None:
         import_table(folder, map=table)
 
 
-def test_unknown_names_become_categories_when_asked(tmp_path: Path) -> None:
+def test_unknown_names_become_categories_on_request(tmp_path: Path) -> None:
     folder = write_table(
         tmp_path / "shop", [("1", "Mug", "", "Küche", ""), ("2", "Cup", "", "küche", ""), ("3", "ก", "", "เสื้อ", "")]
     )
@@ -169,7 +169,7 @@ def test_unknown_names_become_categories_when_asked(tmp_path: Path) -> None:
     assert Example.objects.count() == 3
 
 
-def test_a_changed_row_is_updated_and_keeps_its_part(tmp_path: Path) -> None:
+def test_a_changed_row_is_updated_and_keeps_its_split(tmp_path: Path) -> None:
     folder = write_table(tmp_path / "shop", [("1", "Rake", "", "Beauty", "")])
     import_table(folder)
     before = Example.objects.get()
@@ -181,7 +181,7 @@ def test_a_changed_row_is_updated_and_keeps_its_part(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_product_alike_to_both_parts_is_left_out_and_a_changed_one_too(tmp_path: Path) -> None:
+def test_a_product_similar_to_two_splits_is_left_out_and_a_changed_one_too(tmp_path: Path) -> None:
     folder = write_table(
         tmp_path / "shop",
         [("1", "oak table", "", "Beauty", "a.jpg"), ("2", "steel rake garden tool red", "", "Beauty", "b.jpg")],
@@ -217,7 +217,7 @@ def test_the_bands_of_a_title_are_handed_on(tmp_path: Path) -> None:
     assert Example.objects.get(external_id="3").split == second.split
 
 
-def test_growing_data_moves_no_row_and_puts_no_twins_in_two_parts(
+def test_growing_data_moves_no_row_and_puts_no_near_duplicates_in_two_splits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random titles with near twins, photos that repeat and untitled groups come in over three imports."""
@@ -289,7 +289,7 @@ def test_the_command_imports_sets_and_says_what_it_did(
         call_command("import_products", shop, source="feedback")
 
 
-def test_real_listings_leave_no_twins_in_two_parts(data_folder: Path) -> None:
+def test_real_listings_leave_no_near_duplicates_in_two_splits(data_folder: Path) -> None:
     import_table(data_folder / "amazon_us_sample", category="mapped18")
     import_table(data_folder / "flipkart_multimodal", category="mapped18")
     examples = list(Example.objects.in_a_split())

@@ -84,7 +84,7 @@ def test_a_source_can_be_chosen_and_an_unknown_one_is_named(shop: Path) -> None:
         make_dataset(sources=["third"])
 
 
-def test_twins_and_categories_that_are_switched_off_are_left_out_and_counted(shop: Path) -> None:
+def test_duplicates_and_categories_that_are_switched_off_are_left_out_and_counted(shop: Path) -> None:
     Category.objects.filter(name="Toys & Games").update(is_active=False)
     write_table(shop, [("x", "thing aabb", "", "Pet Supplies", ""), ("y", "old toy", "", "Toys & Games", "")])
     import_table(shop, source="second")
@@ -148,7 +148,7 @@ def test_a_damaged_shard_in_the_storage_is_refused(shop: Path, tmp_path: Path, s
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_full_disk_is_said_in_words_and_leaves_nothing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -212,7 +212,7 @@ def accepted(prediction: Prediction, reviewer: User) -> Feedback:
     return feedback
 
 
-def test_feedback_comes_and_goes_in_batches_and_other_sources_stay(
+def test_answers_become_examples_in_batches_and_other_sources_stay(
     seller: User,
     scientist: User,
     make_product: Callable[..., Product],

@@ -21,13 +21,13 @@ KEY = -2815480863505202015
 FIRST_BANDS = [-1168283802413659932, 1785879993733292410]
 
 
-def test_about_seventy_ten_and_twenty_in_a_hundred_fall_to_the_three_parts() -> None:
+def test_about_seventy_ten_and_twenty_percent_go_to_the_three_splits() -> None:
     counts = Counter(split_of_key(str(number)) for number in range(10_000))
     assert counts["train"] == pytest.approx(7_000, abs=200)
     assert counts["validation"] == pytest.approx(1_000, abs=120)
 
 
-def test_parts_and_bands_are_the_same_for_ever() -> None:
+def test_splits_and_bands_never_change() -> None:
     assert [split_of_key(key) for key in ("bicycle", "rake", "green tea")] == PARTS
     assert title_key(title_words("Garden rake, steel")) == KEY
     assert minhash_bands(title_words("Garden rake, steel"))[:2] == FIRST_BANDS
@@ -63,7 +63,7 @@ def test_distant_titles_hardly_ever_share_one() -> None:
     assert sum(bool(set(minhash_bands(first)) & set(minhash_bands(second))) for first, second in pairs) < 25
 
 
-def test_a_product_takes_the_part_of_what_it_is_alike_to_and_none_of_two() -> None:
+def test_a_product_goes_to_the_split_of_similar_ones_and_to_none_of_two() -> None:
     assert choose_split({"test"}, key="x") == "test"
     assert choose_split({"test", "train"}, key="x") == BRIDGE
     assert choose_split({"test"}, key="x", own="train") == BRIDGE

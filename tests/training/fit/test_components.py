@@ -1,4 +1,4 @@
-"""The parts of a fit that can be looked at alone: recipes, weights, order, calibration, storage, the lexical part."""
+"""The components of a fit: recipes, weights, order, calibration, storage and the lexical part."""
 
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def test_rows_of_like_length_meet_in_a_batch() -> None:
     assert np.median(spread) < 15
 
 
-def test_known_rows_make_up_the_share_that_was_asked_for() -> None:
+def test_known_rows_make_up_the_requested_share() -> None:
     known = np.arange(100) < 90
     rows = list(EpochOrder(100, batch_size=8, seed=0, known=known, known_share=0.5))
     assert len(rows) == 100
@@ -181,7 +181,7 @@ def test_a_head_takes_over_the_rows_of_the_labels_it_knows() -> None:
     )
 
 
-def test_a_head_of_another_shape_begins_anew() -> None:
+def test_a_head_of_another_shape_is_not_copied() -> None:
     recipe = default_recipe("text").with_changes(method="head", hidden=4)
     network = Network(IdentityBody(), new_head(8, 2, recipe), Scale(torch.zeros(8), torch.ones(8)), 0.0)
     assert copy_matching_rows(
@@ -255,7 +255,7 @@ def test_the_lexical_part_is_cut_to_the_rows_it_may_have(tmp_path: Path) -> None
     assert facts["validation_loss"] < np.log(3)
 
 
-def test_a_stage_of_another_job_is_begun_anew(tmp_path: Path) -> None:
+def test_a_stage_of_another_job_is_computed_again(tmp_path: Path) -> None:
     Stage(tmp_path / "stage", "one").finish({"loss": 1})
     assert Stage(tmp_path / "stage", "one").done == {"loss": 1}
     assert Stage(tmp_path / "stage", "two").done is None

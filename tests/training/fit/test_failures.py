@@ -33,7 +33,7 @@ def small(**changes: Any) -> Any:
         (["garden", "music", "pets"], "category pets has 0 products with a text"),
     ],
 )
-def test_data_that_no_model_can_come_of_is_refused_in_words(
+def test_unusable_data_is_refused_with_a_sentence(
     labels: list[str], message: str, corpus: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FitError, match=f"(?i){message}") as refused:
@@ -49,31 +49,31 @@ def test_a_category_with_two_rows_is_refused(tmp_path: Path) -> None:
         fitting.run_fit(tmp_path / "work", tmp_path / "corpus", small())
 
 
-def test_a_corpus_that_is_away_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_corpus_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FitError, match="corpus"):
         fitting.run_fit(tmp_path, tmp_path / "nowhere", small())
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"modality": "text", "recipe": {"modality": "text", "speed": 3}}'])
-def test_an_unusable_job_is_said_so(content: str, tmp_path: Path) -> None:
+def test_an_unusable_job_is_reported(content: str, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(content)
     with pytest.raises(FitError, match=r"job\.json"):
         Job.read(tmp_path)
 
 
-def test_a_damaged_model_to_go_on_from_is_said_so(corpus: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_to_continue_from_is_reported(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FitError, match="continue from"):
         fitting.run_fit(tmp_path, corpus, small(), start=str(tmp_path))
 
 
-def test_a_loss_that_is_no_number_ends_the_fit(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_ends_the_fit(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "weighted_loss", lambda logits, *rest: logits.sum() * torch.nan)
     with pytest.raises(FitError, match="loss became nan in stage text head at step 0: the learning rate head_rate"):
         fitting.run_fit(tmp_path, corpus, small())
     assert not (tmp_path / "artifact").exists()
 
 
-def test_too_little_gpu_memory_halves_the_batch_and_goes_on(
+def test_too_little_gpu_memory_halves_the_batch_and_the_fit_continues(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, sizes = trainer._StageTrainer.compute_loss, []
@@ -98,7 +98,7 @@ def test_too_little_gpu_memory_halves_the_batch_and_goes_on(
     assert not np.isnan(one).any()
 
 
-def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     sentence, permanent = explain_failure(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     assert "No space is left on the disk" in sentence
     assert permanent

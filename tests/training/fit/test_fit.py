@@ -23,14 +23,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def head(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text model with a frozen encoder, as others go on from."""
+    """A text model with a frozen encoder, for others to continue from."""
     return fitting.run_fit(
         tmp_path_factory.mktemp("head"), corpus, fitting.short_recipe("text", "head", head_epochs=12)
     )
 
 
 def serve(workdir: Path, corpus: Path, modality: str) -> np.ndarray:
-    """Return what the artifact answers for the test part, one product at a time."""
+    """Return the artifact's predictions for the test split, one product at a time."""
     data = Corpus(corpus).split("test")
     if modality == "text":
         text = TextModel.load(workdir / "artifact", device="cpu")
@@ -99,7 +99,7 @@ def test_the_same_job_gives_the_same_model(head: Path, corpus: Path, tmp_path: P
     assert all(np.allclose(first[name].float(), second[name].float(), atol=1e-3) for name in first)
 
 
-def test_progress_tells_every_stage_and_each_epoch_s_validation_loss(head: Path) -> None:
+def test_progress_reports_every_stage_and_the_validation_loss_of_each_epoch(head: Path) -> None:
     told = fitting.progress_lines(head)
     assert fitting.fitted_stages(head)[:2] == ["count_ngrams", "lexical_part"]
     epochs = [line for line in told if "validation_loss" in line]
@@ -128,7 +128,7 @@ def test_another_recipe_takes_over_the_embeddings_but_not_the_head(corpus: Path,
     assert not any(stage.startswith("embeddings") for stage in fitting.fitted_stages(tmp_path))
 
 
-def test_a_fit_goes_on_from_a_live_model_and_learns_a_new_category(head: Path, tmp_path: Path) -> None:
+def test_a_fit_continues_from_a_live_model_and_learns_a_new_category(head: Path, tmp_path: Path) -> None:
     new = [
         CorpusRow("feedback", f"{split}-{number}", f"dog lead {number}", "", "pets", None, "", split)
         for split, size in (("train", 8), ("validation", 2), ("test", 2))

@@ -17,7 +17,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fitting.write_small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def test_a_killed_fit_goes_on_from_its_last_checkpoint(corpus: Path, tmp_path: Path) -> None:
+def test_a_killed_fit_continues_from_its_last_checkpoint(corpus: Path, tmp_path: Path) -> None:
     recipe = fitting.short_recipe(
         "text", "partial", layers=1, lexical=False, epochs=4, patience=4, batch_size=3, checkpoint_steps=2
     )
@@ -55,11 +55,11 @@ def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path) -> No
         assert found["keys"].tolist() == fitting.predictions_of(tmp_path / "1")["keys"].tolist()
         losses.append(log_loss(found["probabilities"], found["targets"]))
         told = [line["stage"] for line in fitting.progress_lines(work) if line.get("step") == 0]
-        assert len(told) == len(set(told)), "only the first process tells its progress"
+        assert len(told) == len(set(told)), "only the first process reports progress"
     assert losses[0] == pytest.approx(losses[1], abs=0.15)
 
 
-def test_a_fit_ends_with_the_process_that_watches_it(corpus: Path, tmp_path: Path) -> None:
+def test_a_fit_ends_with_the_process_that_started_it(corpus: Path, tmp_path: Path) -> None:
     watcher = subprocess.Popen(["true"])
     watcher.wait()
     fitting.write_job(tmp_path, corpus, fitting.short_recipe("text", "full", epochs=200, patience=200))

@@ -53,7 +53,7 @@ def test_a_trial_that_falls_behind_is_stopped(corpus: Path, tmp_path: Path, monk
     assert states == ["COMPLETE", "PRUNED"]
 
 
-def test_a_study_whose_storage_is_away_is_said_so(corpus: Path, tmp_path: Path) -> None:
+def test_an_unreachable_study_storage_is_reported(corpus: Path, tmp_path: Path) -> None:
     url = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
     work = fitting.write_job(tmp_path, corpus, fitting.short_recipe("text", "head"), trials=1, storage=url)
     with pytest.raises(FitError, match="study cannot be opened") as refused:

@@ -70,7 +70,7 @@ def test_imported_examples_are_used_without_a_folder(
     assert check(capsys, of("image").name)[str(of("image"))]["openvino f32 cpu"]["n"] == 2
 
 
-def test_what_can_not_be_read_is_said(db: None, tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(db: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError):
         call_command("check_engine", "--data", str(tmp_path))
     with pytest.raises(CommandError, match="no model version"):

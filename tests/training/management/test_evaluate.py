@@ -92,7 +92,7 @@ def test_the_table_says_what_was_left_out_and_the_limit_holds(folder: Path, eval
     assert json.loads(evaluate(folder, "--json", "--limit", "2"))["rows"] == 2
 
 
-def test_what_cannot_be_scored_is_said(folder: Path, evaluate: Run) -> None:
+def test_an_unusable_evaluation_is_refused_with_a_sentence(folder: Path, evaluate: Run) -> None:
     with pytest.raises(CommandError, match="There is no"):
         evaluate(folder / "nowhere")
     with pytest.raises(CommandError, match="at least 1"):

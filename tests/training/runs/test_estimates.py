@@ -1,4 +1,4 @@
-"""How long runs are said to take."""
+"""Estimates of how long runs take."""
 
 from datetime import timedelta
 
@@ -56,5 +56,5 @@ def test_earlier_runs_are_believed_rather_than_the_machines_speed() -> None:
     ("seconds", "words"),
     [(12, "under a minute"), (61, "about 1 minute"), (1_500, "about 25 minutes"), (9_000, "about 2.5 hours")],
 )
-def test_times_are_said_as_a_person_would(seconds: float, words: str) -> None:
+def test_durations_are_written_in_words(seconds: float, words: str) -> None:
     assert str(estimates.DurationEstimate(seconds, is_measured=True)) == words

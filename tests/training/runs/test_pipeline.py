@@ -128,7 +128,7 @@ def test_no_deploy_registers_only(products: None) -> None:
     assert traffic.current_champion(Modality.TEXT) == champion
 
 
-def test_a_killed_fit_goes_on_and_a_run_killed_too_often_fails(products: None) -> None:
+def test_a_killed_fit_continues_and_a_run_that_is_killed_too_often_fails(products: None) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     for attempt in range(1, pipeline.MAX_ATTEMPTS + 1):
         with KillsChild(workspace.work_folder(run)):
@@ -168,7 +168,7 @@ def test_a_running_fit_is_cancelled_and_its_process_ends(products: None, monkeyp
     assert traffic.current_champion(Modality.TEXT) == champion
 
 
-def test_a_run_that_was_interrupted_after_registering_goes_on_from_there(
+def test_a_run_that_was_interrupted_after_registering_continues_from_there(
     products: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
@@ -204,7 +204,7 @@ def test_a_candidate_never_replaces_what_was_deployed_while_it_was_measured(
     assert traffic.current_champion(Modality.TEXT) == first.version
 
 
-def test_a_run_that_kills_its_worker_again_and_again_is_given_up(products: None) -> None:
+def test_a_run_that_kills_its_worker_several_times_is_given_up(products: None) -> None:
     run = services.request_training(modality=Modality.TEXT, recipe=quick_recipe())
     TrainingRun.objects.filter(pk=run.pk).update(attempts=pipeline.MAX_ATTEMPTS)
     ended = carry_out(run)

@@ -1,4 +1,4 @@
-"""Asking for runs: services, tasks, the command and the admin's pages. What a run does: test_pipeline."""
+"""Requests for runs: services, tasks, the command and the admin's pages. test_pipeline executes runs."""
 
 import io
 import socket
@@ -88,7 +88,7 @@ def test_a_report_that_asks_for_retraining_starts_runs_once() -> None:
     assert "started" in report.answer
 
 
-def test_a_report_is_told_when_a_run_is_active_already() -> None:
+def test_a_report_records_that_a_run_is_active_already() -> None:
     queue()
     report = MonitoringReport.objects.create(summary="Drift.", modality="text", asks_retraining=True)
     tasks.answer_reports()
@@ -214,7 +214,9 @@ def test_a_scientist_starts_and_cancels_a_run_in_the_admin(client: Client, scien
 
 
 @pytest.mark.parametrize("may", [True, False])
-def test_command_and_admin_let_a_run_end_a_test_only_when_told_to(client: Client, scientist: User, may: bool) -> None:
+def test_command_and_admin_let_a_run_end_an_experiment_only_on_request(
+    client: Client, scientist: User, may: bool
+) -> None:
     call_command("retrain", "text", "--background", *(["--end-test"] if may else []), stdout=io.StringIO())
     client.force_login(scientist)
     answers = {"modality": "image", "recipe": "head", "trials": "0", "deploys": "on"} | (

@@ -107,7 +107,7 @@ def _tables(dataset: Dataset, description: dict[str, Any]) -> list[str]:
     suspicious = description["suspicious"]
     lines += [
         "",
-        f"Suspicious labels: {suspicious['found']:,} of {suspicious['checked']:,} rows checked. {suspicious['note']}",
+        f"Suspected label errors: {suspicious['found']:,} of {suspicious['checked']:,} rows checked. {suspicious['note']}",
     ]
     lines += _table(
         ["given", "", "suggested", "", "title"],
