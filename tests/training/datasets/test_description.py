@@ -61,7 +61,7 @@ def test_a_sample_is_checked_and_the_note_says_so(dataset: Dataset, monkeypatch:
 def test_the_command_prints_tables_or_json(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("describe_dataset")
     out = capsys.readouterr().out
-    assert "pet-supplies" in out and "Suspicious labels" in out and "Left out" in out
+    assert "pet-supplies" in out and "Suspected label errors" in out and "Left out" in out
     call_command("describe_dataset", dataset.checksum[:12], json=True)
     assert json.loads(capsys.readouterr().out)["checksum"] == dataset.checksum
     with pytest.raises(CommandError, match="no dataset 9999"):

@@ -107,7 +107,8 @@ def _tables(dataset: Dataset, description: dict[str, Any]) -> list[str]:
     suspicious = description["suspicious"]
     lines += [
         "",
-        f"Suspected label errors: {suspicious['found']:,} of {suspicious['checked']:,} rows checked. {suspicious['note']}",
+        f"Suspected label errors: {suspicious['found']:,} of {suspicious['checked']:,} checked rows. "
+        f"{suspicious['note']}".rstrip(),
     ]
     lines += _table(
         ["given", "", "suggested", "", "title"],
