@@ -37,5 +37,5 @@ def test_a_port_that_is_none_is_one_clear_sentence() -> None:
 
 
 def test_a_port_for_root_is_one_clear_sentence() -> None:
-    with pytest.raises(CommandError, match="Port 80 needs more rights"):
+    with pytest.raises(CommandError, match="Port 80 requires more permissions"):
         raise CommandError(start._why_not(PermissionError(13, os.strerror(13)), "127.0.0.1", 80))

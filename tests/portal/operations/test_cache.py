@@ -64,7 +64,7 @@ def test_what_is_cached_comes_back_as_it_was(value: Any) -> None:
 
 @given(st.binary(max_size=80))
 def test_no_bytes_but_signed_ones_are_read(value: bytes) -> None:
-    with pytest.raises(portal_cache.Unreadable):
+    with pytest.raises(portal_cache.UnreadableValue):
         portal_cache.SignedJSONSerializer({}).loads(value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from portal import supervisor
+from portal.operations import supervisor
 supervisor.SHORTEST_PAUSE = 0.1
 commands = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 sys.exit(supervisor.run(commands, vital="web", silence=60, grace=10, environment=os.environ, folder=Path.cwd()))
