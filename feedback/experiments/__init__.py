@@ -1,1 +1,1 @@
-"""Versions at work side by side: what sellers and reviewers said of each, and how sure one may be."""
+"""Compare the versions in use by answers, reviews, times and failures."""

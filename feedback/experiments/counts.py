@@ -138,6 +138,7 @@ def read_version_periods(modality: str, since: datetime, now: datetime) -> list[
     of the latter at most the newest two hours (see `find_uncounted_period`).
     """
     summarised_until = _end_of_summaries(since)
+    # Without stored hours both ends are `since`, and only the last part below is counted.
     first_hour = min(_next_hour(since), summarised_until)
     stored = VersionHour.objects.filter(version__modality=modality, start__gte=first_hour, start__lt=summarised_until)
     return [
@@ -194,6 +195,7 @@ def write_version_hour(hour: datetime) -> None:
     """Count what each version did in an hour and store it, replacing earlier counts; hours too old to keep stay."""
     if hour < timezone.now() - timedelta(days=settings.TRIAL_DAYS):
         return
+    # Replaced as a whole, within the transaction: a version may have left the hour since it was counted last.
     VersionHour.objects.filter(start=hour).delete()
     for modality in Modality.values:
         VersionHour.objects.bulk_create(_to_row(period) for period in _count_period(modality, hour, hour + HOUR))
@@ -217,6 +219,7 @@ def _count_period(modality: str, since: datetime, until: datetime) -> list[Versi
         live[live_row.version_id].add(_to_counts(live_row))
     for shadow_row in fetch_rows(SHADOW_COUNTS, counting, ShadowCountsRow):
         shadows[shadow_row.version_id].add(_to_counts(shadow_row))
+    # The database forms the bins: there is one row for each bin, and not for each prediction.
     for counts, query in ((live, LIVE_TIMES), (shadows, SHADOW_TIMES)):
         for row in fetch_rows(query, timing, TimesRow):
             counts[row.version_id].times[row.step] += row.rows

@@ -76,6 +76,7 @@ def experiment_page(request: HttpRequest, modality: str = Modality.TEXT) -> Http
         raise PermissionDenied
     variants = _load_variants(modality)
     now = timezone.now()
+    # One `now` for all parts of the page, so that live counts, chart and notices cover the same period.
     since, days = _choose_period(request.GET.get("days", ""), variants, now)
     periods = read_version_periods(modality, since, now)
     live_variants = [variant for variant in variants if variant.is_live]
@@ -144,6 +145,7 @@ def _make_columns(totals: dict[int, VersionCounts], variants: Sequence[Variant])
     columns = []
     for variant in variants:
         columns.append(Column(variant.version, variant, totals.get(variant.version_id, VersionCounts())))
+    # A stopped version has no variant any more, but its answers are part of the period.
     in_use = {variant.version_id for variant in variants}
     stopped = ModelVersion.objects.filter(pk__in=totals.keys() - in_use).defer("metrics").order_by("-pk")
     for version in stopped:

@@ -77,11 +77,13 @@ class CaseAdmin(SellersAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Case]:
         name = Category.objects.filter(slug=OuterRef("favourite")).values("name")[:1]
         rows: QuerySet[Case] = super().get_queryset(request)
+        # The list shows no timeline, and timelines are long.
         return rows.defer("timeline").annotate(favourite_name=Subquery(name))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Case], search_term: str
     ) -> tuple[QuerySet[Case], bool]:
+        # Only whole addresses are looked up; a part of one finds nothing.
         term = search_term.strip()
         if term and "@" not in term:
             return queryset.none(), False

@@ -42,7 +42,7 @@ class ColumnState(StrEnum):
 
 
 class Measure(StrEnum):
-    """A statistic that tells how far a window is from its baseline."""
+    """A statistic that measures how far a window is from its baseline."""
 
     KOLMOGOROV_SMIRNOV = "kolmogorov_smirnov"
     WASSERSTEIN = "wasserstein"

@@ -31,14 +31,14 @@ def candidate(db: None, tmp_path: Path) -> ModelVersion:
     return register_variant(tmp_path / "candidate", "A new one.")
 
 
-def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candidate: ModelVersion) -> None:
+def test_answers_count_for_the_version_that_was_shown(seller: User, candidate: ModelVersion) -> None:
     old = ModelVersion.objects.get(name=live_version_name())
     store_answered_predictions(seller, old, rank=1, count=5)
     store_answered_predictions(seller, old, rank=3, count=3)
     store_answered_predictions(seller, old, rank=None, count=2)
     store_answered_predictions(seller, candidate, rank=1, review=Review.ACCEPTED, count=4)
     store_answered_predictions(seller, candidate, rank=2, review=Review.ACCEPTED)
-    store_answered_predictions(seller, candidate, rank=1, review=Review.REJECTED, count=9)  # says nothing
+    store_answered_predictions(seller, candidate, rank=1, review=Review.REJECTED, count=9)  # left out
     store_answered_predictions(seller, candidate, rank=1, review=Review.FLAGGED, count=9)
     Fault.objects.create(version=candidate, rows=7, error="ValueError")
     tallies = live_counts(an_hour_ago())
@@ -51,7 +51,7 @@ def test_answers_are_counted_for_the_version_that_was_shown(seller: User, candid
     assert live_counts(an_hour_ago(), "image") == {}
 
 
-def test_what_was_summarised_adds_up_to_what_counting_every_row_gives(seller: User, candidate: ModelVersion) -> None:
+def test_stored_hours_add_up_to_the_counts_of_all_rows(seller: User, candidate: ModelVersion) -> None:
     old = ModelVersion.objects.get(name=live_version_name())
     now = timezone.now().replace(minute=30)
     since = now - timedelta(hours=5, minutes=20)  # 50 minutes into an hour
@@ -105,7 +105,7 @@ def test_a_shadow_is_measured_on_the_same_reviewed_answers(seller: User, candida
     assert tally.times.percentile(0.5) == pytest.approx(5.0, rel=0.05) and tally.times.total() == 4
 
 
-def test_the_page_compares_and_says_where_data_is_missing(
+def test_the_page_compares_versions_and_marks_missing_data(
     scientist: User, seller: User, candidate: ModelVersion
 ) -> None:
     old = ModelVersion.objects.get(name=live_version_name())
@@ -127,7 +127,7 @@ def test_the_page_compares_and_says_where_data_is_missing(
     assert logged_in_client(scientist).get(reverse("experiment", args=["smell"])).status_code == 404
 
 
-def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, candidate: ModelVersion) -> None:
+def test_a_scientist_tests_promotes_and_stops_after_confirming(scientist: User, candidate: ModelVersion) -> None:
     client, before = logged_in_client(scientist), live_version_name()
 
     def act(verb: str, **posted: str) -> str:
@@ -153,9 +153,7 @@ def test_a_scientist_tests_promotes_and_stops_after_a_question(scientist: User, 
     assert client.get(reverse("admin:classifier_fault_changelist")).status_code == 200
 
 
-def test_without_the_permission_nobody_changes_what_serves(
-    scientist: User, browser: Client, candidate: ModelVersion
-) -> None:
+def test_changing_live_versions_needs_the_permission(scientist: User, browser: Client, candidate: ModelVersion) -> None:
     variants.start_test(candidate, weight=10)
     scientist.groups.clear()
     scientist.user_permissions.add(Permission.objects.get(codename="view_variant"))

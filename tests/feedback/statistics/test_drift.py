@@ -1,5 +1,3 @@
-"""Drift: summaries that merge, tests and distances, and what is said where there is too little to say anything."""
-
 import json
 import math
 from collections import Counter
@@ -99,7 +97,7 @@ def test_a_summary_does_not_grow_with_its_rows() -> None:
     assert sizes[1] < sizes[0] * 1.1
 
 
-def test_the_sample_favours_no_row() -> None:
+def test_the_sample_is_uniform() -> None:
     some = FeatureBatch([f"{row}" for row in range(4_000)], {"place": np.arange(4_000.0)})
     kept = DriftSummary.of(some, BinLayout.of(some, keep=1_000)).sample.numbers["place"]
     assert len(kept) == 1_000
@@ -171,7 +169,7 @@ def test_rare_categories_are_pooled_before_they_are_tested() -> None:
     assert statistic < known.statistic + 1
 
 
-def test_corrections_are_those_of_the_books() -> None:
+def test_corrected_p_values_have_their_published_values() -> None:
     p = [0.01, 0.04, 0.03, 0.005]
     assert drift.correct_p_values(p, "holm") == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert drift.correct_p_values(p, "benjamini-hochberg") == pytest.approx(list(stats.false_discovery_control(p)))
@@ -195,14 +193,14 @@ def test_a_domain_classifier_keeps_its_level_and_sees_a_shift() -> None:
 # Findings
 
 
-def test_a_window_like_the_reference_is_stable_and_names_nobody() -> None:
+def test_a_window_like_the_reference_is_stable_and_names_no_rows() -> None:
     for count in (300, 3_000):
         findings = found(rows(3_000, 1), rows(count, 2))
         assert {finding.state for finding in findings.values()} == {STABLE}
         assert not any(finding.rows for finding in findings.values())
 
 
-def test_a_small_window_is_tested_and_a_large_one_measured() -> None:
+def test_small_windows_are_tested_and_large_ones_measured() -> None:
     small, large = (found(rows(3_000, 1), rows(count, 2)) for count in (300, 3_000))
     assert small["length"].measure == Measure.KOLMOGOROV_SMIRNOV
     assert small["length"].p is not None
@@ -233,7 +231,7 @@ def test_a_tiny_difference_of_a_large_window_is_significant_but_no_drift() -> No
     assert found(reference, window)["length"].state == STABLE
 
 
-def test_many_categories_are_held_against_the_largest_difference() -> None:
+def test_many_categories_are_compared_by_the_largest_difference() -> None:
     rng = np.random.default_rng(4)
     names = [f"category {number}" for number in range(2_000)]
 
@@ -249,7 +247,7 @@ def test_many_categories_are_held_against_the_largest_difference() -> None:
     assert found(drawn("reference", 0), drawn("window", 150))["prediction"].state == DRIFTED
 
 
-def test_without_enough_rows_nothing_is_claimed() -> None:
+def test_too_few_rows_give_no_value() -> None:
     reference = rows(500)
     for count in (0, 1, 29):
         for finding in found(reference, rows(count, 9, shift=50.0)).values():
@@ -259,7 +257,7 @@ def test_without_enough_rows_nothing_is_claimed() -> None:
     assert {finding.state for finding in empty.values()} == {NOT_ENOUGH_DATA}
 
 
-def test_missing_values_are_no_values() -> None:
+def test_missing_values_are_left_out() -> None:
     window = rows(300, 2)
     window.numbers["length"][:280] = np.nan
     window.vectors["embedding"][:200] = np.nan
@@ -270,7 +268,7 @@ def test_missing_values_are_no_values() -> None:
     assert (findings["embedding"].state, findings["embedding"].window) == (STABLE, 100)
 
 
-def test_a_column_that_the_reference_lacks_is_not_judged() -> None:
+def test_a_column_that_the_reference_lacks_has_not_enough_data() -> None:
     reference, window = rows(500, 1), rows(500, 2)
     bare = FeatureBatch(reference.ids, reference.numbers)
     findings = found(bare, window)
