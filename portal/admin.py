@@ -116,6 +116,9 @@ class LogEntryAdmin(ReadOnlyAdmin):
     fields = ["action_time", "user", "content_type", "object_id", "object_repr", "action_flag", "words"]
     readonly_fields = ["words"]
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": _("Audit log"), **(extra_context or {})})
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[LogEntry], search_term: str
     ) -> tuple[QuerySet[LogEntry], bool]:

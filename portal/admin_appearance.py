@@ -66,7 +66,7 @@ NAVIGATION = [
         "title": _("Operations"),
         "items": [
             _link(_("Schedules"), "schedule", "django_celery_beat_periodictask"),
-            _link(_("Log of changes"), "history_edu", "admin_logentry"),
+            _link(_("Audit log"), "history_edu", "admin_logentry"),
         ],
     },
 ]
