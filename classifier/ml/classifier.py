@@ -10,7 +10,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL import Image
 
-    from classifier.ml.engines import Encoder
+    from classifier.ml.engines.base import Encoder
 
 
 @dataclass(frozen=True, slots=True)
