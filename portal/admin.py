@@ -117,7 +117,8 @@ class LogEntryAdmin(ReadOnlyAdmin):
     readonly_fields = ["words"]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"title": _("Audit log"), **(extra_context or {})})
+        context = {"title": _("Audit log"), **(extra_context or {})}
+        return super().changelist_view(request, context)  # type: ignore[no-any-return]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[LogEntry], search_term: str
