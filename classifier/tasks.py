@@ -35,7 +35,7 @@ def classify_pending() -> None:
             _release(batch)
             raise
         _queue(archive_pending)
-        # While the broker is down nothing could start the next task, so this one goes on.
+        # While the broker is down the next task can't be queued, so this one continues.
         if time.monotonic() > deadline and _queue(classify_pending):
             return
 

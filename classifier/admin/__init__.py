@@ -1,4 +1,4 @@
-"""The staff's pages of this room, by subject."""
+"""Register the admin pages of categories, predictions and model versions."""
 
 from classifier.admin.base import ReadOnlyAdmin, SellersAdmin, photo_tag, suggestion_bars, top_suggestions
 from classifier.admin.categories import CategoryAdmin

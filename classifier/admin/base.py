@@ -1,4 +1,4 @@
-"""What the admin pages of every room share."""
+"""Base classes and helpers of the admin pages of every app."""
 
 import uuid
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from classifier.models import Category, Prediction
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """History: staff may look at it, nobody may change it. Lists never count their rows."""
+    """A page of records that staff may view but not change. Lists never count their rows, which may be millions."""
 
     show_full_result_count = False
     paginator = InfinitePaginator
@@ -37,9 +37,9 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 class SellersAdmin(ReadOnlyAdmin):
-    """Rows of sellers, too many to look through: they are found by an exact value that has an index."""
+    """A page of sellers' rows, which are found by an exact value that has an index."""
 
-    search_fields = ["pk"]  # makes the search box; what it finds is said below
+    search_fields = ["pk"]  # shows the search box; `get_search_results` does the search
     search_help_text = _("A whole id or a seller's whole e-mail address")
     search_id = "pk"
     search_word = ""
@@ -72,11 +72,12 @@ def photo_tag(prediction: Prediction, size: str) -> SafeString | str:
 
 
 def suggestion_bars(rows: Sequence[dict[str, Any]] | None) -> SafeString:
-    """Return suggestions with probabilities as labelled bars."""
+    """Render suggestions with their probabilities as labelled bars."""
     return SafeString(render_to_string("admin/bars.html", {"rows": rows or []}))
 
 
 def top_suggestions(probabilities: dict[str, float] | None, count: int = 5) -> list[dict[str, Any]]:
+    """Return the likeliest categories of stored probabilities by slug, in the form of `Prediction.top5`."""
     names = dict(Category.objects.values_list("slug", "name"))
     ranked = sorted((probabilities or {}).items(), key=lambda item: -item[1])[:count]
     return [{"category": names.get(slug, slug), "slug": slug, "probability": p} for slug, p in ranked]

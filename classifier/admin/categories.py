@@ -1,3 +1,5 @@
+"""Edit categories and their aliases."""
+
 from typing import Any
 
 from django.contrib import admin

@@ -1,4 +1,4 @@
-"""The page that asks before something changes what serves."""
+"""Ask for confirmation before the live versions change."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ DEPLOY = "classifier.deploy_modelversion"
 
 
 class Refused(Exception):
-    """What was asked for can't be done now; the message says why."""
+    """A change that can't be made now; the message says why."""
 
 
 REFUSALS = (ArtifactError, StorageDown, deployments.NotDeployable, deployments.NothingToRollBack, Refused)
@@ -31,11 +31,11 @@ REFUSALS = (ArtifactError, StorageDown, deployments.NotDeployable, deployments.N
 def confirm_change(
     page: ModelAdmin, request: HttpRequest, question: dict[str, Any], act: Callable[[], tuple[str, str]], *, back: str
 ) -> HttpResponse:
-    """Ask the question; posted, `act`, which returns what to say and the address to go to.
+    """Show the question; once it is posted, run `act`, which returns a message and the URL to redirect to.
 
-    A question has `title`, `facts` (name, value) and `verb`; also `with_note`, `with_share`, `seen`, which is posted
-    with it, `side`, a SideBySide to show, and `phrase`, which has to be typed. Raises PermissionDenied for who may not
-    deploy.
+    A question has `title`, `facts` (name, value) and `verb`; optional are `with_note`, `with_share`, `seen`, which is
+    posted with it, `side`, a SideBySide to show, and `phrase`, which has to be typed. Raises PermissionDenied for a
+    user who may not deploy.
     """
     if not request.user.has_perm(DEPLOY):
         raise PermissionDenied
@@ -43,11 +43,11 @@ def confirm_change(
     is_typed = not phrase or " ".join(request.POST.get("typed", "").split()).casefold() == phrase.casefold()
     if request.method == "POST" and is_typed:
         try:
-            said, address = act()
+            message, address = act()
         except REFUSALS as error:
             messages.error(request, _("Nothing was changed. %(why)s") % {"why": error})
             return redirect(back)
-        messages.success(request, said)
+        messages.success(request, message)
         return redirect(address)
     question["problem"] = request.method == "POST" and not is_typed
     question["note"], question["share"] = request.POST.get("note", ""), request.POST.get("share", "")
@@ -56,7 +56,7 @@ def confirm_change(
 
 
 def describe_version(version: ModelVersion | None, nothing: str = "") -> str:
-    """Return a version with the accuracy on its own test products, which are not another version's."""
+    """Return a version with its accuracy on its own test products, which differ between versions."""
     if version is None:
         return nothing or _("nothing")
     words = {"version": version, "accuracy": format_percent(version.accuracy, 1)}
@@ -69,7 +69,7 @@ def describe_version(version: ModelVersion | None, nothing: str = "") -> str:
 
 
 def experiment_url(modality: str) -> str:
-    """Return the page where variants are compared, which the room above has; the list of versions without it."""
+    """Return the URL of the experiment's page; that of the list of versions where `feedback` is not installed."""
     try:
         return reverse("experiment", args=[modality])
     except NoReverseMatch:

@@ -1,4 +1,4 @@
-"""How two models answer together."""
+"""Show ensemble rules and the metrics by which they were chosen."""
 
 import json
 from typing import Any
@@ -48,7 +48,7 @@ class EnsembleRuleAdmin(ReadOnlyAdmin):
         if not rule.carried_over_from:
             return _now("For this pair")
         words = {"pair": rule.carried_over_from}
-        return _now("Carried over from %(pair)s: too few products with text and photo to fit one yet") % words
+        return _now("Carried over from %(pair)s: too few products with text and photo to fit one") % words
 
     @admin.display(description=_("parameters"))
     def pretty_parameters(self, rule: EnsembleRule) -> SafeString:
@@ -56,27 +56,30 @@ class EnsembleRuleAdmin(ReadOnlyAdmin):
 
 
 def metric_tables(rule: EnsembleRule) -> list[dict[str, Any]]:
-    """Return what was measured of a rule and of what it was chosen over: one table a part of the data."""
+    """Return the metrics of a rule and of its alternatives: one table for each split."""
     names = {"text": _now("Text alone"), "image": _now("Image alone"), **dict(EnsembleRule.Kind.choices)}
     titles = {
         "validation": _now("Validation products, cross-validated: the lower log-loss was chosen"),
         "test": _now("Test products"),
     }
-    parts = {key: rule.metrics[key] for key in titles if rule.metrics.get(key)} or {"test": rule.metrics}
+    splits = {key: rule.metrics[key] for key in titles if rule.metrics.get(key)} or {"test": rule.metrics}
     figures = {figure.key: figure for figure in quality_reports.FIGURES}
     return [
         {
-            "title": titles[part],
+            "title": titles[split],
             "heads": ["n", *(figures[key].name for key in KEYS[1:])],
-            "rows": [
-                {
-                    "name": names.get(name, name),
-                    "chosen": name == rule.kind,
-                    "cells": [figures[key].format_value(figures[key].value_in(row)) for key in KEYS],
-                }
-                for name, row in rows.items()
-                if isinstance(row, dict)
-            ],
+            "rows": _metric_rows(rule, rows, names),
         }
-        for part, rows in parts.items()
+        for split, rows in splits.items()
     ]
+
+
+def _metric_rows(rule: EnsembleRule, rows: dict[str, Any], names: dict[str, Any]) -> list[dict[str, Any]]:
+    figures = {figure.key: figure for figure in quality_reports.FIGURES}
+    found = []
+    for name, metrics in rows.items():
+        if not isinstance(metrics, dict):
+            continue
+        cells = [figures[key].format_value(figures[key].value_in(metrics)) for key in KEYS]
+        found.append({"name": names.get(name, name), "chosen": name == rule.kind, "cells": cells})
+    return found

@@ -1,4 +1,4 @@
-"""Model versions: what is known of each, and which one serves."""
+"""Show, compare, deploy and roll back model versions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ from common.formatting import format_percent
 from common.object_storage import StorageDown, storage_faults
 
 STATE_COLOURS = {"live": "success", "shadow": "warning", "registered": "info", "held": "warning", "rejected": "danger"}
-SOURCES = ("sources", "datasets")  # the metrics that hold a row for each source of products
+SOURCES = ("sources", "datasets")  # the metrics with a row for each source of products; the older name second
 
 
 @admin.register(ModelVersion)
@@ -69,7 +69,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         return super().change_view(request, object_id, form_url, extra)
 
     def compare(self, request: HttpRequest) -> HttpResponse:
-        """Two versions side by side, chosen by ?first=ID&second=ID."""
+        """Show two versions side by side, chosen by ?first=ID&second=ID."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         first, second = (_chosen(request.GET.get(name)) for name in ("first", "second"))
@@ -79,7 +79,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
                 comparison = quality_reports.compare_metrics(first, second, _names())
                 side = side_by_side(first, second)
             except ValueError:
-                problem = _now("A text model and an image model can't be compared: choose two of one kind.")
+                problem = _now("A text model and an image model can't be compared: choose two of the same kind.")
         versions = ModelVersion.objects.defer("metrics", "lineage").order_by("modality", "-created_at")
         context = {
             **self.admin_site.each_context(request),
@@ -99,7 +99,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/classifier/compare.html", context)
 
     def deploy(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask whether to deploy the version; do it."""
+        """Confirm and deploy the version."""
         version = get_object_or_404(ModelVersion, pk=pk)
         question = self._question(traffic.current_champion(version.modality), version)
         question |= {
@@ -121,7 +121,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         return self._confirm(request, version, question, act)
 
     def roll_back(self, request: HttpRequest, modality: str) -> HttpResponse:
-        """Ask whether to go back to what served before; do it."""
+        """Confirm and roll back to the version before."""
         if modality not in Modality.values:
             raise Http404
         before, after = traffic.current_champion(modality), deployments.previous_version(modality)
@@ -144,11 +144,11 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     def _question(self, before: ModelVersion | None, after: ModelVersion) -> dict[str, Any]:
         return {
-            "facts": [(_now("Serves now"), describe_version(before)), (_now("Will serve"), describe_version(after))],
+            "facts": [(_now("Live now"), describe_version(before)), (_now("Will be live"), describe_version(after))],
             "side": compare_with_live(after),
             "serving": before.pk if before else "",
             "hint": _now(
-                "Its stored files are verified first. If one is damaged, nothing changes. A test of its kind ends. "
+                "Its stored files are verified first. If one is damaged, nothing changes. A running experiment ends. "
                 "Sellers notice no interruption."
             ),
         }
@@ -158,7 +158,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         def deploy() -> tuple[str, str]:
             now = act().version
-            words = _now("%(version)s serves now. Workers take it up with their next batch.") % {"version": now}
+            words = _now("%(version)s is live. Workers use it from their next batch on.") % {"version": now}
             return words, reverse("admin:classifier_modelversion_change", args=[now.pk])
 
         back = reverse("admin:classifier_modelversion_change", args=[version.pk])
@@ -197,10 +197,10 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             "may_roll_back": may_deploy and is_live and previous is not None,
             "previous": previous,
             "titles": {
-                "side": _now("In place of the live model"),
+                "side": _now("Compared with the live model"),
                 "then": _now("When it was trained"),
                 "calibration": _now("Calibration"),
-                "lineage": _now("Where it comes from"),
+                "lineage": _now("Lineage"),
                 "confusion": _now("Confusions"),
                 "classes": _now("Categories"),
                 "sources": _now("Sources of test products"),
@@ -231,7 +231,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
 
 def lineage_rows(version: ModelVersion) -> list[dict[str, Any]]:
-    """Return where a version comes from: what is known as name, value and an address to look at."""
+    """Return a version's lineage: rows with a name, a value and, where there is one, a URL."""
     known = dict(version.lineage)
     recipe = known.pop("recipe", None)
     rows: list[dict[str, Any]] = [
@@ -274,7 +274,7 @@ def _compare_url(first: ModelVersion, second: ModelVersion) -> str:
 
 
 def _address(name: str, key: Any) -> str:
-    """Return a page of the training room, which this room doesn't know; nothing where there is none."""
+    """Return the URL of a page of the app `training`; empty where it is not installed."""
     try:
         return reverse(name, args=[key])
     except NoReverseMatch:
@@ -303,7 +303,7 @@ def _figure(version: ModelVersion, key: str) -> str:
 
 
 def _counts(confusion: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    """Return the counts of a confusion as the metrics hold it, {"labels", "matrix"}, without zeros."""
+    """Return the non-zero counts of a confusion matrix as the metrics hold it: {"labels", "matrix"}."""
     labels = confusion["labels"]
     return {
         (labels[i], labels[j]): count
@@ -335,7 +335,7 @@ def _names() -> dict[str, str]:
 
 
 def _expected_champion(request: HttpRequest) -> deployments.ExpectedChampion | None:
-    """Return the champion that the confirmation page named; None where it was not asked for one."""
+    """Return the champion that the confirmation page showed; None where the form does not name one."""
     posted = request.POST.get("serving")
     if posted is None:
         return None

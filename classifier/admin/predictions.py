@@ -1,3 +1,5 @@
+"""Show predictions with their suggestions, both models' outputs and their archived files."""
+
 from typing import Any
 
 from django.contrib import admin
@@ -45,11 +47,11 @@ class PredictionAdmin(SellersAdmin):
     list_select_related = ["seller"]
     fieldsets = [
         (None, {"fields": ["id", "large_picture", "title", "description", "seller"]}),
-        (_("Answer"), {"fields": ["state", "five_bars", "combination", "unusual", "error"]}),
+        (_("Suggestions"), {"fields": ["state", "five_bars", "combination", "unusual", "error"]}),
         (_("Text model alone"), {"fields": ["text_version", "text_engine", "text_bars"], "classes": ["tab"]}),
         (_("Image model alone"), {"fields": ["image_version", "image_engine", "image_bars"], "classes": ["tab"]}),
         (
-            _("Work"),
+            _("Processing"),
             {
                 "fields": [
                     "priority",
@@ -132,17 +134,17 @@ class PredictionAdmin(SellersAdmin):
     def milliseconds_each(self, prediction: Prediction) -> str:
         return "–" if prediction.milliseconds is None else f"{prediction.milliseconds:.0f}"
 
-    @admin.display(description=_("from upload to answer"))
+    @admin.display(description=_("from upload to result"))
     def waited(self, prediction: Prediction) -> str:
         if not prediction.finished_at:
             return "–"
         return f"{(prediction.finished_at - prediction.created_at).total_seconds():.2f} s"
 
-    @admin.display(description=_("five likeliest"))
+    @admin.display(description=_("suggestions"))
     def five_bars(self, prediction: Prediction) -> SafeString:
         return suggestion_bars(prediction.top5)
 
-    @admin.display(description=_("how both were combined"))
+    @admin.display(description=_("combination"))
     def combination(self, prediction: Prediction) -> str:
         parts = dict(prediction.ensemble or {})
         calibrated = parts.pop("calibrated", True)
@@ -151,17 +153,17 @@ class PredictionAdmin(SellersAdmin):
 
     @admin.display(description=_("engine"))
     def text_engine(self, prediction: Prediction) -> str:
-        return _how(prediction, "text")
+        return _describe_pass(prediction, "text")
 
     @admin.display(description=_("engine"))
     def image_engine(self, prediction: Prediction) -> str:
-        return _how(prediction, "image")
+        return _describe_pass(prediction, "image")
 
-    @admin.display(description=_("five likeliest"))
+    @admin.display(description=_("suggestions"))
     def text_bars(self, prediction: Prediction) -> SafeString:
         return suggestion_bars(top_suggestions(prediction.text_probabilities))
 
-    @admin.display(description=_("five likeliest"))
+    @admin.display(description=_("suggestions"))
     def image_bars(self, prediction: Prediction) -> SafeString:
         return suggestion_bars(top_suggestions(prediction.image_probabilities))
 
@@ -175,12 +177,12 @@ class PredictionAdmin(SellersAdmin):
         return SafeString(render_to_string("admin/links.html", {"links": links}))
 
 
-def _how(prediction: Prediction, modality: str) -> str:
-    """Return which engine answered and how long it took."""
-    how = (prediction.passes or {}).get(modality)
-    if not how:
+def _describe_pass(prediction: Prediction, modality: str) -> str:
+    """Return the engine that computed the output, and its time."""
+    record = (prediction.passes or {}).get(modality)
+    if not record:
         return "–"
-    together = {**how, "ms": f"{how['ms']:.1f}"}
-    if how["rows"] == 1:
-        return _now("%(engine)s, %(ms)s ms") % together
-    return _now("%(engine)s, %(ms)s ms a product, %(rows)d at once") % together
+    words = {**record, "ms": f"{record['ms']:.1f}"}
+    if record["rows"] == 1:
+        return _now("%(engine)s, %(ms)s ms") % words
+    return _now("%(engine)s, %(ms)s ms a product, %(rows)d at once") % words

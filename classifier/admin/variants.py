@@ -1,4 +1,4 @@
-"""What serves and what looks on: start a test or a shadow, stop it, promote it."""
+"""Start, stop and promote variants; show deployments and model failures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,19 +37,19 @@ class VariantAdmin(ReadOnlyAdmin):
         return own + super().get_urls()  # type: ignore[no-any-return]
 
     def test(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask with what share to test a version; do it."""
+        """Confirm and start an experiment with the version."""
         version = get_object_or_404(ModelVersion, pk=pk)
         side = compare_with_live(version)
         question = {
-            "title": _now("Test %(version)s?") % {"version": version},
-            "facts": [*_serving(version), (_now("Under test"), describe_version(version))],
+            "title": _now("Start an experiment with %(version)s?") % {"version": version},
+            "facts": [*_live_facts(version), (_now("Under test"), describe_version(version))],
             "side": side,
             "phrase": side.phrase,
             "hint": _now(
-                "The same products go to the same version each time. One that fails or is slow beyond its budget is "
-                "stopped by itself."
+                "A product always goes to the same version. One that fails or is slow beyond its budget is stopped "
+                "automatically."
             ),
-            "verb": _now("Start the test"),
+            "verb": _now("Start the experiment"),
             "with_note": True,
             "with_share": FIRST_SHARE,
         }
@@ -61,14 +61,14 @@ class VariantAdmin(ReadOnlyAdmin):
         return self._confirm(request, version, question, act)
 
     def shadow(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask whether a version shall look on; let it."""
+        """Confirm and start a shadow."""
         version = get_object_or_404(ModelVersion, pk=pk)
         question = {
             "title": _now("Run %(version)s as a shadow?") % {"version": version},
-            "facts": [*_serving(version), (_now("Will look on"), describe_version(version))],
+            "facts": [*_live_facts(version), (_now("Will run as a shadow"), describe_version(version))],
             "hint": _now(
-                "It answers every question too, after the seller has the result. Its answers are stored, never shown. "
-                "Workers have that much more to do."
+                "It answers the same products after the seller has the result. Its answers are stored, and sellers never "
+                "see them. Workers have more to do."
             ),
             "verb": _now("Start the shadow"),
             "with_note": True,
@@ -76,17 +76,17 @@ class VariantAdmin(ReadOnlyAdmin):
 
         def act(how: dict[str, Any]) -> str:
             variants.start_shadow(version, **how)
-            return _now("%(version)s looks on now.") % {"version": version}
+            return _now("%(version)s runs as a shadow now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
 
     def stop(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask whether to end a test or a shadow; do it."""
+        """Confirm and stop a live version of an experiment, or a shadow."""
         version = get_object_or_404(ModelVersion, pk=pk)
         question = {
             "title": _now("Stop %(version)s?") % {"version": version},
-            "facts": _serving(version),
-            "hint": _now("The other live versions get its share. What it answered stays."),
+            "facts": _live_facts(version),
+            "hint": _now("The other live versions get its share. Its answers are kept."),
             "verb": _now("Stop"),
             "with_note": True,
         }
@@ -98,22 +98,22 @@ class VariantAdmin(ReadOnlyAdmin):
         return self._confirm(request, version, question, act)
 
     def promote(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask whether to give a version under test all traffic; do it."""
+        """Confirm and give all traffic to a version of an experiment."""
         version = get_object_or_404(ModelVersion, pk=pk)
         side = compare_with_live(version)
         question = {
             "title": _now("Promote %(version)s?") % {"version": version},
-            "facts": [*_serving(version), (_now("Will serve alone"), describe_version(version))],
+            "facts": [*_live_facts(version), (_now("Will get all traffic"), describe_version(version))],
             "side": side,
             "phrase": side.phrase,
-            "hint": _now("It gets all traffic, and the others stop. A roll-back brings back what served before."),
+            "hint": _now("It gets all traffic, and the others stop. You can roll back to the version before."),
             "verb": _now("Promote"),
             "with_note": True,
         }
 
         def act(how: dict[str, Any]) -> str:
             variants.promote_variant(version, accepts_loss=bool(side.phrase), **how)
-            return _now("%(version)s serves alone now.") % {"version": version}
+            return _now("%(version)s has all traffic now.") % {"version": version}
 
         return self._confirm(request, version, question, act)
 
@@ -127,7 +127,7 @@ class VariantAdmin(ReadOnlyAdmin):
         question |= {"seen": traffic.traffic_state(version.modality)}
         back = experiment_url(version.modality)
         how = {"by": request.user, "note": request.POST.get("note", ""), "expected_traffic": request.POST.get("seen")}
-        words = _now("Workers take it up with their next batch.")
+        words = _now("Workers use it from their next batch on.")
         return confirm_change(self, request, question, lambda: (f"{act(how)} {words}", back), back=back)
 
 
@@ -141,7 +141,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
     def kind_badge(self, deployment: Deployment) -> tuple[str, str]:
         return deployment.kind, deployment.get_kind_display()
 
-    @admin.display(description=_("live after it"))
+    @admin.display(description=_("live afterwards"))
     def shares_after(self, deployment: Deployment) -> str:
         return ", ".join(f"{name} {weight} %" for name, weight in deployment.shares.items()) or "–"
 
@@ -153,14 +153,14 @@ class FaultAdmin(ReadOnlyAdmin):
     list_select_related = ["version"]
 
 
-def _serving(version: ModelVersion) -> list[tuple[str, str]]:
+def _live_facts(version: ModelVersion) -> list[tuple[str, str]]:
     live = traffic.live_variants(version.modality)
     if len(live) < 2:
-        return [(_now("Serves now"), describe_version(live[0].version if live else None))]
+        return [(_now("Live now"), describe_version(live[0].version if live else None))]
     return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, describe_version(each.version)) for each in live]
 
 
 def _share(request: HttpRequest) -> int:
-    """Return the share that was asked for; 0, which is refused in words, for what is no number."""
+    """Return the posted share; 0, which is refused with a message, for anything that is not a number."""
     posted = request.POST.get("share", "")
     return int(posted) if posted.isdecimal() and len(posted) < 4 else 0

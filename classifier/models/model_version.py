@@ -171,7 +171,7 @@ class Deployment(models.Model):
 
 
 class Variant(models.Model):
-    """A model version in use: live, with a share of its modality's traffic, or a shadow, whose answers nobody sees.
+    """A model version in use: live, with a share of its modality's traffic, or a shadow, whose answers sellers never see.
 
     The live shares of a modality sum to 100; a deferred trigger refuses anything else at the end of a transaction.
     """

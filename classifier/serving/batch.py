@@ -103,7 +103,7 @@ def _classify_and_store(claimed: Sequence[ClaimedProduct], categories: Sequence[
         log.warning("%d predictions wait: %s", len(claimed), type(error).__name__)
         _postpone(predictions)
         return []
-    except Exception as error:  # noqa: BLE001 - its rows record whatever goes wrong
+    except Exception as error:  # noqa: BLE001 - any error is recorded with its rows
         if len(claimed) > 1:
             log.warning("A batch of %d failed (%s); trying its rows one by one.", len(claimed), type(error).__name__)
             stored: list[AnsweredProduct] = []

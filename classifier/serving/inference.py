@@ -64,7 +64,7 @@ class PredictionResult:
 
 @dataclass(frozen=True)
 class ModelFailure:
-    """A version that could not be loaded or raised, for so many rows."""
+    """A version that could not be loaded or raised, and the number of rows that it left without an answer."""
 
     version: ModelVersion
     rows: int
@@ -163,7 +163,7 @@ def plan_shards(
 
 
 def run_version(version: ModelVersion, products: Sequence[ProductInput], slugs: Sequence[str]) -> list[ModelOutput]:
-    """Return one output per product. Raises whatever the version's model raises."""
+    """Return one output per product. Raises the errors of the version's model."""
     start = perf_counter()
     model = model_cache.load_model(version)
     output = model.predict(products)

@@ -172,10 +172,10 @@ def test_versions_are_measured_on_the_same_products_on_request(
 
 def test_data_scientists_deploy_and_roll_back_after_confirming(scientist: User, candidate: ModelVersion) -> None:
     client, before = logged_in_client(scientist), live_version_name()
-    assert "Serves now" in client.get(address("deploy", candidate.pk)).content.decode()
+    assert "Live now" in client.get(address("deploy", candidate.pk)).content.decode()
     assert live_version_name() == before
     page = client.post(address("deploy", candidate.pk), {"note": "better"}, follow=True).content.decode()
-    assert "serves now" in page and "Roll back to" in page
+    assert "is live" in page and "Roll back to" in page
     latest = Deployment.objects.first()
     assert latest is not None
     assert (latest.version, latest.deployed_by, latest.note) == (candidate, scientist, "better")

@@ -237,7 +237,7 @@ def promote_candidate(page: Page, candidate: ModelVersion, scientist: User) -> N
     assert ask_database(lambda: len(traffic.live_variants("text"))) == 2  # asking changed nothing
     page.get_by_label("Note for the list of deployments").fill("Sellers like it more.")
     page.get_by_role("button", name="Promote").click()
-    expect(page.get_by_text("serves alone now")).to_be_visible()
+    expect(page.get_by_text("has all traffic now")).to_be_visible()
     check_page(page, "promoted")
     assert ask_database(lambda: [variant.version for variant in traffic.live_variants("text")]) == [candidate]
     last = ask_database(lambda: Deployment.objects.select_related("deployed_by").latest("pk"))

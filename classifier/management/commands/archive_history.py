@@ -1,3 +1,5 @@
+"""manage.py archive_history: empty the heavy columns of old predictions."""
+
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ MONTH = timedelta(days=365 / 12)
 
 
 class Command(BaseCommand):
-    help = "Empty the heavy columns of old predictions, whose content is in the archive. Run it again to go on."
+    help = "Empty the heavy columns of old predictions, whose content is in the archive. Run it again to continue."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--older-than", type=int, required=True, metavar="MONTHS")
@@ -23,15 +25,17 @@ class Command(BaseCommand):
         before = timezone.now() - older_than * MONTH
         total = slimming.slimmable(before).count()
         if dry_run:
-            self.stdout.write(f"{total} predictions from before {before:%Y-%m-%d} could be moved.")
+            self.stdout.write(f"{total} predictions created before {before:%Y-%m-%d} could be moved.")
             return
         try:
-            outcome = slimming.slim_predictions(before=before, progress=lambda so_far: self._show(so_far, total))
+            outcome = slimming.slim_predictions(
+                before=before, progress=lambda outcome: self._show_progress(outcome, total)
+            )
         except StorageDown as error:
             raise CommandError(f"The archive does not answer ({error}). Nothing is lost: run it again.") from error
-        self.stdout.write(f"Moved {outcome.moved} predictions from before {before:%Y-%m-%d}.")
+        self.stdout.write(f"Moved {outcome.moved} predictions created before {before:%Y-%m-%d}.")
         if outcome.missing:
-            self.stdout.write(f"Left {outcome.missing} as they are: the archive does not have them.")
+            self.stdout.write(f"Left {outcome.missing} unchanged: their archive is missing.")
 
-    def _show(self, outcome: slimming.Outcome, total: int) -> None:
+    def _show_progress(self, outcome: slimming.Outcome, total: int) -> None:
         self.stderr.write(f"{outcome.moved + outcome.missing} of {total}")

@@ -1,3 +1,5 @@
+"""manage.py classify: classify one product with the live models."""
+
 import io
 import json
 import time
@@ -59,7 +61,7 @@ class Command(BaseCommand):
 
 
 def _open(path: Path) -> Image.Image:
-    """Return the small copy that the portal would show the models."""
+    """Return the small copy that the models would read after an upload."""
     try:
         return Image.open(io.BytesIO(decode_trusted(path.read_bytes()).small))
     except FileNotFoundError as error:

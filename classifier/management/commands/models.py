@@ -1,3 +1,5 @@
+"""manage.py models: list, show, compare, deploy and test model versions."""
+
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +24,7 @@ REFUSALS = (
 
 
 class Command(BaseCommand):
-    help = "Look at the model versions, deploy or test one, or take that back."
+    help = "List, show, compare, deploy and test model versions, or roll back."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -32,26 +34,26 @@ class Command(BaseCommand):
         show.add_argument("version", help="its id, its name, or the beginning of its checksum")
         deploy = verbs.add_parser("deploy", help="give a version all traffic of its modality")
         deploy.add_argument("version", help="its id, its name, or the beginning of its checksum")
-        deploy.add_argument("--note", default="", help="why, for the list of deployments")
-        rollback = verbs.add_parser("rollback", help="deploy what served before")
+        deploy.add_argument("--note", default="", help="the reason, for the list of deployments")
+        rollback = verbs.add_parser("rollback", help="deploy the version before")
         rollback.add_argument("modality", choices=Modality.values)
         test = verbs.add_parser("test", help="give a version a share of its modality's traffic")
         test.add_argument("--share", type=int, default=10, help="in per cent (default: 10)")
-        share = verbs.add_parser("share", help="share a modality's traffic anew among its live versions")
+        share = verbs.add_parser("share", help="set the shares of a modality's live versions")
         share.add_argument("shares", nargs="+", metavar="VERSION=SHARE", help="each live version with its per cent")
-        shadow = verbs.add_parser("shadow", help="let a version answer everything too, unseen by sellers")
-        stop = verbs.add_parser("stop", help="end a test or a shadow")
+        shadow = verbs.add_parser("shadow", help="let a version answer the same products, unseen by sellers")
+        stop = verbs.add_parser("stop", help="stop a live version of an experiment, or a shadow")
         promote = verbs.add_parser("promote", help="give a version under test all traffic")
         for verb in (deploy, test, promote):
             verb.add_argument(
                 "--accept-loss",
                 action="store_true",
-                help="though it can't suggest categories that the live model suggests",
+                help="even if it can't suggest categories that the live model suggests",
             )
         for verb in (test, shadow, stop, promote):
             verb.add_argument("version", help="its id, its name, or the beginning of its checksum")
         for verb in (test, share, shadow, stop, promote):
-            verb.add_argument("--note", default="", help="why, for the list of deployments")
+            verb.add_argument("--note", default="", help="the reason, for the list of deployments")
         compare = verbs.add_parser("compare", help="the figures of two versions side by side")
         compare.add_argument("first")
         compare.add_argument("second")
@@ -120,7 +122,7 @@ def _show(options: dict[str, Any]) -> str:
         *(f"  {name:{width}}  {value}" for name, value in facts),
         "",
         _table(
-            ["figure", "test part"],
+            ["figure", "test split"],
             [[str(r["name"]), r["shown"]] for r in quality_reports.key_figures(version)],
             right=(1,),
         ),
@@ -135,14 +137,14 @@ def _deploy(options: dict[str, Any]) -> str:
     before = traffic.current_champion(version.modality)
     deployments.deploy_version(version, note=options["note"][:200], accepts_loss=options["accept_loss"])
     if before == version:
-        return f"{version} serves already."
-    return f"Deployed {version}{f' in place of {before}' if before else ''}. Workers take it up with their next batch."
+        return f"{version} is live already."
+    return f"Deployed {version}{f' in place of {before}' if before else ''}. Workers use it from their next batch on."
 
 
 def _rollback(options: dict[str, Any]) -> str:
     before = traffic.current_champion(options["modality"])
     variant = deployments.roll_back(options["modality"])
-    return f"Rolled back from {before} to {variant.version}. Workers take it up with their next batch."
+    return f"Rolled back from {before} to {variant.version}. Workers use it from their next batch on."
 
 
 def _test(options: dict[str, Any]) -> str:
@@ -165,7 +167,7 @@ def _set_shares(options: dict[str, Any]) -> str:
 def _shadow(options: dict[str, Any]) -> str:
     version = versions.find_version(options["version"])
     variants.start_shadow(version, note=options["note"])
-    return f"{version} looks on. {_live(version.modality)}"
+    return f"{version} runs as a shadow. {_live(version.modality)}"
 
 
 def _stop(options: dict[str, Any]) -> str:
@@ -177,12 +179,12 @@ def _stop(options: dict[str, Any]) -> str:
 def _promote(options: dict[str, Any]) -> str:
     version = versions.find_version(options["version"])
     variants.promote_variant(version, note=options["note"], accepts_loss=options["accept_loss"])
-    return f"{version} serves alone. {_live(version.modality)}"
+    return f"{version} has all traffic. {_live(version.modality)}"
 
 
 def _live(modality: str) -> str:
     shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in traffic.live_variants(modality))
-    return f"Live: {shares}. Workers take it up with their next batch."
+    return f"Live: {shares}. Workers use it from their next batch on."
 
 
 def _compare(options: dict[str, Any]) -> str:
@@ -224,7 +226,7 @@ def _compare(options: dict[str, Any]) -> str:
         _table(["F1 of", first.name, second.name, "change"], classes, right=(1, 2, 3)),
     ]
     if not comparison.is_fair:
-        parts += ["", "They were measured on different test products: the differences say nothing."]
+        parts += ["", "They were measured on different test products: the differences mean nothing."]
     if not side.tables and first != second:
         parts += [f"To compare them on the same products: manage.py measure_versions {first.pk} {second.pk}"]
     return "\n".join(parts)

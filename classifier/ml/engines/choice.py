@@ -72,7 +72,7 @@ def _build(encoder: Encoder, name: str, threads: int, cache: Path) -> Engine:
         source = load_or_convert(encoder, cache)
         engine = openvino_cpu.OpenVinoEngine(source.model, precision, threads)
         found = np.concatenate([embeddings.numpy() for embeddings in engine.run(encoder.samples())])
-    except Exception as error:  # conversion runs the libraries' code: whatever it raises, the reference is used
+    except Exception as error:  # conversion runs the libraries' code: on any error of theirs the reference is used
         raise EngineError(f"{type(error).__name__}: {error}") from error
     cosines = (found * source.reference).sum(axis=1)
     if not cosines.min() >= LEAST_COSINE[precision]:

@@ -42,7 +42,7 @@ class Converted:
 def load_or_convert(encoder: Encoder, cache: Path) -> Converted:
     """Return the encoder's network converted, from the folder `cache` if it is there.
 
-    Raises whatever the conversion raises. A folder that can't be written is ignored.
+    Raises the errors of the conversion. A folder that can't be written is ignored.
     """
     samples = encoder.samples()
     fingerprint = _fingerprint(encoder.network, samples)

@@ -1,4 +1,4 @@
-"""Old predictions lose their heavy columns and nothing else, and only when the archive has them."""
+"""Old predictions lose their heavy columns, and only when the archive has their content."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def old(seller: User, make_product: Callable[..., Product]) -> Product:
     return product
 
 
-def test_vectors_and_probabilities_move_and_the_pages_say_so(old: Product, browser: Client) -> None:
+def test_vectors_and_probabilities_move_and_the_pages_link_to_them(old: Product, browser: Client) -> None:
     before = Prediction.objects.get(pk=old.prediction_id)
     assert "1 predictions" in run("--dry-run")
     assert "Moved 1 " in run()
@@ -61,7 +61,7 @@ def test_vectors_and_probabilities_move_and_the_pages_say_so(old: Product, brows
     assert "Moved 0 " in run()
 
 
-def test_what_is_young_waiting_or_not_archived_stays(seller: User, make_product: Callable[..., Product]) -> None:
+def test_recent_unfinished_and_unarchived_predictions_stay(seller: User, make_product: Callable[..., Product]) -> None:
     young, unarchived, waiting = (make_product(seller, answered=answered) for answered in (True, True, False))
     archive_pending()
     age(waiting.prediction, unarchived.prediction)
@@ -70,14 +70,14 @@ def test_what_is_young_waiting_or_not_archived_stays(seller: User, make_product:
     assert Prediction.objects.get(pk=young.prediction_id).probabilities
 
 
-def test_a_row_that_the_archive_has_lost_stays(old: Product) -> None:
+def test_a_row_whose_archive_is_missing_stays(old: Product) -> None:
     storages["archive"].delete(writer.archive_path(old.prediction_id, slimming.LAST_FILE))
     said = run()
     assert "Moved 0 " in said and "Left 1 as" in said
     assert Prediction.objects.get(pk=old.prediction_id).probabilities
 
 
-def test_a_run_that_the_storage_stopped_goes_on_later(
+def test_a_run_that_an_outage_stopped_continues_later(
     seller: User, bucket: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch, make_product: Callable[..., Product]
 ) -> None:
     monkeypatch.setattr(slimming, "BATCH", 2)

@@ -23,7 +23,7 @@ MakeProduct = Callable[..., Product]
 QUICK = Config(connect_timeout=1, retries={"max_attempts": 1})
 
 
-def test_every_input_and_both_models_views_are_kept(seller: User, make_product: MakeProduct) -> None:
+def test_every_input_and_both_models_outputs_are_archived(seller: User, make_product: MakeProduct) -> None:
     prediction = archive_prediction(make_product(seller, photo=True))
     assert prediction.archived_at
     assert read_archived(prediction, "input.json")["title"] == prediction.title
@@ -39,7 +39,7 @@ def test_every_input_and_both_models_views_are_kept(seller: User, make_product: 
     assert read_archived(prediction, "ensemble.json")["top5"] == prediction.top5
 
 
-def test_the_verdict_joins_the_archive_and_a_change_keeps_the_first(seller: User, make_product: MakeProduct) -> None:
+def test_the_answer_is_archived_and_a_change_keeps_the_first_one(seller: User, make_product: MakeProduct) -> None:
     prediction = make_product(seller).prediction
     record_feedback(prediction=prediction, category=Category.objects.get(slug="musical-instruments"))
     archive_feedback()
@@ -51,7 +51,7 @@ def test_the_verdict_joins_the_archive_and_a_change_keeps_the_first(seller: User
     assert [answer["category"] for answer in kept["earlier"]] == ["musical-instruments"]  # type: ignore[attr-defined]
 
 
-def test_the_same_works_over_the_s3_protocol(bucket: object, seller: User, make_product: MakeProduct) -> None:
+def test_archiving_works_over_the_s3_protocol(bucket: object, seller: User, make_product: MakeProduct) -> None:
     Deployment.objects.all().delete()
     Variant.objects.all().delete()
     ModelVersion.objects.all().delete()
@@ -78,7 +78,7 @@ def test_a_storage_outage_delays_the_archive_and_nothing_else(
     assert archive_prediction(product).archived_at
 
 
-def test_a_lost_photo_keeps_nothing_else_out_of_the_archive(seller: User, make_product: MakeProduct) -> None:
+def test_a_lost_photo_does_not_prevent_archiving_the_rest(seller: User, make_product: MakeProduct) -> None:
     bad, *good = [make_product(seller, title=f"Guitar {i}", answered=False) for i in range(4)]
     classify_pending()
     Prediction.objects.filter(pk=bad.prediction_id).update(photo_small="gone.jpg")

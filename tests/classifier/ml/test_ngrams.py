@@ -39,7 +39,7 @@ def test_the_features_are_those_of_tf_idf() -> None:
     assert (found @ found.T).toarray() == pytest.approx((wanted @ wanted.T).toarray(), abs=1e-5)
 
 
-def test_a_stored_table_answers_nearly_as_the_fitted_one() -> None:
+def test_a_stored_table_gives_nearly_the_fitted_logits() -> None:
     fitted = lexical()
     stored = LexicalModel.read(fitted.tensors(), 3, torch.device("cpu"))
     assert stored is not None
@@ -69,7 +69,7 @@ def test_the_pool_is_a_weighted_sum_of_log_probabilities() -> None:
 
 
 def pooled(folder: Path, **config: object) -> Path:
-    """The starter with a lexical part beside it."""
+    """Return a copy of the starter with a lexical part."""
     shutil.copytree(STARTER, folder)
     tensors = load_file(STARTER / "model.safetensors")
     kept = {name: value for name, value in tensors.items() if not name.startswith("lexical.")}

@@ -28,7 +28,7 @@ def model() -> TextModel:
     return TextModel.load(STARTER, device="cpu")
 
 
-def test_the_starter_is_sealed_and_knows_eighteen_categories(model: TextModel) -> None:
+def test_the_starter_is_sealed_and_has_eighteen_categories(model: TextModel) -> None:
     verify_artifact(STARTER)
     assert len(model.labels) == 18
     assert model.labels == read_config(STARTER)["labels"]
@@ -45,7 +45,7 @@ def test_the_starter_is_sealed_and_knows_eighteen_categories(model: TextModel) -
         ("Silicone case for iPhone 12", "cell-phones-accessories"),
     ],
 )
-def test_plain_titles_get_the_category_that_anyone_would_choose(model: TextModel, title: str, category: str) -> None:
+def test_plain_titles_get_the_obvious_category(model: TextModel, title: str, category: str) -> None:
     answer = model.predict_texts([title], [""]).probabilities[0]
     assert model.labels[int(answer.argmax())] == category
 
@@ -58,7 +58,7 @@ def test_rows_are_probabilities_and_embeddings_have_unit_length(model: TextModel
     assert np.linalg.norm(output.embeddings, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
 
 
-def test_a_row_is_answered_alike_alone_and_in_a_batch_of_mixed_lengths(model: TextModel) -> None:
+def test_a_row_gets_the_same_output_alone_and_in_a_batch_of_mixed_lengths(model: TextModel) -> None:
     titles = ["drill", "cordless drill with two batteries and a case", "tea", "dog " * 150, "violin bow"]
     descriptions = ["", "18 volts " * 40, "", "bowl", "horse hair"]
     together = model.predict_texts(titles, descriptions)
@@ -94,7 +94,7 @@ def test_title_and_description_are_joined_only_when_both_are_there() -> None:
     assert join_text("red shoe", "leather") == "red shoe\nleather"
 
 
-def test_a_damaged_or_foreign_folder_is_an_artifact_error(tmp_path: Path) -> None:
+def test_a_damaged_or_unrelated_folder_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"config\.json"):
         TextModel.load(tmp_path, device="cpu")
     with pytest.raises(ArtifactError, match="image"):
@@ -105,7 +105,7 @@ def test_a_damaged_or_foreign_folder_is_an_artifact_error(tmp_path: Path) -> Non
         TextModel.load(broken, device="cpu")
 
 
-def test_an_unknown_backbone_is_an_artifact_error_and_asks_no_network(tmp_path: Path) -> None:
+def test_an_unknown_backbone_is_an_artifact_error_without_network_access(tmp_path: Path) -> None:
     foreign = shutil.copytree(STARTER, tmp_path / "foreign")
     config = (foreign / "config.json").read_text()
     (foreign / "config.json").write_text(config.replace("all-MiniLM-L6-v2", "nobody/nothing"))

@@ -57,7 +57,7 @@ def test_new_starters_replace_old_ones_and_nothing_else(
     assert live_version_name() == "own"
 
 
-def test_a_starter_that_was_rolled_back_stays_away(
+def test_a_starter_that_was_rolled_back_is_not_deployed_again(
     db: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = live_version_name()
@@ -86,7 +86,7 @@ def test_deploying_gives_all_traffic_to_one_version(db: None, folder: Path) -> N
     assert len(traffic.live_variants_by_modality()["image"]) == 1
 
 
-def test_a_damaged_local_copy_is_fetched_anew(db: None, folder: Path) -> None:
+def test_a_damaged_local_copy_is_fetched_again(db: None, folder: Path) -> None:
     version = versions.register_version(folder, name="candidate")
     local = artifact_store.fetch_artifact(version.path, version.checksum)
     (local / "model.safetensors").write_bytes(b"rotten")
@@ -121,7 +121,7 @@ def test_a_damaged_stored_copy_is_refused(db: None, folder: Path) -> None:
         model_cache.load_model(version)
 
 
-def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path) -> None:
+def test_the_files_of_an_interrupted_attempt_are_replaced(db: None, folder: Path) -> None:
     checksum, storage = artifact.verify_artifact(folder), storages["models"]
     for name, content in (("card.md", b"half a ca"), ("left-over.tmp", b"x"), ("manifest.json", b"{}")):
         storage.save(f"text/{checksum}/{name}", ContentFile(content))
@@ -131,7 +131,7 @@ def test_what_a_half_done_attempt_left_behind_is_replaced(db: None, folder: Path
 
 
 class ForgetfulStorage(FileSystemStorage):
-    """Says that it saved, and cuts the weights short."""
+    """A storage that truncates the weights without an error."""
 
     def _save(self, name: str, content: Any) -> str:
         if name.endswith("safetensors"):
@@ -139,7 +139,7 @@ class ForgetfulStorage(FileSystemStorage):
         return str(super()._save(name, content))
 
 
-def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
+def test_nothing_is_registered_when_the_storage_returns_other_content(
     db: None, folder: Path, settings: Any, tmp_path: Path
 ) -> None:
     backend = {
@@ -153,7 +153,7 @@ def test_a_storage_that_gives_back_something_else_gets_nothing_registered(
     assert not list((tmp_path / "forgetful").rglob("manifest.json"))
 
 
-def test_an_accuracy_that_is_no_share_is_refused(db: None, folder: Path) -> None:
+def test_an_accuracy_outside_0_and_1_is_refused(db: None, folder: Path) -> None:
     (folder / "metrics.json").write_text('{"accuracy": "good"}')
     artifact.seal_artifact(folder)
     with pytest.raises(artifact.ArtifactError, match="accuracy"):
@@ -179,7 +179,7 @@ def test_a_rejected_version_cannot_be_deployed(db: None, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "config.json"])
 @pytest.mark.parametrize("fault", ["changed", "missing"])
-def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_goes_on(
+def test_a_version_with_a_damaged_stored_artifact_is_refused_and_the_old_one_stays_live(
     db: None, folder: Path, name: str, fault: str
 ) -> None:
     before, count = live_version_name(), Deployment.objects.count()
@@ -192,11 +192,11 @@ def test_a_version_whose_stored_artifact_is_damaged_is_refused_and_the_old_one_g
     assert (live_version_name(), Deployment.objects.count()) == (before, count)
 
 
-def test_every_deployment_is_written_down(db: None, administrator: User, folder: Path) -> None:
+def test_every_deployment_is_recorded(db: None, administrator: User, folder: Path) -> None:
     before = Variant.objects.get(version__modality="text").version
     version = versions.register_version(folder, name="candidate")
     deployments.deploy_version(version, by=administrator, note="better")
-    deployments.deploy_version(version)  # serves already: nothing happens
+    deployments.deploy_version(version)  # live already: nothing changes
     latest = Deployment.objects.filter(modality="text").first()
     assert latest is not None
     assert (latest.version, latest.replaced, latest.deployed_by, latest.note) == (
@@ -205,7 +205,7 @@ def test_every_deployment_is_written_down(db: None, administrator: User, folder:
     assert Deployment.objects.filter(version=version).count() == 1
 
 
-def test_rolling_back_goes_back_step_by_step(db: None, tmp_path: Path) -> None:
+def test_each_roll_back_goes_one_deployment_further_back(db: None, tmp_path: Path) -> None:
     starter = live_version_name()
     for name in ("a", "b", "c"):
         deployments.deploy_version(register_variant(tmp_path / name, name))
@@ -228,7 +228,7 @@ def damage(version: ModelVersion) -> None:
     model_cache.unload_all()
 
 
-def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
+def test_sellers_keep_getting_suggestions_when_the_live_version_is_damaged(
     seller: User, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_cache, "BROKEN_FOR", 3600.0)  # however slow the machine is
@@ -245,7 +245,7 @@ def test_sellers_keep_getting_answers_when_the_deployed_version_goes_bad(
     assert [record.levelname for record in caplog.records if "can't be loaded" in record.message] == ["ERROR"]
 
 
-def test_a_version_that_can_be_loaded_again_answers_again(seller: User, folder: Path) -> None:
+def test_a_repaired_version_answers_again(seller: User, folder: Path) -> None:
     version = versions.register_version(folder, name="candidate")
     deployments.deploy_version(version)
     damage(version)
@@ -270,7 +270,7 @@ def test_a_model_is_loaded_once_per_process(db: None) -> None:
 
 @pytest.fixture
 def worker(committed_db: None) -> Iterator[Callable[[], None]]:
-    """Two threads that classify whatever waits, as two workers do, until the fixture's function is called."""
+    """Classify pending predictions in two threads, like two workers, until the fixture's function is called."""
     done, errors = threading.Event(), []
 
     def work() -> None:
@@ -297,7 +297,7 @@ def worker(committed_db: None) -> Iterator[Callable[[], None]]:
     done.set()
 
 
-def test_under_load_a_deployment_fails_and_mixes_no_prediction(worker: Callable[[], None], tmp_path: Path) -> None:
+def test_a_deployment_under_load_fails_and_mixes_no_prediction(worker: Callable[[], None], tmp_path: Path) -> None:
     """Two versions that differ by their temperature only answer the same title differently: who wrote what shows."""
     seller = make_user("busy@shop.example")
     title, versions = "Yamaha guitar amplifier with a cable", {}
@@ -358,9 +358,7 @@ def test_categories_that_are_switched_off_are_not_lost(db: None, tmp_path: Path)
 
 
 @pytest.mark.parametrize("change", ["deploy", "test"])
-def test_a_new_pair_answers_by_the_replaced_versions_rule_until_it_has_its_own(
-    db: None, tmp_path: Path, change: str
-) -> None:
+def test_a_new_pair_uses_the_replaced_versions_rule_until_it_has_its_own(db: None, tmp_path: Path, change: str) -> None:
     rule = EnsembleRule.objects.get()
     candidate = register_variant(tmp_path / "candidate", "A new one.")
     if change == "deploy":

@@ -3,13 +3,13 @@ from classifier.registry.rollout_statistics import Budget, Record, exceeds_error
 BUDGET = Budget(error_rate=0.05, latency_ratio=2.0, least=50)
 
 
-def test_a_few_errors_are_luck_and_many_are_not() -> None:
+def test_a_few_errors_may_be_chance_and_many_are_not() -> None:
     assert reason_to_stop(Record(95, 5), Record(900, 0), BUDGET) == ""
     assert "12 of 100 rows failed" in reason_to_stop(Record(88, 12), Record(900, 0), BUDGET)
     assert reason_to_stop(Record(20, 20), Record(900, 0), BUDGET) == ""  # too few to judge
 
 
-def test_a_fault_that_all_share_is_not_the_new_version_s() -> None:
+def test_an_error_rate_that_all_versions_share_does_not_stop_the_new_one() -> None:
     assert reason_to_stop(Record(80, 20), Record(800, 200), BUDGET) == ""
 
 
@@ -18,7 +18,7 @@ def test_certainty_grows_with_the_rows() -> None:
     assert exceeds_error_rate(Record(920, 80), 0.05)
 
 
-def test_passes_of_like_sizes_are_compared() -> None:
+def test_only_passes_of_similar_size_are_compared() -> None:
     """The new version answers few rows at a time: each costs more, which is no fault of it."""
     others = Record(900, 0, {0: (20.0, 100), 5: (5.0, 800)})
     assert latency_ratio(Record(100, 0, {0: (22.0, 100)}), others, least=50) == 22 / 20

@@ -1,4 +1,4 @@
-"""Tests and shadows as what serves: shares, their history, and what the database keeps."""
+"""Experiments and shadows: shares, their history, and the database's constraint on them."""
 
 import threading
 import uuid
@@ -31,7 +31,7 @@ def versions(db: None, tmp_path: Path) -> dict[str, ModelVersion]:
     return {name: register_variant(tmp_path / name, name) for name in ("b", "c")}
 
 
-def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict[str, ModelVersion]) -> None:
+def test_an_experiment_takes_its_share_from_the_others_and_returns_it(versions: dict[str, ModelVersion]) -> None:
     a = live_version_name()
     variants.start_test(versions["b"], weight=25)
     assert shares() == {a: 75, "b": 25}
@@ -44,7 +44,7 @@ def test_a_test_takes_its_share_from_the_others_and_gives_it_back(versions: dict
     assert shares() == {"c": 100}
 
 
-def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelVersion], scientist: User) -> None:
+def test_every_change_is_recorded_with_its_shares(versions: dict[str, ModelVersion], scientist: User) -> None:
     a = live_version_name()
     variants.start_test(versions["b"], weight=10, by=scientist, note="first try")
     variants.start_shadow(versions["c"])
@@ -60,7 +60,7 @@ def test_every_change_is_written_down_with_its_shares(versions: dict[str, ModelV
     assert (rows[0].deployed_by, rows[0].note) == (scientist, "first try")
 
 
-def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, ModelVersion]) -> None:
+def test_invalid_changes_are_refused_and_change_nothing(versions: dict[str, ModelVersion]) -> None:
     a, b, c = ModelVersion.objects.get(name=live_version_name()), versions["b"], versions["c"]
     before = Deployment.objects.count()
     ModelVersion.objects.filter(pk=c.pk).update(state="rejected", reason="Too slow.")
@@ -87,7 +87,7 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(versions: dict[str, 
     assert Deployment.objects.count() == before
 
 
-def test_a_rejected_version_may_look_on(versions: dict[str, ModelVersion]) -> None:
+def test_a_rejected_version_may_run_as_a_shadow(versions: dict[str, ModelVersion]) -> None:
     ModelVersion.objects.update(state="rejected")
     variants.start_shadow(versions["b"])
     assert [variant.version.name for variant in traffic.shadows_by_modality()["text"]] == ["b"]
@@ -102,7 +102,7 @@ def test_a_shadow_can_be_tested_and_outlives_a_deployment(versions: dict[str, Mo
     assert shares() == {"c": 95, "b": 5}
 
 
-def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVersion]) -> None:
+def test_a_roll_back_considers_promotions_and_ends_experiments(versions: dict[str, ModelVersion]) -> None:
     a = live_version_name()
     variants.start_test(versions["b"], weight=10)
     variants.promote_variant(versions["b"])
@@ -110,18 +110,18 @@ def test_a_roll_back_knows_promotions_and_ends_tests(versions: dict[str, ModelVe
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
-    variants.start_test(versions["b"], weight=90)  # most of the traffic, though nobody promoted it
+    variants.start_test(versions["b"], weight=90)  # most of the traffic, without a promotion
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
     variants.start_test(versions["b"], weight=10)
-    variants.stop_variant(ModelVersion.objects.get(name=a))  # the test wins: it serves alone
+    variants.stop_variant(ModelVersion.objects.get(name=a))  # the version under test is left with all traffic
     assert shares() == {"b": 100}
     deployments.roll_back("text")
     assert shares() == {a: 100}
 
 
-def test_a_test_that_ended_leaves_the_version_before_it_as_stand_in(versions: dict[str, ModelVersion]) -> None:
+def test_after_an_experiment_the_version_before_it_remains_the_fallback(versions: dict[str, ModelVersion]) -> None:
     a = ModelVersion.objects.get(name=live_version_name())
     variants.start_test(versions["b"], weight=10)
     assert deployments.replaced_version(versions["b"]) == a
@@ -176,7 +176,7 @@ def start(version: ModelVersion) -> None:
     connection.close()
 
 
-def test_new_shares_move_only_products_that_must_move_and_modalities_fall_independently() -> None:
+def test_new_shares_move_as_few_products_as_possible_and_modalities_are_independent() -> None:
     made = {name: ModelVersion(name=name, checksum=name) for name in "abcd"}
     keys = [uuid.UUID(int=number * 7919) for number in range(4000)]
 
@@ -190,7 +190,7 @@ def test_new_shares_move_only_products_that_must_move_and_modalities_fall_indepe
     assert all(0.22 < count / len(keys) < 0.28 for count in both.values())
 
 
-def test_a_product_that_is_asked_again_goes_to_the_same_variant(
+def test_a_product_that_is_classified_again_goes_to_the_same_variant(
     seller: User, make_product: MakeProduct, versions: dict[str, ModelVersion]
 ) -> None:
     variants.start_test(versions["b"], weight=50)
@@ -211,7 +211,7 @@ def test_a_product_that_is_asked_again_goes_to_the_same_variant(
     }
 
 
-def test_the_command_line_tests_shadows_stops_and_promotes(
+def test_the_command_line_starts_stops_and_promotes_variants(
     versions: dict[str, ModelVersion], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def models(*words: Any) -> str:
@@ -220,7 +220,7 @@ def test_the_command_line_tests_shadows_stops_and_promotes(
 
     a = live_version_name()
     assert f"Live: {a} 85 %, b 15 %" in models("test", "b", "--share", "15", "--note", "why")
-    assert "c looks on" in models("shadow", "c")
+    assert "c runs as a shadow" in models("shadow", "c")
     assert "shadow" in models("list", "text")
     assert f"Live: {a} 60 %, b 40 %" in models("share", f"{a}=60", "b=40")
     assert "was stopped" in models("stop", "c")

@@ -47,7 +47,7 @@ def test_text_and_photo_are_combined_by_the_registered_accuracies(seller: User, 
         assert probability == pytest.approx(sharpened[slug] / sum(sharpened.values()), abs=1e-4)
 
 
-def test_a_fitted_log_pool_is_used_and_written_down(seller: User, make_product: MakeProduct) -> None:
+def test_a_fitted_log_pool_is_used_and_recorded(seller: User, make_product: MakeProduct) -> None:
     EnsembleRule.objects.update(kind="log-pool", parameters={"text": 1.2, "image": 0.4})
     prediction = make_product(seller, photo=True).prediction
     assert prediction.ensemble == {
@@ -61,7 +61,7 @@ def test_a_fitted_log_pool_is_used_and_written_down(seller: User, make_product: 
     assert prediction.probabilities[best] == pytest.approx(pooled[best] / sum(pooled.values()), abs=1e-2)
 
 
-def test_a_pair_without_a_rule_answers_by_the_plain_mean_and_says_that_it_is_not_calibrated(
+def test_a_pair_without_a_rule_uses_the_plain_mean_and_is_marked_uncalibrated(
     seller: User, make_product: MakeProduct
 ) -> None:
     EnsembleRule.objects.all().delete()
@@ -72,7 +72,7 @@ def test_a_pair_without_a_rule_answers_by_the_plain_mean_and_says_that_it_is_not
     assert make_product(seller).prediction.is_calibrated
 
 
-def test_a_rule_with_unusable_parameters_is_no_rule(seller: User, make_product: MakeProduct) -> None:
+def test_a_rule_with_unusable_parameters_is_ignored(seller: User, make_product: MakeProduct) -> None:
     EnsembleRule.objects.update(kind="log-pool", parameters={"text": "much"})
     assert not make_product(seller, photo=True).prediction.is_calibrated
 
@@ -92,11 +92,11 @@ def test_everything_is_stored_for_every_category(seller: User, make_product: Mak
     assert prediction.milliseconds > 0
 
 
-def test_the_models_know_a_guitar(seller: User, make_product: MakeProduct) -> None:
+def test_a_guitar_gets_its_category(seller: User, make_product: MakeProduct) -> None:
     assert make_product(seller).prediction.top5[0]["slug"] == "musical-instruments"
 
 
-def test_with_one_modality_the_other_stays_silent(seller: User, make_product: MakeProduct) -> None:
+def test_a_product_without_a_photo_gets_no_image_output(seller: User, make_product: MakeProduct) -> None:
     by_title = make_product(seller).prediction
     assert by_title.image_version is None and by_title.image_probabilities is None
     assert by_title.probabilities == pytest.approx(by_title.text_probabilities, abs=1e-5)
@@ -105,7 +105,7 @@ def test_with_one_modality_the_other_stays_silent(seller: User, make_product: Ma
     assert by_photo.probabilities == pytest.approx(by_photo.image_probabilities, abs=1e-5)
 
 
-def test_a_poison_row_fails_alone_with_words_for_the_seller(seller: User) -> None:
+def test_a_poison_row_fails_alone_with_a_message_for_the_seller(seller: User) -> None:
     default_storage.save("po/poison-small.jpg", ContentFile(b"no picture at all"))
     default_storage.save("po/fine-small.jpg", ContentFile(product_photo(size=(256, 256))))
     (poison,) = queue_predictions(seller, 1, photo_small="po/poison-small.jpg")
@@ -117,7 +117,7 @@ def test_a_poison_row_fails_alone_with_words_for_the_seller(seller: User) -> Non
     assert {row.state for row in Prediction.objects.filter(pk__in=[p.pk for p in fine])} == {State.DONE}
 
 
-def test_a_passing_fault_is_tried_again_with_growing_pauses_then_given_up(seller: User) -> None:
+def test_a_failing_row_is_tried_again_with_growing_pauses_then_failed(seller: User) -> None:
     (row,) = queue_predictions(seller, 1, photo_small="not/there-yet.jpg")
     pauses = []
     for _attempt in range(3):
@@ -140,7 +140,7 @@ def test_a_passing_fault_is_tried_again_with_growing_pauses_then_given_up(seller
     assert "try again" in hopeless.error
 
 
-def test_a_row_that_killed_all_its_workers_is_given_up(seller: User, settings: object) -> None:
+def test_a_row_that_killed_all_its_workers_fails(seller: User, settings: object) -> None:
     (row,) = queue_predictions(seller)
     Prediction.objects.filter(pk=row.pk).update(attempts=settings.MAX_ATTEMPTS)  # type: ignore[attr-defined]
     classify_pending()
@@ -160,24 +160,22 @@ def test_work_that_was_taken_over_is_not_stored_twice(seller: User) -> None:
     assert late.finished_at == done.finished_at
 
 
-def test_a_category_that_no_model_knows_gets_nothing_and_breaks_nothing(
-    seller: User, make_product: MakeProduct
-) -> None:
+def test_a_category_that_no_model_has_gets_probability_0(seller: User, make_product: MakeProduct) -> None:
     Category.objects.create(slug="books", name="Books")
     assert make_product(seller, photo=True).prediction.probabilities["books"] == 0
 
 
-def bells() -> int:
+def queued_tasks() -> int:
     return int(redis.Redis.from_url(settings.REDIS_URL).llen("predict"))  # type: ignore[arg-type]
 
 
-def test_beat_rings_when_there_is_work_and_only_then(seller: User) -> None:
-    before = bells()
+def test_beat_queues_the_task_only_when_a_row_is_due(seller: User) -> None:
+    before = queued_tasks()
     wake_workers()
-    assert bells() == before
+    assert queued_tasks() == before
     queue_predictions(seller)
     wake_workers()
-    assert bells() == before + 1
+    assert queued_tasks() == before + 1
 
 
 @pytest.fixture
@@ -191,7 +189,7 @@ def storage_is_down(settings: Any) -> Iterator[None]:
     settings.STORAGES = working
 
 
-def test_a_storage_outage_costs_no_row_a_try_and_delays_only_photos(seller: User, storage_is_down: None) -> None:
+def test_a_storage_outage_counts_as_no_attempt_and_delays_only_photos(seller: User, storage_is_down: None) -> None:
     photos = queue_predictions(seller, 3, photo_small="a/photo.jpg")
     (text,) = queue_predictions(seller)
     for _round in range(6):
@@ -203,7 +201,7 @@ def test_a_storage_outage_costs_no_row_a_try_and_delays_only_photos(seller: User
         assert (photo.state, photo.attempts) == (State.QUEUED, 0)
 
 
-def test_models_that_cannot_be_had_cost_no_row_a_try(
+def test_models_that_cannot_be_loaded_count_as_no_attempt(
     seller: User, storage_is_down: None, settings: Any, tmp_path: Path
 ) -> None:
     settings.MODEL_CACHE = tmp_path
@@ -217,7 +215,7 @@ def test_models_that_cannot_be_had_cost_no_row_a_try(
     model_cache.load_live_models()
 
 
-def test_nothing_deployed_costs_no_row_a_try(seller: User) -> None:
+def test_nothing_deployed_counts_as_no_attempt(seller: User) -> None:
     Variant.objects.all().delete()
     (row,) = queue_predictions(seller)
     classify_pending()
@@ -232,7 +230,7 @@ def test_a_category_that_is_switched_off_is_not_suggested(seller: User, make_pro
     assert "musical-instruments" in prediction.probabilities
 
 
-def test_traffic_is_shared_by_weight_and_sticky(db: None) -> None:
+def test_traffic_is_split_by_weight_and_stays_with_the_product(db: None) -> None:
     first, second = ModelVersion(name="a", checksum="a"), ModelVersion(name="b", checksum="b")
     variants = [Variant(version=first, weight=80), Variant(version=second, weight=20)]
     keys = [uuid.uuid4() for _ in range(5000)]
@@ -259,7 +257,7 @@ def test_the_command_line_gives_the_same_answer_as_the_portal(
     assert answer["milliseconds"] > 0
 
 
-def test_the_command_line_says_what_is_missing(db: None) -> None:
+def test_the_command_line_reports_what_is_missing(db: None) -> None:
     with pytest.raises(CommandError, match="--title"):
         call_command("classify")
     with pytest.raises(CommandError, match="no file"):

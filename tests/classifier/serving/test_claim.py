@@ -19,7 +19,7 @@ def test_interactive_rows_overtake_bulk_rows(seller: User) -> None:
     assert Prediction.objects.claim(limit=3)[0] == lone
 
 
-def test_a_claimed_row_is_not_claimed_again_until_its_lease_runs_out(seller: User) -> None:
+def test_a_claimed_row_is_not_claimed_again_until_its_lease_expires(seller: User) -> None:
     queue_predictions(seller)
     (claimed,) = Prediction.objects.claim(limit=10)
     assert claimed.attempts == 1
@@ -39,7 +39,7 @@ def test_a_worker_that_lost_its_lease_cannot_write(seller: User) -> None:
     assert Prediction.objects.held(current).update(error="in time") == 1
 
 
-def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: User) -> None:
+def test_a_released_row_is_due_at_once_and_its_attempt_does_not_count(seller: User) -> None:
     queue_predictions(seller, 3)
     mine = Prediction.objects.claim(limit=3)
     lost, kept, _ = mine
@@ -53,16 +53,16 @@ def test_what_is_given_back_is_due_at_once_and_its_try_does_not_count(seller: Us
     assert len(Prediction.objects.claim(limit=3)) == 2
 
 
-def test_a_row_that_may_kill_its_worker_is_handed_out_alone(seller: User) -> None:
+def test_a_row_that_may_kill_its_worker_is_claimed_alone(seller: User) -> None:
     first, suspect, *others = queue_predictions(seller, 5)
     Prediction.objects.filter(pk=suspect.pk).update(attempts=2)
     Prediction.objects.filter(pk=first.pk).update(priority=0, available_at=timezone.now() - timedelta(hours=1))
-    # Whose turn comes before the suspect's is not kept waiting by it, and doesn't share its fate.
+    # Rows before the suspect in the queue are claimed first, and not together with it.
     assert set(Prediction.objects.claim(limit=10)) == {first, *others}
     assert Prediction.objects.claim(limit=10) == [suspect]
 
 
-def test_a_row_that_backs_off_is_not_due(seller: User) -> None:
+def test_a_pausing_row_is_not_due(seller: User) -> None:
     queue_predictions(seller, 1, available_at=timezone.now() + timedelta(minutes=1))
     assert not Prediction.objects.due().exists()
     assert Prediction.objects.claim(limit=1) == []

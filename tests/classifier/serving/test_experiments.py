@@ -1,4 +1,4 @@
-"""What versions under test and shadows do to real predictions: who answers, what is written down, what is stopped."""
+"""Experiments and shadows over real predictions: which version answers, and which one is stopped."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def make_them_alone(rows: list[Prediction], version: ModelVersion) -> list[Predi
     return rows
 
 
-def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path: Path) -> None:
+def test_each_live_version_answers_its_share_and_records_the_pass(seller: User, tmp_path: Path) -> None:
     variants.start_test(register_variant(tmp_path / "b", "b"), weight=50)
     rows = queue_predictions(seller, 24)
     classify_pending()
@@ -72,7 +72,7 @@ def test_each_live_version_answers_its_share_and_says_how(seller: User, tmp_path
         assert {"engine", "milliseconds"} <= set(json.load(file))
 
 
-def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
+def test_the_fallback_answers_for_a_version_under_test_that_raises(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
     champion = traffic.current_champion("text")
     variants.start_test(bad, weight=50)
@@ -84,7 +84,7 @@ def test_a_version_under_test_that_raises_costs_nobody_an_answer(seller: User, t
     assert not Fault.objects.exclude(version=bad).exists()
 
 
-def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(seller: User, tmp_path: Path) -> None:
+def test_the_fallback_answers_for_a_version_under_test_that_cannot_be_loaded(seller: User, tmp_path: Path) -> None:
     misfit = register_variant(tmp_path / "misfit", "Misfit", config={"hidden": 7})
     champion = traffic.current_champion("text")
     variants.start_test(misfit, weight=50)
@@ -96,7 +96,7 @@ def test_a_version_under_test_that_cannot_be_loaded_costs_nobody_an_answer(selle
     assert "could not be loaded" in fault.error
 
 
-def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: User, tmp_path: Path) -> None:
+def test_a_champion_that_raises_is_recorded_and_the_row_tried_again(seller: User, tmp_path: Path) -> None:
     bad = broken(tmp_path / "bad")
     deployments.deploy_version(bad)
     (row,) = queue_predictions(seller)
@@ -106,7 +106,7 @@ def test_a_champion_that_raises_is_written_down_and_the_row_tried_again(seller: 
     assert Fault.objects.get().version == bad
 
 
-def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
+def test_a_shadow_answers_sellers_products_and_sellers_never_see_it(
     seller: User, make_product: MakeProduct, tmp_path: Path
 ) -> None:
     live = traffic.current_champion("text")
@@ -126,7 +126,7 @@ def test_a_shadow_sees_what_sellers_sent_and_nobody_sees_the_shadow(
     assert ShadowAnswer.objects.get(prediction=by_title).version == text
 
 
-def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
+def test_a_shadow_does_not_run_while_products_wait(seller: User, tmp_path: Path, settings: Any) -> None:
     settings.BATCH_SIZE = 2
     variants.start_shadow(register_variant(tmp_path / "b", "b"))
     batch = Prediction.objects.filter(pk__in=[row.pk for row in queue_predictions(seller, 4)]).claim(limit=2)
@@ -137,7 +137,7 @@ def test_a_shadow_takes_no_time_while_products_wait(seller: User, tmp_path: Path
     assert {row.prediction_id for row in ShadowAnswer.objects.all()} == {row.pk for row in rest}
 
 
-def test_old_records_of_trials_are_deleted_and_young_ones_stay(
+def test_old_shadow_answers_and_failures_are_deleted_and_recent_ones_kept(
     seller: User, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
@@ -154,7 +154,7 @@ def test_old_records_of_trials_are_deleted_and_young_ones_stay(
 
 
 @pytest.mark.parametrize("fault", ["raises", "cannot be loaded"])
-def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: str) -> None:
+def test_a_failing_shadow_affects_no_result(seller: User, tmp_path: Path, fault: str) -> None:
     bad = (
         broken(tmp_path / "bad")
         if fault == "raises"
@@ -168,7 +168,7 @@ def test_a_failing_shadow_harms_no_answer(seller: User, tmp_path: Path, fault: s
     assert not Fault.objects.exists()
 
 
-def test_the_guard_stops_a_version_that_fails_and_tells_those_who_may_deploy(
+def test_the_guard_stops_a_failing_version_and_mails_staff_who_may_deploy(
     seller: User, scientist: User, administrator: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5
@@ -210,7 +210,7 @@ def test_the_guard_stops_a_version_that_is_slow(seller: User, tmp_path: Path, se
     assert "4.5 times as slow" in Deployment.objects.first().note  # type: ignore[union-attr]
 
 
-def test_the_guard_rolls_back_what_was_just_deployed_and_leaves_the_rest_alone(
+def test_the_guard_rolls_back_a_recent_deployment_and_leaves_older_ones(
     seller: User, tmp_path: Path, settings: Any
 ) -> None:
     settings.CANARY_LEAST_PREDICTIONS = 5

@@ -26,7 +26,7 @@ def wait(row: Prediction) -> bool:
         connection.close()
 
 
-def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_db: None) -> None:
+def test_a_hundred_requests_wait_with_one_listener_and_no_database_connection(committed_db: None) -> None:
     rows = queue_predictions(make_user("waiting@shop.example"), WAITING)
     before = held_connections()
     with ThreadPoolExecutor(WAITING) as threads:
@@ -45,14 +45,14 @@ def test_a_hundred_wait_with_one_listener_and_no_database_connection(committed_d
     assert notifications._listener()._waiters == {}
 
 
-def test_who_hears_no_bell_looks_at_the_end(committed_db: None) -> None:
+def test_a_request_without_a_notification_reads_its_row_in_the_end(committed_db: None) -> None:
     (row,) = queue_predictions(make_user("waiting@shop.example"))
     threading.Timer(0.2, lambda: (finish([row]), connection.close())).start()
     assert notifications.wait_until_finished(row.pk, seconds=1)
 
 
-def test_who_waits_looks_when_valkey_comes_back(committed_db: None) -> None:
-    """What was finished while nobody could be told is found at once, not when time is up."""
+def test_waiting_requests_read_their_rows_when_valkey_comes_back(committed_db: None) -> None:
+    """A result of the time without notifications is found at once, not at the deadline."""
     (row,) = queue_predictions(make_user("waiting@shop.example"))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(wait, row)

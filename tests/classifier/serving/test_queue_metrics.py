@@ -1,4 +1,4 @@
-"""The queue says how long it is and how long it will take."""
+"""The queue's length and the estimated waiting time."""
 
 from datetime import timedelta
 
@@ -40,13 +40,13 @@ def finish(seller: User, count: int, *, milliseconds: float, age: float = 10) ->
     )
 
 
-def test_an_empty_queue_takes_no_time(seller: User) -> None:
+def test_an_empty_queue_has_no_wait(seller: User) -> None:
     load = queue_metrics.measure_load()
     assert load == queue_metrics.Load(queue_metrics.Lane(), queue_metrics.Lane(), None)
     assert load.seconds(Priority.BULK) == 0
 
 
-def test_bulk_waits_for_all_and_interactive_only_for_its_own(seller: User) -> None:
+def test_bulk_waits_for_all_rows_and_interactive_only_for_interactive_ones(seller: User) -> None:
     finish(seller, 10, milliseconds=100)
     wait(seller, 100)
     wait(seller, 20, Priority.INTERACTIVE)
@@ -56,17 +56,17 @@ def test_bulk_waits_for_all_and_interactive_only_for_its_own(seller: User) -> No
     assert load.seconds(Priority.INTERACTIVE) == pytest.approx(2, abs=0.1)
 
 
-def test_several_workers_count_by_what_they_finish_together(seller: User) -> None:
+def test_several_workers_count_by_their_common_rate(seller: User) -> None:
     finish(seller, 1200, milliseconds=100)
     assert queue_metrics.measure_load().per_second == pytest.approx(20)
 
 
-def test_what_was_finished_long_ago_tells_only_how_quick_one_worker_is(seller: User) -> None:
+def test_older_results_show_only_the_speed_of_one_worker(seller: User) -> None:
     finish(seller, 1200, milliseconds=100, age=600)
     assert queue_metrics.measure_load().per_second == pytest.approx(10)
 
 
-def test_rows_that_nobody_serves_take_at_least_as_long_as_they_already_wait(seller: User) -> None:
+def test_rows_without_a_worker_take_at_least_as_long_as_they_have_waited(seller: User) -> None:
     finish(seller, 10, milliseconds=1, age=5000)
     wait(seller, 1, age=900)
     load = queue_metrics.measure_load()
@@ -75,7 +75,7 @@ def test_rows_that_nobody_serves_take_at_least_as_long_as_they_already_wait(sell
     assert load.seconds(Priority.INTERACTIVE) == 0
 
 
-def test_a_row_that_was_put_off_is_old_but_keeps_nobody_waiting(seller: User) -> None:
+def test_a_postponed_row_is_old_but_delays_no_other(seller: User) -> None:
     wait(seller, 1, Priority.INTERACTIVE, age=900, due=0)
     load = queue_metrics.measure_load()
     assert load.oldest_seconds == pytest.approx(900, abs=5)

@@ -12,7 +12,7 @@ from classifier.serving.results import AnsweredProduct
 from portal.models import User
 
 
-def test_storing_again_and_again_leaves_no_classes_behind(seller: User) -> None:
+def test_storing_repeatedly_creates_no_further_classes(seller: User) -> None:
     categories = list(Category.objects.all())
     version = ModelVersion.objects.get(modality="text")
     even = np.full(len(categories), 1 / len(categories))

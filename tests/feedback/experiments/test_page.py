@@ -144,9 +144,9 @@ def test_a_scientist_tests_promotes_and_stops_after_confirming(scientist: User, 
     assert (latest.kind, latest.deployed_by, latest.note) == ("test", scientist, "first try")
     assert "was stopped" in act("stop")
     assert live_version_name() == before
-    assert "looks on now" in act("shadow")
+    assert "runs as a shadow now" in act("shadow")
     assert "is under test" in act("test", share="10")
-    assert "serves alone now" in act("promote")
+    assert "has all traffic now" in act("promote")
     assert live_version_name() == "candidate"
     page = client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
     assert "Shadow started" in page and "candidate 10 %" in page
