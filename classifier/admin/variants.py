@@ -67,8 +67,8 @@ class VariantAdmin(ReadOnlyAdmin):
             "title": _now("Run %(version)s as a shadow?") % {"version": version},
             "facts": [*_live_facts(version), (_now("Will run as a shadow"), describe_version(version))],
             "hint": _now(
-                "It answers the same products after the seller has the result. Its answers are stored, and sellers never "
-                "see them. Workers have more to do."
+                "It answers the same products after the seller has the result. Its answers are stored, and sellers "
+                "never see them. Workers have more to do."
             ),
             "verb": _now("Start the shadow"),
             "with_note": True,

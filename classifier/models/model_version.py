@@ -171,9 +171,9 @@ class Deployment(models.Model):
 
 
 class Variant(models.Model):
-    """A model version in use: live, with a share of its modality's traffic, or a shadow, whose answers sellers never see.
+    """A model version in use: live, with a share of its modality's traffic, or a shadow, unseen by sellers.
 
-    The live shares of a modality sum to 100; a deferred trigger refuses anything else at the end of a transaction.
+    The live shares of a modality sum to 100: a deferred trigger checks it at the end of each transaction.
     """
 
     class Role(models.TextChoices):
