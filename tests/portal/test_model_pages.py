@@ -87,7 +87,7 @@ def test_two_versions_are_shown_side_by_side(scientist: User, candidate: ModelVe
     assert "aisle-better" not in page and "aisle-worse" not in page
     image = ModelVersion.objects.get(modality="image")
     page = client.get(address("compare"), {"first": image.pk, "second": candidate.pk}).content.decode()
-    assert "choose two of one kind" in page
+    assert "choose two of the same kind" in page
     for nonsense in ({}, {"first": "x", "second": "9" * 30}):
         assert client.get(address("compare"), nonsense).status_code == 200
 

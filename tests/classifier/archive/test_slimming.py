@@ -72,8 +72,8 @@ def test_recent_unfinished_and_unarchived_predictions_stay(seller: User, make_pr
 
 def test_a_row_whose_archive_is_missing_stays(old: Product) -> None:
     storages["archive"].delete(writer.archive_path(old.prediction_id, slimming.LAST_FILE))
-    said = run()
-    assert "Moved 0 " in said and "Left 1 as" in said
+    output = run()
+    assert "Moved 0 " in output and "Left 1 unchanged" in output
     assert Prediction.objects.get(pk=old.prediction_id).probabilities
 
 
