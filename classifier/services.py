@@ -133,6 +133,7 @@ def _store_reference_photo(product: ReferenceProduct) -> None:
         return
     content = (STARTER_REFERENCE / "photos" / Path(product.photo).name).read_bytes()
     storage = storages[product.photo_storage]
+    # Compared by size, without downloading: `prepare` runs at every start.
     with storage_faults(), suppress(FileNotFoundError):
         if storage.size(product.photo) == len(content):
             return
@@ -148,6 +149,7 @@ def _register_starter(folder: Path) -> ModelVersion:
     if checks and not version.engines:
         version.engines = checks
         version.save(update_fields=["engines"])
+    # A detector that the installation has fitted itself is better than the one that comes with Aisle.
     file = STARTER_DETECTORS / detector_store.detector_file_name(version)
     if file.exists() and not DistributionDetector.objects.filter(version=version).exists():
         detector_store.import_detector(version, file)

@@ -39,6 +39,7 @@ def confirm_change(
     """
     if not request.user.has_perm(DEPLOY):
         raise PermissionDenied
+    # The same phrase in other case or spacing shows the same intention.
     phrase = str(question.get("phrase", ""))
     is_typed = not phrase or " ".join(request.POST.get("typed", "").split()).casefold() == phrase.casefold()
     if request.method == "POST" and is_typed:

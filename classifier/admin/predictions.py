@@ -100,6 +100,7 @@ class PredictionAdmin(SellersAdmin):
     def archived(self, request: HttpRequest, pk: Any, name: str) -> FileResponse:
         prediction, storage = self._visible(request, pk), storages["archive"]
         key = writer.archive_path(prediction.pk, name)
+        # Only known names: the rest of the URL must not reach other keys of the storage.
         if name not in ARCHIVED or not storage.exists(key):
             raise Http404
         return FileResponse(storage.open(key), content_type=ARCHIVED[name])

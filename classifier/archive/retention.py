@@ -22,6 +22,7 @@ def delete_old_records() -> int:
 
 
 def _delete_before(rows: type[ShadowAnswer] | type[Fault], version: int, before: datetime) -> int:
+    # In batches, each a transaction of its own: one DELETE of millions of rows would take minutes and could not resume.
     old = rows._default_manager.filter(version=version, created_at__lt=before).order_by()
     deleted = 0
     while ids := list(old.values_list("pk", flat=True)[:BATCH]):

@@ -49,9 +49,11 @@ def slim_predictions(*, before: datetime, progress: Callable[[Outcome], None] = 
     outcome = Outcome()
     seen: set[Any] = set()
     start: datetime | None = None
+    # Writing waits for the storage, not for the processor, so that threads help.
     with ThreadPoolExecutor(THREADS) as threads:
         while batch := _next(before, start, seen):
             kept = [row.pk for row, is_safe in zip(batch, threads.map(_archive_vectors, batch), strict=True) if is_safe]
+            # Filtered again: a row that changed since it was read is due for the archive and must keep its columns.
             outcome.moved += slimmable(before).filter(pk__in=kept).order_by().update(**MOVED)
             outcome.missing += len(batch) - len(kept)
             start, seen = batch[-1].created_at, {row.pk for row in batch}

@@ -74,6 +74,7 @@ def paired_bootstrap(first: Values, second: Values, *, resamples: int = RESAMPLE
         raise ValueError(f"{first.shape} and {second.shape} are not the same products")
     differences = second.astype(np.float64) - first
     mean = float(differences.mean())
+    # The bootstrap of constant differences is degenerate: the interval is the mean itself.
     if len(differences) < 2 or np.ptp(differences) == 0:
         return Interval(mean, mean, mean)
     result = stats.bootstrap(

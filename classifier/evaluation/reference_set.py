@@ -43,6 +43,7 @@ def labelled_count(modality: str) -> int:
 
 def offer_hash(slugs: Iterable[str]) -> str:
     """Return a short hash that identifies a set of active categories."""
+    # Sorted, so that the hash does not depend on the order of a query.
     return hashlib.sha256("\n".join(sorted(slugs)).encode()).hexdigest()[:16]
 
 

@@ -54,6 +54,7 @@ def verify_artifact(folder: Path, checksum: str | None = None) -> str:
     for name in REQUIRED:
         if name not in listed:
             raise ArtifactError(f"{MANIFEST}: does not list {name}")
+    # An unlisted file is refused too: no checksum covers its content.
     for name in found:
         if name not in listed:
             raise ArtifactError(f"{name}: not listed in {MANIFEST}")
@@ -82,6 +83,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{CONFIG}: backbone must be a name")
     _check_labels(config.get("labels"))
     temperature = config.get("temperature")
+    # In Python True is an int; JSON's true is no temperature.
     if isinstance(temperature, bool) or not isinstance(temperature, int | float):
         raise ArtifactError(f"{CONFIG}: temperature must be a number")
     if not math.isfinite(temperature) or temperature <= 0:
@@ -116,6 +118,7 @@ def _names(folder: Path) -> list[str]:
         raise ArtifactError(f"{folder}: not a folder")
     names = []
     for path in sorted(folder.iterdir()):
+        # A link could point out of the folder, and its target could change after sealing.
         if path.is_symlink() or not path.is_file():
             raise ArtifactError(f"{path.name}: not a plain file")
         if path.name != MANIFEST:

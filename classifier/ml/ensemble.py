@@ -154,6 +154,7 @@ def align_columns(probabilities: Array, labels: Sequence[str], categories: Seque
     if not known:
         raise ValueError("none of the model's labels is a category")
     aligned = np.zeros((len(probabilities), len(categories)), np.float32)
+    # A label that is not in `categories` was deleted since the version was trained; its share goes to the others.
     aligned[:, [place[labels[column]] for column in known]] = probabilities[:, known]
     return aligned if len(known) == len(labels) else normalise_rows(aligned)
 
@@ -179,6 +180,7 @@ def top_k(probabilities_row: Array, labels: Sequence[str], k: int = 5) -> list[t
         raise ValueError(f"{len(labels)} labels for a row of shape {probabilities_row.shape}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
+    # Stable, so that equal probabilities always come in the same order.
     order = np.argsort(-probabilities_row, kind="stable")[:k]
     return [(labels[column], float(probabilities_row[column])) for column in order]
 

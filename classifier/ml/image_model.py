@@ -79,6 +79,7 @@ class ImageEncoder:
         """Return unit embeddings (n, dim) float32. Raises ValueError for an empty batch."""
         if not images:
             raise ValueError("the batch is empty")
+        # In threads: the engine computes the first photos while the next ones are cropped.
         cut = input_threads().map(lambda image: crop_image(image, self.preprocess), images)
         # A small batch is split as well, so that no stream stays idle.
         most = min(self.engine.rows, math.ceil(len(images) / self.engine.streams))
@@ -174,6 +175,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Return the image in RGB: transparent parts on white, 16-bit values scaled to 8 bits."""
     if image.mode == "RGB":
         return image
+    # Pillow's convert() clips these modes instead of scaling them.
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
     if image.has_transparency_data:

@@ -82,6 +82,7 @@ class TextEncoder:
         if not texts:
             raise ValueError("the batch is empty")
         ids = self._tokens(texts)
+        # Texts of similar length share a pass, so that little padding is computed.
         order = sorted(range(len(texts)), key=lambda row: (len(ids[row]), row))
         # A small batch is split as well, so that no stream stays idle.
         most = min(self.engine.rows, math.ceil(len(texts) / self.engine.streams))

@@ -71,6 +71,7 @@ def archive_due_rows(rows: ArchivableQuerySet[Row], write: Callable[[Row], None]
 
 
 def _mark_archived(rows: Sequence[Archivable]) -> None:
+    # `archive_due_at` serves as the claim's token: it has changed if the row was changed or claimed again since.
     by_claim = defaultdict(list)
     for row in rows:
         by_claim[row.archive_due_at].append(row.pk)

@@ -77,6 +77,7 @@ def fetch_artifact(path: str, checksum: str) -> Path:
     if _is_good(folder, checksum):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Checked again under the lock: another process may have downloaded it while this one waited.
     with FileLock(folder.parent / f".{folder.name}.lock"):  # the machine's other processes wait for this copy
         if not _is_good(folder, checksum):
             shutil.rmtree(folder, ignore_errors=True)

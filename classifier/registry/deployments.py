@@ -86,6 +86,7 @@ def roll_back(
         raise NothingToRollBack(
             _("There is nothing to roll back to: no earlier %(modality)s model was deployed.") % {"modality": modality}
         )
+    # Before the transaction: hashing files in object storage takes seconds, and the lock must be short.
     artifact_store.verify_stored(before)
     return _give_all_traffic(
         before, by=by, note=note, kind=Deployment.Kind.ROLLBACK, expected_champion=expected_champion
@@ -132,6 +133,7 @@ def _full_deployment_history(modality: str) -> list[int]:
     history: list[int] = []
     changes = Deployment.objects.filter(modality=modality, kind__in=FULL_DEPLOYMENTS).order_by("pk")
     for version, kind in changes.values_list("version", "kind"):
+        # A roll-back removes the version that it replaced, so that the next one goes further back.
         if kind == Deployment.Kind.ROLLBACK and history:
             history.pop()
         if not history or history[-1] != version:
@@ -205,6 +207,7 @@ def _give_all_traffic(
     if replaced:
         ensemble_rules.carry_over_rules(version, replaced=replaced)
     Variant.objects.filter(pk__in=[variant.pk for variant in others]).delete()
+    # The version itself may be a shadow or under test.
     Variant.objects.filter(version=version).delete()
     variant = Variant.objects.create(version=version, weight=100)
     record_deployment(version, kind=kind, by=by, note=note, replaced=replaced)

@@ -28,6 +28,7 @@ def detector_file_name(version: ModelVersion) -> str:
 
 def import_detector(version: ModelVersion, path: Path) -> DistributionDetector:
     """Store the detector that `export_detector` wrote. Raises ValueError for another file."""
+    # Parsed before it is stored, so that workers never meet a file that they can't read.
     content = path.read_bytes()
     try:
         CentroidDetector.from_arrays(load(content))

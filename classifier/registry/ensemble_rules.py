@@ -19,6 +19,7 @@ def usable_rules(versions: Iterable[ModelVersion]) -> dict[tuple[int, int], ense
     for row in pairs.select_related("text_version", "image_version").defer("metrics", *unused):
         try:
             found[row.text_version_id, row.image_version_id] = row.rule()
+        # An unusable rule counts as none: the pair then uses the uncalibrated mean instead of failing.
         except ValueError as error:
             log.error("The rule of %s is unusable: %s", row, error)
     return found

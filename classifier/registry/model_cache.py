@@ -78,6 +78,7 @@ def load_uncached(version: ModelVersion, names: tuple[str, ...]) -> "Classifier"
     folder = artifact_store.fetch_artifact(version.path, version.checksum)
     try:
         model = MODALITIES[version.modality].load(folder, device=device_name())
+    # Turned into ArtifactError, for which `load_or_fall_back` finds another version.
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # such as weights that don't fit their config
         raise ArtifactError(f"{version.path} can't be loaded: {type(error).__name__}: {error}") from error
     engines.select_engine(model.encoder, names, threads=_threads(), cache=settings.MODEL_CACHE / "engines")
@@ -93,6 +94,7 @@ def load_or_fall_back(version: ModelVersion) -> ModelVersion:
     """
     candidate, reason, seen = version, None, set()
     while candidate.pk not in seen:
+        # Deployments may form a circle, as two versions can replace each other in turn.
         seen.add(candidate.pk)
         try:
             _load_unless_broken(candidate)

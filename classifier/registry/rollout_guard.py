@@ -40,6 +40,7 @@ def stop_failing_versions() -> list[ModelVersion]:
     """
     stopped = []
     for modality in Modality.values:
+        # The oldest live version is the standard for the others; alone, it is judged only while it is new.
         live = sorted(traffic.live_variants(modality), key=lambda variant: (variant.deployed_at, variant.pk))
         for variant in live[1:] or live:
             others = [other.version for other in live if other != variant]
@@ -102,6 +103,7 @@ def _stop(variant: Variant, *, alone: bool, why: str) -> bool:
             deployments.roll_back(version.modality, note=note, expected_champion=deployments.ExpectedChampion(version))
         else:
             variants.stop_variant(version, note=note)
+    # A refusal must not stop the guard of the other modality; the next run tries again.
     except (deployments.NotDeployable, deployments.NothingToRollBack, ArtifactError, StorageDown) as error:
         log.error("%s should be stopped (%s) but could not be: %s", version, why, error)
         return False

@@ -63,6 +63,7 @@ def latency_ratio(new: Record, others: Record, *, least: int) -> float | None:
 
     Sizes of pass are weighted by the new version's rows.
     """
+    # Times of a size that only one side has can't be compared.
     common = [size for size in new.times if size in others.times]
     count = sum(min(new.times[size][1], others.times[size][1]) for size in common)
     expected = sum(others.times[size][0] * new.times[size][1] for size in common)

@@ -77,5 +77,7 @@ def choose_variant(variants: Iterable[Variant], key: uuid.UUID) -> ModelVersion:
 
 def _draw(key: uuid.UUID, version: ModelVersion) -> float:
     """Return a number between 0 and 1, both excluded, that is always the same for the key and the version."""
+    # The checksum, not the id: it is the same in every installation and after a restored backup.
     digest = hashlib.blake2b(key.bytes + version.checksum.encode(), digest_size=6).digest()
+    # Plus one half, so that the logarithm of 0 is never taken.
     return (int.from_bytes(digest) + 0.5) / 2**48

@@ -39,6 +39,7 @@ def start_test(
     deployments.refuse_rejected(version)
     if not accepts_loss:
         deployments.refuse_category_loss(version)
+    # Before the transaction, as hashing files in object storage takes seconds.
     artifact_store.verify_stored(version)
     with transaction.atomic():
         live = _lock_live_variants(version.modality, expected_traffic)

@@ -30,6 +30,7 @@ def register_version(
     Raises ArtifactError for a folder that is corrupt, incomplete or of another format, or that the storage returns
     changed, and StorageDown; nothing is registered then.
     """
+    # Hashed again even if it was sealed a moment ago: the checksum is the version's identity.
     checksum = artifact.verify_artifact(folder)
     known = ModelVersion.objects.filter(checksum=checksum).first()
     if known:

@@ -120,6 +120,7 @@ def _classify_and_store(claimed: Sequence[ClaimedProduct], categories: Sequence[
         for each, result in zip(claimed, batch.results, strict=True)
     ]
     done = results.store_results(answered, categories, milliseconds=milliseconds)
+    # Announced after the commit: a request that is woken must find the result.
     notifications.publish_finished(done)
     _record_failures(batch.failures)
     return [each for each in answered if each.prediction.pk in done]
@@ -142,6 +143,7 @@ def _retry_or_fail(prediction: Prediction, error: Exception) -> None:
         _fail(prediction, _("Something went wrong on our side. Your product is saved: please try again."))
     else:
         log.warning("Prediction %s failed (attempt %d).", prediction.pk, prediction.attempts, exc_info=error)
+        # Growing pauses: an error that passes by itself needs time, and a row must not occupy workers.
         pause = FIRST_RETRY * 2 ** (prediction.attempts - 1)
         Prediction.objects.held(prediction).update(state=Prediction.State.QUEUED, available_at=Now() + pause)
 

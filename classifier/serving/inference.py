@@ -133,6 +133,7 @@ def predict_batch(
         failures += result.failures
         for row, output in result.outputs.items():
             outputs[row][output.version.modality] = output
+    # Read after the versions have answered: a fallback makes another pair than the plan's.
     rules = ensemble_rules.usable_rules(_versions(outputs))
     return BatchResult([combine_outputs(found, rules, slugs) for found in outputs], tuple(failures))
 
@@ -153,6 +154,7 @@ def plan_shards(
                 chosen[traffic.choose_variant(variants, key)].append(row)
         loadable: dict[ModelVersion, list[int]] = defaultdict(list)
         for version, rows in chosen.items():
+            # Loaded here, in the caller's thread, as falling back reads the database.
             loaded = model_cache.load_or_fall_back(version)
             if loaded != version:
                 failures.append(ModelFailure(version, len(rows), f"could not be loaded: {loaded} answered"))
@@ -167,6 +169,7 @@ def run_version(version: ModelVersion, products: Sequence[ProductInput], slugs: 
     start = perf_counter()
     model = model_cache.load_model(version)
     output = model.predict(products)
+    # NaN would be stored as invalid JSON and would win every argmax.
     if not np.isfinite(output.probabilities).all():
         raise ValueError(f"{version} returned probabilities that are not finite numbers")
     probabilities = ensemble.align_columns(output.probabilities, model.labels, slugs)

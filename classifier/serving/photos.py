@@ -55,5 +55,6 @@ def _open(name: str) -> Image.Image:
         content = file.read()
     try:
         return Image.open(io.BytesIO(content)).convert("RGB")
+    # What Pillow raises for broken files, depending on the format.
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UnreadablePhoto from error

@@ -19,6 +19,7 @@ def run_shadows(answered: Sequence[AnsweredProduct], categories: Sequence[Catego
     """
     try:
         shadows = traffic.shadows_by_modality()
+        # Asked now, not before: products may have arrived while the batch was computed.
         if not any(shadows.values()) or Prediction.objects.due().exists():
             return
         for modality, entry in MODALITIES.items():
@@ -27,6 +28,7 @@ def run_shadows(answered: Sequence[AnsweredProduct], categories: Sequence[Catego
                 continue
             for variant in shadows[modality]:
                 rows = _shadow_answers(variant.version, readable, categories)
+                # A prediction that was queued again may have an answer already: the first one stays.
                 ShadowAnswer.objects.bulk_create(rows, ignore_conflicts=True)
     except Exception:  # a shadow must never delay or fail a seller's product
         log.exception("The shadows' answers could not be stored.")

@@ -74,6 +74,7 @@ def _build(encoder: Encoder, name: str, threads: int, cache: Path) -> Engine:
         found = np.concatenate([embeddings.numpy() for embeddings in engine.run(encoder.samples())])
     except Exception as error:  # conversion runs the libraries' code: on any error of theirs the reference is used
         raise EngineError(f"{type(error).__name__}: {error}") from error
+    # Rows are unit vectors, so that the dot product is the cosine. "not >=" also refuses NaN.
     cosines = (found * source.reference).sum(axis=1)
     if not cosines.min() >= LEAST_COSINE[precision]:
         raise EngineError(f"its embeddings are not the reference's (least cosine {cosines.min():.4f})")

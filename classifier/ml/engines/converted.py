@@ -47,6 +47,7 @@ def load_or_convert(encoder: Encoder, cache: Path) -> Converted:
     samples = encoder.samples()
     fingerprint = _fingerprint(encoder.network, samples)
     folder = cache / f"{fingerprint}-openvino-{openvino_cpu.openvino_version()}-{FORMAT}"
+    # The library's version is part of the name: another version may read or optimise a network differently.
     known = _read(folder)
     if known:
         return known
@@ -87,6 +88,7 @@ def _write(made: Converted, folder: Path) -> None:
         openvino_cpu.import_openvino().save_model(made.model, fresh / NETWORK, compress_to_fp16=False)
         np.save(fresh / REFERENCE, made.reference)
         digests = {path.name: _digest(path) for path in fresh.iterdir()}
+        # The seal comes last and holds the digests: a half-written folder is never taken for a network.
         (fresh / SEAL).write_text(json.dumps(digests, indent=1))
         for old in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
             if old != folder or _read(folder) is None:
