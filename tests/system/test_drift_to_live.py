@@ -109,7 +109,7 @@ def test_a_drifted_day_leads_to_a_live_version_trained_on_its_reviewed_answers(
     assert version.metrics["n"] == len(held_back) > 30
     assert version.accuracy >= settings.MIN_ACCURACY["text"]
     assert version.lineage["compared_with"] == champion.pk
-    assert f"Accuracy {100 * version.accuracy:.1f} % on {len(held_back)} test products" in version.reason
+    assert f"Accuracy {100 * version.accuracy:.1f}% on {len(held_back)} test products" in version.reason
     compared = re.search(
         r"Against the champion on the same \d+ test products: accuracy ([+-][\d.]+) points .*: not worse\.",
         version.reason,

@@ -213,9 +213,9 @@ def judge_case(page: Page, case: Case, scientist: User) -> None:
     check_page(page, "case")
     confirm = page.get_by_role("button", name="Confirm: on purpose")
     confirm.click()
-    expect(page.get_by_label("Reason, for colleagues")).to_be_focused()  # the browser asks for it
+    expect(page.get_by_label("Reason (for colleagues)")).to_be_focused()  # the browser asks for it
     assert ask_database(lambda: Case.objects.get().state) == "open"
-    page.get_by_label("Reason, for colleagues").fill("Twelve of forty, all into one category.")
+    page.get_by_label("Reason (for colleagues)").fill("Twelve of forty, all into one category.")
     confirm.click()
     expect(page.get_by_text("Twelve of forty, all into one category.").first).to_be_visible()
     check_page(page, "case-confirmed")
@@ -228,8 +228,8 @@ def judge_case(page: Page, case: Case, scientist: User) -> None:
 def promote_candidate(page: Page, candidate: ModelVersion, scientist: User) -> None:
     """Give the candidate all traffic, after confirming."""
     follow_link(page, "Experiments")
-    expect(page.get_by_text("Live, 20 %").first).to_be_visible()
-    expect(page.get_by_text("over 99 %").first).to_be_visible()
+    expect(page.get_by_text("Live, 20%").first).to_be_visible()
+    expect(page.get_by_text("over 99%").first).to_be_visible()
     check_page(page, "experiment")
     page.get_by_role("link", name=f"Promote {candidate.name}").click()
     expect(page.get_by_role("heading", name=re.compile("^Promote")).first).to_be_visible()
