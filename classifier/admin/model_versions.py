@@ -293,7 +293,7 @@ def _state_word(version: ModelVersion) -> str:
     if not version.variant.is_live:
         return version.variant.get_role_display()
     weight = version.variant.weight
-    return _now("Deployed") if weight == 100 else _now("Deployed, %(weight)d %%") % {"weight": weight}
+    return _now("Deployed") if weight == 100 else _now("Deployed, %(weight)d%%") % {"weight": weight}
 
 
 def _figure(version: ModelVersion, key: str) -> str:

@@ -143,7 +143,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("live afterwards"))
     def shares_after(self, deployment: Deployment) -> str:
-        return ", ".join(f"{name} {weight} %" for name, weight in deployment.shares.items()) or "–"
+        return ", ".join(f"{name} {weight}%" for name, weight in deployment.shares.items()) or "–"
 
 
 @admin.register(Fault)
@@ -157,7 +157,7 @@ def _live_facts(version: ModelVersion) -> list[tuple[str, str]]:
     live = traffic.live_variants(version.modality)
     if len(live) < 2:
         return [(_now("Live now"), describe_version(live[0].version if live else None))]
-    return [(_now("Live, %(weight)d %%") % {"weight": each.weight}, describe_version(each.version)) for each in live]
+    return [(_now("Live, %(weight)d%%") % {"weight": each.weight}, describe_version(each.version)) for each in live]
 
 
 def _share(request: HttpRequest) -> int:

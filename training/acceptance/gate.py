@@ -267,8 +267,8 @@ def _describe_figures(found: PairedFigures) -> str:
     }
     return (
         _(
-            "accuracy %(points)s points (95 %% interval %(low)s to %(high)s), %(won)d products won and %(lost)d lost "
-            "(McNemar's one-sided mid-p for worse: %(p)s), log-loss %(loss)s (95 %% interval %(loss_low)s to "
+            "accuracy %(points)s points (95%% interval %(low)s to %(high)s), %(won)d products won and %(lost)d lost "
+            "(McNemar's one-sided mid-p for worse: %(p)s), log-loss %(loss)s (95%% interval %(loss_low)s to "
             "%(loss_high)s)"
         )
         % figures

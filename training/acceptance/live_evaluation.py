@@ -19,6 +19,7 @@ from classifier.serving.batch import predict_many_now
 from classifier.serving.inference import PredictionResult
 from common.tables.errors import RowError
 from common.tables.reader import ProductFile, SourceRow
+from common.text import clean_description, clean_title
 from training.acceptance.metrics import Metrics, compute_metrics
 from training.datasets.importing import CategoryLookup, small_copy
 
@@ -89,7 +90,7 @@ def score_products(
                     # A broken photo does not keep the text model from answering.
                     without_photo[photo.reason] += 1
                     photo = None
-                product = ProductInput(row.title.strip(), row.description.strip(), photo)
+                product = ProductInput(clean_title(row.title), clean_description(row.description), photo)
                 if not product.has_text and not product.has_photo:
                     skipped["no input"] += 1
                     continue

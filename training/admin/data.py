@@ -221,7 +221,7 @@ def _length(name: Any, found: dict[str, Any]) -> dict[str, Any]:
         bar = {"x": 36 * number + 4, "y": f"{110 - height:.1f}", "height": f"{height:.1f}"}
         bars.append({**bar, "label": label, "rows": each["rows"]})
     percentiles = [
-        (_("longest") if p == "100" else f"{p} %", f"{value:,.0f}") for p, value in found["percentiles"].items()
+        (_("longest") if p == "100" else f"{p}%", f"{value:,.0f}") for p, value in found["percentiles"].items()
     ]
     return {"name": name, "bars": bars, "width": 36 * len(bars), "percentiles": percentiles, "most": most}
 

@@ -12,6 +12,7 @@ from classifier.evaluation.version_comparison import SideBySide, side_by_side
 from classifier.ml.artifact import ArtifactError
 from classifier.models import Category, Modality, ModelVersion, Variant
 from classifier.registry import deployments, traffic, variants, versions
+from common.formatting import format_percent
 from common.object_storage import StorageDown
 
 REFUSALS = (
@@ -83,7 +84,7 @@ def _list(options: dict[str, Any]) -> str:
             version.modality,
             version.name,
             str(coverage_of(version.labels, active=active)),
-            f"{100 * version.accuracy:.1f} %",
+            format_percent(version.accuracy, 1),
             _log_loss(version),
             _state(version),
             f"{version.created_at:%Y-%m-%d %H:%M}",
@@ -183,7 +184,7 @@ def _promote(options: dict[str, Any]) -> str:
 
 
 def _live(modality: str) -> str:
-    shares = ", ".join(f"{variant.version.name} {variant.weight} %" for variant in traffic.live_variants(modality))
+    shares = ", ".join(f"{variant.version.name} {variant.weight}%" for variant in traffic.live_variants(modality))
     return f"Live: {shares}. Workers use it from their next batch on."
 
 
@@ -244,7 +245,7 @@ def _paired(table: dict[str, Any], first: ModelVersion, second: ModelVersion) ->
         [str(row["name"]), row["first"], row["second"], row["change"], row["interval"], str(row["tone_words"])]
         for row in table["rows"]
     ]
-    head = ["figure", first.name, second.name, "change", "95 % interval", ""]
+    head = ["figure", first.name, second.name, "change", "95% interval", ""]
     return [f"{table['title']}, the same {table['n']} products:", _table(head, rows, right=(1, 2, 3, 4)), ""]
 
 
@@ -267,7 +268,7 @@ def _state(version: ModelVersion) -> str:
     variant = getattr(version, "variant", None)
     if variant is None:
         return "held back" if version.is_held else str(version.get_state_display()).lower()
-    return f"deployed, {variant.weight} %" if variant.is_live else "shadow"
+    return f"deployed, {variant.weight}%" if variant.is_live else "shadow"
 
 
 def _weight(version: ModelVersion) -> int:

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from classifier.services import fill_missing_labels, load_categories, load_reference_products, register_starters
+from common.formatting import format_percent
 from portal.accounts.roles import prepare_roles
 from portal.operations.demo_accounts import demo_accounts
 
@@ -18,9 +19,8 @@ class Command(BaseCommand):
         self.stdout.write(f"Categories: {load_categories()}")
         self.stdout.write(f"Reference products: {load_reference_products()}")
         for variant in register_starters():
-            self.stdout.write(
-                f"Deployed: {variant.version}, accuracy {variant.version.accuracy:.3f}, {variant.weight} % of traffic"
-            )
+            accuracy = format_percent(variant.version.accuracy, 1)
+            self.stdout.write(f"Deployed: {variant.version}, accuracy {accuracy}, {variant.weight}% of traffic")
         fill_missing_labels()
         if demo:
             for account in demo_accounts():

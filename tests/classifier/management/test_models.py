@@ -22,7 +22,7 @@ def test_the_list_shows_the_live_versions(db: None, capsys: pytest.CaptureFixtur
     table = run(capsys, "list").splitlines()
     assert table[0].split() == ["id", "modality", "name", "suggests", "accuracy", "log-loss", "state", "registered"]
     assert "candidate" in table[2] and "registered" in table[2]
-    assert len([line for line in table if "deployed, 100 %" in line]) == 2
+    assert len([line for line in table if "deployed, 100%" in line]) == 2
     rows = json.loads(run(capsys, "list", "text", "--json"))
     assert [row["name"] for row in rows] == ["candidate", live_version_name()]
     assert [row["deployed"] for row in rows] == [0, 100]

@@ -219,12 +219,12 @@ def test_the_command_line_starts_stops_and_promotes_variants(
         return capsys.readouterr().out
 
     a = live_version_name()
-    assert f"Live: {a} 85 %, b 15 %" in models("test", "b", "--share", "15", "--note", "why")
+    assert f"Live: {a} 85%, b 15%" in models("test", "b", "--share", "15", "--note", "why")
     assert "c runs as a shadow" in models("shadow", "c")
     assert "shadow" in models("list", "text")
-    assert f"Live: {a} 60 %, b 40 %" in models("share", f"{a}=60", "b=40")
+    assert f"Live: {a} 60%, b 40%" in models("share", f"{a}=60", "b=40")
     assert "was stopped" in models("stop", "c")
-    assert "Live: b 100 %" in models("promote", "b")
+    assert "Live: b 100%" in models("promote", "b")
     for words in (("test", "b"), ("stop", "b"), ("share", "b"), ("share", "b=50"), ("promote", "nowhere")):
         with pytest.raises(CommandError):
             call_command("models", *words)

@@ -149,7 +149,7 @@ def test_a_scientist_tests_promotes_and_stops_after_confirming(scientist: User, 
     assert "has all traffic now" in act("promote")
     assert live_version_name() == "candidate"
     page = client.get(reverse("admin:classifier_deployment_changelist")).content.decode()
-    assert "Shadow started" in page and "candidate 10 %" in page
+    assert "Shadow started" in page and "candidate 10%" in page
     assert client.get(reverse("admin:classifier_fault_changelist")).status_code == 200
 
 

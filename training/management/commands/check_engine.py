@@ -94,8 +94,8 @@ def _table(checks: dict[ModelVersion, dict[str, EngineCheck]]) -> str:
             if check.n < MIN_ROWS:
                 verdict = f"not stored: needs {MIN_ROWS:,} products"
             lines.append(
-                f"{version!s:30} {name:18} {check.n:7,} {100 * check.agreement:8.2f} % {100 * check.accuracy:7.2f} % "
-                f"{100 * check.reference_accuracy:7.2f} %  {verdict}"
+                f"{version!s:30} {name:18} {check.n:7,} {100 * check.agreement:9.2f}% {100 * check.accuracy:8.2f}% "
+                f"{100 * check.reference_accuracy:8.2f}%  {verdict}"
             )
         if not found:
             lines.append(f"{version!s:30} nothing to compare, or no product that it can read")

@@ -84,7 +84,7 @@ def _tables(dataset: Dataset, description: dict[str, Any]) -> list[str]:
     lines += ["", "Words"]
     texts = description["texts"]
     lines += _table(
-        ["", *(f"{p} %" if p != "100" else "longest" for p in texts["title"]["percentiles"])],
+        ["", *(f"{p}%" if p != "100" else "longest" for p in texts["title"]["percentiles"])],
         [[name, *(f"{value:,.0f}" for value in texts[name]["percentiles"].values())] for name in texts],
     )
     lines += ["", "Missing"]

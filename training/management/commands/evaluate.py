@@ -57,7 +57,7 @@ def _table(scores: LiveScores) -> str:
         if figures is None:
             lines.append(f"{name:10} {0:8,}  no row that it can read")
             continue
-        cells = [f"{figures[f]:9.3f}" if f == "log_loss" else f"{100 * figures[f]:7.1f} %" for f in FIGURES]
+        cells = [f"{figures[f]:9.3f}" if f == "log_loss" else f"{100 * figures[f]:8.1f}%" for f in FIGURES]
         lines.append(f"{name:10} {figures['n']:8,} " + " ".join(cells))
     lines += [
         "",
