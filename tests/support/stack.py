@@ -147,7 +147,7 @@ class Stack:
     def wake_workers(self) -> None:
         """Notify the predict workers that rows are due."""
         broker = self.environment["REDIS_URL"].replace("unix://", "redis+socket://", 1)
-        with celery.Celery(broker=broker) as app:
+        with celery.Celery(broker=broker, set_as_current=False) as app:  # the portal's app stays the current one
             app.send_task("classifier.tasks.classify_pending", queue="predict")
 
     def is_live(self) -> bool:
