@@ -12,6 +12,14 @@ PACKAGES = "common|classifier|feedback|portal|training|benchmarks|deploy|tests|t
 FILE = re.compile(rf"`((?:{PACKAGES})/[\w./-]*\.\w+)(?:: ([\w.]+))?`")
 # Two parts are a permission, such as `feedback.judge_case`.
 MODULE = re.compile(r"`((?:common|classifier|feedback|portal|training)(?:\.\w+){2,})`")
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([\w-]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors_in(page: Path) -> set[str]:
+    """Return the anchors of a page's headings as GitHub makes them."""
+    headings = (re.sub(r"[^\w\s-]", "", heading.lower()) for heading in HEADING.findall(page.read_text()))
+    return {heading.strip().replace(" ", "-") for heading in headings}
 
 
 def functions_in(path: Path) -> set[str]:
@@ -49,3 +57,13 @@ def test_pages_name_files_and_functions_that_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_modules_that_exist(page: Path) -> None:
     assert [name for name in MODULE.findall(page.read_text()) if not is_module_or_name(name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    broken = []
+    for name, anchor in LINK.findall(page.read_text()):
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors_in(target)):
+            broken.append(f"{name}#{anchor}" if anchor else name)
+    assert not broken
