@@ -63,7 +63,7 @@ def main() -> None:
     with _demo_portal() as address:
         # Asked before the browser starts: beside its event loop Django refuses to use the database.
         shots, more = _readme_shots(), _more_shots()
-        accounts = {role: _account(role) for role in {shot.role for shot in shots}}
+        accounts = {role: _account(role) for role in {shot.role for shot in [*shots, *more]}}
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=_chromium(), args=list(FLAGS))
             cookies = {role: _log_in(browser, address, account) for role, account in accounts.items()}
@@ -175,7 +175,9 @@ def _more_shots() -> list[Shot]:
     for case in Case.objects.all()[:1]:
         scientist.append(("case", reverse("admin:feedback_case_change", args=[case.pk])))
     seller = [("products", reverse("products")), ("new", reverse("product_new"))]
+    tasks = reverse("admin:django_celery_beat_periodictask_changelist")
     return [
+        Shot("tasks", tasks, Role.ADMINISTRATOR),
         *(Shot(name, path, Role.DATA_SCIENTIST) for name, path in scientist),
         *(Shot(name, path, Role.SELLER) for name, path in seller),
     ]

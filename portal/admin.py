@@ -1,3 +1,5 @@
+"""Register the admin pages of users, groups, products, schedules and the audit log."""
+
 from typing import Any
 
 from allauth.account.admin import EmailAddressAdmin
@@ -10,10 +12,13 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
+from django_celery_beat.admin import PeriodicTaskAdmin, PeriodicTaskForm, TaskSelectWidget
+from django_celery_beat.models import PeriodicTask
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from classifier.admin import ReadOnlyAdmin, SellersAdmin, photo_tag, suggestion_bars
 from portal.accounts import notices
@@ -101,6 +106,30 @@ class AddressAdmin(EmailAddressAdmin, ModelAdmin):
 class GroupAdmin(ModelAdmin):
     search_fields = ["name"]
     filter_horizontal = ["permissions"]
+
+
+class UnfoldTaskSelectWidget(UnfoldAdminSelectWidget, TaskSelectWidget):
+    """Choose among the registered tasks, in the admin's look."""
+
+
+class UnfoldPeriodicTaskForm(PeriodicTaskForm):
+    """Edit when a task runs."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["task"].widget = UnfoldAdminTextInputWidget()
+        self.fields["regtask"].widget = UnfoldTaskSelectWidget()
+
+
+admin.site.unregister(PeriodicTask)
+
+
+@admin.register(PeriodicTask)
+class UnfoldPeriodicTaskAdmin(PeriodicTaskAdmin, ModelAdmin):
+    """Show and edit when each periodic task runs."""
+
+    form = UnfoldPeriodicTaskForm
+    list_display = ["name", "enabled", "scheduler", "last_run_at"]
 
 
 @admin.register(LogEntry)

@@ -65,7 +65,7 @@ NAVIGATION = [
     {
         "title": _("Operations"),
         "items": [
-            _link(_("Schedules"), "schedule", "django_celery_beat_periodictask"),
+            _link(_("Periodic tasks"), "schedule", "django_celery_beat_periodictask"),
             _link(_("Audit log"), "history_edu", "admin_logentry"),
         ],
     },
