@@ -1,3 +1,5 @@
+"""Configure the app, and connect the notices to the signals of accounts."""
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 

@@ -1,3 +1,5 @@
+"""Configure Celery: load models in predict workers, return database connections, stop in time."""
+
 import os
 import signal
 import threading

@@ -1,3 +1,5 @@
+"""Require two-factor log-in of staff, and relax the content security policy where the admin needs it."""
+
 from collections.abc import Callable
 
 from allauth.mfa.utils import is_mfa_enabled

@@ -1,3 +1,5 @@
+"""Users, products and photo drafts."""
+
 import uuid
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self

@@ -1,3 +1,5 @@
+"""Celery tasks: erasures, exports, retention and left-over photos. Schedules name them, so their names never change."""
+
 from celery import shared_task
 from django.core.management import call_command
 

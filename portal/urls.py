@@ -1,3 +1,5 @@
+"""Route the pages of sellers and staff, the API and the probes."""
+
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.shortcuts import redirect

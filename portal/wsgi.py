@@ -1,3 +1,5 @@
+"""Expose the WSGI application to gunicorn."""
+
 import os
 
 from django.core.wsgi import get_wsgi_application

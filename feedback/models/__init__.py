@@ -1,3 +1,5 @@
+"""The database models: answers, reviews, summaries, reports, fraud cases and erasures."""
+
 from feedback.models.answers import PREDICTIONS_VECTORS, Feedback, FeedbackQuerySet
 from feedback.models.cases import Case, CaseEvent, CaseProduct, FraudTally
 from feedback.models.erasures import Erasure, ErasureBatch

@@ -1,3 +1,5 @@
+"""Adapt allauth: roles of new accounts, wording of errors, notices to every confirmed address."""
+
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter

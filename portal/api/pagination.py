@@ -1,3 +1,5 @@
+"""Page API lists by cursor."""
+
 from datetime import UTC, datetime
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Parse request bodies."""
+
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _

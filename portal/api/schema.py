@@ -1,3 +1,5 @@
+"""Describe the API in OpenAPI: errors, headers and parameters that views share."""
+
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension

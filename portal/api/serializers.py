@@ -1,3 +1,5 @@
+"""Validate and represent products, predictions, answers and categories."""
+
 from typing import Any
 
 from django.conf import settings

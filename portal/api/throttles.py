@@ -1,3 +1,5 @@
+"""Limit the rate of requests and uploads."""
+
 from typing import Any, cast
 
 from django.http import HttpRequest

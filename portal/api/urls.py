@@ -1,3 +1,5 @@
+"""Route the API, its document and its documentation page."""
+
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter

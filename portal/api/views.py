@@ -1,3 +1,5 @@
+"""Serve the API: predictions, products, answers and categories, each through its owner."""
+
 import re
 import uuid
 from datetime import UTC, datetime

@@ -1,3 +1,5 @@
+"""Show erasures and the privacy log in the admin, and erase accounts."""
+
 from typing import Any, cast
 
 from django.contrib import admin, messages

@@ -1,3 +1,5 @@
+"""Forms of the pages about personal data."""
+
 from typing import Any
 
 from django import forms

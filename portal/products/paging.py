@@ -1,3 +1,5 @@
+"""Page through a seller's products."""
+
 from typing import Any
 
 from django.core.paginator import Page, Paginator

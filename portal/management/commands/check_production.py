@@ -1,3 +1,5 @@
+"""manage.py check_production: run Django's deployment check on production settings."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""manage.py erase_account EMAIL: erase an account and everything that belongs to it."""
+
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser

@@ -1,3 +1,5 @@
+"""manage.py fill_demo: fill an empty installation with made-up shops and two weeks of data."""
+
 import io
 import json
 import logging

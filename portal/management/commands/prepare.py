@@ -1,3 +1,5 @@
+"""manage.py prepare: load categories, roles, reference products and starter models."""
+
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser

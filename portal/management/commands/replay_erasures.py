@@ -1,3 +1,5 @@
+"""manage.py replay_erasures: repeat past erasures after restoring a backup."""
+
 from datetime import UTC, datetime
 from typing import Any
 

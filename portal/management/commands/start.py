@@ -1,3 +1,5 @@
+"""manage.py start: run the web process, workers and beat until Ctrl-C."""
+
 import errno
 import os
 import shlex

@@ -1,3 +1,5 @@
+"""manage.py write_docs: write docs/settings.md and docs/openapi.yaml from the code."""
+
 import io
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Share the fixture of ten busy days."""
 
 import io
 
