@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.utils import timezone
 
-from classifier.models import Fault, Modality, Prediction
+from classifier.models import Fault, Modality, Prediction, ShadowAnswer
 from common.sql import fetch_rows, load_query
 from feedback.models import HealthSummary, Period, VersionHour
 from feedback.models.answers import MEASURED
@@ -197,6 +197,9 @@ def write_version_hour(hour: datetime) -> None:
         return
     # Replaced as a whole, within the transaction: a version may have left the hour since it was counted last.
     VersionHour.objects.filter(start=hour).delete()
+    # Many hours of a small shop are empty: looking for rows first is cheaper than ten counts of none.
+    if not _has_activity(hour, hour + HOUR):
+        return
     for modality in Modality.values:
         VersionHour.objects.bulk_create(_to_row(period) for period in _count_period(modality, hour, hour + HOUR))
 
@@ -204,6 +207,13 @@ def write_version_hour(hour: datetime) -> None:
 def delete_old_hours(now: datetime) -> int:
     """Delete the hours older than `TRIAL_DAYS`, as long as shadow answers are kept; return how many."""
     return VersionHour.objects.filter(start__lt=now - timedelta(days=settings.TRIAL_DAYS)).delete()[0]
+
+
+def _has_activity(since: datetime, until: datetime) -> bool:
+    """Return whether any version answered, or failed, in a period."""
+    created = Q(created_at__gte=since, created_at__lt=until)
+    finished = Prediction.objects.finished().filter(finished_at__gte=since, finished_at__lt=until)
+    return finished.exists() or ShadowAnswer.objects.filter(created).exists() or Fault.objects.filter(created).exists()
 
 
 def _count_period(modality: str, since: datetime, until: datetime) -> list[VersionPeriod]:
