@@ -59,7 +59,7 @@ def past(queue: list[str], seller: User) -> None:
     start = TODAY - 10 * DAY
     for number in range(10):
         words = SPANISH if number == 9 else "the new mug for you"
-        rows = recorded_traffic.store_predictions(seller, start + number * DAY, 60, within=DAY, words=words)
+        rows = recorded_traffic.store_predictions(seller, start + number * DAY, 60, within=3 * HOUR, words=words)
         for place, row in enumerate(rows[:20]):
             recorded_traffic.store_answer(row, right=place % 4 > 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())

@@ -62,7 +62,7 @@ def test_one_process_decodes_many_pictures() -> None:
 
 
 def test_a_decoder_that_takes_too_long_is_ended_and_replaced() -> None:
-    with pool_of(seconds=0.05) as pool:
+    with pool_of(seconds=0.5) as pool:
         decode(pool, product_photo(size=(64, 48)))
         first = pool.processes
         slow = repeated_scans(90, plain(size=(2000, 1500), progressive=True))
@@ -73,7 +73,7 @@ def test_a_decoder_that_takes_too_long_is_ended_and_replaced() -> None:
 
 
 def test_a_decoder_that_hangs_without_using_the_processor_is_ended_too() -> None:
-    with pool_of(seconds=0.2) as pool:
+    with pool_of(seconds=0.5) as pool:
         decode(pool, product_photo())
         os.kill(pool.processes[0], signal.SIGSTOP)
         assert refusal(pool, product_photo()) == Fault.TOO_SLOW

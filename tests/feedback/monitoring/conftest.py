@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 
 from portal.models import User
-from tests.support.traffic import DAY, SPANISH, TODAY, store_answer, store_predictions
+from tests.support.traffic import DAY, HOUR, SPANISH, TODAY, store_answer, store_predictions
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def busy(seller: User) -> None:
     start = TODAY - 10 * DAY
     for number in range(10):
         rows = store_predictions(
-            seller, start + number * DAY, 60, within=DAY, words=SPANISH if number == 9 else "the new mug for you"
+            seller, start + number * DAY, 60, within=3 * HOUR, words=SPANISH if number == 9 else "the new mug for you"
         )
         for place, row in enumerate(rows[:20]):
             store_answer(row, right=place % 4 > 0)

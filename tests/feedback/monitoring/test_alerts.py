@@ -28,7 +28,7 @@ def settled(seller: User) -> datetime:
     """A shop with eight quiet days behind it, so that there is a reference; return the day after them."""
     start = TODAY - 10 * DAY
     for number in range(8):
-        store_predictions(seller, start + number * DAY, 60, within=DAY)
+        store_predictions(seller, start + number * DAY, 60, within=3 * HOUR)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     made = starter_baselines.create_missing_baselines(now=start + 8 * DAY)
     assert [reference.origin for reference in made] == ["first days"]
@@ -196,7 +196,7 @@ def test_retrainings_have_a_cool_down_and_a_cap(db: None, settings: Any) -> None
 def test_falling_accuracy_is_a_breach(seller: User) -> None:
     start = TODAY - 12 * DAY
     for number in range(12):
-        for place, row in enumerate(store_predictions(seller, start + number * DAY, 40, within=DAY)):
+        for place, row in enumerate(store_predictions(seller, start + number * DAY, 40, within=3 * HOUR)):
             store_answer(row, right=number < 5 or place % 2 == 0)
     call_command("summarise", since=f"{start:%Y-%m-%d}", stdout=io.StringIO())
     reports = [report for report in alerts.write_reports(now=TODAY + HOUR) if report.kind == "accuracy"]
