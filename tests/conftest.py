@@ -23,8 +23,8 @@ from portal.accounts.roles import Role
 from portal.models import Product, User
 from portal.products.services import create_photo_draft, submit_product
 from tests.support.accounts import make_user
+from tests.support.homes import made_once
 from tests.support.photos import photo_upload
-from tests.support.shared_folders import made_once
 
 # Those that start whole systems wait much, those that train models compute: they take turns, so that both cores work.
 LONG_FILES = (
@@ -67,6 +67,12 @@ def static_files() -> None:
 def collect_static(folder: Path) -> None:
     with override_settings(STATIC_ROOT=folder):
         call_command("collectstatic", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Copy the database of the prepared home instead of migrating another one."""
+    connection.settings_dict["TEST"]["TEMPLATE"] = connection.settings_dict["NAME"]
 
 
 @pytest.fixture(scope="session")

@@ -19,35 +19,16 @@ from tests.support.photos import product_photo
 from tests.support.postgres import skip_syncing
 
 LOG_CHARACTERS = 4000
-PREPARE = """
-import django
-django.setup()
-from django.core.management import call_command
-call_command("migrate", verbosity=0)
-call_command("prepare", demo=True)
-call_command("collectstatic", interactive=False, verbosity=0)
-"""
 
 
-def prepare_template(home: Path) -> None:
-    """Prepare a home that tests copy: a migrated database with demo accounts, and static files."""
+def add_demo(home: Path) -> None:
+    """Add demo accounts and static files to a prepared home, whose servers stop again."""
     stack = Stack(home)
     try:
-        subprocess.run([sys.executable, "-c", PREPARE], cwd=ROOT, env=stack.environment, check=True)
+        stack.manage("prepare", "--demo")
+        stack.manage("collectstatic", "--no-input")
     finally:
         stack.stop_servers()
-
-
-def copy_template(template: Path, home: Path) -> Path:
-    """Make a home like the template, whose servers don't run."""
-    for path in template.iterdir():
-        if path.name == "static":
-            # No process writes into these files: links are enough, and much faster.
-            shutil.copytree(path, home / path.name, copy_function=os.link)
-        else:
-            # PostgreSQL's files keep their owner, whom pgserver makes for a database that root starts.
-            subprocess.run(["cp", "-a", str(path), str(home)], check=True)
-    return home
 
 
 class Stack:

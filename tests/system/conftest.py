@@ -12,8 +12,8 @@ from classifier.ml import engines
 from classifier.ml.image_model import ImageModel
 from classifier.ml.text_model import TextModel
 from classifier.services import STARTER
-from tests.support.shared_folders import made_once, share_networks
-from tests.support.stack import Stack, copy_template, prepare_template
+from tests.support.homes import copy_home, made_once, prepare_home, share_networks
+from tests.support.stack import Stack, add_demo
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +23,13 @@ def template() -> Path:
 
 
 def make_template(folder: Path) -> None:
+    copy_home(made_once("prepared", prepare_home), folder)
     networks = share_networks(folder)
     # Converted here, for else the first workers of each stack would convert them side by side.
     names = engines.engine_candidates("auto", "f32", torch.device("cpu"), {})
     for model in (TextModel.load(STARTER / "text"), ImageModel.load(STARTER / "image")):
         engines.select_engine(model.encoder, names, threads=1, cache=networks)
-    prepare_template(folder)
+    add_demo(folder)
 
 
 def new_folder() -> Path:
@@ -45,12 +46,12 @@ def empty_home() -> Path:
 
 @pytest.fixture
 def home(template: Path) -> Path:
-    return copy_template(template, new_folder())
+    return copy_home(template, new_folder())
 
 
 @pytest.fixture(scope="module")
 def module_home(template: Path) -> Path:
-    return copy_template(template, new_folder())
+    return copy_home(template, new_folder())
 
 
 @pytest.fixture
