@@ -11,19 +11,20 @@ from common.text import (
     REQUESTED_CATEGORY_LIMIT,
     SKU_LIMIT,
     TITLE_LIMIT,
+    clean_description,
     clean_line,
-    clean_lines,
+    clean_title,
 )
 
 
 def validate_title(value: str) -> str:
     """Return the cleaned title. Raises ValidationError for one that is too long."""
-    return _check_length(clean_line(value), TITLE_LIMIT, _("title"))
+    return _check_length(clean_title(value, limit=None), TITLE_LIMIT, _("title"))
 
 
 def validate_description(value: str) -> str:
     """Return the cleaned description. Raises ValidationError for one that is too long."""
-    return _check_length(clean_lines(value), DESCRIPTION_LIMIT, _("description"))
+    return _check_length(clean_description(value, limit=None), DESCRIPTION_LIMIT, _("description"))
 
 
 def validate_sku(value: str) -> str:

@@ -55,15 +55,13 @@ def test_a_scientist_confirms_then_clears_with_reasons(scientist: User, case: Ca
         assert answer.status_code == 422 and b'role="alert"' in answer.content
     case.refresh_from_db()
     assert case.state == "open"
-    page = client.post(judge, {"verdict": "confirm", "reason": "On <b>purpose</b>."}, follow=True).content.decode()
-    assert (
-        "nothing is blocked" in page and "On &lt;b&gt;purpose&lt;/b&gt;." in page and "Confirm: on purpose" not in page
-    )
+    page = client.post(judge, {"verdict": "confirm", "reason": "On <purpose>."}, follow=True).content.decode()
+    assert "nothing is blocked" in page and "On &lt;purpose&gt;." in page and "Confirm: on purpose" not in page
     page = client.post(judge, {"verdict": "confirm", "reason": "Again."}, follow=True).content.decode()
     assert "Nothing was changed. This case was decided in the meantime." in page
-    appeal_case(seller=case.seller, note="They are <i>guitars</i>.")
+    appeal_case(seller=case.seller, note="They are <guitars>.")
     page = client.get(address(case)).content.decode()
-    assert "They are &lt;i&gt;guitars&lt;/i&gt;." in page and "Keep confirmed" in page
+    assert "They are &lt;guitars&gt;." in page and "Keep confirmed" in page
     page = client.post(judge, {"verdict": "uphold", "reason": "They are not."}, follow=True).content.decode()
     assert "Kept confirmed." in page and "Keep confirmed" not in page
     page = client.post(judge, {"verdict": "clear", "reason": "They are guitars."}, follow=True).content.decode()
