@@ -85,8 +85,8 @@ class Case(Leasable):
     reason = models.TextField(_("reason"), blank=True)
     appeal = models.TextField(_("appeal"), blank=True)
     appealed_at = models.DateTimeField(_("appealed"), null=True, blank=True)
-    notified_at = models.DateTimeField(_("data scientists told"), null=True, editable=False)
-    appeal_notified_at = models.DateTimeField(_("data scientists told of the appeal"), null=True, editable=False)
+    notified_at = models.DateTimeField(_("data scientists notified"), null=True, editable=False)
+    appeal_notified_at = models.DateTimeField(_("data scientists notified of the appeal"), null=True, editable=False)
 
     objects = CaseQuerySet.as_manager()
 
