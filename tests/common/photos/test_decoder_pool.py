@@ -62,10 +62,10 @@ def test_one_process_decodes_many_pictures() -> None:
 
 
 def test_a_decoder_that_takes_too_long_is_ended_and_replaced() -> None:
-    with pool_of(seconds=0.2) as pool:
+    with pool_of(seconds=0.1) as pool:
         decode(pool, product_photo(size=(64, 48)))
         first = pool.processes
-        slow = repeated_scans(90, plain(size=(3000, 2250), progressive=True))
+        slow = repeated_scans(90, plain(size=(2000, 1500), progressive=True))
         assert refusal(pool, slow) == Fault.TOO_SLOW
         decode(pool, product_photo(size=(64, 48)))
         assert pool.processes != first
