@@ -136,7 +136,7 @@ def _product_with_suggestions() -> Any:
     from portal.accounts.roles import Role
     from portal.models import Product
 
-    waiting = Product.objects.in_state(Product.State.OPEN).filter(seller__email=_account(Role.SELLER).email)
+    waiting = Product.objects.in_state(Product.State.NEEDS_ANSWER).filter(seller__email=_account(Role.SELLER).email)
     usual = waiting.exclude(photo_large="").exclude(description="").filter(prediction__unusual="")
     return min(usual.select_related("prediction"), key=lambda each: abs(_confidence(each) - USUAL_CONFIDENCE))
 

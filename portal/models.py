@@ -24,6 +24,7 @@ from portal.privacy.models import PrivacyEvent as PrivacyEvent
 JOINTS = "-/._:@+&<>~=?#"
 APART = str.maketrans(dict.fromkeys(JOINTS, " "))
 MOST_WORDS, LONGEST_WORD = 8, 64
+FORMER_STATE_NAMES = {"open": "needs_answer", "shelved": "categorised", "homeless": "no_category"}
 
 
 class UserManager(BaseUserManager["User"]):
@@ -131,10 +132,14 @@ class Product(models.Model):
     class State(models.TextChoices):
         WAITING = "waiting", _("Waiting")
         FAILED = "failed", _("Failed")
-        OPEN = "open", _("Needs your answer")
-        # Values of the API and of addresses, which stay as they are.
-        CATEGORISED = "shelved", _("Category chosen")
-        NO_CATEGORY = "homeless", _("No category fits")
+        NEEDS_ANSWER = "needs_answer", _("Needs your answer")
+        CATEGORISED = "categorised", _("Category chosen")
+        NO_CATEGORY = "no_category", _("No category fits")
+
+        @classmethod
+        def current_name(cls, value: str) -> str:
+            """Return the present name of a state: bookmarks and programs may still filter by an earlier one."""
+            return FORMER_STATE_NAMES.get(value, value)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     seller = models.ForeignKey(User, models.CASCADE, related_name="products", verbose_name=_("seller"))
@@ -195,7 +200,7 @@ class Product(models.Model):
             return self.State.WAITING
         if self.category_id:
             return self.State.CATEGORISED
-        return self.State.NO_CATEGORY if hasattr(self.prediction, "feedback") else self.State.OPEN
+        return self.State.NO_CATEGORY if hasattr(self.prediction, "feedback") else self.State.NEEDS_ANSWER
 
 
 def _in_state(state: Product.State) -> Q:

@@ -153,6 +153,17 @@ class AnswerForm(forms.Form):
         return validators.validate_requested_category(self.cleaned_data["wish"])
 
 
+class AcceptsFormerStates:
+    """A choice of a product's state that also accepts the earlier names of states."""
+
+    def to_python(self, value: Any) -> Any:
+        return super().to_python(Product.State.current_name(value))  # type: ignore[misc]
+
+
+class StateField(AcceptsFormerStates, forms.ChoiceField):
+    pass
+
+
 class ProductFilter(forms.Form):
     """The filters in the address of the product list; invalid ones are ignored."""
 
@@ -163,7 +174,7 @@ class ProductFilter(forms.Form):
     }
 
     q = forms.CharField(label=_("Search"), required=False, max_length=200)
-    state = forms.ChoiceField(label=_("State"), required=False, choices=[("", _("Any state")), *Product.State.choices])
+    state = StateField(label=_("State"), required=False, choices=[("", _("Any state")), *Product.State.choices])
     category = forms.ModelChoiceField(
         Category.objects.all(),
         label=_("Category"),

@@ -62,7 +62,8 @@ def products(request: HttpRequest) -> HttpResponse:
         "total": mine.count(),
         "states": Product.State.choices,
         "categories": Category.objects.all(),
-        **{name: request.GET.get(name, "") for name in ("q", "state", "category", "sort")},
+        "state": Product.State.current_name(request.GET.get("state", "")),
+        **{name: request.GET.get(name, "") for name in ("q", "category", "sort")},
     }
     return render(request, "products/list.html", context)
 

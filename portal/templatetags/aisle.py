@@ -26,7 +26,7 @@ register = template.Library()
 STATE_TONES = {
     Product.State.WAITING: "info",
     Product.State.FAILED: "danger",
-    Product.State.OPEN: "warning",
+    Product.State.NEEDS_ANSWER: "warning",
     Product.State.CATEGORISED: "success",
     Product.State.NO_CATEGORY: "neutral",
 }

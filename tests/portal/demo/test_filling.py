@@ -40,7 +40,7 @@ def test_a_filled_demo_has_content_on_every_page_of_the_readme(
     settings.AISLE_HOME = tmp_path
     call_command("fill_demo", products=PRODUCTS, stdout=io.StringIO())
 
-    waiting = Product.objects.in_state(Product.State.OPEN).filter(seller__email="seller@example.com")
+    waiting = Product.objects.in_state(Product.State.NEEDS_ANSWER).filter(seller__email="seller@example.com")
     product = waiting.exclude(photo_large="")[0]
     best = product.prediction.best
     assert best and best["category"] in page_of("seller@example.com", product.get_absolute_url()).replace("&amp;", "&")

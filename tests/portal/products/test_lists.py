@@ -83,8 +83,21 @@ def test_each_state_finds_its_products_and_no_other_sellers(
         (listed,) = api.get("/api/v1/products", {"state": state.value}).json()["results"]
         assert listed["title"] == listed["state"] == state.value
         assert Product.objects.get(pk=products[state].pk).state == state
-    assert shown(state="shelved", category="beauty") == ["shelved"]
-    assert shown(state="open", category="beauty") == []
+    assert shown(state="categorised", category="beauty") == ["categorised"]
+    assert shown(state="needs_answer", category="beauty") == []
+
+
+@pytest.mark.parametrize(
+    ("former", "name"), [("open", "needs_answer"), ("shelved", "categorised"), ("homeless", "no_category")]
+)
+def test_filters_accept_the_earlier_name_of_a_state(
+    seller: User, shown: Callable[..., list[str]], api: APIClient, former: str, name: str
+) -> None:
+    products = dict(zip(State, list_products(seller, *(state.value for state in State)), strict=True))
+    services.record_answer(prediction=_prediction(products[State.CATEGORISED]), category=Category.objects.first())
+    services.record_answer(prediction=_prediction(products[State.NO_CATEGORY]), category=None)
+    assert name in shown(state=former)
+    assert api.get("/api/v1/products", {"state": former}).json()["results"][0]["state"] == name
 
 
 def test_an_answer_that_is_taken_back_moves_a_product_between_states(
@@ -93,7 +106,7 @@ def test_an_answer_that_is_taken_back_moves_a_product_between_states(
     (mug,) = list_products(seller, "Mug")
     services.record_answer(prediction=_prediction(mug), category=Category.objects.get(slug="beauty"))
     services.record_answer(prediction=_prediction(mug), category=None)
-    assert (shown(state="shelved"), shown(state="homeless")) == ([], ["Mug"])
+    assert (shown(state="categorised"), shown(state="no_category")) == ([], ["Mug"])
     assert Feedback.objects.count() == 1
 
 
