@@ -3,6 +3,7 @@
 from celery import shared_task
 from django.core.management import call_command
 
+from portal.api import idempotency
 from portal.privacy import erasing, exporting, retention
 from portal.products import services
 
@@ -41,3 +42,9 @@ def delete_old_exports() -> None:
 def retain() -> None:
     """Delete data that is older than its retention period."""
     retention.delete_expired()
+
+
+@shared_task
+def delete_idempotency_keys() -> None:
+    """Delete idempotency keys and their responses that are older than a day."""
+    idempotency.delete_expired()

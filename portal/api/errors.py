@@ -1,16 +1,39 @@
 """Report errors outside the views (a malformed body, no database) in the format of all API errors."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any, cast
 
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
+from django.core.exceptions import (
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+    ValidationError,
+)
 from django.db import InterfaceError, OperationalError
 from django.http import UnreadablePostError
 from django.utils.translation import gettext_lazy as _
 from drf_standardized_errors.handler import ExceptionHandler as BaseExceptionHandler
 from rest_framework import exceptions, status
+from rest_framework.authentication import get_authorization_header
+from rest_framework.fields import get_error_detail
+from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
+
+from portal.products.photos import PhotoError
+from portal.products.services import QueueFull
+
+WHAT_TO_SEND: Mapping[str, Any] = {
+    "application/json": _("Send JSON, with the header Content-Type: application/json."),
+    "multipart/form-data": _("Send a form as multipart/form-data, as curl does with -F title=Lamp -F image=@lamp.jpg."),
+}
 
 log = logging.getLogger(__name__)
+
+
+RETRY_PHOTO_SECONDS = 60  # the messages say "in a minute"
 
 
 class TooLarge(exceptions.APIException):
@@ -26,6 +49,32 @@ class DatabaseDown(exceptions.APIException):
     wait = 5  # becomes Retry-After
 
 
+class RefusedPhoto(exceptions.APIException):
+    """A PhotoError as an API error, with Retry-After where trying again may succeed."""
+
+    def __init__(self, error: PhotoError) -> None:
+        super().__init__(str(error), code=error.code)
+        self.status_code = error.status
+        if error.status == status.HTTP_503_SERVICE_UNAVAILABLE:
+            self.wait = RETRY_PHOTO_SECONDS
+
+
+class NotYet(exceptions.APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "no_result_yet"
+
+
+class QueueIsFull(exceptions.APIException):
+    """A QueueFull as an API error, with Retry-After."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "queue_full"
+
+    def __init__(self, error: QueueFull) -> None:
+        super().__init__(_("Too many products are waiting. Please try again in %d seconds.") % error.seconds)
+        self.wait = error.seconds
+
+
 class ExceptionHandler(BaseExceptionHandler):
     """Turn Django's errors about a request into client errors, and a lost database into a 503."""
 
@@ -38,10 +87,37 @@ class ExceptionHandler(BaseExceptionHandler):
             return exceptions.ParseError(_("This request has more than one file."), "too_many_files")
         if isinstance(exc, SuspiciousOperation | UnreadablePostError):
             return exceptions.ParseError()
+        if isinstance(exc, ValidationError):  # of a service
+            return exceptions.ValidationError({api_settings.NON_FIELD_ERRORS_KEY: get_error_detail(exc)})
+        if isinstance(exc, exceptions.UnsupportedMediaType):
+            return self._unsupported(exc)
+        if isinstance(exc, exceptions.NotAuthenticated):
+            return self._not_authenticated(exc)
+        if isinstance(exc, exceptions.NotAcceptable):
+            return exceptions.NotAcceptable(_("The API answers in JSON. Send the header Accept: application/json."))
         if isinstance(exc, OperationalError | InterfaceError):
             log.error("The database does not answer: %s", exc)
             return DatabaseDown()
         return super().convert_known_exceptions(exc)
+
+    def _unsupported(self, exc: exceptions.UnsupportedMediaType) -> exceptions.APIException:
+        """Add what to send: the media types that the operation parses."""
+        media_types = [parser.media_type for parser in self.context["view"].get_parsers()]
+        advice = " ".join(str(WHAT_TO_SEND[media_type]) for media_type in media_types)
+        return exceptions.UnsupportedMediaType("", f"{exc.detail} {advice}")
+
+    def _not_authenticated(self, exc: exceptions.NotAuthenticated) -> exceptions.APIException:
+        """Name the header to send, also where a token came in another one."""
+        request = cast(Request, self.context["request"])
+        scheme, _space, rest = get_authorization_header(request).decode("latin-1").strip().partition(" ")
+        if not scheme:
+            words = _("Send a token with each request: Authorization: Bearer TOKEN. Create one on the account page.")
+        elif rest:
+            words = _("The scheme of the header Authorization is “%(scheme)s”. Send: Authorization: Bearer TOKEN.")
+        else:
+            words = _("The header Authorization has one word only. Send: Authorization: Bearer TOKEN.")
+        exc.detail = exceptions.ErrorDetail(words % {"scheme": scheme[:20]}, exc.default_code)
+        return exc
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
         """Report nothing for a 503: it asks the client to try again, so no one needs to be alerted."""

@@ -15,6 +15,7 @@ class NewestFirst(CursorPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+    parameters = ("cursor", "page_size")
 
     def get_page_size(self, request: Request) -> int | None:
         """Return the requested size. Raises ValidationError for one that is not a number from 1 to 200."""

@@ -39,8 +39,16 @@ class AutoSchema(BaseAutoSchema):
         return dict(sorted(responses.items()))
 
 
+def forbid_unknown_fields(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Say in the document that requests may have no other fields, as StrictSerializer enforces."""
+    for name, component in result["components"]["schemas"].items():
+        if name.endswith("Request"):
+            component["additionalProperties"] = False
+    return result
+
+
 class BearerToken(OpenApiAuthenticationExtension):
-    target_class = "knox.auth.TokenAuthentication"
+    target_class = "portal.api.authentication.TokenAuthentication"
     name = "token"
 
     def get_security_definition(self, auto_schema: object) -> dict[str, str]:

@@ -3,15 +3,19 @@
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from classifier.models import Category, Prediction
 from common.text import DESCRIPTION_LIMIT, REQUESTED_CATEGORY_LIMIT, SKU_LIMIT, TITLE_LIMIT
 from feedback.models import Feedback
+from portal.api.strictness import StrictSerializer
 from portal.models import Product
 from portal.products import validators
 from portal.products.confidence import Confidence, confidence
+
+PHOTO_HELP = f"A JPEG, PNG or WebP photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB."
 
 
 class CategorySerializer(serializers.ModelSerializer[Category]):
@@ -94,13 +98,20 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
         return FeedbackSerializer(feedback).data if feedback else None
 
 
-class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class GivenBoolean(serializers.BooleanField):
+    """A boolean that rejects an empty value: in a form it would count as a field that was not sent."""
+
+    def get_value(self, dictionary: Any) -> Any:
+        return dictionary.get(self.field_name, serializers.empty)
+
+
+class PredictionRequestSerializer(StrictSerializer):
     """A title or an image is required; both together give the best result."""
 
     image = serializers.FileField(
         required=False,
         allow_empty_file=True,
-        help_text=f"A JPEG, PNG or WebP photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB.",
+        help_text=PHOTO_HELP,
     )
     title = serializers.CharField(
         required=False, allow_blank=True, default="", help_text=f"At most {TITLE_LIMIT} characters."
@@ -114,17 +125,14 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     sku = serializers.CharField(
         required=False, allow_blank=True, default="", help_text=f"At most {SKU_LIMIT} characters."
     )
-    bulk = serializers.BooleanField(
+    bulk = GivenBoolean(
         required=False,
         default=False,
         help_text="Process this product after all products that a person is waiting for.",
     )
 
     def get_fields(self) -> dict[str, Any]:
-        fields = super().get_fields()
-        for name in ("title", "description", "sku"):
-            fields[name].validators = []  # the rules strip what CharField would refuse
-        return fields
+        return _without_limits(super().get_fields())
 
     def validate_title(self, value: str) -> str:
         return validators.validate_title(value)
@@ -140,6 +148,46 @@ class PredictionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         return attrs
 
 
+class ProductChangesSerializer(StrictSerializer):
+    """The values to change; what is left out stays as it is. Other text or another photo means other suggestions."""
+
+    title = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {TITLE_LIMIT} characters.")
+    description = serializers.CharField(
+        required=False, allow_blank=True, help_text=f"At most {DESCRIPTION_LIMIT} characters."
+    )
+    sku = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {SKU_LIMIT} characters.")
+    remove_image = GivenBoolean(required=False, default=False, help_text="Delete the product's photo.")
+    bulk = GivenBoolean(
+        required=False,
+        default=False,
+        help_text="Process this product after all products that a person is waiting for.",
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        return _without_limits(super().get_fields())
+
+    def validate_title(self, value: str) -> str:
+        return validators.validate_title(value)
+
+    def validate_description(self, value: str) -> str:
+        return validators.validate_description(value)
+
+    def validate_sku(self, value: str) -> str:
+        return validators.validate_sku(value)
+
+
+class ProductChangesWithPhotoSerializer(ProductChangesSerializer):
+    """The values to change, as a form, with or without another photo."""
+
+    image = serializers.FileField(required=False, allow_empty_file=True, help_text=PHOTO_HELP)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "image" in attrs and attrs["remove_image"]:
+            words = _("Send another photo, or remove the photo that is there, not both.")
+            raise serializers.ValidationError({"remove_image": words}, "remove_and_replace")
+        return attrs
+
+
 class CategoryField(serializers.SlugRelatedField[Category]):
     """A category that the seller could choose for the prediction in the context."""
 
@@ -147,13 +195,23 @@ class CategoryField(serializers.SlugRelatedField[Category]):
         prediction = self.context.get("prediction")
         return Category.objects.offered_for(prediction) if prediction else super().get_queryset()
 
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        # The base class takes an empty text for null, which would be the answer that no category fits.
+        if data == "":
+            raise serializers.ValidationError(
+                _("This is empty. Send a category's slug, or null when no category fits."), "blank"
+            )
+        return super().run_validation(data)
+
     def to_internal_value(self, data: Any) -> Category:
         if isinstance(data, str) and "\0" in data:
             self.fail("invalid")  # PostgreSQL has no text with NUL
         return super().to_internal_value(data)
 
 
-class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
+class AnswerSerializer(StrictSerializer):
+    """The right category, or null with an optional wish."""
+
     category = CategoryField(
         slug_field="slug",
         queryset=Category.objects.active(),
@@ -169,6 +227,12 @@ class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
 
     def validate_wish(self, value: str) -> str:
         return validators.validate_requested_category(value)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["category"] and attrs["wish"]:
+            words = _("A wish goes with null only: leave it out, or send null as the category.")
+            raise serializers.ValidationError({"wish": words}, "wish_with_category")
+        return attrs
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):
@@ -188,6 +252,12 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
             "updated_at",
         ]  # fmt: skip
         read_only_fields = fields
+
+
+def _without_limits(fields: dict[str, Any]) -> dict[str, Any]:
+    for name in ("title", "description", "sku"):
+        fields[name].validators = []  # the rules strip what CharField would refuse
+    return fields
 
 
 def _model_view(version: Any, probabilities: dict[str, float] | None) -> dict[str, Any] | None:

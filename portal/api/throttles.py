@@ -23,4 +23,4 @@ class UploadThrottle(UserThrottle):
     scope = "upload"
 
     def allow_request(self, request: HttpRequest | Any, view: Any) -> bool:
-        return request.method != "POST" or super().allow_request(cast(Request, request), view)
+        return request.method not in ("POST", "PATCH") or super().allow_request(cast(Request, request), view)

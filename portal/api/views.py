@@ -2,26 +2,26 @@
 
 import re
 import uuid
-from datetime import UTC, datetime
 from typing import Any, cast
 
-import django_filters
-from django import forms
-from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.shortcuts import get_object_or_404
-from django.utils.translation import gettext as _
-from django_filters.fields import IsoDateTimeField
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework import exceptions, generics, mixins, permissions, status, views, viewsets
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import exceptions, generics, mixins, permissions, status, views
 from rest_framework.decorators import action
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
 
 from classifier.models import Category, Prediction
 from classifier.serving import notifications
 from feedback.services import NotAnswerable
-from portal.api.parsers import JSONParser
+from portal.api import idempotency
+from portal.api.errors import NotYet
+from portal.api.filters import ProductFilter
+from portal.api.idempotency import IdempotentView, idempotent
+from portal.api.pagination import NewestFirst
+from portal.api.parsers import JSONParser, MultiPartParser
 from portal.api.schema import ProblemsSerializer
 from portal.api.serializers import (
     AnswerSerializer,
@@ -29,47 +29,27 @@ from portal.api.serializers import (
     FeedbackSerializer,
     PredictionRequestSerializer,
     PredictionSerializer,
+    ProductChangesSerializer,
+    ProductChangesWithPhotoSerializer,
     ProductSerializer,
 )
+from portal.api.strictness import KnownParameters
 from portal.api.throttles import UploadThrottle, UserThrottle
+from portal.api.uploads import take_upload
 from portal.models import Product, User
 from portal.products import services
-from portal.products.photos import PhotoError
-from portal.products.services import QueueFull
 
 LONGEST_WAIT = 10
 WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 
 
-RETRY_PHOTO_SECONDS = 60  # the messages say "in a minute"
-
-
-class RefusedPhoto(exceptions.APIException):
-    """A PhotoError as an API error, with Retry-After where trying again may succeed."""
-
-    def __init__(self, error: PhotoError) -> None:
-        super().__init__(str(error), code=error.code)
-        self.status_code = error.status
-        if error.status == status.HTTP_503_SERVICE_UNAVAILABLE:
-            self.wait = RETRY_PHOTO_SECONDS
-
-
-class NotYet(exceptions.APIException):
-    status_code = status.HTTP_409_CONFLICT
-    default_code = "no_result_yet"
-
-
-class QueueIsFull(exceptions.APIException):
-    """A QueueFull as an API error, with Retry-After."""
-
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_code = "queue_full"
-
-    def __init__(self, error: QueueFull) -> None:
-        super().__init__(_("Too many products are waiting. Please try again in %d seconds.") % error.seconds)
-        self.wait = error.seconds
-
-
+UPLOAD_RESPONSES = {
+    413: OpenApiResponse(ProblemsSerializer, "The photo or a text is too large."),
+    415: OpenApiResponse(ProblemsSerializer, "Another media type, or the photo is not a JPEG, PNG or WebP."),
+    503: OpenApiResponse(
+        ProblemsSerializer, "The queue is too long or a server is down; `Retry-After` says when to try again."
+    ),
+}
 PREFER = OpenApiParameter(
     "Prefer",
     str,
@@ -78,7 +58,7 @@ PREFER = OpenApiParameter(
 )
 
 
-class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
+class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Prediction]):
     """Ask for the five likeliest categories, read the result, answer it."""
 
     lookup_value_converter = "uuid"
@@ -95,35 +75,25 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
     @extend_schema(
         operation_id="predict",
         request={"multipart/form-data": PredictionRequestSerializer},
-        parameters=[PREFER],
+        parameters=[PREFER, idempotency.PARAMETER],
         responses={
             200: OpenApiResponse(PredictionSerializer, "The result (with `Prefer: wait`)."),
             202: OpenApiResponse(PredictionSerializer, "Accepted; fetch the result from `Location`."),
-            413: OpenApiResponse(ProblemsSerializer, "The photo or a text is too large."),
-            415: OpenApiResponse(ProblemsSerializer, "Not multipart, or the photo is not a JPEG, PNG or WebP."),
-            503: OpenApiResponse(
-                ProblemsSerializer,
-                "The queue is too long or a server is down; `Retry-After` says when to try again.",
-            ),
+            409: OpenApiResponse(ProblemsSerializer, "The first request with this key is being processed."),
+            422: OpenApiResponse(ProblemsSerializer, "The key belongs to another request."),
+            **UPLOAD_RESPONSES,
         },
     )
+    @idempotent
     def create(self, request: Request) -> Response:
         """List a product and predict its category."""
         form = PredictionRequestSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        values = form.validated_data
         seller = cast(User, request.user)
-        priority = Prediction.Priority.BULK if values.pop("bulk") else Prediction.Priority.INTERACTIVE
-        try:
-            # Before the photo is decoded, which is the costly part of a request.
-            services.check_queue(priority=priority)
-            upload = values.pop("image", None)
-            draft = services.create_photo_draft(seller=seller, upload=upload) if upload is not None else None
-        except QueueFull as error:
-            raise QueueIsFull(error) from error
-        except PhotoError as error:
-            raise RefusedPhoto(error) from error
-        product = services.submit_product(seller=seller, draft=draft, priority=priority, **values)
+        values = take_upload(seller, form.validated_data)
+        with transaction.atomic():
+            product = services.submit_product(seller=seller, **values)
+            self.store_response(self._answer(product.prediction_id))
         wait = _preferred_wait(request)
         is_there = wait is not None and notifications.wait_until_finished(product.prediction_id, seconds=wait)
         return self._answer(product.prediction_id, is_there, wait)
@@ -135,25 +105,33 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
 
     @extend_schema(
         operation_id="answer_prediction",
+        parameters=[idempotency.PARAMETER],
         request=AnswerSerializer,
         responses={
             200: FeedbackSerializer,
-            409: OpenApiResponse(ProblemsSerializer, "There is no result yet."),
+            409: OpenApiResponse(
+                ProblemsSerializer, "There is no result yet, or the first request with this key runs."
+            ),
+            422: OpenApiResponse(ProblemsSerializer, "The key belongs to another request."),
         },
     )
     @action(detail=True, methods=["post"], parser_classes=[JSONParser])
+    @idempotent
     def feedback(self, request: Request, pk: uuid.UUID) -> Response:
         """Say which category is right. A later answer replaces the earlier one."""
         prediction = get_object_or_404(self.get_queryset(), pk=pk)
         form = AnswerSerializer(data=request.data, context={"prediction": prediction})
         form.is_valid(raise_exception=True)
         try:
-            feedback = services.record_answer(prediction=prediction, **form.validated_data)
+            with transaction.atomic():
+                feedback = services.record_answer(prediction=prediction, **form.validated_data)
+                response = Response(FeedbackSerializer(feedback).data)
+                self.store_response(response)
         except NotAnswerable as error:
             raise NotYet(str(error)) from error
-        return Response(FeedbackSerializer(feedback).data)
+        return response
 
-    def _answer(self, prediction: uuid.UUID, is_there: bool, wait: int | None) -> Response:
+    def _answer(self, prediction: uuid.UUID, is_there: bool = False, wait: int | None = None) -> Response:
         data = self.get_serializer(self.get_queryset().get(pk=prediction)).data
         response = Response(data, status=status.HTTP_200_OK if is_there else status.HTTP_202_ACCEPTED)
         response["Location"] = self.reverse_action("detail", args=[prediction])
@@ -162,64 +140,76 @@ class PredictionViewSet(viewsets.GenericViewSet[Prediction]):
         return response
 
 
-class GivenValues(forms.Form):
-    """A form that rejects filters without a value: an empty date is a mistake and doesn't mean any date."""
-
-    def clean(self) -> dict[str, Any]:
-        for name, field in self.fields.items():
-            if type(field) is not forms.CharField and self.data.get(name) == "":
-                self.add_error(name, ValidationError(_("This must not be empty."), code="empty"))
-        return self.cleaned_data
-
-
-class MomentField(IsoDateTimeField):
-    """A time converted to UTC: PostgreSQL rejects some time zones that Python accepts."""
-
-    def clean(self, value: Any) -> datetime | None:
-        moment: datetime | None = super().clean(value)
-        try:
-            return moment and moment.astimezone(UTC)
-        except OverflowError as error:
-            raise ValidationError(self.error_messages["invalid"], code="invalid") from error
-
-
-class MomentFilter(django_filters.IsoDateTimeFilter):
-    field_class = MomentField
-
-
-class ProductFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(method="matching", label="Beginnings of words in title, description or SKU.")
-    state = django_filters.ChoiceFilter(choices=Product.State.choices, method="in_state")
-    category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
-    sku = django_filters.CharFilter("sku")
-    created_after = MomentFilter("created_at", "gte")
-    created_before = MomentFilter("created_at", "lt")
-
-    class Meta:
-        model = Product
-        fields: list[str] = []
-        form = GivenValues
-
-    def matching(self, products: Any, name: str, value: str) -> Any:
-        return products.matching(value)
-
-    def in_state(self, products: Any, name: str, value: str) -> Any:
-        return products.in_state(Product.State(value))
-
-
-class ProductViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Product]):
-    """Your products, newest first."""
+@extend_schema_view(
+    list=extend_schema(operation_id="list_products"),
+    retrieve=extend_schema(operation_id="get_product"),
+    destroy=extend_schema(operation_id="delete_product"),
+)
+class ProductViewSet(
+    KnownParameters, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, GenericViewSet[Product]
+):
+    """Your products."""
 
     lookup_value_converter = "uuid"
     serializer_class = ProductSerializer
+    parser_classes = [JSONParser, MultiPartParser]
     filterset_class = ProductFilter
     queryset = Product.objects.with_answers()
+
+    def known_parameters(self) -> list[str]:
+        return [*ProductFilter.base_filters, *NewestFirst.parameters] if self.action == "list" else []
 
     def get_queryset(self) -> Any:
         return super().get_queryset().filter(seller=cast(User, self.request.user))
 
+    def get_throttles(self) -> list[Any]:
+        return [UploadThrottle(), UserThrottle()] if self.action == "partial_update" else [UserThrottle()]
 
-class CategoryList(generics.ListAPIView[Category]):
+    def list(self, request: Request) -> Response:
+        """List your products, newest first."""
+        return super().list(request)
+
+    def retrieve(self, request: Request, pk: uuid.UUID) -> Response:
+        """Fetch a product."""
+        return super().retrieve(request, pk=pk)
+
+    @extend_schema(
+        operation_id="change_product",
+        parameters=[PREFER],
+        request={
+            "application/json": ProductChangesSerializer,
+            "multipart/form-data": ProductChangesWithPhotoSerializer,
+        },
+        responses={200: ProductSerializer, **UPLOAD_RESPONSES},
+    )
+    def partial_update(self, request: Request, pk: uuid.UUID) -> Response:
+        """Change a product. Other text or another photo gets other suggestions, which need an answer."""
+        product = self.get_object()
+        form = ProductChangesWithPhotoSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values = take_upload(product.seller, form.validated_data)
+        try:
+            changed = services.edit_product(product=product, **values)
+        except Product.DoesNotExist as error:
+            raise exceptions.NotFound() from error
+        wait = _preferred_wait(request)
+        if wait is not None:
+            notifications.wait_until_finished(changed.prediction_id, seconds=wait)
+        response = Response(self.get_serializer(self.get_queryset().get(pk=changed.pk)).data)
+        if wait is not None:
+            response["Preference-Applied"] = f"wait={wait}"
+        return response
+
+    def destroy(self, request: Request, pk: uuid.UUID) -> Response:
+        """Delete a product, as its page does."""
+        return super().destroy(request, pk=pk)
+
+    def perform_destroy(self, instance: Product) -> None:
+        services.delete_products(products=[instance])
+
+
+@extend_schema_view(get=extend_schema(operation_id="list_categories"))
+class CategoryList(KnownParameters, generics.ListAPIView[Category]):
     """List the active categories by name."""
 
     serializer_class = CategorySerializer

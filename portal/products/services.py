@@ -102,13 +102,14 @@ def submit_product(
 def edit_product(
     *,
     product: Product,
-    title: str,
-    description: str,
-    sku: str,
+    title: str | None = None,
+    description: str | None = None,
+    sku: str | None = None,
     draft: PhotoDraft | None = None,
     remove_photo: bool = False,
+    priority: Priority = Priority.INTERACTIVE,
 ) -> Product:
-    """Change a product. When text or photo change, queue another prediction, which needs another answer.
+    """Change the given values of a product. When text or photo change, queue a prediction, which needs another answer.
 
     Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what has been deleted, ValidationError when neither
     title nor photo would be left.
@@ -118,6 +119,10 @@ def edit_product(
     photo = Photo(product.photo_large, product.photo_small)
     if draft or remove_photo:
         photo = _take_photo(draft)
+    # What is not given is read under the lock: of two simultaneous changes of different fields both are kept.
+    title = product.title if title is None else title
+    description = product.description if description is None else description
+    sku = product.sku if sku is None else sku
     validators.require_title_or_photo(title=title, has_photo=bool(photo))
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
@@ -125,7 +130,12 @@ def edit_product(
     # The SKU is not read by models: changing it keeps prediction and answer.
     if seen != (title, description, photo.small):
         product.prediction = _queue_prediction(
-            product=product.pk, seller=product.seller, title=title, description=description, photo=photo
+            product=product.pk,
+            seller=product.seller,
+            title=title,
+            description=description,
+            photo=photo,
+            priority=priority,
         )
         product.category = None
     product.save(

@@ -17,18 +17,11 @@ from feedback.models import Feedback
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.models import Product, User
 from tests.support.accounts import confirm_password, make_user
+from tests.support.api import problem
 from tests.support.photos import photo_upload, product_photo
 
 MakeProduct = Callable[..., Product]
 PREDICTIONS = "/api/v1/predictions"
-
-
-def problem(response: object) -> dict[str, str]:
-    body = response.json()  # type: ignore[attr-defined]
-    assert set(body) == {"type", "errors"}
-    assert all(set(error) == {"code", "detail", "attr"} for error in body["errors"])
-    first: dict[str, str] = body["errors"][0]
-    return first
 
 
 def test_a_prediction_is_taken_and_fetched_from_its_location(api: APIClient, seller: User) -> None:
@@ -239,7 +232,7 @@ def test_products_are_filtered(api: APIClient, seller: User, make_product: MakeP
     def titles(**query: str) -> list[str]:
         return [row["title"] for row in api.get("/api/v1/products", query).json()["results"]]
 
-    assert titles(q="guitar") == titles(state="open") == ["Red guitar"]
+    assert titles(q="guitar") == titles(state="needs_answer") == ["Red guitar"]
     assert titles(state="waiting") == ["Red mug"]
     assert titles(created_after=guitar.created_at.isoformat()) == ["Red mug", "Red guitar"]
     assert titles(created_before=guitar.created_at.isoformat()) == []

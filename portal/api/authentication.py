@@ -1,0 +1,34 @@
+"""Authenticate API requests by token."""
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from knox.auth import TokenAuthentication as KnoxAuthentication
+from rest_framework.authentication import get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+INVALID = _(
+    "This token isn't valid: it was revoked, has expired, or is incomplete. Send Authorization: Bearer TOKEN "
+    "with a token from the account page."
+)
+
+
+class TokenAuthentication(KnoxAuthentication):
+    """Authentication by `Authorization: Bearer TOKEN` whose errors say what to send."""
+
+    def authenticate(self, request: Request) -> Any:
+        scheme, *rest = get_authorization_header(request).split() or [b""]
+        if scheme.lower() != b"bearer":
+            return None  # a session may authenticate the request; else the exception handler names the scheme
+        if len(rest) != 1:
+            raise AuthenticationFailed(_("Send one token without spaces: Authorization: Bearer TOKEN."))
+        return self.authenticate_credentials(rest[0])
+
+    def authenticate_credentials(self, token: bytes) -> Any:
+        if not token.isascii():  # knox decodes it as UTF-8, which other bytes would break
+            raise AuthenticationFailed(INVALID)
+        try:
+            return super().authenticate_credentials(token)
+        except AuthenticationFailed as error:
+            raise AuthenticationFailed(INVALID) from error
