@@ -74,6 +74,16 @@ def test_an_answer_with_a_fault_is_rejected_and_the_fault_named(
     assert not Feedback.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["\u200b\u200b", "\u2060", "\u00ad\u034f", "\u3164", "\u2800\u2800", "\ufe0f", "\ufeff \u00a0", "\U000e0041"],
+)
+def test_a_title_without_a_visible_character_is_no_title(api: APIClient, text: str) -> None:
+    refused = api.post(PREDICTIONS, {"title": text})
+    assert (refused.status_code, problem(refused)["code"]) == (400, "nothing_given")
+    assert not Product.objects.exists()
+
+
 def test_a_title_with_marks_and_joiners_between_letters_stays(api: APIClient, seller: User) -> None:
     title = "क्षत्रिय \U0001f469\u200d\U0001f373 e\u0301"
     assert api.post(PREDICTIONS, {"title": title}).status_code == 202
