@@ -11,7 +11,9 @@ control_socket_disable = True
 
 
 def post_worker_init(_worker: object) -> None:
-    """Load the URL patterns and views, and start the decoders, so that the first visitor doesn't wait for it."""
+    """Load the URL patterns, views and statistics, and start the decoders: the first visitor doesn't wait for them."""
+    # Before there are threads: two that import SciPy for the first time at once may see half of it.
+    import scipy.stats  # noqa: F401
     from django.urls import get_resolver
 
     from common.photo_decoding import upload_decoders

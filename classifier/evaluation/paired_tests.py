@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -39,6 +38,8 @@ def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np
     less conservative; `second_is_worse` is the one-sided mid-p. Without such products all are 1.
     Raises ValueError when the lengths differ.
     """
+    from scipy import stats
+
     if first_correct.shape != second_correct.shape:
         raise ValueError(f"{first_correct.shape} and {second_correct.shape} are not the same products")
     first = int(np.sum(first_correct & ~second_correct))
@@ -70,6 +71,8 @@ def paired_bootstrap(first: Values, second: Values, *, resamples: int = RESAMPLE
     Products are drawn with replacement as pairs (Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
     section 13.3, the percentile interval), by scipy.stats.bootstrap. Raises ValueError when the lengths differ.
     """
+    from scipy import stats
+
     if first.shape != second.shape or len(first) == 0:
         raise ValueError(f"{first.shape} and {second.shape} are not the same products")
     differences = second.astype(np.float64) - first

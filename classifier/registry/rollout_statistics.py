@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scipy.special import betaincc
-
 CERTAINTY = 0.99  # tested every minute: 0.95 would stop good versions
 PRIOR = 0.5  # Jeffreys prior
 
@@ -55,6 +53,8 @@ def reason_to_stop(new: Record, others: Record, budget: Budget) -> str:
 
 def exceeds_error_rate(record: Record, rate: float) -> bool:
     """Return whether the error rate is above `rate` with a posterior probability of CERTAINTY."""
+    from scipy.special import betaincc
+
     return bool(betaincc(PRIOR + record.failed, PRIOR + record.answered, rate) > CERTAINTY)
 
 

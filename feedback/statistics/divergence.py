@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import distance
 
 Array = npt.NDArray[np.floating[Any]]
 Values = npt.NDArray[np.float64]
@@ -18,6 +17,8 @@ def jensen_shannon_distance(first: Array, second: Array, base: float | None = No
     `first` and `second` (..., categories) sum to 1; the result has the shape (...), NaN where either has a NaN. The
     logarithm is the natural one unless a `base` is given.
     """
+    from scipy.spatial import distance
+
     p, q = np.asarray(first, np.float64), np.asarray(second, np.float64)
     with np.errstate(invalid="ignore"):
         found = np.asarray(distance.jensenshannon(p, q, base=base, axis=-1))

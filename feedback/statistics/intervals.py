@@ -3,15 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
-from scipy import stats
 
 MINIMUM_ROWS = 30  # with fewer, a proportion is mostly chance
 ROUNDING_TOLERANCE = 1e-6  # rows that rounding may cost when all weights are equal
 CONFIDENCE_LEVEL = 0.95
-NORMAL_QUANTILE = float(stats.norm.ppf((1 + CONFIDENCE_LEVEL) / 2))
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2)
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> Kappa | None:
     both reviewers gave one and the same category throughout, so that chance alone would always agree. Raises ValueError
     when the lengths differ.
     """
+    from scipy import stats
+
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} answers are not about the same items")
     if not len(first):

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 
 from feedback.statistics.intervals import MINIMUM_ROWS, NORMAL_QUANTILE
 
@@ -36,6 +35,8 @@ class Calibrator:
 
         Isotonic regression (Zadrozny and Elkan 2002) over groups of at least `ROWS_PER_GROUP` neighbours in confidence.
         """
+        from scipy import optimize
+
         known = np.isfinite(confidence)
         confidence, is_correct = np.asarray(confidence, np.float64)[known], np.asarray(is_correct, bool)[known]
         if len(is_correct) < MINIMUM_ROWS:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betainc, betaincinv
 
 from feedback.statistics.intervals import MINIMUM_ROWS, wilson_interval
 
@@ -37,6 +36,8 @@ class Proportion:
         distribution function is taken at the midpoints of equally likely slices; Miller 2010, "Formulas for Bayesian
         A/B testing", gives the same probability as a sum.
         """
+        from scipy.special import betainc, betaincinv
+
         if not (self.is_enough and other.is_enough):
             return None
         slices = (np.arange(QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS

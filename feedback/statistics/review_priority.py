@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -75,6 +74,8 @@ def _order_randomly(ids: Sequence[str], rows: Sequence[int]) -> Iterator[ReviewP
 
 def _order_by_rank(scores: Mapping[str, Array], is_random: npt.NDArray[np.bool_]) -> Iterator[ReviewPriority]:
     """Yield the rows outside the random share by their best rank among all scores, with that score as the reason."""
+    from scipy.stats import rankdata
+
     best_rank = np.full(len(is_random), np.inf)
     reasons = [""] * len(is_random)
     for number, (name, score) in enumerate(scores.items()):

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from feedback.statistics.drift.summaries import Histogram
 
@@ -22,6 +21,8 @@ NEGLIGIBLE = 1e-7  # relative: differences of float32 values that are equal othe
 
 def correct_p_values(p_values: Sequence[float], correction: Correction) -> list[float]:
     """Return p-values corrected for multiple tests: by Holm (1979), or by Benjamini and Hochberg (1995)."""
+    from scipy import stats
+
     p_array = np.asarray(p_values, np.float64)
     if correction == "none" or not len(p_array):
         return [float(p) for p in p_array]
@@ -44,6 +45,8 @@ def kolmogorov_smirnov_test(reference: Histogram, window: Histogram) -> tuple[fl
     Between the edges the distribution functions may differ more, so the p-value is never too small. With an edge at
     each value it is that of scipy.stats.ks_2samp with method="asymp".
     """
+    from scipy import stats
+
     gaps = distribution_gaps(reference, window)
     n, m = reference.total, window.total
     statistic = float(np.abs(gaps).max(initial=0.0))
@@ -63,6 +66,8 @@ def normed_wasserstein(reference: Histogram, window: Histogram) -> float:
 
     With a constant reference: 0 if the window is the same constant, else infinite.
     """
+    from scipy import stats
+
     distance = float(stats.wasserstein_distance(reference.means, window.means, reference.counts, window.counts))
     scale = max(abs(float(reference.means.max())), 1.0)
     if reference.deviation > NEGLIGIBLE * scale:
@@ -89,6 +94,8 @@ def chi_square_test(reference: Counter[str], window: Counter[str]) -> tuple[floa
 
     Rare categories are pooled until each cell expects `MINIMUM_EXPECTED_COUNT` rows in either sample (Cochran 1954).
     """
+    from scipy import stats
+
     cells = _pool_rare_categories(reference, window)
     if len(cells) < 2:
         return 0.0, 1.0
@@ -130,6 +137,8 @@ def domain_classifier_test(
     (m,) of each window row, higher the less it resembles the reference. The p-value is that of the mean of both halves'
     Mann-Whitney deviates (normal approximation): the halves are hardly independent, so they are not counted as two.
     """
+    from scipy import stats
+
     x, y = np.asarray(reference, np.float64), np.asarray(window, np.float64)
     rng = np.random.default_rng(seed)
     reference_half = rng.permutation(len(x)) < len(x) // 2
@@ -157,6 +166,8 @@ def _fit_discriminant(x: Values, y: Values) -> Values:
 
 def _mann_whitney(x: Values, y: Values) -> tuple[float, float]:
     """Return the probability that a y exceeds an x, and its standard normal deviate with a correction for ties."""
+    from scipy import stats
+
     n, m = len(x), len(y)
     total = n + m
     both = np.concatenate([x, y])

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainc, logsumexp
 
 from feedback.statistics.fraud.answer_log import (
     BAND,
@@ -64,6 +63,8 @@ class FavouredCategories:
         test supermartingale, so that looking again and again does not inflate it (Ville 1939; Grünwald, de Heide and
         Koolen 2024, "Safe testing").
         """
+        from scipy.special import logsumexp
+
         allowed = self.allowed_rate[:, None]
         higher = allowed + (1 - allowed) * np.array(ALTERNATIVE_RATES)
         misses = self.trials - self.events
@@ -73,6 +74,8 @@ class FavouredCategories:
 
     def posterior_above_allowed(self, strength: float) -> Floats:
         """Return P(rate > allowed rate) (n,) under the prior Beta(strength * peer_rate, strength * (1 - peer_rate))."""
+        from scipy.special import betainc
+
         mean = np.clip(self.peer_rate, 1e-6, 1 - 1e-6)
         first = strength * mean + self.events
         second = strength * (1 - mean) + self.trials - self.events
