@@ -65,11 +65,6 @@ def few_measured() -> None:
     measuring.exclude(external_id__regex=r"(04|12|20|28|36)$").delete()
 
 
-def command(_client: Client) -> None:
-    with pytest.raises(CommandError, match="Held back"):
-        call_command("retrain", "text", recipe="head", stdout=io.StringIO(), stderr=io.StringIO())
-
-
 def button(client: Client) -> None:
     form = {"modality": "text", "recipe": "head", "trials": "0", "deploys": "on", "ends_test": "on"}
     assert client.post(reverse("admin:training_trainingrun_start"), form).status_code == 302
@@ -84,36 +79,32 @@ def report(_client: Client) -> None:
     tasks.answer_reports()
 
 
+REQUESTED = ("modality", "recipe", "dataset", "parent", "trials", "processes", "machines", "deploys")
+
+
 @pytest.mark.parametrize("start", [button, schedule, report])
-def test_what_a_small_import_would_forget_keeps_the_champion(
-    start: Callable[[Client], None],
-    small_import: None,
-    few_measured: None,
-    scientist: User,
-    settings: LazySettings,
-    monkeypatch: pytest.MonkeyPatch,
+def test_every_other_way_to_start_a_run_requests_what_the_command_requests(
+    start: Callable[[Client], None], scientist: User, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.RETRAIN_SCHEDULE = "0 3 * * *"
     monkeypatch.setitem(recipes.DEFAULTS, "text", "head")
+    call_command("retrain", "text", recipe="head", background=True, stdout=io.StringIO())
+    requested = TrainingRun.objects.values(*REQUESTED).get()
+    TrainingRun.objects.all().delete()
     client = Client()
     client.force_login(scientist)
-    champion = traffic.current_champion(Modality.TEXT)
-    assert champion
     start(client)
-    run = carry_out(TrainingRun.objects.get(modality="text"))
-    assert run.deploys
-    assert_held(run, champion)
+    assert TrainingRun.objects.values(*REQUESTED).get(modality="text") == requested
+    assert requested["deploys"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_command_says_what_would_be_lost(small_import: None, few_measured: None) -> None:
+def test_what_a_small_import_would_forget_keeps_the_champion(small_import: None, few_measured: None) -> None:
     champion = traffic.current_champion(Modality.TEXT)
     assert champion
-    command(Client())
-    assert_held(TrainingRun.objects.get(), champion)
-
-
-def assert_held(run: TrainingRun, champion: ModelVersion) -> None:
+    with pytest.raises(CommandError, match="Held back"):
+        call_command("retrain", "text", recipe="head", stdout=io.StringIO(), stderr=io.StringIO())
+    run = TrainingRun.objects.get()
     assert run.state == TrainingRun.State.HELD, f"{run.message}\n{run.log}"
     assert run.message.startswith("It can't suggest 16 categories that the champion suggests: Appliances; ")
     assert "--from champion" in run.message
