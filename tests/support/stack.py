@@ -107,6 +107,15 @@ class Stack:
         """Kill a process and all its children at once, as a machine that loses its power would."""
         kill_tree(self.processes.pop(name))
 
+    def pause(self, name: str) -> None:
+        """Keep a process and its children from running, until `resume`."""
+        for process in [self.processes[name], *self.processes[name].children(recursive=True)]:
+            process.suspend()
+
+    def resume(self, name: str) -> None:
+        for process in [self.processes[name], *self.processes[name].children(recursive=True)]:
+            process.resume()
+
     def stop(self) -> None:
         for name in list(self.processes):
             self.kill(name)

@@ -14,9 +14,6 @@ import pytest
 from benchmarks.harness.processes import BIN, free_port, is_ready, wait_until
 from tests.support.stack import Stack, Uploader
 
-UPLOADS = 200
-KILLS = 10
-
 
 @pytest.fixture(scope="module")
 def running(module_home: Path) -> Iterator[Stack]:
@@ -57,24 +54,27 @@ def assert_nothing_lost_or_doubled(stack: Stack, uploads: int) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_two_hundred_uploads_survive_ten_killed_workers(stack: Stack) -> None:
+@pytest.mark.parametrize(("uploads", "kills"), [(40, 2), pytest.param(200, 10, marks=pytest.mark.slow)])
+def test_uploads_survive_killed_workers(stack: Stack, uploads: int, kills: int) -> None:
     uploader, dice = Uploader(stack), random.Random(1)
-    kills = 0
-    for number in range(UPLOADS):
+    stack.pause("predict")  # so that there is work for all of its successors
+    for number in range(uploads):
         assert uploader.upload(f"Mug {number}", photo=number % 2 == 0).status_code == 202
+    stack.resume("predict")
     finished: dict[str, object] = {}
-    while not everything_is_done(stack, UPLOADS):
-        if kills < KILLS:
-            wait_until(lambda: stack.count("state = 'running'") or everything_is_done(stack, UPLOADS), "a busy worker")
+    killed = 0
+    while not everything_is_done(stack, uploads):
+        if killed < kills:
+            wait_until(lambda: stack.count("state = 'running'") or everything_is_done(stack, uploads), "a busy worker")
             time.sleep(dice.uniform(0, 0.3))
             stack.kill("predict")
-            kills += 1
+            killed += 1
             stack.start_worker()
         for key, moment in stack.query("SELECT id, finished_at FROM classifier_prediction WHERE state = 'done'"):
             assert finished.setdefault(str(key), moment) == moment, "a result was stored twice"
         time.sleep(0.5)
-    assert kills == KILLS, "the workers were quicker than their killer: give them more to do"
-    assert_nothing_lost_or_doubled(stack, UPLOADS)
+    assert killed == kills, "the workers were quicker than their killer: give them more to do"
+    assert_nothing_lost_or_doubled(stack, uploads)
 
 
 @pytest.mark.timeout(600)
