@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
 from feedback.models import PREDICTIONS_VECTORS, Feedback
+from portal.accounts.models import TokenDetails as TokenDetails
 from portal.api.models import IdempotentRequest as IdempotentRequest
 from portal.privacy.models import Export as Export
 from portal.privacy.models import PrivacyEvent as PrivacyEvent

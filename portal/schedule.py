@@ -87,6 +87,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 60.0},
     },
     "delete old summaries": {"task": "feedback.tasks.forget_old_summaries", "schedule": 86_400.0},
+    "delete expired API tokens": {"task": "portal.tasks.delete_expired_tokens", "schedule": 86_400.0},
     "delete expired idempotency keys": {"task": "portal.tasks.delete_idempotency_keys", "schedule": 3600.0},
     "delete unused photo uploads": {"task": "portal.tasks.delete_stale_drafts", "schedule": 3600.0},
 }

@@ -234,6 +234,7 @@ REST_FRAMEWORK = {
     "UNICODE_JSON": True,
 }
 DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "portal.api.errors.ExceptionHandler"}
+KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105 - a model, which migrations name by this setting
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": None, "TOKEN_LIMIT_PER_USER": None}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Aisle API",
@@ -244,6 +245,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "portal.api.schema.forbid_unknown_fields",
+        "portal.api.documentation.examples.add_examples",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

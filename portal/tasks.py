@@ -3,6 +3,7 @@
 from celery import shared_task
 from django.core.management import call_command
 
+from portal.accounts import tokens
 from portal.api import idempotency
 from portal.privacy import erasing, exporting, retention
 from portal.products import services
@@ -48,3 +49,9 @@ def retain() -> None:
 def delete_idempotency_keys() -> None:
     """Delete idempotency keys and their responses that are older than a day."""
     idempotency.delete_expired()
+
+
+@shared_task
+def delete_expired_tokens() -> None:
+    """Delete API tokens that expired a month ago."""
+    tokens.delete_expired()

@@ -6,12 +6,13 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from knox.models import AuthToken
 
-from portal.accounts import notices
+from portal.accounts import notices, tokens
 from portal.models import User
 from portal.privacy import views as privacy
 
@@ -35,9 +36,12 @@ def token_create(request: HttpRequest) -> HttpResponse:
     if AuthToken.objects.filter(user=user).count() >= MOST_TOKENS:
         messages.error(request, _("You have %(count)d tokens. Revoke one first.") % {"count": MOST_TOKENS})
         return redirect("account")
-    _row, token = AuthToken.objects.create(user=user)
+    form = tokens.TokenForm(request.POST)
+    if not form.is_valid():
+        return _page(request, form=form)
+    secret = tokens.create_token(user=user, **form.cleaned_data)
     notices.notify(request, user, notices.TOKEN_CREATED)
-    return _page(request, new_token=token)
+    return _page(request, new_token=secret)
 
 
 @login_required
@@ -48,7 +52,13 @@ def token_revoke(request: HttpRequest, pk: str) -> HttpResponse:
     return redirect("account")
 
 
-def _page(request: HttpRequest, new_token: str | None = None) -> HttpResponse:
-    tokens = AuthToken.objects.filter(user=cast(User, request.user)).order_by("-created")
-    data = privacy.context(cast(User, request.user))
-    return render(request, "account/index.html", {"tokens": tokens, "new_token": new_token, **data})
+def _page(request: HttpRequest, new_token: str | None = None, form: tokens.TokenForm | None = None) -> HttpResponse:
+    user = cast(User, request.user)
+    context = {
+        "tokens": AuthToken.objects.filter(user=user).select_related("details").order_by("-created"),
+        "token_form": form or tokens.TokenForm(),
+        "new_token": new_token,
+        "now": timezone.now(),
+        **privacy.context(user),
+    }
+    return render(request, "account/index.html", context, status=422 if form else 200)

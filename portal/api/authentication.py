@@ -2,14 +2,24 @@
 
 from typing import Any
 
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from knox.auth import TokenAuthentication as KnoxAuthentication
+from knox.models import AuthToken
 from rest_framework.authentication import get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from portal.accounts import tokens
+
+
+class TokenExpired(AuthenticationFailed):
+    default_code = "token_expired"
+
+
 INVALID = _(
-    "This token isn't valid: it was revoked, has expired, or is incomplete. Send Authorization: Bearer TOKEN "
+    "This token isn't valid: it was revoked or is incomplete. Send Authorization: Bearer TOKEN "
     "with a token from the account page."
 )
 
@@ -29,6 +39,17 @@ class TokenAuthentication(KnoxAuthentication):
         if not token.isascii():  # knox decodes it as UTF-8, which other bytes would break
             raise AuthenticationFailed(INVALID)
         try:
-            return super().authenticate_credentials(token)
+            user, auth_token = super().authenticate_credentials(token)
+        except TokenExpired:
+            raise
         except AuthenticationFailed as error:
             raise AuthenticationFailed(INVALID) from error
+        tokens.note_use(auth_token)
+        return user, auth_token
+
+    def _cleanup_token(self, auth_token: AuthToken) -> bool:
+        """Report an expired token instead of deleting it, so that its owner learns why the program stopped."""
+        if auth_token.expiry and auth_token.expiry <= timezone.now():
+            words = _("This token expired on %(day)s. Create another one on the account page.")
+            raise TokenExpired(words % {"day": date_format(auth_token.expiry, "j F Y")})
+        return False

@@ -30,6 +30,7 @@ from portal.privacy.models import LEASE, Export, PrivacyEvent, log_event
 log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 500
+TOKEN_COLUMNS = ("token_key", "details__name", "created", "expiry", "details__last_used_at")
 MOST_ATTEMPTS = 5
 PAUSE = timedelta(minutes=1)
 # The fields of a case that its seller may see: nothing about how it was found.
@@ -233,7 +234,7 @@ def _account(user: User) -> Cells:
         "roles": [group.name for group in user.groups.all()],
         "addresses": list(EmailAddress.objects.filter(user=user).values("email", "verified", "primary")),
         "second_factors": list(Authenticator.objects.filter(user=user).values("type", "created_at", "last_used_at")),
-        "tokens": list(AuthToken.objects.filter(user=user).values("token_key", "created", "expiry")),
+        "tokens": list(AuthToken.objects.filter(user=user).values(*TOKEN_COLUMNS)),
         "erasures": list(
             Erasure.objects.filter(account=user.pk, joined_at=user.date_joined).values("asked_at", "due_at", "state")
         ),
