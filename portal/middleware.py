@@ -33,7 +33,7 @@ class StaffNeedTwoFactors:
 
 
 class AdminContentPolicy:
-    """Relax the content security policy for the scripts of the admin and of the API documentation only."""
+    """Relax the content security policy for the scripts of the admin and of the API's console only."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -43,7 +43,7 @@ class AdminContentPolicy:
         if request.path.startswith(reverse("admin:index")):
             # Unfold's Alpine.js evaluates its attributes and sets styles.
             _loosen(response, {"script-src": [UNSAFE_EVAL, UNSAFE_INLINE], "style-src": [UNSAFE_INLINE]})
-        elif request.path.startswith(reverse("api_docs")):
+        elif request.path.startswith(reverse("api_console")):
             _loosen(response, {"style-src": [UNSAFE_INLINE]})
         return response
 

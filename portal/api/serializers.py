@@ -120,7 +120,7 @@ class PredictionRequestSerializer(StrictSerializer):
         required=False,
         allow_blank=True,
         default="",
-        help_text=f"At most {DESCRIPTION_LIMIT} characters.",
+        help_text=f"At most {DESCRIPTION_LIMIT:,} characters.",
     )
     sku = serializers.CharField(
         required=False, allow_blank=True, default="", help_text=f"At most {SKU_LIMIT} characters."
@@ -153,7 +153,7 @@ class ProductChangesSerializer(StrictSerializer):
 
     title = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {TITLE_LIMIT} characters.")
     description = serializers.CharField(
-        required=False, allow_blank=True, help_text=f"At most {DESCRIPTION_LIMIT} characters."
+        required=False, allow_blank=True, help_text=f"At most {DESCRIPTION_LIMIT:,} characters."
     )
     sku = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {SKU_LIMIT} characters.")
     remove_image = GivenBoolean(required=False, default=False, help_text="Delete the product's photo.")

@@ -1,9 +1,10 @@
-"""Route the API, its document and its documentation page."""
+"""Route the API, its document, its documentation and its console."""
 
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
+from portal.api.documentation.views import documentation
 from portal.api.views import CategoryList, NoSuchAddress, PredictionViewSet, ProductViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -17,5 +18,6 @@ urlpatterns = [
     path("v1/", NoSuchAddress.as_view()),
     path("v1/<path:rest>", NoSuchAddress.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
+    path("docs/", documentation, name="api_docs"),
+    path("console/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_console"),
 ]

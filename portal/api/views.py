@@ -118,7 +118,7 @@ class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Predicti
     @action(detail=True, methods=["post"], parser_classes=[JSONParser])
     @idempotent
     def feedback(self, request: Request, pk: uuid.UUID) -> Response:
-        """Say which category is right. A later answer replaces the earlier one."""
+        """Answer which category is right. A later answer replaces the earlier one."""
         prediction = get_object_or_404(self.get_queryset(), pk=pk)
         form = AnswerSerializer(data=request.data, context={"prediction": prediction})
         form.is_valid(raise_exception=True)
@@ -166,7 +166,7 @@ class ProductViewSet(
         return [UploadThrottle(), UserThrottle()] if self.action == "partial_update" else [UserThrottle()]
 
     def list(self, request: Request) -> Response:
-        """List your products, newest first."""
+        """List your products. The newest come first."""
         return super().list(request)
 
     def retrieve(self, request: Request, pk: uuid.UUID) -> Response:
@@ -201,7 +201,7 @@ class ProductViewSet(
         return response
 
     def destroy(self, request: Request, pk: uuid.UUID) -> Response:
-        """Delete a product, as its page does."""
+        """Delete a product. Its predictions and answers stay as history."""
         return super().destroy(request, pk=pk)
 
     def perform_destroy(self, instance: Product) -> None:
@@ -210,7 +210,7 @@ class ProductViewSet(
 
 @extend_schema_view(get=extend_schema(operation_id="list_categories"))
 class CategoryList(KnownParameters, generics.ListAPIView[Category]):
-    """List the active categories by name."""
+    """List the categories. All that can be chosen are on one page, by name."""
 
     serializer_class = CategorySerializer
     queryset = Category.objects.active()

@@ -173,7 +173,8 @@ def test_the_admin_and_the_api_docs_load_nothing_from_other_hosts(browser: Brows
     log_in(page, stack, "scientist@example.com")
     page.goto("/admin/classifier/prediction/")
     expect(page.get_by_role("heading", name=re.compile("prediction", re.IGNORECASE)).first).to_be_visible()
-    page.goto("/api/docs/")
-    expect(page.get_by_text("/api/v1/predictions").first).to_be_visible()
+    for address in ("/api/docs/", "/api/console/"):
+        page.goto(address)
+        expect(page.get_by_text("/api/v1/predictions").first).to_be_visible()
     assert [url for url in foreign if not url.startswith(("data:", "blob:"))] == []
     context.close()

@@ -271,9 +271,3 @@ def test_a_token_is_shown_once_and_revoked(browser: Client, seller: User) -> Non
     assert secret not in (token.digest, token.token_key)
     browser.post(reverse("token_revoke", args=[token.pk]))
     assert not AuthToken.objects.exists()
-
-
-def test_the_docs_page_needs_no_foreign_host(client: Client) -> None:
-    page = client.get("/api/docs/").content.decode()
-    assert "http://" not in page.replace("http://testserver", "") and "https://" not in page
-    assert client.get("/api/schema/").status_code == 200

@@ -1,0 +1,129 @@
+"""Examples of every operation, for the OpenAPI document and the documentation page.
+
+The responses were captured from a running Aisle; long ones are shortened.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+FORM, JSON = "multipart/form-data", "application/json"
+PREDICTION = "3490999e-545f-4ec6-a354-ba303aece0a6"
+PRODUCT = "df0a45d2-0914-40cc-bd67-9a6c768196ee"
+# One for each operation: a key belongs to one request.
+PREDICT_KEY, ANSWER_KEY = "8e03978e-40d5-43e6-bc93-6894a57f9324", "c2f1d0a4-6a5b-4c1e-9d3a-51a7c3f0b8e2"
+TOP5 = [
+    {"category": "Musical Instruments", "slug": "musical-instruments", "probability": 0.947312},
+    {"category": "Toys & Games", "slug": "toys-games", "probability": 0.021904},
+    {"category": "Electronics", "slug": "electronics", "probability": 0.009816},
+    {"category": "Arts & Crafts", "slug": "arts-crafts", "probability": 0.006127},
+    {"category": "Books", "slug": "books", "probability": 0.004293},
+]
+ANSWER = {
+    "verdict": "top5",
+    "category": "musical-instruments",
+    "rank": 1,
+    "wish": "",
+    "answered_at": "2026-11-22T12:48:11.133051Z",
+}
+PREDICTED = {
+    "id": PREDICTION,
+    "product": PRODUCT,
+    "state": "done",
+    "title": "Yamaha acoustic guitar with case",
+    "description": "Spruce top, six strings.",
+    "top5": TOP5,
+    "confidence": "very_likely",
+    "calibrated": True,
+    "unusual": None,
+    "text": {"version": "starter", "probabilities": {"musical-instruments": 0.891204, "toys-games": 0.034817}},
+    "image": {"version": "starter", "probabilities": {"musical-instruments": 0.874319, "toys-games": 0.041126}},
+    "feedback": None,
+    "error": "",
+    "created_at": "2026-11-22T12:48:08.588130Z",
+    "finished_at": "2026-11-22T12:48:08.947200Z",
+}
+LISTED = {
+    "id": PRODUCT,
+    "sku": "G-1",
+    "title": "Yamaha acoustic guitar with case",
+    "description": "Spruce top, six strings.",
+    "state": "categorised",
+    "category": "musical-instruments",
+    "prediction": PREDICTION,
+    "top5": TOP5,
+    "calibrated": True,
+    "created_at": "2026-11-22T12:48:08.591200Z",
+    "updated_at": "2026-11-22T12:48:11.203251Z",
+}
+CHANGED = LISTED | {"title": "Yamaha FG800 guitar, nearly new", "state": "waiting", "category": None, "top5": None}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request of an operation and its response."""
+
+    status: int
+    response: Any = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)  # by media type
+
+
+EXAMPLES = {
+    "predict": Example(
+        200,
+        PREDICTED,
+        parameters={"Prefer": "wait=5", "Idempotency-Key": PREDICT_KEY},
+        bodies={
+            FORM: {
+                "title": "Yamaha acoustic guitar with case",
+                "description": "Spruce top, six strings.",
+                "sku": "G-1",
+                "image": "guitar.jpg",
+            }
+        },
+    ),
+    "get_prediction": Example(200, PREDICTED, parameters={"id": PREDICTION}),
+    "answer_prediction": Example(
+        200,
+        ANSWER,
+        parameters={"id": PREDICTION, "Idempotency-Key": ANSWER_KEY},
+        bodies={JSON: {"category": "musical-instruments"}},
+    ),
+    "list_products": Example(
+        200,
+        {"next": None, "previous": None, "results": [LISTED]},
+        parameters={"state": "categorised", "q": "guitar", "created_after": "2026-11-22T00:00:00Z"},
+    ),
+    "get_product": Example(200, LISTED, parameters={"id": PRODUCT}),
+    "change_product": Example(
+        200,
+        CHANGED,
+        parameters={"id": PRODUCT},
+        bodies={
+            JSON: {"title": "Yamaha FG800 guitar, nearly new"},
+            FORM: {"title": "Yamaha FG800 guitar, nearly new", "image": "guitar.jpg"},
+        },
+    ),
+    "delete_product": Example(204, parameters={"id": PRODUCT}),
+    "list_categories": Example(
+        200, [{"slug": "appliances", "name": "Appliances"}, {"slug": "arts-crafts", "name": "Arts & Crafts"}]
+    ),
+}
+
+
+def add_examples(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Put the examples into the OpenAPI document (a postprocessing hook of drf-spectacular)."""
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            _add_example(operation, EXAMPLES[operation["operationId"]])
+    return result
+
+
+def _add_example(operation: dict[str, Any], example: Example) -> None:
+    for parameter in operation.get("parameters", []):
+        if parameter["name"] in example.parameters:
+            parameter["example"] = example.parameters[parameter["name"]]
+    for media_type, body in operation.get("requestBody", {"content": {}})["content"].items():
+        body["example"] = example.bodies[media_type]
+    if example.response is not None:
+        operation["responses"][str(example.status)]["content"][JSON]["example"] = example.response

@@ -1,0 +1,101 @@
+"""Write a request as a curl command and as Python code."""
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+JSON = "application/json"
+INDENT = " " * 4
+# A key is for one request: a program with a fixed one would fail when it runs again with other values.
+KEY_HEADER = "Idempotency-Key"
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """A request to show: its values are those of the OpenAPI document's examples."""
+
+    method: str
+    address: str  # without the query
+    query: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    media_type: str = ""
+
+
+def as_curl(request: SampleRequest) -> str:
+    """Return a command for a POSIX shell."""
+    address = request.address + (f"?{urlencode(request.query)}" if request.query else "")
+    # curl itself chooses POST for a request with a body.
+    first = "curl" if request.method in ("GET", "POST") else f"curl -X {request.method}"
+    lines = [f"{first} {shlex.quote(address)}", '-H "Authorization: Bearer $TOKEN"']
+    lines += [f"-H {_shell(f'{name}: {value}')}" for name, value in request.headers.items()]
+    if request.media_type == JSON:
+        lines += [f"-H {_shell(f'Content-Type: {JSON}')}", f"-d {shlex.quote(json.dumps(request.fields))}"]
+    else:
+        lines += [f"-F {_shell(f'{name}={value}')}" for name, value in request.fields.items()]
+        lines += [f"-F {name}=@{shlex.quote(path)}" for name, path in request.files.items()]
+    return f" \\\n{INDENT}".join(lines)
+
+
+def as_python(request: SampleRequest) -> str:
+    """Return a program that uses the package requests."""
+    arguments = [repr_double(request.address)]
+    if request.query:
+        arguments.append(f"params={_dict(request.query)}")
+    headers = ['"Authorization": f"Bearer {os.environ[\'TOKEN\']}"']
+    headers += [_python_header(name, value) for name, value in request.headers.items()]
+    arguments.append(f"headers={_braces(headers)}")
+    if request.fields:
+        arguments.append(f"{'json' if request.media_type == JSON else 'data'}={_dict(request.fields)}")
+    if request.files:
+        files = [f'{repr_double(name)}: open({repr_double(path)}, "rb")' for name, path in request.files.items()]
+        arguments.append(f"files={_braces(files)}")
+    arguments.append("timeout=30")
+    call = "".join(f"{INDENT}{argument},\n" for argument in arguments)
+    lines = [
+        "import os",
+        *(["import uuid"] if KEY_HEADER in request.headers else []),
+        "",
+        "import requests",
+        "",
+        f"response = requests.{request.method.lower()}(\n{call})",
+        "response.raise_for_status()",
+    ]
+    lines.append("print(response.status_code)" if request.method == "DELETE" else "print(response.json())")
+    return "\n".join(lines)
+
+
+def path_address(path: str, values: dict[str, str]) -> str:
+    """Return the path with its parameters filled in."""
+    for name, value in values.items():
+        path = path.replace("{" + name + "}", quote(value))
+    return path
+
+
+def repr_double(value: Any) -> str:
+    """Return a Python literal, texts in double quotes."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _python_header(name: str, value: str) -> str:
+    return f"{repr_double(name)}: {'str(uuid.uuid4())' if name == KEY_HEADER else repr_double(value)}"
+
+
+def _dict(values: dict[str, Any]) -> str:
+    return _braces([f"{repr_double(name)}: {repr_double(value)}" for name, value in values.items()])
+
+
+def _braces(items: list[str]) -> str:
+    line = "{" + ", ".join(items) + "}"
+    if len(line) <= 60:
+        return line
+    inner = "".join(f"{INDENT * 2}{item},\n" for item in items)
+    return f"{{\n{inner}{INDENT}}}"
+
+
+def _shell(text: str) -> str:
+    """Return the text in double quotes, or in single ones where it has characters that a shell replaces."""
+    return shlex.quote(text) if any(sign in text for sign in '"$`\\!') else f'"{text}"'
