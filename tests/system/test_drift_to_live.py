@@ -20,6 +20,7 @@ from portal.products.services import create_photo_draft, record_answer, submit_p
 from tests.support.photos import photo_upload
 from training import tasks
 from training.datasets import snapshot_storage
+from training.fit import recipes
 from training.models import FEEDBACK, TrainingRun
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -38,13 +39,17 @@ NEW = 240  # products of the day that drifts
 
 
 @pytest.mark.timeout(900)  # against hanging: a busy machine needs minutes
+@pytest.mark.parametrize("recipe", ["head", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_drifted_day_leads_to_a_live_version_trained_on_its_reviewed_answers(
     committed_db: None,
     seller: User,
     other_seller: User,
     scientist: User,
     settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: str,
 ) -> None:
+    monkeypatch.setitem(recipes.DEFAULTS, "text", recipe)
     settings.RETRAIN_ON_DRIFT = True
     settings.RETRAIN_FROM_CHAMPION = True  # three categories were answered: the others must not be lost
     settings.MAX_LATENCY_MS = {"text": 60_000, "image": 60_000}  # a busy machine is no reason to reject
