@@ -79,7 +79,8 @@ class MemoryCurve:
 def time_import(folder: Path, curve: MemoryCurve) -> float:
     """Import a folder of products; return the seconds it took."""
     from common.tables.reader import ProductFile
-    from training.datasets.importing import CategoryLookup, import_products
+    from training.datasets.category_lookup import CategoryLookup
+    from training.datasets.importing import import_products
 
     start = time.monotonic()
     with ProductFile(folder, {}) as products:

@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from common.tables.reader import ProductFile
-from training.datasets.importing import CategoryLookup, ImportReport, import_products
+from training.datasets.category_lookup import CategoryLookup
+from training.datasets.importing import ImportReport, import_products
 
 COLUMNS = ("id", "title", "description", "category", "image")
 
@@ -45,8 +46,15 @@ def write_zip(path: Path, members: Mapping[str, bytes], compression: int = zipfi
 
 
 def import_table(
-    folder: Path, *, source: str = "", map: Path | None = None, creates: bool = False, **columns: str
+    folder: Path,
+    *,
+    source: str = "",
+    map: Path | None = None,
+    creates: bool = False,
+    level: int | None = None,
+    **columns: str,
 ) -> ImportReport:
     """Import a folder's products."""
     with ProductFile(folder, columns) as products:
-        return import_products(products=products, source=source, categories=CategoryLookup(map=map, creates=creates))
+        categories = CategoryLookup(map=map, creates=creates, level=level)
+        return import_products(products=products, source=source, categories=categories)

@@ -1,6 +1,5 @@
 """Measure the live models on labelled products, answered as sellers' products are."""
 
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,18 +9,18 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 from PIL import Image
 
 from classifier.ml.classifier import ProductInput
 from classifier.models import Category
 from classifier.serving.batch import predict_many_now
 from classifier.serving.inference import PredictionResult
+from classifier.table_photos import read_row_photo
 from common.tables.errors import RowError
 from common.tables.reader import ProductFile, SourceRow
 from common.text import clean_description, clean_title
 from training.acceptance.metrics import Metrics, compute_metrics
-from training.datasets.importing import CategoryLookup, small_copy
+from training.datasets.category_lookup import CategoryLookup
 
 ROWS_AT_ONCE = 64
 FIGURES = ("accuracy", "top5", "macro_f1", "log_loss", "ece")
@@ -118,8 +117,7 @@ def _known(
 def _photo(products: ProductFile, row: SourceRow) -> Image.Image | RowError | None:
     """Return the small copy that an upload would leave for the models, the reason why there is none, or None."""
     try:
-        original = products.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
-        return None if original is None else Image.open(io.BytesIO(small_copy(original))).convert("RGB")
+        return read_row_photo(products, row)
     except RowError as error:
         return error
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from django.conf import settings
 from django.core.files.storage import storages
 from PIL import Image
 
 from classifier.ml.classifier import BatchOutput, Classifier, ProductInput
 from classifier.modalities import MODALITIES
 from classifier.models import Category
+from classifier.table_photos import read_row_photo
 from common.object_storage import storage_faults
 from common.tables.errors import RowError
 from common.tables.reader import ProductFile, SourceRow
 from common.text import clean_description, clean_title
-from training.datasets.importing import CategoryLookup, small_copy
+from training.datasets.category_lookup import CategoryLookup
 from training.models import Example, Split
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def products_in_file(file: ProductFile, categories: CategoryLookup) -> Iterator[
             if isinstance(row, SourceRow):
                 slug = slugs[categories.find(row.category)]
                 title, description = clean_title(row.title), clean_description(row.description)
-                yield LabelledProduct(title, description, slug, partial(_photo, file, row))
+                yield LabelledProduct(title, description, slug, partial(read_row_photo, file, row))
         except RowError:
             continue
 
@@ -133,11 +133,6 @@ def predict_products(model: Classifier, batch: Sequence[tuple[Described, Image.I
 def _packed(rows: "Dataset", number: int) -> Image.Image | None:
     photo = rows[number]["photo"]
     return Image.open(io.BytesIO(photo)).convert("RGB") if photo else None
-
-
-def _photo(file: ProductFile, row: SourceRow) -> Image.Image | None:
-    original = file.photo(row, limit=settings.UPLOAD_LIMIT_BYTES)
-    return None if original is None else Image.open(io.BytesIO(small_copy(original))).convert("RGB")
 
 
 def _stored(name: str) -> Image.Image | None:

@@ -7,11 +7,11 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
+from classifier.table_photos import small_copy
 from common.tables.errors import RowError
 from portal.products.photos import PhotoError, clean_photo
 from tests.support.hostile_pictures import FILE_LIMIT, Hostile, all_hostile, huge_jpeg, plain, repeated_scans
 from tests.support.photos import photo_upload, product_photo
-from training.datasets.importing import small_copy
 
 HOSTILE = all_hostile()
 BY_NAME = {hostile.name: hostile for hostile in HOSTILE}

@@ -10,11 +10,11 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 
 from classifier.models import Category
+from classifier.table_photos import small_copy
 from common.tables.errors import RowError, SourceError
 from tests.support.photos import product_photo
 from tests.support.product_files import import_table, plain_jpeg, write_table, write_zip
 from training.datasets.examples import comparison_words
-from training.datasets.importing import small_copy
 from training.datasets.splits import are_near_duplicates
 from training.models import Example, Split
 
@@ -96,20 +96,23 @@ def test_bad_rows_are_counted_listed_and_skipped(tmp_path: Path) -> None:
             ("", "No id", "", "Beauty", ""),
             ("=cmd()", "No category", "", "", ""),
             ("7", "Half a photo", "", "Beauty", "half.jpg"),
+            ("8", "nan", "N/A", "Beauty", "gone.jpg"),
         ],
     )
     write_zip(folder / "i.zip", {"broken.jpg": b"not a photo", "half.jpg": product_photo()[:3000]})
     report = import_table(folder)
     assert report.skipped == {
-        "duplicate id": 1, "unknown category": 1, "missing photo": 1, "broken photo": 2, "no input": 1, "no id": 1,
-        "no category": 1,
+        "duplicate id": 1, "unknown category": 1, "missing photo": 1, "no input": 1, "no id": 1, "no category": 1,
     }  # fmt: skip
+    assert report.without_photo == {"missing photo": 1, "broken photo": 2}
     assert report.unknown_categories == {"Cutlery": 1}
-    assert [e.title for e in Example.objects.all()] == ["Good"]
+    assert list(Example.objects.order_by("pk").values_list("title", "photo")) == [
+        ("Good", ""), ("Photo is gone", ""), ("Photo is broken", ""), ("Half a photo", ""),
+    ]  # fmt: skip
     assert report.error_file is not None
     with report.error_file.open() as file:
         listed = list(csv.DictReader(file))
-    assert len(listed) == 8
+    assert len(listed) == 9
     assert ("3", "1", "duplicate id") in {(row["line"], row["id"], row["reason"]) for row in listed}
     assert "'=cmd()" in {row["id"] for row in listed}
 
@@ -144,7 +147,34 @@ def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, settings: objec
     folder = write_table(tmp_path / "huge", [("1", "", "", "Beauty", "1.png")])
     (folder / "1.png").write_bytes(product_photo("PNG", (3000, 3000)))
     settings.UPLOAD_LIMIT_PIXELS = 1_000_000  # type: ignore[attr-defined]
-    assert import_table(folder).skipped == {"photo too large": 1}
+    report = import_table(folder)
+    assert (report.skipped, report.rows) == ({"photo too large": 1}, 1)
+
+
+def test_a_photo_that_is_not_there_any_more_leaves_the_earlier_one(shop: Path) -> None:
+    import_table(shop)
+    before = Example.objects.get(external_id="1")
+    (shop / "images-000.zip").unlink()
+    report = import_table(shop)
+    after = Example.objects.get(external_id="1")
+    assert (after.photo, after.original_digest) == (before.photo, before.original_digest)
+    assert (report.without_photo, report.outcome.updated) == ({"missing photo": 1}, 0)
+
+
+def test_further_photos_and_further_rows_of_a_product_are_counted(tmp_path: Path) -> None:
+    columns = ("Handle", "Title", "Body (HTML)", "Type", "Image Src")
+    rows = [
+        ("rake", "Garden rake", "<p>Steel &amp; oak</p>", "beauty", "1.jpg, 2.jpg"),
+        ("rake", "", "", "", "3.jpg"),
+        ("mug", "Mug", "", "beauty", "https://img.invalid/1.jpg"),
+        ("rake", "Garden rake", "", "beauty", ""),
+    ]
+    folder = write_table(tmp_path / "shop", rows, columns=columns)
+    (folder / "1.jpg").write_bytes(plain_jpeg())
+    report = import_table(folder)
+    assert (report.further_photos, report.further_rows, report.rows) == (1, 1, 4)
+    assert (report.skipped, report.without_photo) == ({"duplicate id": 1}, {"photo is an address": 1})
+    assert Example.objects.get(external_id="rake").description == "Steel & oak"
 
 
 def test_a_map_translates_and_leaves_out(tmp_path: Path) -> None:
@@ -281,12 +311,29 @@ def test_the_command_imports_sets_and_says_what_it_did(
     out, err = capsys.readouterr()
     assert "unknown category" in out and "'nowhere' (1)" in out and "import-errors-other.csv" in out
     assert "100%" in err
+    with pytest.raises(CommandError, match="--category-level 0"):
+        call_command("import_products", shop, category_level=0)
     with pytest.raises(CommandError, match="--source"):
         call_command("import_products", shop, other, source="one")
     with pytest.raises(CommandError, match="no column 'shelf'"):
         call_command("import_products", shop, category_column="shelf")
     with pytest.raises(CommandError, match="feedback"):
         call_command("import_products", shop, source="feedback")
+
+
+def test_the_command_offers_a_level_and_names_an_encoding_and_a_map_without_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("1", "Küchentuch", "", "Heim > Beauty", "a.jpg"), ("2", "Bär", "", "Shop, Toys &amp; Games", "")]
+    folder = write_table(tmp_path / "shop", rows, encoding="cp1252")
+    (tmp_path / "map.csv").write_text("Tassen,beauty\n")
+    call_command("import_products", folder, map=tmp_path / "map.csv")
+    out, err = capsys.readouterr()
+    assert "read as cp1252" in err and "matches no category of this file" in out
+    assert "2 of these rows have paths or lists of categories: --category-level -1 finds the category of 2." in out
+    call_command("import_products", folder, category_level=2, encoding="cp1252")
+    out, err = capsys.readouterr()
+    assert "imported without their photo" in out and "missing photo" in out
 
 
 def test_real_listings_leave_no_near_duplicates_in_two_splits(data_folder: Path) -> None:

@@ -55,12 +55,12 @@ def test_the_answers_are_those_that_sellers_would_get(folder: Path, evaluate: Ru
     """One row only, so its log-loss tells what probability the live models gave."""
     from math import exp
 
-    from classifier.management.commands.classify import _open
+    from classifier.management.commands.classify import open_photo
 
     with (folder / "products.csv").open("w", newline="") as file:
         csv.writer(file).writerows([HEADER, ROWS[0]])
     result = json.loads(evaluate(folder, "--json"))
-    answer, categories = predict_now(title=ROWS[0][1], description="", photo=_open(folder / "mug.jpg"))
+    answer, categories = predict_now(title=ROWS[0][1], description="", photo=open_photo(folder / "mug.jpg"))
     column = [category.slug for category in categories].index("musical-instruments")
     assert set(answer.outputs) == {"text", "image"}
     views = {modality: output.probabilities for modality, output in answer.outputs.items()}

@@ -19,7 +19,7 @@ from common.tables.reader import ProductFile
 from training.acceptance import engine_agreement
 from training.acceptance.engine_agreement import MIN_ROWS, EngineCheck
 from training.datasets import labelled_products
-from training.datasets.importing import CategoryLookup
+from training.datasets.category_lookup import CategoryLookup
 from training.datasets.labelled_products import LabelledProduct
 
 

@@ -13,7 +13,7 @@ from classifier.serving.inference import OUTAGES
 from common.tables.errors import SourceError
 from common.tables.reader import ProductFile
 from training.acceptance.live_evaluation import FIGURES, LiveScores, score_products
-from training.datasets.importing import CategoryLookup
+from training.datasets.category_lookup import CategoryLookup
 
 
 class Command(BaseCommand):

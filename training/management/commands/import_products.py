@@ -1,6 +1,7 @@
 """manage.py import_products PATH...: import labelled products as training examples."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from common.object_storage import StorageDown
+from common.tables.cells import has_levels
+from common.tables.columns import NAMES, parse_columns
 from common.tables.errors import SourceError
-from common.tables.reader import NAMES, ProductFile
-from training.datasets.importing import CategoryLookup, ImportReport, import_products
+from common.tables.reader import ProductFile
+from training.datasets.category_lookup import CategoryLookup
+from training.datasets.importing import ImportReport, import_products
 from training.datasets.snapshot_storage import is_disk_full
 from training.models import Split
 
 INTERRUPTED = 130
+LEVELS = (1, 2, 3, 4, -1)  # that are offered for categories which are paths
 
 
 class Command(BaseCommand):
@@ -33,6 +38,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--map", type=Path, metavar="FILE", help="a csv: the source's name, a category's slug or name"
         )
+        parser.add_argument(
+            "--category-level", type=int, metavar="N",
+            help="take this level of categories that are paths (A > B): 1 is the first, -1 the last",
+        )  # fmt: skip
+        parser.add_argument("--encoding", default="", metavar="NAME", help="the files' encoding, where it isn't UTF-8")
         parser.add_argument("--create-categories", action="store_true", help="create a category for each unknown name")
         parser.add_argument("--errors", type=Path, metavar="FILE", help="where to list the rows that are skipped")
 
@@ -44,17 +54,23 @@ class Command(BaseCommand):
         category_column: str | None,
         column: list[str],
         map: Path | None,
+        category_level: int | None,
+        encoding: str,
         create_categories: bool,
         errors: Path | None,
         **options: Any,
     ) -> None:
-        columns = _columns(column, category_column)
+        if category_level == 0:
+            raise CommandError("--category-level 0: levels count from 1, or from -1 backwards.")
         if len(path) > 1 and (source or errors):
             raise CommandError("--source and --errors are for one PATH at a time.")
         try:
+            columns = parse_columns(column)
+            if category_column:
+                columns["category"] = category_column
             # All files are opened and checked before the first row is imported.
-            files = [ProductFile(item, columns) for item in path]
-            categories = CategoryLookup(map=map, creates=create_categories)
+            files = [ProductFile(item, columns, encoding=encoding) for item in path]
+            categories = CategoryLookup(map=map, creates=create_categories, level=category_level)
             for products in files:
                 self._import(products, source, categories, errors)
         except SourceError as error:
@@ -64,8 +80,8 @@ class Command(BaseCommand):
             raise CommandError(f"{why}. What was imported stays; run the same command again to continue.") from error
 
     def _import(self, products: ProductFile, source: str, categories: CategoryLookup, errors: Path | None) -> None:
-        if products.encoding == "latin-1":
-            self.stderr.write(f"{products.table} is not UTF-8: read as Latin-1. Check whether the accents are right.")
+        if not products.encoding.startswith("utf-"):
+            self.stderr.write(f"{products.table} is not UTF-8: read as {products.encoding}. --encoding reads another.")
         bar = tqdm(
             total=products.rows, desc=source or products.name, unit="row", file=sys.stderr,
             mininterval=0.2 if sys.stderr.isatty() else 10,
@@ -78,25 +94,22 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Stopped. What was imported stays; run the same command again to continue.")
             sys.exit(INTERRUPTED)
-        self.stdout.write(_summary(report, products))
+        self.stdout.write(_summary(report, products, categories))
 
 
-def _columns(given: list[str], category: str | None) -> dict[str, str]:
-    columns = {"category": category} if category else {}
-    for item in given:
-        name, separator, column = item.partition("=")
-        if name not in NAMES or not separator or not column:
-            raise CommandError(f"--column {item}: write FIELD=NAME, where FIELD is one of {', '.join(NAMES)}.")
-        columns[name] = column
-    return columns
-
-
-def _summary(report: ImportReport, products: ProductFile) -> str:
+def _summary(report: ImportReport, products: ProductFile, categories: CategoryLookup) -> str:
     outcome = report.outcome
     table: list[tuple[str, int]] = [("rows", report.rows), ("added", outcome.added.total())]
     table += [(f"  {split.label.lower()}", outcome.added[split]) for split in Split if outcome.added[split]]
     table += [("updated", outcome.updated), ("unchanged", outcome.unchanged), ("skipped", report.skipped.total())]
     table += [(f"  {reason}", count) for reason, count in report.skipped.most_common()]
+    if report.further_rows:
+        table.append(("further rows of the same product", report.further_rows))
+    if report.without_photo:
+        table.append(("imported without their photo", report.without_photo.total()))
+        table += [(f"  {reason}", count) for reason, count in report.without_photo.most_common()]
+    if report.further_photos:
+        table.append(("further photos, not imported", report.further_photos))
     width = max(len(name) for name, _count in table)
     lines = [report.source, *(f"  {name:{width}} {count:10,}" for name, count in table)]
     used = {field: name for field in NAMES if (name := getattr(products.columns, field))}
@@ -105,12 +118,31 @@ def _summary(report: ImportReport, products: ProductFile) -> str:
         lines.append("No photos: the table names none, and there are none beside it.")
     if report.created_categories:
         lines.append(f"Categories created: {', '.join(report.created_categories)}")
+    if categories.map and not report.mapped:
+        lines.append(f"The map {categories.map} matches no category of this file. Check the names in its first column.")
     if report.unknown_categories:
         names = ", ".join(f"{name!r} ({count:,})" for name, count in report.unknown_categories.most_common(8))
         more = f" and {len(report.unknown_categories) - 8} more" if len(report.unknown_categories) > 8 else ""
         lines.append(
             f"Unknown categories: {names}{more}. Add aliases in the admin, or give --map or --create-categories."
         )
+        lines += _level_hint(report, categories)
     if report.error_file:
-        lines.append(f"The skipped rows are listed in {report.error_file}")
+        lines.append(f"These rows are listed in {report.error_file}")
     return "\n".join(lines)
+
+
+def _level_hint(report: ImportReport, categories: CategoryLookup) -> list[str]:
+    """Return a line that offers the level of the paths at which most rows have a category that is known."""
+    paths = {name: count for name, count in report.unknown_categories.items() if has_levels(name)}
+    if not paths:
+        return []
+    found = Counter(dict.fromkeys(LEVELS, 0))
+    for name, count in paths.items():
+        for level in LEVELS:
+            found[level] += count * categories.level_found(name, level)
+    best, rows = found.most_common(1)[0]
+    return [
+        f"{sum(paths.values()):,} of these rows have paths or lists of categories: --category-level {best} finds the "
+        f"category of {rows:,}."
+    ]
