@@ -193,9 +193,8 @@ class Uploader:
 
     def upload(self, title: str, wait: int | None = None, photo: bool = True, timeout: int = 60) -> requests.Response:
         headers = {} if wait is None else {"Prefer": f"wait={wait}"}
-        files = {"image": ("mug.jpg", self.photo)} if photo else None
-        data = {"title": title, "sku": title}
+        parts: dict[str, Any] = {"title": (None, title), "sku": (None, title)}
+        if photo:
+            parts["image"] = ("mug.jpg", self.photo)
         address = f"{self.stack.address}/api/v1/predictions"
-        if files is None:
-            files = {"nothing": (None, "")}  # type: ignore[dict-item]  # multipart without a photo
-        return self.session.post(address, data=data, files=files, headers=headers, timeout=timeout)
+        return self.session.post(address, files=parts, headers=headers, timeout=timeout)
