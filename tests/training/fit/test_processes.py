@@ -37,7 +37,7 @@ def test_a_killed_fit_continues_from_its_last_checkpoint(corpus: Path, tmp_path:
 
     kept = max(int(path.parent.name.rpartition("-")[2]) for path in encoder.glob("checkpoint-*/complete"))
     (tmp_path / "progress.jsonl").unlink()
-    assert start_fit(tmp_path).wait(240) == 0, (tmp_path / "output.txt").read_text()
+    fitting.run_fit(tmp_path, corpus, recipe)
     assert fitting.fitted_stages(tmp_path)[0] == "text_encoder"  # the stages before are not repeated
     first = next(line for line in fitting.progress_lines(tmp_path) if line.get("stage") == "text_encoder")
     assert first["step"] == kept
@@ -47,16 +47,15 @@ def test_a_killed_fit_continues_from_its_last_checkpoint(corpus: Path, tmp_path:
 
 def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path) -> None:
     recipe = fitting.short_recipe("text", "partial", layers=1, dropout=0.0, batch_size=10)
-    losses = []
-    for processes in (1, 2):
-        work = fitting.write_job(tmp_path / str(processes), corpus, recipe)
-        assert start_fit(work, processes=processes).wait(240) == 0, (work / "output.txt").read_text()
-        found = fitting.predictions_of(work)
-        assert found["keys"].tolist() == fitting.predictions_of(tmp_path / "1")["keys"].tolist()
-        losses.append(log_loss(found["probabilities"], found["targets"]))
-        told = [line["stage"] for line in fitting.progress_lines(work) if line.get("step") == 0]
-        assert len(told) == len(set(told)), "only the first process reports progress"
+    alone = fitting.predictions_of(fitting.run_fit(tmp_path / "alone", corpus, recipe))
+    work = fitting.write_job(tmp_path / "two", corpus, recipe)
+    assert start_fit(work, processes=2).wait(240) == 0, (work / "output.txt").read_text()
+    together = fitting.predictions_of(work)
+    assert together["keys"].tolist() == alone["keys"].tolist()
+    losses = [log_loss(found["probabilities"], found["targets"]) for found in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], abs=0.15)
+    told = [line["stage"] for line in fitting.progress_lines(work) if line.get("step") == 0]
+    assert len(told) == len(set(told)), "only the first process reports progress"
 
 
 def test_a_fit_ends_with_the_process_that_started_it(corpus: Path, tmp_path: Path) -> None:
