@@ -234,7 +234,7 @@ class AisleEnvironment(BaseSettings):
         0.5, gt=0, lt=1, description="The probability from which a suggestion is “Likely”; below it is “Not sure”."
     )
     UPLOAD_LIMIT_MB: PositiveInt = Field(12, description="The maximum size of a photo file, in MB.")
-    UPLOAD_LIMIT_MEGAPIXELS: PositiveInt = Field(50, description="The maximum number of megapixels of a photo.")
+    UPLOAD_LIMIT_MEGAPIXELS: PositiveInt = Field(64, description="The maximum number of megapixels of a photo.")
     DECODERS: PositiveInt = Field(
         2,
         description="How many processes of a web process decode ordinary photos; one more decodes large ones.",

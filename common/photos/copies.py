@@ -7,6 +7,15 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageFile, ImageOps
 
+from common.photos.colour import (
+    as_rgba,
+    choose_ground,
+    is_transparent,
+    read_profile,
+    scale_colour_key,
+    to_8_bits,
+    to_srgb,
+)
 from common.photos.headers import (
     STRIP_PIXELS,
     Fault,
@@ -29,17 +38,16 @@ SMALL_SIDE = 256  # the short side of the copy for the models and for training
 LARGE_QUALITY, SMALL_QUALITY = 85, 90
 # The small copy is first reduced by whole steps to at least this many times its size, which is cheap, then by Lanczos.
 SMALL_GAP = 2.0
-WHITE = (255, 255, 255)
 # A JPEG decoder fetches up to eight bytes more than it needs. These begin no short code that would cover many blocks.
 READ_AHEAD = b"\xfe" * 16
 END_MARKER = b"\xff\xd9"
 
 
 def make_copies(content: bytes) -> tuple[bytes, bytes]:
-    """Decode a picture file, orient it, and return its large and its small copy as JPEG files.
+    """Decode a picture file, orient it, and return its large and its small copy as JPEG files in sRGB.
 
-    Transparent parts become white; metadata is dropped. Memory stays below `Header.decoding_memory`: no step makes a
-    second full-size picture. Raises PictureError.
+    Transparent parts become white, or grey under a white product; metadata is dropped. Memory stays below
+    `Header.decoding_memory`: no step makes a second full-size picture. Raises PictureError.
     """
     try:
         large = _decode_large(content)
@@ -50,6 +58,9 @@ def make_copies(content: bytes) -> tuple[bytes, bytes]:
         return _jpeg(large, LARGE_QUALITY), _jpeg(small, SMALL_QUALITY)
     except MemoryError as error:
         raise PictureError(Fault.TOO_MUCH_MEMORY, "memory ran out while the picture was decoded") from error
+    except RuntimeError as error:  # libheif's errors, which are told apart by their texts alone
+        fault = Fault.TOO_MUCH_MEMORY if str(error).startswith("Memory allocation") else Fault.BROKEN
+        raise PictureError(fault, str(error)) from error
     except Image.DecompressionBombError as error:
         raise PictureError(Fault.TOO_MANY_PIXELS, str(error)) from error
     except BROKEN as error:
@@ -74,10 +85,11 @@ def open_reduced(content: bytes, header: Header) -> ImageFile.ImageFile:
     Raises what Pillow raises, and PictureError when the file holds another picture than its header says.
     """
     picture = Image.open(io.BytesIO(content), formats=[header.format])
-    if picture.size != (header.width, header.height):
+    is_turned = header.format == "HEIF" and picture.size == (header.height, header.width)
+    if picture.size != (header.width, header.height) and not is_turned:
         raise PictureError(Fault.BROKEN, f"{picture.size} pixels instead of {header.width} x {header.height}")
-    # MPO is a JPEG to which a phone's camera added further views; only the first is read.
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+    # A phone's camera adds further views to its JPEG, which makes it an MPO, or HEIC; only the main one is read.
+    if getattr(picture, "n_frames", 1) > 1 and picture.format not in ("MPO", "HEIF"):
         raise PictureError(Fault.ANIMATED, "several frames")
     if header.draft_scale > 1:
         picture.draft("RGB", (header.width // header.draft_scale, header.height // header.draft_scale))
@@ -99,14 +111,18 @@ def _decode_large(content: bytes) -> Image.Image:
         check_chunks(content)
     picture = open_reduced(content, header)
     load_whole(picture, content, header)
-    info = picture.info
+    if header.format == "PNG":
+        scale_colour_key(picture, header.bit_depth)
+    info, profile = picture.info, read_profile(picture)
     width, height = picture.size
-    reduced = _reduced_on_white(picture)
+    reduced = _reduce_opaque(picture, keep_cmyk=profile is not None)
     del picture
     step_x, step_y = reduction(width, height)
     large = reduced
     if (size := large_size(width, height)) != (width, height):
         large = reduced.resize(size, Image.Resampling.LANCZOS, box=(0, 0, width / step_x, height / step_y))
+    del reduced
+    large = to_srgb(large, profile)
     large.info = info
     ImageOps.exif_transpose(large, in_place=True)
     return large
@@ -154,15 +170,21 @@ def _check_last_row(picture: Image.Image, content: bytes) -> None:
         check_png_data(content)
 
 
-def _reduced_on_white(picture: Image.Image) -> Image.Image:
-    """Return the picture in plain RGB, reduced by whole steps as far as its large copy allows."""
+def _reduce_opaque(picture: Image.Image, *, keep_cmyk: bool) -> Image.Image:
+    """Return the picture without transparency in RGB, reduced by whole steps as far as its large copy allows.
+
+    With `keep_cmyk` a CMYK picture stays one, for its profile to be applied.
+    """
     step_x, step_y = reduction(*picture.size)
-    if picture.mode == "RGB" and "transparency" not in picture.info:
+    mode = "CMYK" if keep_cmyk and picture.mode == "CMYK" else "RGB"
+    if picture.mode == mode and not is_transparent(picture):
         return picture.reduce((step_x, step_y)) if max(step_x, step_y) > 1 else picture
-    reduced = Image.new("RGB", (-(-picture.width // step_x), -(-picture.height // step_y)))
+    ground = choose_ground(_strips(picture, step_y)) if is_transparent(picture) else None
+    reduced = Image.new(mode, (-(-picture.width // step_x), -(-picture.height // step_y)))
     top = 0
     for strip in _strips(picture, step_y):
-        part = _on_white(strip).reduce((step_x, step_y))
+        opaque = to_8_bits(strip).convert(mode) if ground is None else _on_ground(strip, ground)
+        part = opaque.reduce((step_x, step_y))
         reduced.paste(part, (0, top))
         top += part.height
     return reduced
@@ -181,15 +203,11 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return width, height
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGB", picture.size, WHITE)
-        ground.paste(picture, mask=picture.getchannel("A"))
-        return ground
-    if picture.mode.startswith("I"):  # 16 bits per pixel, which convert() would clip instead of scale
-        picture = picture.convert("I").point(lambda value: value / 256).convert("L")
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+def _on_ground(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    rgba = as_rgba(picture)
+    ground = Image.new("RGB", rgba.size, colour)
+    ground.paste(rgba, mask=rgba.getchannel("A"))
+    return ground
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:

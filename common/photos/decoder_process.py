@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 
+from pi_heif import register_heif_opener
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from common.photos.copies import make_copies
@@ -29,6 +30,7 @@ def main() -> None:
     _restrict()
     # The header was already checked against UPLOAD_LIMIT_MEGAPIXELS; Pillow has a limit of its own.
     Image.MAX_IMAGE_PIXELS = None
+    register_plugins()
     with socket.socket(fileno=0) as connection:
         while True:
             request, descriptors, _flags, _address = socket.recv_fds(connection, REQUEST.size, 1)
@@ -39,6 +41,12 @@ def main() -> None:
             finally:
                 os.close(descriptors[0])
             connection.sendall(REPLY.pack(len(large), len(small), len(error)) + large + small + error)
+
+
+def register_plugins() -> None:
+    """Let Pillow read HEIC pictures, and nothing of them but the main picture."""
+    # One thread: each would take memory of its own, and a decoder has one core's share of time.
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
 def _answer(descriptor: int, memory: int, seconds: float) -> tuple[bytes, bytes, bytes]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
 
+from common.photos import heif
+
 LARGE_SIDE = 1600  # the long side of the copy for people
 # What is still far larger than its copy is first reduced by whole steps to this many times its size, then resampled.
 GAP = 2.0
@@ -40,9 +42,30 @@ PNG_PIXEL_BYTES = {
 # libwebp composes frames on two canvases and hands out a third, Pillow copies it, and lossless data need one more. The
 # two canvases and the copy are kept.
 WEBP_PIXEL_BYTES, WEBP_LOSSLESS_PIXEL_BYTES, WEBP_KEPT_PIXEL_BYTES = 16, 20, 12
+# libheif decodes tiles into planes and converts those to interleaved pixels, which Pillow copies.
+HEIF_PIXEL_BYTES, HEIF_KEPT_PIXEL_BYTES = 10, 4
+KEPT_PIXEL_BYTES = {"WEBP": WEBP_KEPT_PIXEL_BYTES, "HEIF": HEIF_KEPT_PIXEL_BYTES}
+# By the first bytes of a file: the name of a format that is not read. An "ftyp" comes after a length of four bytes.
+SIGNATURES = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"8BPS": "PSD",
+    b"\0\0\1\0": "ICO",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"<svg": "SVG",
+    b"<?xml": "SVG",
+    b"<!DOCTYPE": "HTML",
+    b"<html": "HTML",
+    b"PK\x03\x04": "ZIP",
+}
 
 # How many copies of the file are in memory while it is decoded.
-FILE_COPIES = {"JPEG": 3, "PNG": 1, "WEBP": 2}
+FILE_COPIES = {"JPEG": 3, "PNG": 1, "WEBP": 2, "HEIF": 3}
 
 Read = Callable[[int, int], bytes]  # offset, number of bytes -> what the file has there
 
@@ -50,7 +73,7 @@ Read = Callable[[int, int], bytes]  # offset, number of bytes -> what the file h
 class Fault(StrEnum):
     """The reason for which a picture is rejected."""
 
-    UNSUPPORTED = "unsupported"  # no JPEG, PNG or WebP
+    UNSUPPORTED = "unsupported"  # of another format
     BROKEN = "broken"  # damaged or incomplete
     ANIMATED = "animated"
     TOO_MANY_PARTS = "too many parts"  # segments, chunks or scans made to cost a decoder minutes
@@ -67,11 +90,19 @@ class PictureError(Exception):
         self.fault = fault
 
 
+class UnsupportedFormat(PictureError):
+    """A file of a format that is not read; `name` is empty where the format is unknown."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Fault.UNSUPPORTED, f"{name or 'unknown'} format")
+        self.name = name
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The header of a picture file."""
 
-    format: str  # as Pillow names it: JPEG, PNG or WEBP
+    format: str  # as Pillow names it: JPEG, PNG, WEBP or HEIF
     width: int
     height: int
     file_bytes: int
@@ -79,6 +110,7 @@ class Header:
     coefficient_bytes: int = 0  # of a JPEG of several scans: its decoder holds all coefficients until the last scan
     component_ids: bytes = b""  # of a JPEG, in the order of its frame
     scan_at: int = 0  # the place of a JPEG's first start-of-scan marker
+    bit_depth: int = 8  # of a PNG
 
     @property
     def pixels(self) -> int:
@@ -100,7 +132,7 @@ class Header:
         reduced = ceil(width / step_x) * ceil(height / step_y)
         large_width, large_height = large_size(width, height)
         decoded = width * height * self.pixel_bytes
-        kept = width * height * (WEBP_KEPT_PIXEL_BYTES if self.format == "WEBP" else self.pixel_bytes)
+        kept = width * height * KEPT_PIXEL_BYTES.get(self.format, self.pixel_bytes)
         strips = 3 * 4 * min(width * height, STRIP_PIXELS + width * step_y)
         # Resampling scales the rows first: its buffer is as wide as the copy and as high as the source.
         resampled = 4 * large_width * (ceil(height / step_y) + large_height)
@@ -109,16 +141,18 @@ class Header:
 
 
 def read_header(read: Read, file_bytes: int) -> Header:
-    """Read the header of a JPEG, PNG or WebP file. Raises PictureError."""
-    start = read(0, 32)
+    """Read the header of a JPEG, PNG, WebP or HEIC file. Raises PictureError."""
+    start = read(0, 64)
     if start.startswith(JPEG_SIGNATURE):
         header = _read_jpeg(read, file_bytes)
     elif start.startswith(PNG_SIGNATURE):
         header = _read_png(start, file_bytes)
     elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         header = _read_webp(read, file_bytes)
+    elif heif.is_heic(start):
+        header = _read_heic(read, file_bytes)
     else:
-        raise PictureError(Fault.UNSUPPORTED, "no JPEG, PNG or WebP file")
+        raise UnsupportedFormat(_unread_format(start))
     if not header.pixels:
         raise PictureError(Fault.BROKEN, f"{header.width} x {header.height} pixels")
     return header
@@ -157,7 +191,7 @@ def _read_png(start: bytes, file_bytes: int) -> Header:
     width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
     if (colour, depth) not in PNG_PIXEL_BYTES:
         raise PictureError(Fault.BROKEN, f"colour type {colour} with {depth} bits")
-    return Header("PNG", width, height, file_bytes, PNG_PIXEL_BYTES[colour, depth])
+    return Header("PNG", width, height, file_bytes, PNG_PIXEL_BYTES[colour, depth], bit_depth=depth)
 
 
 def _read_webp(read: Read, file_bytes: int) -> Header:
@@ -184,6 +218,24 @@ def _read_webp(read: Read, file_bytes: int) -> Header:
     else:
         raise PictureError(Fault.TOO_MANY_PARTS, f"more than {MOST_WEBP_CHUNKS} chunks before the picture")
     raise PictureError(Fault.BROKEN, "a WebP without a picture")
+
+
+def _read_heic(read: Read, file_bytes: int) -> Header:
+    size = heif.picture_size(read(0, heif.LARGEST_META))
+    if size is None:
+        raise PictureError(Fault.BROKEN, "a HEIC without the size of its picture")
+    return Header("HEIF", *size, file_bytes, HEIF_PIXEL_BYTES)
+
+
+def _unread_format(start: bytes) -> str:
+    """Return the name of a format that is not read; an empty one where it is unknown."""
+    if heif.brands(start) & heif.AVIF_BRANDS:
+        return "AVIF"
+    begins = start.removeprefix(b"\xef\xbb\xbf").lstrip() or start
+    for signature, name in SIGNATURES.items():
+        if start.startswith(signature) or begins[: len(signature)].lower() == signature.lower():
+            return name
+    return "video" if heif.brands(start) else ""
 
 
 def _read_jpeg(read: Read, file_bytes: int) -> Header:

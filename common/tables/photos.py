@@ -18,9 +18,9 @@ from threading import Lock
 
 from common.tables.errors import RowError
 
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif")
 # Files that are no photos to Aisle are found too, so that the decoder says what they are.
-PICTURE_ENDINGS = (*PHOTO_ENDINGS, ".jfif", ".gif", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff")
+PICTURE_ENDINGS = (*PHOTO_ENDINGS, ".jfif", ".gif", ".avif", ".bmp", ".tif", ".tiff")
 DEEPEST_FOLDER = 6
 
 # What zipfile raises for a member; RuntimeError if it is encrypted or compressed by an unknown method.

@@ -15,7 +15,7 @@ from portal.models import Product
 from portal.products import validators
 from portal.products.confidence import Confidence, confidence
 
-PHOTO_HELP = f"A JPEG, PNG or WebP photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB."
+PHOTO_HELP = f"A JPEG, PNG, WebP or HEIC photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB."
 
 
 class CategorySerializer(serializers.ModelSerializer[Category]):

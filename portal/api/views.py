@@ -45,7 +45,7 @@ WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 
 UPLOAD_RESPONSES = {
     413: OpenApiResponse(ProblemsSerializer, "The photo or a text is too large."),
-    415: OpenApiResponse(ProblemsSerializer, "Another media type, or the photo is not a JPEG, PNG or WebP."),
+    415: OpenApiResponse(ProblemsSerializer, "Another media type, or the photo is not a JPEG, PNG, WebP or HEIC."),
     503: OpenApiResponse(
         ProblemsSerializer, "The queue is too long or a server is down; `Retry-After` says when to try again."
     ),

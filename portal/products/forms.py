@@ -29,7 +29,7 @@ class ProductForm(forms.Form):
         label=_("Photo"),
         required=False,
         allow_empty_file=True,
-        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp,image/heic,.heic"}),
     )
     kept_photo = forms.UUIDField(required=False, widget=forms.HiddenInput)
     title = forms.CharField(label=_("Title"), required=False, strip=False, widget=forms.TextInput)

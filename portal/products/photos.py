@@ -15,7 +15,7 @@ from common.fair_turns import NoTurn
 from common.object_storage import StorageDown, breaker, storage_faults
 from common.photo_decoding import decode_upload, open_descriptor, photo_header
 from common.photos.decoder_pool import Copies
-from common.photos.headers import Fault, Header, PictureError
+from common.photos.headers import Fault, Header, PictureError, UnsupportedFormat
 
 WIDEST_RATIO = 20
 
@@ -54,7 +54,7 @@ def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copi
     """Decode an upload once, orient it, drop everything but its pixels and return a large and a small copy.
 
     A decoder process does it when it is the seller's turn. Raises PhotoError for a file that is too large,
-    not a JPEG, PNG or WebP, animated, damaged, too narrow or too costly to decode, and while the storage is down.
+    not a JPEG, PNG, WebP or HEIC, animated, damaged, too narrow or too costly to decode, and while the storage is down.
     """
     _check_size(upload)
     if breaker.rests:  # decode nothing that could not be stored
@@ -65,7 +65,7 @@ def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copi
             _check_shape(header)
             return decode_upload(descriptor, header, seller=seller)
     except PictureError as error:
-        raise _refusal(error.fault) from error
+        raise _refusal(error) from error
     except NoTurn as error:
         message = _("Many photos are coming in at the moment. Please try again in a minute.")
         raise PhotoError(message, code="busy", status=503) from error
@@ -111,15 +111,12 @@ def _storage_down() -> PhotoError:
     return PhotoError(message, code="storage_down", status=503)
 
 
-def _refusal(fault: Fault) -> PhotoError:
+def _refusal(error: PictureError) -> PhotoError:
     """Return the error that a seller reads about a rejected picture."""
+    if isinstance(error, UnsupportedFormat):
+        return _unsupported(error.name)
     limit = settings.UPLOAD_LIMIT_PIXELS // 1_000_000
     code, status, message = {
-        Fault.UNSUPPORTED: (
-            "unsupported_photo",
-            415,
-            _("This file is not a JPEG, PNG or WebP picture. Save it as one of these, or take a new photo."),
-        ),
         Fault.BROKEN: (
             "broken_photo",
             400,
@@ -146,5 +143,14 @@ def _refusal(fault: Fault) -> PhotoError:
             400,
             _("Opening this photo takes too long. Make it smaller, or save it as an ordinary JPEG."),
         ),
-    }[fault]
+    }[error.fault]
     return PhotoError(message, code=code, status=status)
+
+
+def _unsupported(format_name: str) -> PhotoError:
+    message = _("This file is not a photo that we can read. Upload a JPEG, PNG, WebP or HEIC photo.")
+    if format_name:
+        message = _("This file is of the kind %(format)s. Upload a JPEG, PNG, WebP or HEIC photo.") % {
+            "format": format_name
+        }
+    return PhotoError(message, code="unsupported_photo", status=415)

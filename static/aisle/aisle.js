@@ -58,11 +58,85 @@ document.addEventListener("submit", (event) => {
 
 window.addEventListener("pageshow", () => idle());
 
-// The photo: choose, take, drop or paste; see it before it is sent
+// The photo: choose, take, drop or paste; make it smaller and see it before it is sent
+
+const READ_TYPES = ["image/jpeg", "image/png", "image/webp", "image/heic", "image/heif"];
+const HEIC_NAME = /\.(heic|heif)$/i; // where the system knows no type for it
+const SIDE = 1600; // the long side of the copy that the server keeps
+const SMALL_FILE = 600_000; // bytes; encoding such a file again gains little
 
 const photo = {
   box: (element) => element.closest("[data-photo]"),
   input: (box) => $(".photo-input", box),
+
+  // The name of a format that the server refuses; none where it reads it.
+  refusedFormat(file) {
+    if (READ_TYPES.includes(file.type) || HEIC_NAME.test(file.name)) return "";
+    const ending = file.name.includes(".") ? file.name.split(".").pop() : file.type.split("/").pop();
+    return (ending || "?").toUpperCase();
+  },
+
+  setFile(box, file) {
+    const transfer = new DataTransfer();
+    transfer.items.add(file);
+    photo.input(box).files = transfer.files;
+  },
+
+  // A smaller JPEG of the photo in sRGB and turned upright, or the file itself where that gains nothing or fails.
+  async shrink(file, limit) {
+    const mayBeTransparent = ["image/png", "image/webp"].includes(file.type);
+    if (file.size <= (mayBeTransparent ? limit : SMALL_FILE)) return file;
+    try {
+      const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
+      const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+      const canvas = document.createElement("canvas");
+      canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+      canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+      const context = canvas.getContext("2d");
+      context.fillStyle = "#fff";
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      context.imageSmoothingQuality = "high";
+      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+      bitmap.close();
+      const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.88));
+      if (!blob || blob.size >= file.size) return file;
+      return new File([blob], file.name.replace(/\.\w+$/, "") + ".jpg", { type: "image/jpeg" });
+    } catch {
+      return file; // a format that this browser can't read; the server may
+    }
+  },
+
+  // Refuse, shrink and show the file that was put into the input.
+  async put(box) {
+    const [file] = photo.input(box).files;
+    const refused = file ? photo.refusedFormat(file) : "";
+    if (refused) {
+      photo.input(box).value = "";
+      photo.show(box);
+      photo.fail(box, fill(box.dataset.wordsRefused, { format: refused }));
+      return;
+    }
+    photo.show(box);
+    announce(file ? fill(box.dataset.wordsReady, { name: file.name }) : box.dataset.wordsRemoved);
+    if (!file) return;
+    const limit = Number(box.dataset.limit);
+    const smaller = await photo.shrink(file, limit);
+    // Another file may have been chosen, or this one sent, while it was made smaller.
+    if (photo.input(box).files[0] !== file) return;
+    if (smaller !== file) {
+      photo.setFile(box, smaller);
+      photo.show(box);
+    }
+    if (smaller.size > limit) photo.fail(box, fill(box.dataset.wordsLarge, { size: Math.ceil(smaller.size / 1e6) }));
+  },
+
+  fail(box, words) {
+    const error = $("#id_photo_error", box);
+    error.hidden = !words;
+    box.classList.toggle("field-wrong", Boolean(words));
+    $("[data-photo-error]", error).textContent = words;
+    if (words) announce(words);
+  },
 
   show(box) {
     const [file] = photo.input(box).files;
@@ -81,29 +155,21 @@ const photo = {
     }
     box.classList.toggle("photo-full", Boolean(file || original));
     $("[data-photo-clear]", box).hidden = !file;
-    const large = file && file.size > Number(box.dataset.limit);
-    const error = $("#id_photo_error", box);
-    error.hidden = !large;
-    box.classList.toggle("field-wrong", Boolean(large));
-    const words = large ? fill(box.dataset.wordsLarge, { size: Math.ceil(file.size / 1e6) }) : "";
-    $("[data-photo-error]", error).textContent = words;
-    announce(words || (file ? fill(box.dataset.wordsReady, { name: file.name }) : box.dataset.wordsRemoved));
+    photo.fail(box, "");
   },
 
   take(box, files) {
-    const picture = [...files].find((file) => file.type.startsWith("image/"));
-    if (!picture) return false;
-    const transfer = new DataTransfer();
-    transfer.items.add(picture);
-    photo.input(box).files = transfer.files;
-    photo.show(box);
+    const [file] = files;
+    if (!file) return false;
+    photo.setFile(box, file);
+    photo.put(box);
     return true;
   },
 
   clear(box) {
     photo.input(box).value = "";
     $("[name=kept_photo]", box).value = "";
-    photo.show(box);
+    photo.put(box);
     photo.input(box).focus();
   },
 
@@ -118,7 +184,7 @@ const photo = {
 document.addEventListener("change", (event) => {
   if (!event.target.matches(".photo-input")) return;
   const box = photo.box(event.target);
-  photo.show(box);
+  photo.put(box);
   const remove = $("[name=remove_photo]");
   if (remove) remove.checked = false;
 });

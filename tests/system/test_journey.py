@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from benchmarks.harness.processes import wait_until
@@ -148,6 +149,31 @@ def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, ph
     page.get_by_role("button", name="Suggest categories").click()
     expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
     assert stack.query("SELECT photo_large <> '' FROM portal_product ORDER BY created_at DESC LIMIT 1") == [(True,)]
+
+
+def test_a_phones_photo_is_made_smaller_and_upright_before_it_is_sent(page: Page, stack: Stack, tmp_path: Path) -> None:
+    noisy = Image.effect_noise((4000, 3000), 60).convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the phone was held upright
+    noisy.save(tmp_path / "phone.jpg", quality=92, exif=exif)
+    log_in(page, stack)
+    page.goto("/products/new/")
+    chosen = page.locator("input[type=file]")
+    chosen.set_input_files(tmp_path / "phone.jpg")
+    page.wait_for_function(
+        "before => document.querySelector('.photo-input').files[0].size < before / 3",
+        arg=(tmp_path / "phone.jpg").stat().st_size,
+    )
+    shown = page.locator(".photo-preview")
+    expect(shown).to_be_visible()
+    assert shown.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [
+        1200,
+        1600,
+    ]
+    (tmp_path / "dance.gif").write_bytes(b"GIF89a")
+    chosen.set_input_files(tmp_path / "dance.gif")
+    expect(page.get_by_text("This file is of the kind GIF.").first).to_be_visible()
+    assert chosen.evaluate("input => input.files.length") == 0
 
 
 def test_a_seller_lists_and_answers_a_product_without_javascript(browser: Browser, stack: Stack, photo: Path) -> None:

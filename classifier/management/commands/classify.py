@@ -49,7 +49,7 @@ class Command(BaseCommand):
         parser.add_argument("--encoding", default="", metavar="NAME", help="the file's encoding, where it isn't UTF-8")
         parser.add_argument("--title", default="")
         parser.add_argument("--description", default="")
-        parser.add_argument("--image", type=Path, metavar="FILE", help="a JPEG, PNG or WebP picture")
+        parser.add_argument("--image", type=Path, metavar="FILE", help="a JPEG, PNG, WebP or HEIC picture")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(
@@ -196,7 +196,7 @@ def open_photo(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise CommandError(f"There is no file {path}.") from error
     except (OSError, PictureError) as error:
-        raise CommandError(f"{path} is not a readable JPEG, PNG or WebP picture: {error}") from error
+        raise CommandError(f"{path} is not a readable JPEG, PNG, WebP or HEIC picture: {error}") from error
 
 
 def _describe_output(output: ModelOutput | None, categories: Sequence[Category]) -> dict[str, Any] | None:

@@ -69,7 +69,7 @@ def test_a_wrong_field_loses_neither_the_text_nor_the_photo(browser: Client, sel
 
 def test_a_refused_photo_keeps_the_text(browser: Client) -> None:
     response = submit(browser, title="My precious mug", photo=photo_upload(b"GIF89a" + b"\0" * 200, "mug.gif"))
-    assert "JPEG, PNG or WebP" in text_of(response)
+    assert "JPEG, PNG, WebP or HEIC" in text_of(response)
     assert "My precious mug" in response.content.decode()  # type: ignore[attr-defined]
 
 

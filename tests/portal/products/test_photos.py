@@ -82,7 +82,7 @@ def test_a_webp_still_is_taken() -> None:
 def test_other_formats_are_refused_whatever_they_are_called(format: str) -> None:
     error = refused(product_photo(format, (64, 64)))
     assert error.status == 415
-    assert "JPEG, PNG or WebP" in str(error)
+    assert "JPEG, PNG, WebP or HEIC" in str(error)
 
 
 @pytest.mark.parametrize("content", [b"<svg onload=alert(1)>", b"%PDF-1.7", b"MZ\x90", b"<html><script>", b"\0" * 500])
