@@ -45,7 +45,7 @@ ERROR_CODES = (
     _row(409, "idempotency_in_progress", "The first request with this key is being processed: try again in a second."),
     _row(413, "photo_too_large", "The photo has too many bytes or pixels."),
     _row(413, "request_too_large", "The fields have more than 1 MB in addition to the photo."),
-    _row(415, "unsupported_photo", "The file is not a JPEG, PNG or WebP, whatever its name says."),
+    _row(415, "unsupported_photo", "The file is not a JPEG, PNG, WebP or HEIC, whatever its name says."),
     _row(415, "unsupported_media_type", "Another media type than the operation reads; `detail` says which."),
     _row(422, "idempotency_key_reused", "The key was used for another request in the last 24 hours."),
     _row(429, "throttled", "Too many requests: wait as long as `Retry-After` says."),
