@@ -32,7 +32,7 @@ class TokenForm(forms.Form):
         label=_("Name"),
         max_length=60,
         required=False,
-        widget=forms.TextInput(attrs={"required": True, "placeholder": _("Stock system"), "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"required": True, "autocomplete": "off"}),
     )
     days = forms.ChoiceField(label=_("Expires"), choices=LIFETIME_CHOICES, required=False)
 

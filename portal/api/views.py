@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from django.db import transaction
 from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import exceptions, generics, mixins, permissions, status, views
 from rest_framework.decorators import action
@@ -57,6 +58,9 @@ PREFER = OpenApiParameter(
     description=f"`wait=SECONDS` (RFC 7240): wait up to that long for the result, at most {LONGEST_WAIT} seconds.",
 )
 
+PREDICTION_ID = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The prediction's id.")
+PRODUCT_ID = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The product's id.")
+
 
 class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Prediction]):
     """Ask for the five likeliest categories, read the result, answer it."""
@@ -98,14 +102,14 @@ class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Predicti
         is_there = wait is not None and notifications.wait_until_finished(product.prediction_id, seconds=wait)
         return self._answer(product.prediction_id, is_there, wait)
 
-    @extend_schema(operation_id="get_prediction", responses=PredictionSerializer)
+    @extend_schema(operation_id="get_prediction", parameters=[PREDICTION_ID], responses=PredictionSerializer)
     def retrieve(self, request: Request, pk: uuid.UUID) -> Response:
         """Fetch a prediction."""
         return Response(self.get_serializer(get_object_or_404(self.get_queryset(), pk=pk)).data)
 
     @extend_schema(
         operation_id="answer_prediction",
-        parameters=[idempotency.PARAMETER],
+        parameters=[PREDICTION_ID, idempotency.PARAMETER],
         request=AnswerSerializer,
         responses={
             200: FeedbackSerializer,
@@ -142,8 +146,8 @@ class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Predicti
 
 @extend_schema_view(
     list=extend_schema(operation_id="list_products"),
-    retrieve=extend_schema(operation_id="get_product"),
-    destroy=extend_schema(operation_id="delete_product"),
+    retrieve=extend_schema(operation_id="get_product", parameters=[PRODUCT_ID]),
+    destroy=extend_schema(operation_id="delete_product", parameters=[PRODUCT_ID]),
 )
 class ProductViewSet(
     KnownParameters, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, GenericViewSet[Product]
@@ -175,7 +179,7 @@ class ProductViewSet(
 
     @extend_schema(
         operation_id="change_product",
-        parameters=[PREFER],
+        parameters=[PRODUCT_ID, PREFER],
         request={
             "application/json": ProductChangesSerializer,
             "multipart/form-data": ProductChangesWithPhotoSerializer,

@@ -1,6 +1,5 @@
 """Read the API's operations from its OpenAPI document, so that their documentation can't differ from the code."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +7,7 @@ from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
 
-from portal.api.documentation.samples import SampleRequest, as_curl, as_python, path_address
+from portal.api.documentation.samples import SampleRequest, as_curl, as_json, as_python, path_address
 
 Schema = dict[str, Any]
 TAGS = ("predictions", "products", "categories")
@@ -104,7 +103,7 @@ class OperationReader:
             statuses=tuple(self._statuses()),
             response_status=status,
             response_fields=tuple(self._fields(schema)),
-            response=json.dumps(example, indent=2, ensure_ascii=False) if example is not None else "",
+            response=as_json(example) if example is not None else "",
         )
 
     def _success(self) -> tuple[str, Schema]:

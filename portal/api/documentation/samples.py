@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 JSON = "application/json"
 INDENT = " " * 4
+LONGEST_LINE = 62  # fits beside the fields on a laptop
 # A key is for one request: a program with a fixed one would fail when it runs again with other values.
 KEY_HEADER = "Idempotency-Key"
 
@@ -66,6 +67,22 @@ def as_python(request: SampleRequest) -> str:
     ]
     lines.append("print(response.status_code)" if request.method == "DELETE" else "print(response.json())")
     return "\n".join(lines)
+
+
+def as_json(value: Any, indent: int = 0, used: int = 0) -> str:
+    """Return JSON in which lists and objects that fit stay on one line, so that responses are short to read.
+
+    `used` characters of the first line are taken by a name.
+    """
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value or len(line) + indent + used <= LONGEST_LINE:
+        return line
+    inner = "\n" + " " * (indent + 2)
+    if isinstance(value, list):
+        rows = [as_json(row, indent + 2) for row in value]
+        return "[" + inner + f",{inner}".join(rows) + "\n" + " " * indent + "]"
+    pairs = [f"{json.dumps(name)}: {as_json(row, indent + 2, len(name) + 4)}" for name, row in value.items()]
+    return "{" + inner + f",{inner}".join(pairs) + "\n" + " " * indent + "}"
 
 
 def path_address(path: str, values: dict[str, str]) -> str:

@@ -87,7 +87,7 @@ def test_an_answer_is_recorded_once_under_its_key(api: APIClient, seller: User, 
     api.post(address, {"category": None}, format="json")  # a later answer, without a key
     again = api.post(address, {"category": "beauty"}, format="json", headers=KEY)
     assert first.content == again.content and Feedback.objects.get().category is None
-    elsewhere = f"{PREDICTIONS}/{make_product(seller).prediction_id}/feedback"
+    elsewhere = f"{PREDICTIONS}/{make_product(seller, answered=False).prediction_id}/feedback"
     assert api.post(elsewhere, {"category": "beauty"}, format="json", headers=KEY).status_code == 422
 
 

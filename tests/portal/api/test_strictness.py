@@ -68,7 +68,7 @@ def test_an_unknown_field_is_rejected_with_what_is_known(
 def test_an_answer_with_a_fault_is_rejected_and_the_fault_named(
     api: APIClient, seller: User, make_product: MakeProduct, body: str | bytes, code: str, attr: str | None
 ) -> None:
-    address = f"{PREDICTIONS}/{make_product(seller).prediction_id}/feedback"
+    address = f"{PREDICTIONS}/{make_product(seller, answered=False).prediction_id}/feedback"
     refused = api.post(address, body, content_type="application/json")
     assert (refused.status_code, problem(refused)["code"], problem(refused)["attr"]) == (400, code, attr)
     assert not Feedback.objects.exists()
