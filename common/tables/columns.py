@@ -35,8 +35,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "image": (
         "image", "imagepath", "img", "photo", "photos", "picture", "pictures", "filename", "imagename", "imagefile",
         "images", "imagelink", "imagesrc", "imageurl", "imageurls", "mainimage", "baseimage", "photourl", "pictureurl",
-        "image1", "productimage", "productimageurl", "hostedimageurls", "productimagefile1", "additionalimagelink",
-        "bild", "bilder", "foto", "fotos", "imagem", "imagens", "imagen", "imagenes", "immagine", "immagini",
+        "imageurlsxyz", "image1", "productimage", "productimageurl", "hostedimageurls", "productimagefile1",
+        "additionalimagelink", "bild", "bilder", "foto", "fotos", "imagem", "imagens", "imagen", "imagenes",
+        "immagine", "immagini",
         "afbeelding", "afbeeldingen", "zdjecie", "zdjecia", "obrazek", "obrazki", "изображения", "изображение", "фото",
         "图片", "画像",
     ),
@@ -85,36 +86,50 @@ def count_known(header: Sequence[str], given: Mapping[str, str]) -> int:
     return sum(1 for some in names if keys.intersection(map(column_key, some)))
 
 
-def find_columns(
-    header: Sequence[str], table: Path, *, given: Mapping[str, str], needed: Collection[str]
-) -> tuple[Columns, dict[str, int]]:
-    """Return the names of the columns and their places by field.
+def find_candidates(header: Sequence[str], table: Path, *, given: Mapping[str, str]) -> dict[str, list[int]]:
+    """Return the places of the columns that may hold each field, in order of preference.
 
-    `given` names some by field. Raises SourceError for a name that the header lacks or has twice, and for a field
-    of `needed` without a column.
+    `given` names some by field. Raises SourceError for a name that the header lacks, or has twice where it is needed.
     """
-    places: dict[str, int] = {}
+    candidates: dict[str, list[int]] = {}
     for field in FIELDS:
         if field in given:
-            found = [place for place, column in enumerate(header) if column == given[field]]
-            found = found or _places(header, given[field])
-            if not found:
+            exact = [place for place, column in enumerate(header) if column == given[field]]
+            found = [exact or _places(header, given[field])]
+            if not found[0]:
                 raise SourceError(f"{table} has no column {given[field]!r}. {_contents(header)}")
         else:
-            found = next(filter(None, (_places(header, name) for name in NAMES[field])), [])
-        if len(found) > 1:
+            found = [places for name in NAMES[field] if (places := _places(header, name))]
+        if found and len(found[0]) > 1:
             raise SourceError(
-                f"{table} has {len(found)} columns {header[found[0]]!r}: the columns "
-                f"{', '.join(str(place + 1) for place in found)}. Rename all but the one to read."
+                f"{table} has {len(found[0])} columns {header[found[0][0]]!r}: the columns "
+                f"{', '.join(str(place + 1) for place in found[0])}. Rename all but the one to read."
             )
+        candidates[field] = [places[0] for places in found]
+    return candidates
+
+
+def choose_columns(
+    header: Sequence[str],
+    table: Path,
+    *,
+    candidates: Mapping[str, Sequence[int]],
+    filled: Collection[int],
+    needed: Collection[str],
+) -> dict[str, int]:
+    """Return the place of each field's column: the first that has content, as shops export columns they don't use.
+
+    Raises SourceError for a field of `needed` without a column.
+    """
+    places: dict[str, int] = {}
+    for field, found in candidates.items():
         if found:
-            places[field] = found[0]
-    for field in needed:
-        if field not in places:
+            places[field] = next((place for place in found if place in filled), found[0])
+        elif field in needed:
             raise SourceError(
                 f"{table} has no column for the {field}. {_contents(header)} Say which it is: --column {field}=NAME"
             )
-    return Columns(**{field: header[place] for field, place in places.items()}), places
+    return places
 
 
 def _places(header: Sequence[str], name: str) -> list[int]:

@@ -53,7 +53,7 @@ def find_table(path: Path) -> Path:
         raise SourceError(f"There is no {path}. Give a folder with a products.csv, or a csv file.")
     if path.is_file():
         if not path.name.lower().endswith(ENDINGS):
-            raise SourceError(f"{path} is no csv file. Give a folder with a products.csv, or a csv file.")
+            raise SourceError(f"{path} is no csv file. Save or export it as CSV in UTF-8, and give that file.")
         return path
     for name in TABLES:
         if (path / name).is_file():
@@ -131,8 +131,8 @@ def _fitness(text: str, delimiter: str, columns: Mapping[str, str], is_whole: bo
     rows = [row for row in rows if not is_blank(row)]
     if not rows or len(rows[0]) < 2:
         return 0, 0.0, 0
-    width = len(filled(rows[0]))
-    as_wide = sum(1 for row in rows[1:] if len(filled(row)) <= width <= len(row))
+    width = len(trimmed(rows[0]))
+    as_wide = sum(1 for row in rows[1:] if len(trimmed(row)) <= width <= len(row))
     return count_known(rows[0], columns), as_wide / max(1, len(rows) - 1), width
 
 
@@ -141,7 +141,7 @@ def is_blank(cells: Sequence[str]) -> bool:
     return not any(cell.strip().strip(DELIMITERS) for cell in cells)
 
 
-def filled(cells: Sequence[str]) -> list[str]:
+def trimmed(cells: Sequence[str]) -> list[str]:
     """Return the cells without the empty ones at the end."""
     end = len(cells)
     while end and not cells[end - 1].strip():
@@ -196,7 +196,7 @@ class TableRows:
             rows = list(csv.reader(self._taken, delimiter=self._delimiter, strict=True))
         except csv.Error:
             return False
-        return len(rows) == 1 and (not self.width or len(filled(cells)) <= self.width <= len(cells))
+        return len(rows) == 1 and (not self.width or len(trimmed(cells)) <= self.width <= len(cells))
 
     def _unclosed_row(self) -> RowError:
         self._unclosed += 1

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from common.tables.cells import count_photo_names, is_address, photo_names
-from common.tables.columns import FIELDS, find_columns
-from common.tables.dialect import TableRows, filled, find_dialect, find_table, open_text, source_name
+from common.tables.columns import FIELDS, Columns, choose_columns, find_candidates
+from common.tables.dialect import TableRows, find_dialect, find_table, open_text, source_name, trimmed
 from common.tables.errors import RowError, SourceError
 from common.tables.photos import PhotoFolder
 
@@ -64,8 +64,12 @@ class ProductFile:
                 why = f" {names}" if isinstance(names, RowError) else ""
                 raise SourceError(f"{self.table} is empty: it has no line with the names of its columns.{why}")
             header = [name.strip() for name in names]
-            self.columns, self._places = find_columns(header, self.table, given=columns or {}, needed=needed)
-            self.rows = sum(1 for _row in rows)
+            candidates = find_candidates(header, self.table, given=columns or {})
+            # A table without a needed column is refused before the rest of it is read.
+            choose_columns(header, self.table, candidates=candidates, filled=(), needed=needed)
+            self.rows, filled = _count_rows(rows, {place for places in candidates.values() for place in places})
+        self._places = choose_columns(header, self.table, candidates=candidates, filled=filled, needed=needed)
+        self.columns = Columns(**{field: header[place] for field, place in self._places.items()})
         self._width = len(header)
         self._photos = PhotoFolder(self.table.parent)
 
@@ -86,7 +90,7 @@ class ProductFile:
                 yield (rows.line, cells) if isinstance(cells, RowError) else self._row(rows.line, cells)
 
     def _row(self, line: int, cells: list[str]) -> "SourceRow | tuple[int, RowError]":
-        if len(filled(cells)) > self._width:
+        if len(trimmed(cells)) > self._width:
             message = f"{len(cells)} cells under {self._width} columns: is a quotation mark missing?"
             return line, RowError("unreadable line", message)
         values = dict.fromkeys(FIELDS, "")
@@ -120,3 +124,14 @@ class ProductFile:
             raise RowError("photo is an address", f"{names[0][:200]!r} is an address: photos are read from files only.")
         where = f" in {row.shard}" if row.shard else ""
         raise RowError("missing photo", f"There is no photo {row.image.strip()[:200]!r}{where}.")
+
+
+def _count_rows(rows: TableRows, places: Collection[int]) -> tuple[int, set[int]]:
+    """Return the number of rows left, and which of these places have content in any of them."""
+    count = 0
+    blank = set(places)
+    for row in rows:
+        count += 1
+        if blank and not isinstance(row, RowError):
+            blank -= {place for place in blank if place < len(row) and row[place].strip()}
+    return count, set(places) - blank

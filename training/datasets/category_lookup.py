@@ -10,7 +10,7 @@ from django.utils.text import slugify
 from classifier.models import Category, CategoryAlias
 from common.tables.category_names import exact_key, loose_key
 from common.tables.cells import category_at, category_paths, is_category_path, path_pieces
-from common.tables.dialect import TableRows, find_dialect, open_text
+from common.tables.dialect import Dialect, TableRows, find_dialect, open_text
 from common.tables.errors import RowError, SourceError
 from common.text import clean_line, without_placeholder
 
@@ -47,10 +47,13 @@ class CategoryLookup:
 
     `map` is a table of two columns: a source's name, and the slug or name of a category (empty: leave it out). `level`
     takes one level of names that are paths such as "A > B": 1 for the first, -1 for the last. `creates` makes a
-    category of an unknown name. Raises SourceError for a map that can't be read or names an unknown category.
+    category of an unknown name. `encoding` is tried for a map whose own isn't clear. Raises SourceError for a map that
+    can't be read or names an unknown category.
     """
 
-    def __init__(self, *, map: Path | None = None, creates: bool = False, level: int | None = None) -> None:
+    def __init__(
+        self, *, map: Path | None = None, creates: bool = False, level: int | None = None, encoding: str = ""
+    ) -> None:
         self.created: list[str] = []
         self.map = map
         self.mapped = 0  # how often the map was of use
@@ -65,7 +68,7 @@ class CategoryLookup:
         for name, pk in CategoryAlias.objects.values_list("name", "category_id"):
             self._by_alias.add(name, pk)
         if map:
-            self._by_map = self._read_map(map)
+            self._by_map = self._read_map(map, encoding)
             self._remembered.clear()
 
     def find(self, name: str) -> int:
@@ -81,9 +84,10 @@ class CategoryLookup:
             raise RowError(LEFT_OUT, f"The map leaves {_shown(name)} out.")
         return found
 
-    def level_found(self, name: str, level: int) -> bool:
-        """Return whether this level of a path is the name of a category."""
-        return any(self._known(category_at(path, level)) for path in category_paths(name))
+    def names_at_level(self, name: str, level: int) -> tuple[list[str], bool]:
+        """Return the names at a level of a path, and whether one of them is a category's."""
+        names = [found for path in category_paths(name) if (found := category_at(path, level))]
+        return names, any(self._known(found) for found in names)
 
     def _search(self, name: str) -> int | None:
         candidates = [name]
@@ -139,10 +143,10 @@ class CategoryLookup:
             return category.pk
         raise RowError("unknown category", f"{_shown(name)} has no slug left.")
 
-    def _read_map(self, map: Path) -> _Names:
+    def _read_map(self, map: Path, encoding: str) -> _Names:
         found, wrong = _Names(), []
         entries: dict[str, int | None] = {}
-        for number, (line, cells) in enumerate(_map_rows(map)):
+        for number, (line, cells) in enumerate(_map_rows(map, encoding)):
             source, target = cells[0], cells[1].strip() if len(cells) > 1 else ""
             try:
                 category = self.find(target) if target else None
@@ -160,9 +164,9 @@ class CategoryLookup:
         return found
 
 
-def _map_rows(map: Path) -> Iterator[tuple[int, list[str]]]:
+def _map_rows(map: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
     try:
-        dialect = find_dialect(map)
+        dialect = _map_dialect(map, encoding)
         with open_text(map, dialect.encoding) as lines:
             rows = TableRows(lines, map, dialect)
             for cells in rows:
@@ -173,6 +177,15 @@ def _map_rows(map: Path) -> Iterator[tuple[int, list[str]]]:
                 yield rows.line, cells
     except (OSError, SourceError) as error:
         raise SourceError(f"The map {map} can't be read: {error}") from error
+
+
+def _map_dialect(map: Path, encoding: str) -> Dialect:
+    try:
+        return find_dialect(map)
+    except SourceError:
+        if not encoding:
+            raise
+        return find_dialect(map, encoding=encoding)
 
 
 def _free_slugs(name: str) -> Iterator[str]:

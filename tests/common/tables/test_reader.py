@@ -1,9 +1,12 @@
 import codecs
+import csv
 import gzip
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.tables.dialect import LONGEST_ROW
 from common.tables.errors import RowError, SourceError
@@ -165,6 +168,24 @@ def test_an_unclosed_quotation_mark_costs_its_own_line_only(
     tmp_path: Path, text: str, expected: list[tuple[str, str] | str]
 ) -> None:
     assert read_text(tmp_path, text) == expected
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    table=st.lists(st.lists(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"))), max_size=8),
+    delimiter=st.sampled_from(",;\t|"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_a_program_writes_as_csv_is_what_is_read(
+    tmp_path: Path, table: list[list[str]], delimiter: str, encoding: str, line_end: str
+) -> None:
+    written = [(str(number), " ".join(cells), "x") for number, cells in enumerate(table)]
+    with (tmp_path / "products.csv").open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter, lineterminator=line_end).writerows(
+            [("id", "title", "category"), *written]
+        )
+    assert [(row.id, row.title, row.category) for row in rows(tmp_path)] == written
 
 
 def test_a_table_of_unclosed_quotation_marks_is_refused_with_a_line(tmp_path: Path) -> None:

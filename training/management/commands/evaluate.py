@@ -28,25 +28,42 @@ class Command(BaseCommand):
         parser.add_argument(
             "--map", type=Path, metavar="FILE", help="a csv: the source's name, a category's slug or name"
         )
+        parser.add_argument(
+            "--category-level", type=int, metavar="N",
+            help="take this level of categories that are paths (A > B): 1 is the first, -1 the last",
+        )  # fmt: skip
+        parser.add_argument("--encoding", default="", metavar="NAME", help="the file's encoding, where it isn't UTF-8")
         parser.add_argument("--limit", type=int, metavar="N", help="take the first N rows only")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(
-        self, *, path: Path, category_column: str | None, map: Path | None, limit: int | None, **options: Any
+        self,
+        *,
+        path: Path,
+        category_column: str | None,
+        category_level: int | None,
+        map: Path | None,
+        encoding: str,
+        limit: int | None,
+        **options: Any,
     ) -> None:
         if limit is not None and limit < 1:
             raise CommandError("--limit must be at least 1.")
         try:
-            products = ProductFile(path, {"category": category_column} if category_column else {})
+            columns = {"category": category_column} if category_column else {}
+            products = ProductFile(path, columns, encoding=encoding)
+            categories = CategoryLookup(map=map, level=category_level or None, encoding=encoding)
             total = products.rows if limit is None else min(products.rows, limit)
             often = 0.2 if sys.stderr.isatty() else 10
             bar = tqdm(total=total, desc=products.name, unit="row", file=sys.stderr, mininterval=often)
             with products, bar:
-                scores = score_products(products, categories=CategoryLookup(map=map), limit=limit, progress=bar.update)
+                scores = score_products(products, categories=categories, limit=limit, progress=bar.update)
         except SourceError as error:
             raise CommandError(str(error)) from error
         except OUTAGES as error:
             raise CommandError(f"The models can't answer: {error}") from error
+        if map and not categories.mapped:
+            self.stderr.write(f"The map {map} matches no category of this file. Check the names in its first column.")
         self.stdout.write(json.dumps(scores.to_json()) if options["json"] else _table(scores))
 
 

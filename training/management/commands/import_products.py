@@ -70,7 +70,7 @@ class Command(BaseCommand):
                 columns["category"] = category_column
             # All files are opened and checked before the first row is imported.
             files = [ProductFile(item, columns, encoding=encoding) for item in path]
-            categories = CategoryLookup(map=map, creates=create_categories, level=category_level)
+            categories = CategoryLookup(map=map, creates=create_categories, level=category_level, encoding=encoding)
             for products in files:
                 self._import(products, source, categories, errors)
         except SourceError as error:
@@ -137,12 +137,19 @@ def _level_hint(report: ImportReport, categories: CategoryLookup) -> list[str]:
     paths = {name: count for name, count in report.unknown_categories.items() if has_levels(name)}
     if not paths:
         return []
-    found = Counter(dict.fromkeys(LEVELS, 0))
+    found, names = Counter(dict.fromkeys(LEVELS, 0)), {level: Counter[str]() for level in LEVELS}
     for name, count in paths.items():
         for level in LEVELS:
-            found[level] += count * categories.level_found(name, level)
+            at_level, is_known = categories.names_at_level(name, level)
+            found[level] += count * is_known
+            names[level].update(dict.fromkeys(at_level[:1], count))
     best, rows = found.most_common(1)[0]
-    return [
-        f"{sum(paths.values()):,} of these rows have paths or lists of categories: --category-level {best} finds the "
-        f"category of {rows:,}."
+    text = f"{sum(paths.values()):,} of these rows have paths or lists of categories: "
+    if rows:
+        return [f"{text}--category-level {best} finds the category of {rows:,}."]
+    offers = [
+        f"--category-level {level} reads {', '.join(repr(name) for name, _count in names[level].most_common(3))}"
+        for level in LEVELS[:2]
+        if names[level]
     ]
+    return [f"{text}{'; '.join(offers)}, none of which is a category yet."]
