@@ -10,13 +10,13 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from common.formatting import format_percent, format_range
+from common.intervals import wilson_interval
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
 LINE_TICKS = 5
 MOST_CLASSES = 30
 MOST_CONFUSIONS = 8
-Z = 1.96  # of a 95 % interval
 
 
 def line(
@@ -83,7 +83,7 @@ def reliability(
             "strip": strip,
         }
         if row["count"]:
-            low, high = _wilson(row["accuracy"], row["count"])
+            low, high = wilson_interval(row["accuracy"] * row["count"], row["count"])
             entry |= {
                 "cx": x.place(row["confidence"]),
                 "cy": y.place(row["accuracy"]),
@@ -197,13 +197,6 @@ def _cell(count: int, total: int, is_right: bool, true: str, given: str) -> dict
         "title": f"{true} → {given}: {count} / {total}",
         "is_right": is_right,
     }
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
-    middle = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
-    half = Z / (1 + Z * Z / count) * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _render(name: str, context: dict[str, Any]) -> SafeString:

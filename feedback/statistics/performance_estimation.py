@@ -14,7 +14,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from feedback.statistics.intervals import MINIMUM_ROWS, NORMAL_QUANTILE
+from common.intervals import NORMAL_QUANTILE
+from feedback.statistics.intervals import MINIMUM_ROWS
 
 Array = npt.NDArray[np.floating[Any]]
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feedback.statistics.intervals import MINIMUM_ROWS, wilson_interval
+from common.intervals import wilson_interval
+from feedback.statistics.intervals import MINIMUM_ROWS
 
 JEFFREYS_PRIOR = 0.5  # both parameters of the Beta prior
 QUADRATURE_POINTS = 2_000
