@@ -89,25 +89,32 @@ class ExceptionHandler(BaseExceptionHandler):
             return exceptions.ParseError()
         if isinstance(exc, ValidationError):  # of a service
             return exceptions.ValidationError({api_settings.NON_FIELD_ERRORS_KEY: get_error_detail(exc)})
-        if isinstance(exc, exceptions.UnsupportedMediaType):
-            return self._unsupported(exc)
-        if isinstance(exc, exceptions.NotAuthenticated):
-            return self._not_authenticated(exc)
-        if isinstance(exc, exceptions.NotAcceptable):
-            return exceptions.NotAcceptable(_("The API answers in JSON. Send the header Accept: application/json."))
         if isinstance(exc, OperationalError | InterfaceError):
             log.error("The database does not answer: %s", exc)
             return DatabaseDown()
-        return super().convert_known_exceptions(exc)
+        converted = super().convert_known_exceptions(exc)
+        advice = self._what_to_send(converted)
+        if advice and isinstance(converted, exceptions.APIException):
+            converted.detail = exceptions.ErrorDetail(advice, converted.default_code)
+        return converted
 
-    def _unsupported(self, exc: exceptions.UnsupportedMediaType) -> exceptions.APIException:
-        """Add what to send: the media types that the operation parses."""
-        media_types = [parser.media_type for parser in self.context["view"].get_parsers()]
-        advice = " ".join(str(WHAT_TO_SEND[media_type]) for media_type in media_types)
-        return exceptions.UnsupportedMediaType("", f"{exc.detail} {advice}")
+    def _what_to_send(self, exc: Exception) -> str:
+        """Return the detail of an error about the request's form, which says what to send instead."""
+        view = self.context["view"]
+        if isinstance(exc, exceptions.NotAuthenticated):
+            return self._authorization_to_send()
+        if isinstance(exc, exceptions.UnsupportedMediaType):
+            media_types = [str(WHAT_TO_SEND[parser.media_type]) for parser in view.get_parsers()]
+            return f"{exc.detail} {' '.join(media_types)}"
+        if isinstance(exc, exceptions.MethodNotAllowed):
+            methods = ", ".join(view.allowed_methods)
+            return str(_("%(detail)s Allowed here: %(methods)s.") % {"detail": exc.detail, "methods": methods})
+        if isinstance(exc, exceptions.NotAcceptable):
+            return str(_("The API answers in JSON. Send the header Accept: application/json."))
+        return ""
 
-    def _not_authenticated(self, exc: exceptions.NotAuthenticated) -> exceptions.APIException:
-        """Name the header to send, also where a token came in another one."""
+    def _authorization_to_send(self) -> str:
+        """Return a sentence with the header to send, also where a token came in another one."""
         request = cast(Request, self.context["request"])
         scheme, _space, rest = get_authorization_header(request).decode("latin-1").strip().partition(" ")
         if not scheme:
@@ -116,8 +123,7 @@ class ExceptionHandler(BaseExceptionHandler):
             words = _("The scheme of the header Authorization is “%(scheme)s”. Send: Authorization: Bearer TOKEN.")
         else:
             words = _("The header Authorization has one word only. Send: Authorization: Bearer TOKEN.")
-        exc.detail = exceptions.ErrorDetail(words % {"scheme": scheme[:20]}, exc.default_code)
-        return exc
+        return str(words % {"scheme": scheme[:20]})
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
         """Report nothing for a 503: it asks the client to try again, so no one needs to be alerted."""

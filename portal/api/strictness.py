@@ -54,6 +54,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             errors = _unknown_fields(data, self.fields) | _repeated(data, FIELDS)
+            errors |= _not_text(data, self.fields)
             errors |= _badly_encoded({name: value for name, value in data.items() if name in self.fields})
             if errors:
                 raise serializers.ValidationError(errors)
@@ -113,6 +114,14 @@ def _repeated(data: Mapping[str, Any], wording: Wording) -> Errors:
         return {}
     names = [name for name in data if len(get_list(name)) > 1]
     return {name: [ErrorDetail(str(wording.repeated), wording.repeated_code)] for name in names}
+
+
+def _not_text(data: Mapping[str, Any], fields: Mapping[str, Any]) -> Errors:
+    """Return an error for each number that was sent as a text: 007 and 1e3 would be stored as other characters."""
+    words = _("Send a text, in quotes.")
+    texts = [name for name, field in fields.items() if type(field) is serializers.CharField]
+    names = [name for name in texts if isinstance(data.get(name), int | float)]
+    return {name: [ErrorDetail(words, "invalid")] for name in names}
 
 
 def _badly_encoded(data: Mapping[str, Any]) -> Errors:

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from django.db import transaction
 from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import exceptions, generics, mixins, permissions, status, views
@@ -229,7 +231,10 @@ class NoSuchAddress(views.APIView):
     schema = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        raise exceptions.NotFound
+        words = _("There is no such address. The documentation at %(address)s lists all.")
+        if request.path.endswith("/"):
+            words = _("There is no such address: those of the API have no slash at the end. See %(address)s.")
+        raise exceptions.NotFound(words % {"address": request.build_absolute_uri(reverse("api_docs"))})
 
 
 def _preferred_wait(request: Request) -> int | None:

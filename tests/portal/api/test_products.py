@@ -61,6 +61,7 @@ def test_a_photo_is_replaced_and_removed(api: APIClient, seller: User, make_prod
         ({"category": "beauty"}, "json", "unknown_field", "category"),
         ({"title": 7, "id": "x"}, "json", "unknown_field", "id"),
         ({"title": None}, "json", "null", "title"),
+        ({"sku": 12}, "json", "invalid", "sku"),
         ({"title": "x" * 400}, "json", "max_length", "title"),
         ({"title": " "}, "json", "nothing_given", "non_field_errors"),
         ({"image": "https://shop.example/mug.jpg"}, "json", "invalid", "image"),

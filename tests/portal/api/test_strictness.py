@@ -62,6 +62,7 @@ def test_an_unknown_field_is_rejected_with_what_is_known(
         ('{"category": null, "wish": "Caf\ufffd"}', "not_utf8", "wish"),
         (b'{"category": null, "wish": "Caf\xe9"}', "not_utf8", None),
         ("{'category': null}", "parse_error", None),
+        ('{"category": null, "wish": 7}', "invalid", "wish"),
         ('{"category": NaN}', "parse_error", None),
     ],
 )
@@ -174,6 +175,21 @@ def test_a_form_is_answered_with_json_where_json_is_read(
     address = f"{PREDICTIONS}/{make_product(seller, answered=False).prediction_id}/feedback"
     refused = api.post(address, {"category": "beauty"}, format="multipart")
     assert refused.status_code == 415 and "application/json" in problem(refused)["detail"]
+
+
+def test_another_method_is_answered_with_the_right_ones(
+    api: APIClient, seller: User, make_product: MakeProduct
+) -> None:
+    refused = api.put(f"{PRODUCTS}/{make_product(seller, answered=False).pk}", {"title": "Mug"}, format="json")
+    assert refused.status_code == 405
+    assert "GET, PATCH, DELETE" in problem(refused)["detail"]
+
+
+@pytest.mark.parametrize(("address", "words"), [("/api/v1/products/", "no slash"), ("/api/v1/items", "/api/docs/")])
+def test_another_address_is_answered_with_where_to_look(api: APIClient, address: str, words: str) -> None:
+    refused = api.get(address)
+    assert (refused.status_code, problem(refused)["code"]) == (404, "not_found")
+    assert words in problem(refused)["detail"]
 
 
 def test_another_format_is_answered_with_json(api: APIClient) -> None:
