@@ -64,11 +64,11 @@ class StateFilter(django_filters.ChoiceFilter):
 
 class ProductFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="matching", label="Beginnings of words in title, description or SKU.")
-    state = StateFilter(choices=Product.State.choices, method="in_state")
+    state = StateFilter(choices=Product.State.choices, method="in_state", label="The product's state.")
     category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
-    sku = django_filters.CharFilter("sku")
-    created_after = MomentFilter("created_at", "gte")
-    created_before = MomentFilter("created_at", "lt")
+    sku = django_filters.CharFilter("sku", label="Exactly this SKU.")
+    created_after = MomentFilter("created_at", "gte", label="Created at this time or later.")
+    created_before = MomentFilter("created_at", "lt", label="Created before this time.")
 
     class Meta:
         model = Product
