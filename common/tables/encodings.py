@@ -23,7 +23,7 @@ LONGEST_LINE = 4_000  # bytes of one line that the sample holds
 
 # Information in bits. An apostrophe or a sign says less than an unexpected character, which no language explains.
 _APOSTROPHE, _SIGN, _ASTRAY, _UNEXPECTED = 1.0, 5.0, 8.0, 14.0
-_CAPITAL, _FURTHER_CAPITAL, _ACCENTS_IN_A_ROW = 1.0, 0.3, 2.0
+_CAPITAL, _FURTHER_CAPITAL, _ACCENTS_IN_A_ROW, _SIGN_BESIDE_DIGIT_GAIN = 1.0, 0.3, 2.0, 3.0
 _COMMON_HAN, _RARE_HAN, _KANA, _HANGUL = 11.0, 18.0, 6.0, 9.5
 # Two encodings whose likelihoods differ by less than this factor (2 to the power) are not told apart.
 _MARGIN = 6.0
@@ -176,6 +176,7 @@ def _language_bits(text: str, candidate: Candidate) -> Iterator[float]:
     neighbours = zip(" " + text, text, text[1:] + " ", strict=False)
     characters = [(before, character, after) for before, character, after in neighbours if not character.isascii()]
     around = _misplaced(text)
+    signs = frozenset(SIGNS + APOSTROPHES)
     for language in candidate.languages:
         known = _bits_by_letter(language)
         if known is None:
@@ -185,12 +186,14 @@ def _language_bits(text: str, candidate: Candidate) -> Iterator[float]:
         is_latin = ord(LETTERS[language][0]) < 0x250
         for before, character, after in characters:
             total += known.get(character, _UNEXPECTED)
-            if not character.isalpha():
-                continue
-            # Latin languages have few letters with an accent in a row; other alphabets have no ASCII within a word.
-            if is_latin:
-                total += _ACCENTS_IN_A_ROW * (before.isalpha() and not before.isascii())
+            is_beside_digit = before.isdigit() or after.isdigit()
+            if character in signs:
+                total -= _SIGN_BESIDE_DIGIT_GAIN * is_beside_digit  # £5, 49 €, 20°
+            elif is_latin:
+                # Latin languages have few letters with an accent in a row, and none beside a digit.
+                total += _ACCENTS_IN_A_ROW * (before.isalpha() and not before.isascii()) + _ASTRAY * is_beside_digit
             else:
+                # Other alphabets, vowel signs too, have no ASCII within a word.
                 total += _ASTRAY * (_is_ascii_letter(before) + _is_ascii_letter(after))
         yield total
 

@@ -16,6 +16,7 @@ TITLES = {
         "Théière émaillée à l’ancienne",
         "Camión de juguete para niños ¡nuevo!",
         "Rød kjole til børn på 6 år",
+        "Mountain bike £120, like new; case £5, 30° turn, 16 GB¹",
     ],
     "mac_roman": [GERMAN],
     "cp850": [GERMAN],

@@ -334,6 +334,9 @@ def test_the_command_offers_a_level_and_names_an_encoding_and_a_map_without_use(
     call_command("import_products", folder, category_level=2, encoding="cp1252")
     out, err = capsys.readouterr()
     assert "imported without their photo" in out and "missing photo" in out
+    write_table(folder, [("1", "Vase", "", "Heim > Deko", "")])
+    call_command("import_products", folder)
+    assert "1 reads 'Heim'; --category-level 2 reads 'Deko', none of which is a category" in capsys.readouterr().out
 
 
 def test_real_listings_leave_no_near_duplicates_in_two_splits(data_folder: Path) -> None:
