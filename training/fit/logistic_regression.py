@@ -4,17 +4,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
 from training.fit.job import SplitTable
-from training.fit.ngram_counts import Floats, WeightedFeatures
+from training.fit.ngram_counts import FeatureChunk, Floats, WeightedFeatures
 from training.fit.progress import FitError
 
 MAX_ITERATIONS = 100
-
-Chunk = tuple[slice, sparse.csr_matrix]
 
 
 class LogisticRegression:
@@ -25,7 +22,7 @@ class LogisticRegression:
     """
 
     def __init__(self, features: WeightedFeatures, table: SplitTable, prior: Tensor, *, penalises_bias: bool) -> None:
-        self.chunks, self.table, self.prior, self.penalises_bias = list(features), table, prior, penalises_bias
+        self.chunks, self.table, self.prior, self.penalises_bias = list(features.chunks()), table, prior, penalises_bias
         self.present, self.targets = np.unique(table.targets, return_inverse=True)
 
     def solve(self, start: Tensor, strength: float, on_step: Callable[[float], None]) -> Tensor:
@@ -70,25 +67,25 @@ class LogisticRegression:
             gradient += share_gradient
         return loss / len(self.table), gradient / np.float32(len(self.table))
 
-    def _sum_chunks(self, chunks: list[Chunk], weights: Floats) -> tuple[float, Floats]:
+    def _sum_chunks(self, chunks: list[FeatureChunk], weights: Floats) -> tuple[float, Floats]:
         loss, gradient = 0.0, np.zeros_like(weights)
         for chunk in chunks:
-            chunk_loss, chunk_gradient = self._chunk_loss(chunk, weights)
-            loss += chunk_loss
-            gradient += chunk_gradient
+            loss += self._add_chunk(chunk, weights, gradient)
         return loss, gradient
 
-    def _chunk_loss(self, chunk: Chunk, weights: Floats) -> tuple[float, Floats]:
-        place, rows = chunk
-        logits = (rows @ weights[:-1] + weights[-1])[:, self.present]
+    def _add_chunk(self, chunk: FeatureChunk, weights: Floats, gradient: Floats) -> float:
+        """Add the chunk's gradient to `gradient` and return its loss."""
+        logits = (chunk.rows @ weights[chunk.columns] + weights[-1])[:, self.present]
         logits -= logits.max(axis=1, keepdims=True)
         log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        targets, row_weights = self.targets[place], self.table.weights[place]
+        targets, row_weights = self.targets[chunk.place], self.table.weights[chunk.place]
         numbers = np.arange(len(targets))
         loss = float(-(log_probabilities[numbers, targets] * row_weights).sum(dtype=np.float64))
-        residuals = np.exp(log_probabilities)
-        residuals[numbers, targets] -= 1
+        residuals = np.zeros((len(targets), weights.shape[1]), np.float32)
+        residuals[:, self.present] = np.exp(log_probabilities)
+        residuals[numbers, self.present[targets]] -= 1
         residuals *= row_weights[:, None]
-        gradient = np.zeros_like(weights)
-        gradient[:-1, self.present], gradient[-1, self.present] = rows.T @ residuals, residuals.sum(axis=0)
-        return loss, gradient
+        # A chunk names each of its columns once, so that plain indexing adds all of it.
+        gradient[chunk.columns] += chunk.rows.T @ residuals
+        gradient[-1] += residuals.sum(axis=0)
+        return loss

@@ -51,19 +51,45 @@ class SparseChunks:
         return self.folder / f"{chunk:05}-{name}-{part}.npy"
 
 
+@dataclass(frozen=True)
+class FeatureChunk:
+    """The rows `place` of a table: `rows` (n, len(columns)) has a column for each of the n-grams that occur in them."""
+
+    place: slice
+    columns: npt.NDArray[np.int64]
+    rows: sparse.csr_matrix
+
+
 class WeightedFeatures(SparseChunks):
-    """TF-IDF features of the chosen n-grams; iterating yields each chunk with the slice of its rows."""
+    """TF-IDF features of the chosen n-grams; iterating yields each chunk with the slice of its rows.
+
+    A chunk holds a small part of all n-grams, so it is stored with columns of its own: what is computed with it then
+    costs as much as the chunk, not as all n-grams.
+    """
 
     def __init__(self, folder: Path, columns: int) -> None:
         super().__init__(folder, ["features"])
         self.columns = columns
 
-    def __iter__(self) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    def add(self, *blocks: sparse.csr_matrix) -> None:
+        (rows,) = blocks
+        columns, own = np.unique(rows.indices, return_inverse=True)
+        np.save(self._path(self.size, "features", "columns"), columns.astype(np.int64))
+        super().add(sparse.csr_matrix((rows.data, own.astype(np.int32), rows.indptr), (rows.shape[0], len(columns))))
+
+    def chunks(self) -> Iterator[FeatureChunk]:
+        """Yield each chunk with columns of its own."""
         start = 0
         for chunk in range(self.size):
-            rows = self.read_block(chunk, "features", self.columns)
-            yield slice(start, start + rows.shape[0]), rows
+            columns = np.load(self._path(chunk, "features", "columns"), mmap_mode="r")
+            rows = self.read_block(chunk, "features", len(columns))
+            yield FeatureChunk(slice(start, start + rows.shape[0]), columns, rows)
             start += rows.shape[0]
+
+    def __iter__(self) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+        for chunk in self.chunks():
+            parts = chunk.rows.data, chunk.columns[chunk.rows.indices], chunk.rows.indptr
+            yield chunk.place, sparse.csr_matrix(parts, shape=(chunk.rows.shape[0], self.columns))
 
 
 def count_table_ngrams(table: SplitTable, folder: Path, progress: Progress, rows_before: int) -> SparseChunks:
