@@ -28,15 +28,18 @@ SIZES = {"train": 10, "validation": 4, "test": 4}
 
 
 def product_rows(
-    labels: tuple[str, ...] = LABELS, sizes: dict[str, int] = SIZES, source: str = "shop"
+    labels: tuple[str, ...] = LABELS,
+    sizes: dict[str, int] = SIZES,
+    source: str = "shop",
+    words: dict[str, list[str]] = WORDS,
 ) -> Iterator[CorpusRow]:
     """Yield products whose words and colours say what they are."""
     random = np.random.default_rng(4)
     for split, size in sizes.items():
         for label in labels:
             for number in range(size):
-                picture = coloured_photo(COLOURS[label], random)
-                title = f"{random.choice(WORDS[label])} {random.choice(MORE)}"
+                picture = coloured_photo(COLOURS.get(label, "grey"), random)
+                title = f"{random.choice(words[label])} {random.choice(MORE)}"
                 yield CorpusRow(
                     source=source,
                     id=f"{split}-{label}-{number}",

@@ -306,6 +306,12 @@ def concatenate_splits(rows: Sequence["Dataset"]) -> "Dataset":
     return joined
 
 
+def make_rows(like: "Dataset", columns: Mapping[str, Sequence[str]]) -> "Dataset":
+    """Return rows with these values and the column types of `like`."""
+    rows: Dataset = _offline_datasets().Dataset.from_dict(dict(columns), features=like.features)
+    return rows
+
+
 def _nullable(columns: Sequence[str]) -> pa.Schema:
     return pa.schema([SCHEMA.field(column).with_nullable(True) for column in columns])
 

@@ -21,6 +21,7 @@ from training.fit.progress import Progress
 from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage
+from training.fit.trainer_arguments import uses_bf16
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ class TextFitting:
 
     def embeddings(self, split: str) -> Floats:
         stage = self._stage(f"embeddings-{split}")
-        return features.embed_texts(self.tables[split], self.reader, stage, self.progress)
+        # A head that the encoder learns with later only needs a good beginning; one that is kept needs float32.
+        in_bf16 = self.recipe.method != "head" and uses_bf16(self.recipe)
+        return features.embed_texts(self.tables[split], self.reader, stage, self.progress, in_bf16=in_bf16)
 
     def rows(self, split: str, targets: RowTargets, recipe: Recipe) -> TokenRows:
         tokenizer = self.reader.tokenizer
@@ -98,7 +101,7 @@ class TextFitting:
         return SplitLogits(_gather_rows(encoder), _gather_rows(lexical) if model.lexical else None)
 
     def _stage(self, name: str) -> Stage:
-        return _shared_stage(self.job, name, self.recipe.backbone, self.recipe.max_tokens)
+        return _shared_stage(self.job, name, self.recipe.backbone, self.recipe.max_tokens, self.recipe.everyday_titles)
 
 
 class ImageFitting:

@@ -19,6 +19,7 @@ from training.datasets.corpus import Corpus
 from training.fit import export, lexical_part, process_group
 from training.fit.batches import EmbeddingRows, RowTargets
 from training.fit.calibration import fit_pool, fit_temperature
+from training.fit.everyday_rows import add_everyday_titles
 from training.fit.job import FEEDBACK, Job, SplitTable, read_tables, row_weights, rows_of_mixed_sources
 from training.fit.modalities import ImageFitting, ModalityFitting, SplitLogits, TextFitting
 from training.fit.networks import (
@@ -58,6 +59,8 @@ class ModelFit:
         self.tables = read_tables(job)
         if left_out := sum(len(table.data) - len(table) for table in self.tables.values()):
             progress.log(f"{left_out} products of other categories are left out.")
+        if isinstance(job.recipe, TextRecipe) and job.recipe.everyday_titles:
+            self.tables = add_everyday_titles(self.tables, job)
         # Labels without a training row take no part in the fit: every row of the others would only push them down.
         self.learnt = tuple(job.labels[column] for column in np.unique(self.tables["train"].targets))
         self.unlearnt = [label for label in job.labels if label not in self.learnt]

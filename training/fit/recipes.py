@@ -170,6 +170,8 @@ class TextRecipe(Recipe):
     lexical_strengths: tuple[float, ...] = (3.0, 10.0, 30.0)  # inverse L2 penalties to choose from
     lexical_words: int = 1  # texts that a word or pair of words must occur in
     lexical_characters: int = 2  # texts that a run of characters must occur in
+    # Titles generated from the lexicon of training.everyday are learnt beside the examples, for the labels it has.
+    everyday_titles: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,8 +182,9 @@ class TextRecipe(Recipe):
         _check_range(self, 0, 0.5, "token_dropout")
         _check_whole(self, 100, "lexical_rows")
         _check_whole(self, 1, "lexical_words", "lexical_characters")
-        if not isinstance(self.lexical, bool):
-            raise ValueError(f"lexical must be true or false, not {self.lexical!r}")
+        for name in ("lexical", "everyday_titles"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if not self.lexical_strengths or not all(_is_number(x) and x > 0 for x in self.lexical_strengths):
             raise ValueError("lexical_strengths must hold positive numbers")
 
@@ -268,12 +271,24 @@ _RECIPES: tuple[Recipe, ...] = (
     # What comes with Aisle has to stay small.
     _PARTIAL_TEXT.with_changes(name="starter", joint_head_rate=1e-3, epochs=2, max_tokens=64, lexical_rows=120_000),
     _IMAGE.with_changes(name="starter", epochs=4),
+    # Continues the text starter.
+    _PARTIAL_TEXT.with_changes(
+        name="everyday",
+        everyday_titles=True,
+        encoder_rate=5e-5,
+        epochs=1,
+        max_tokens=64,
+        token_dropout=0.0,
+        lexical_rows=120_000,
+        lexical_strengths=(10.0,),
+    ),
 )
 NAMED: dict[tuple[str, str], Recipe] = {(recipe.modality, recipe.name): recipe for recipe in _RECIPES}
 
 # The name of each modality's recipe with the best accuracy for its cost.
 DEFAULT = "default"
 STARTER = "starter"
+EVERYDAY = "everyday"
 DEFAULTS: dict[str, str] = {"text": "full", "image": "partial"}
 
 

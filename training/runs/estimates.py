@@ -15,7 +15,7 @@ from training.models import Dataset, Example, TrainingRun
 # Seconds for each product of a whole fit, measured by `python -m benchmarks.recipes --quick` on two cores that multiply
 # REFERENCE_SPEED.
 SECONDS_PER_PRODUCT = {
-    "text": {"head": 0.017, "lora": 0.042, "partial": 0.033, "full": 0.047, "starter": 0.026},
+    "text": {"head": 0.017, "lora": 0.042, "partial": 0.033, "full": 0.047, "starter": 0.026, "everyday": 0.033},
     "image": {"head": 0.036, "partial": 0.11, "full": 0.28, "starter": 0.20},
 }
 REFERENCE_SPEED = 250e9  # floating-point operations a second

@@ -32,6 +32,7 @@ EXPLANATIONS = {
     "partial": _("Also trains the encoder's last blocks: good from a few thousand products on."),
     "full": _("Trains everything: the most accurate with many products, and the slowest."),
     "starter": _("As the models that come with Aisle were trained: smaller files, a little less accurate."),
+    "everyday": _("Texts only. Also learns everyday titles of Aisle's own categories: for continuing the live model."),
 }
 
 

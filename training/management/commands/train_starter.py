@@ -16,8 +16,9 @@ from training.fit import recipes
 
 class Command(BaseCommand):
     help = (
-        "Import every folder under DATA by its column mapped18, retrain both models and write them to the folder of "
-        "the starters. Use an AISLE_HOME of its own: it trains on everything that is imported there."
+        "Import every folder under DATA by its column mapped18, retrain both models, continue the text model with "
+        "everyday titles, and write them to the folder of the starters. Use an AISLE_HOME of its own: it trains on "
+        "everything that is imported there."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         load_categories()
         call_command("import_products", *map(str, folders), category_column=column, stdout=self.stdout)
         call_command("retrain", "all", recipe=recipe, stdout=self.stdout)
+        call_command("retrain", "text", recipe=recipes.EVERYDAY, start="champion", stdout=self.stdout)
         versions = {modality: traffic.current_champion(modality) for modality in Modality.values}
         for modality, version in versions.items():
             if version is None:

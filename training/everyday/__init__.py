@@ -1,0 +1,1 @@
+"""Training texts of everyday product titles, generated from a lexicon of nouns that was written for this project."""
