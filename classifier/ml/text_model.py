@@ -1,18 +1,19 @@
 """Classify products by title and description: a sentence encoder with a head, pooled with a lexical part."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from classifier.ml.artifact import ArtifactError, read_config
+from classifier.ml.artifact import CONFIG, ArtifactError, read_config
 from classifier.ml.classifier import BatchOutput, ProductInput
 from classifier.ml.encoders import (
     calibrate_logits,
@@ -26,7 +27,15 @@ from classifier.ml.engines import Batch, Engine, TorchEngine, input_threads
 from classifier.ml.ngrams import LexicalModel, LogitPool
 from common.text import clean_description, clean_title
 
-__all__ = ["LogitParts", "TextEncoder", "TextModel", "TextNetwork", "join_text"]
+__all__ = [
+    "LengthScales",
+    "LogitParts",
+    "TextEncoder",
+    "TextModel",
+    "TextNetwork",
+    "combine_logits",
+    "join_text",
+]
 
 # Far more than a window of 128 tokens holds; cutting first keeps a pasted book from costing seconds in the tokenizer.
 DESCRIPTION_CHARACTERS = 2_000
@@ -116,11 +125,49 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
+class LengthScales:
+    """What logits are divided by, before the temperature, according to how many words a text has.
+
+    `most_words` are the upper ends of all ranges but the last, ascending; `divisors` has one for each range. A title
+    of two words says less than a page, and a model that learnt from both is too confident of the title.
+    """
+
+    most_words: tuple[int, ...]
+    divisors: tuple[float, ...]
+
+    def __call__(self, logits: Tensor, words: Tensor) -> Tensor:
+        """Return the scaled logits (n, classes) of texts with so many words, (n,) int64."""
+        ends = torch.tensor(self.most_words, dtype=torch.int64)
+        divisors = torch.tensor(self.divisors, dtype=torch.float64)[torch.bucketize(words, ends)]
+        return logits / divisors.to(logits.device).unsqueeze(1)
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> "LengthScales | None":
+        """Return the scales of config.json, None where it has none. Raises ArtifactError when they are unusable."""
+        values = config.get("length_scales")
+        if values is None:
+            return None
+        try:
+            scales = cls(tuple(map(int, values["most_words"])), tuple(map(float, values["divisors"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{CONFIG}: length_scales is unusable ({error})") from error
+        if len(scales.divisors) != len(scales.most_words) + 1 or sorted(set(scales.most_words)) != [*scales.most_words]:
+            raise ArtifactError(f"{CONFIG}: length_scales must hold ascending ranges and a divisor for each")
+        if not all(math.isfinite(divisor) and divisor > 0 for divisor in scales.divisors):
+            raise ArtifactError(f"{CONFIG}: length_scales must hold positive divisors")
+        return scales
+
+
+@dataclass(frozen=True)
 class LogitParts:
-    """The logits (n, classes) of a text model's parts and unit embeddings (n, dim), on the model's device."""
+    """The logits (n, classes) of a text model's parts and unit embeddings (n, dim), on the model's device.
+
+    `words` (n,) int64 is the length of each text.
+    """
 
     encoder: Tensor
     embeddings: Tensor
+    words: Tensor
     lexical: Tensor | None = None
 
 
@@ -135,6 +182,7 @@ class TextModel:
         temperature: float,
         lexical: LexicalModel | None = None,
         pool: LogitPool | None = None,
+        length_scales: LengthScales | None = None,
     ) -> None:
         """Raises ValueError when only one of the lexical part and the pool is given."""
         if (lexical is None) != (pool is None):
@@ -145,6 +193,7 @@ class TextModel:
         self.temperature = temperature
         self.lexical = lexical
         self.pool = pool
+        self.length_scales = length_scales
 
     @property
     def engine(self) -> str:
@@ -165,7 +214,8 @@ class TextModel:
         labels = list(config["labels"])
         lexical = LexicalModel.read(tensors, len(labels), target)
         pool = LogitPool.read(config) if lexical else None
-        return cls(encoder, head, labels, float(config["temperature"]), lexical, pool)
+        scales = LengthScales.read(config)
+        return cls(encoder, head, labels, float(config["temperature"]), lexical, pool, scales)
 
     def predict(self, products: Sequence[ProductInput]) -> BatchOutput:
         """Return the output for the products' texts. Raises ValueError for an empty batch."""
@@ -183,18 +233,26 @@ class TextModel:
 
     @torch.inference_mode()
     def parts(self, titles: Sequence[str], descriptions: Sequence[str]) -> LogitParts:
-        """Return each part's logits, before the pool and the temperature. Raises as `predict_texts`."""
+        """Return each part's logits, before pool, scales and temperature. Raises as `predict_texts`."""
         if len(titles) != len(descriptions):
             raise ValueError(f"{len(titles)} titles but {len(descriptions)} descriptions")
         counted = input_threads().submit(self.lexical.logits, titles, descriptions) if self.lexical else None
-        embeddings = self.encoder.encode([join_text(*pair) for pair in zip(titles, descriptions, strict=True)])
-        return LogitParts(self.head(embeddings), embeddings, counted.result() if counted else None)
+        texts = [join_text(*pair) for pair in zip(titles, descriptions, strict=True)]
+        embeddings = self.encoder.encode(texts)
+        words = torch.tensor([len(text.split()) for text in texts])
+        return LogitParts(self.head(embeddings), embeddings, words, counted.result() if counted else None)
 
     def combine(self, parts: LogitParts) -> Tensor:
         """Return logits (n, classes) before the temperature."""
-        if self.pool is None or parts.lexical is None:
-            return parts.encoder
-        return self.pool(parts.lexical, parts.encoder)
+        return combine_logits(parts, self.pool, self.length_scales)
+
+
+def combine_logits(parts: LogitParts, pool: LogitPool | None, scales: LengthScales | None) -> Tensor:
+    """Return the logits (n, classes) of both parts, scaled by the texts' lengths."""
+    logits = parts.encoder
+    if pool is not None and parts.lexical is not None:
+        logits = pool(parts.lexical, parts.encoder)
+    return scales(logits, parts.words) if scales else logits
 
 
 def join_text(title: str, description: str) -> str:

@@ -1,4 +1,4 @@
-"""Fit a model's calibration on the validation split: the pool of its parts, and its temperature."""
+"""Fit a model's calibration on the validation split: the pool of its parts, its length scales and its temperature."""
 
 import math
 from collections.abc import Callable
@@ -9,9 +9,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from classifier.ml.ngrams import LogitPool
+from classifier.ml.text_model import LengthScales
 
 # Limits of the temperature. One beyond them means that the model is unusable, not that it is badly calibrated.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+# The upper ends, in words, of the ranges of lengths that are scaled apart, and the texts that a range needs.
+LENGTHS = (3, 6, 12)
+SHORT_RANGES = 2
+MIN_TEXTS = 300
 
 
 def fit_pool(lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor) -> LogitPool:
@@ -39,6 +44,30 @@ def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor) -> float:
     _minimise(log_temperature, lambda: _loss(logits / log_temperature.exp(), targets, weights))
     temperature = math.exp(log_temperature.item())
     return float(np.clip(temperature, MIN_TEMPERATURE, MAX_TEMPERATURE)) if math.isfinite(temperature) else 1.0
+
+
+def fit_length_scales(logits: Tensor, words: Tensor, targets: Tensor, weights: Tensor) -> LengthScales | None:
+    """Return the divisor of each range of lengths, by the log-loss of the texts in it; None for too few short texts.
+
+    A range with fewer than `MIN_TEXTS` texts is divided as all texts are.
+    """
+    ranges = torch.bucketize(words, torch.tensor(LENGTHS, dtype=torch.int64))
+    if int((ranges == 0).sum()) < MIN_TEXTS:
+        return None
+    overall = fit_temperature(logits, targets, weights)
+    divisors = []
+    for number in range(len(LENGTHS) + 1):
+        rows = ranges == number
+        is_measured = int(rows.sum()) >= MIN_TEXTS and float(weights[rows].sum()) > 0
+        fitted = fit_temperature(logits[rows], targets[rows], weights[rows]) if is_measured else overall
+        divisors.append(round(fitted, 4))
+    return LengthScales(LENGTHS, tuple(divisors))
+
+
+def cautious_scales(scales: LengthScales, caution: float) -> LengthScales:
+    """Return the scales with the divisors of the shortest texts multiplied by `caution`."""
+    short, others = scales.divisors[:SHORT_RANGES], scales.divisors[SHORT_RANGES:]
+    return LengthScales(scales.most_words, (*(round(divisor * caution, 4) for divisor in short), *others))
 
 
 def _minimise(parameter: Tensor, loss: Callable[[], Tensor]) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 from training.datasets.corpus import concatenate_splits, make_rows
 from training.everyday.texts import LabelledTitle, everyday_titles
 from training.fit.job import Job, SplitTable, row_weights
+from training.fit.recipes import TextRecipe
 
-SOURCE = "everyday"
+EVERYDAY = "everyday"
 
 
 def add_everyday_titles(tables: dict[str, SplitTable], job: Job) -> dict[str, SplitTable]:
@@ -29,21 +30,25 @@ def _with_titles(table: SplitTable, titles: Sequence[LabelledTitle], job: Job) -
         return table
     column_of = {label: column for column, label in enumerate(job.labels)}
     columns = {
-        "source": [SOURCE] * len(titles),
+        "source": [EVERYDAY] * len(titles),
         "id": [str(number) for number in range(len(titles))],
         "label": [each.category for each in titles],
         "title": [each.title for each in titles],
         "description": [""] * len(titles),
     }
-    sources = np.concatenate([table.sources, np.full(len(titles), SOURCE)])
+    sources = np.concatenate([table.sources, np.full(len(titles), EVERYDAY)])
     targets = np.concatenate([table.targets, np.array([column_of[each.category] for each in titles], np.int64)])
-    class_power = job.recipe.class_power if table.split == "train" else 0.0
+    learns = table.split == "train"
+    class_power = job.recipe.class_power if learns else 0.0
+    weights = row_weights(sources, targets, source_power=job.recipe.source_power, class_power=class_power)
+    if learns and isinstance(job.recipe, TextRecipe):
+        weights = weights * np.where(sources == EVERYDAY, np.float32(job.recipe.everyday_weight), np.float32(1))
     return replace(
         table,
         data=concatenate_splits([table.data, make_rows(table.data, columns)]),
         rows=np.concatenate([table.rows, len(table.data) + np.arange(len(titles))]),
-        keys=np.concatenate([table.keys, np.array([f"{SOURCE}/{number}" for number in range(len(titles))])]),
+        keys=np.concatenate([table.keys, np.array([f"{EVERYDAY}/{number}" for number in range(len(titles))])]),
         sources=sources,
         targets=targets,
-        weights=row_weights(sources, targets, source_power=job.recipe.source_power, class_power=class_power),
+        weights=weights / weights.mean(),
     )

@@ -1,6 +1,7 @@
 """Write the artifact of a fit: config.json and model.safetensors, with compressed differences from the backbone."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from classifier.ml import artifact
 from classifier.ml.encoders import DELTA, ENCODER, HEAD, LORA_A, LORA_B, SCALE
 from classifier.ml.ngrams import LogitPool
+from classifier.ml.text_model import LengthScales
 from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stages import replace_bytes, write_json
 
@@ -76,10 +78,14 @@ def write_artifact(
     write_json(folder / artifact.CONFIG, config | _pool_config(LogitPool(0.5, 0.5) if lexical else None))
 
 
-def store_calibration(folder: Path, *, temperature: float, pool: LogitPool | None) -> None:
-    """Store the fitted temperature and pool in the artifact's config."""
-    config = artifact.read_config(folder)
-    write_json(folder / artifact.CONFIG, config | {"temperature": temperature} | _pool_config(pool))
+def store_calibration(
+    folder: Path, *, temperature: float, pool: LogitPool | None, length_scales: LengthScales | None
+) -> None:
+    """Store the fitted temperature, pool and length scales in the artifact's config."""
+    config = artifact.read_config(folder) | {"temperature": temperature} | _pool_config(pool)
+    if length_scales is not None:
+        config["length_scales"] = asdict(length_scales)
+    write_json(folder / artifact.CONFIG, config)
 
 
 def _pool_config(pool: LogitPool | None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from classifier.ml.encoders import load_image_backbone, load_text_backbone, pick_device
 from classifier.ml.image_model import ImageEncoder, ImageModel
-from classifier.ml.text_model import TextEncoder, TextModel
+from classifier.ml.ngrams import LogitPool
+from classifier.ml.text_model import LengthScales, LogitParts, TextEncoder, TextModel, combine_logits
 from training.fit import features, process_group
 from training.fit.batches import PhotoRows, RowTargets, TokenRows, TrainingRows
 from training.fit.features import Floats
@@ -21,15 +22,24 @@ from training.fit.progress import Progress
 from training.fit.recipes import ImageRecipe, Recipe, TextRecipe
 from training.fit.stage_codes import RunStage
 from training.fit.stages import Stage
-from training.fit.trainer_arguments import uses_bf16
 
 
 @dataclass(frozen=True)
 class SplitLogits:
-    """The logits (n, classes) of an artifact's parts for a split's rows, before pool and temperature."""
+    """The logits (n, classes) of an artifact's parts for a split's rows, before pool, length scales and temperature.
+
+    `words` (n,) int64 is the length of each text.
+    """
 
     encoder: Tensor
-    lexical: Tensor | None
+    lexical: Tensor | None = None
+    words: Tensor | None = None
+
+    def combine(self, pool: LogitPool | None, scales: LengthScales | None) -> Tensor:
+        """Return the logits (n, classes) of all parts, scaled by the texts' lengths."""
+        if self.words is None:
+            return self.encoder
+        return combine_logits(LogitParts(self.encoder, torch.empty(0), self.words, self.lexical), pool, scales)
 
 
 class ModalityFitting(Protocol):
@@ -72,9 +82,7 @@ class TextFitting:
 
     def embeddings(self, split: str) -> Floats:
         stage = self._stage(f"embeddings-{split}")
-        # A head that the encoder learns with later only needs a good beginning; one that is kept needs float32.
-        in_bf16 = self.recipe.method != "head" and uses_bf16(self.recipe)
-        return features.embed_texts(self.tables[split], self.reader, stage, self.progress, in_bf16=in_bf16)
+        return features.embed_texts(self.tables[split], self.reader, stage, self.progress)
 
     def rows(self, split: str, targets: RowTargets, recipe: Recipe) -> TokenRows:
         tokenizer = self.reader.tokenizer
@@ -90,15 +98,16 @@ class TextFitting:
         # Loaded from the folder, so that rounding to half precision and int8 is part of every figure.
         model, table = TextModel.load(folder), self.tables[split]
         own_rows = process_group.share_of_rows(range(len(table)))
-        encoder, lexical = [], []
+        encoder, lexical, words = [], [], []
         self.progress.start_stage(RunStage(f"predict_{split}"), len(own_rows))
         for start, end in _row_spans(own_rows, features.TEXTS_PER_STEP):
             parts = model.parts(*features.read_texts(table, start, end))
             encoder.append(parts.encoder.cpu().numpy())
+            words.append(parts.words.numpy())
             if parts.lexical is not None:
                 lexical.append(parts.lexical.cpu().numpy())
             self.progress.report_step(end - own_rows[0], items=process_group.world_size())
-        return SplitLogits(_gather_rows(encoder), _gather_rows(lexical) if model.lexical else None)
+        return SplitLogits(_gather_rows(encoder), _gather_rows(lexical) if model.lexical else None, _gather_rows(words))
 
     def _stage(self, name: str) -> Stage:
         return _shared_stage(self.job, name, self.recipe.backbone, self.recipe.max_tokens, self.recipe.everyday_titles)
@@ -137,7 +146,7 @@ class ImageFitting:
         for start, end in _row_spans(own_rows, features.IMAGES_PER_STEP):
             logits.append(model.parts(features.read_images(table, range(start, end)))[0].cpu().numpy())
             self.progress.report_step(end - own_rows[0], items=process_group.world_size())
-        return SplitLogits(_gather_rows(logits), None)
+        return SplitLogits(_gather_rows(logits))
 
 
 def _row_spans(rows: Sequence[int], step: int) -> Iterator[tuple[int, int]]:

@@ -14,11 +14,11 @@ from classifier.ml.artifact import CONFIG, WEIGHTS, ArtifactError, read_config
 from classifier.ml.encoders import HEAD, calibrate_logits, read_tensors
 from classifier.ml.image_model import ImageModel
 from classifier.ml.ngrams import LexicalModel, LogitPool
-from classifier.ml.text_model import TextModel
+from classifier.ml.text_model import LengthScales, TextModel
 from training.datasets.corpus import Corpus
 from training.fit import export, lexical_part, process_group
 from training.fit.batches import EmbeddingRows, RowTargets
-from training.fit.calibration import fit_pool, fit_temperature
+from training.fit.calibration import cautious_scales, fit_length_scales, fit_pool, fit_temperature
 from training.fit.everyday_rows import add_everyday_titles
 from training.fit.job import FEEDBACK, Job, SplitTable, read_tables, row_weights, rows_of_mixed_sources
 from training.fit.modalities import ImageFitting, ModalityFitting, SplitLogits, TextFitting
@@ -89,6 +89,8 @@ class ModelFit:
 
         The stages' results are kept under `folder`. `on_epoch` is called in the last stage.
         """
+        if recipe.method == "lexical":
+            return self._kept_network(recipe), {}
         if self.unlearnt:
             self._check_heads(recipe)
         train_rows, validation_rows = self.modality.embeddings("train"), self.modality.embeddings("validation")
@@ -115,6 +117,19 @@ class ModelFit:
         if trains_head_alone:
             return network, results
         return self._train_encoder(network, recipe, folder, on_epoch)
+
+    def _kept_network(self, recipe: Recipe) -> Network:
+        """Return the live model's head as it is. Raises FitError where it can't serve the job's labels."""
+        if self.start is None:
+            raise FitError(f"The recipe {recipe.name} continues a live model of the same backbone; there is none.")
+        weight = self.start.head["0.weight"]
+        scale = Scale(torch.zeros(weight.shape[1]), torch.ones(weight.shape[1]))
+        network = Network(IdentityBody(), new_head(weight.shape[1], len(self.learnt), recipe), scale, recipe.dropout)
+        if new_labels := copy_matching_rows(network, self.start.head, self.start.labels, self.learnt):
+            raise FitError(
+                f"The recipe {recipe.name} keeps the live model's head, which lacks {', '.join(new_labels)}."
+            )
+        return network
 
     def write_model(self, recipe: Recipe) -> None:
         """Write the recipe's artifact and its predictions for the validation and the test split."""
@@ -172,21 +187,32 @@ class ModelFit:
         return network, results
 
     def _calibrate(self, folder: Path, logits: SplitLogits) -> None:
-        """Fit the pool and the temperature on the validation split and store them in the artifact."""
+        """Fit pool, length scales and temperature on the validation split and store them in the artifact."""
         if process_group.is_first_process():
             table = self.tables["validation"]
             targets = torch.from_numpy(table.targets)
             weights = torch.from_numpy(table.weights * rows_of_mixed_sources(table)).double()
-            pool = None
-            pooled = logits.encoder
+            pool = scales = None
             if logits.lexical is not None:
-                pool = fit_pool(logits.lexical, logits.encoder, targets, weights)
-                pooled = pool(logits.lexical, logits.encoder)
+                pool = self._fit_pool(logits.lexical, logits.encoder, targets, weights)
                 self.progress.log(f"Pool: lexical {pool.lexical:.3f}, encoder {pool.encoder:.3f}")
-            temperature = fit_temperature(pooled, targets, weights)
+            if logits.words is not None:
+                scales = fit_length_scales(logits.combine(pool, None), logits.words, targets, weights)
+            temperature = fit_temperature(logits.combine(pool, scales), targets, weights)
             self.progress.log(f"Temperature: {temperature:.3f}")
-            export.store_calibration(folder, temperature=temperature, pool=pool)
+            if scales is not None and isinstance(self.job.recipe, TextRecipe):
+                # After the temperature, which would undo it.
+                scales = cautious_scales(scales, self.job.recipe.short_text_caution)
+                self.progress.log(f"Length scales: {scales.divisors} up to {scales.most_words} words and beyond")
+            export.store_calibration(folder, temperature=temperature, pool=pool, length_scales=scales)
         process_group.wait_for_all()
+
+    def _fit_pool(self, lexical: Tensor, encoder: Tensor, targets: Tensor, weights: Tensor) -> LogitPool:
+        """Return the pool with the recipe's share of the lexical part, or the fitted one where it has none."""
+        recipe = self.job.recipe
+        if isinstance(recipe, TextRecipe) and recipe.lexical_share is not None:
+            return LogitPool(recipe.lexical_share, round(1 - recipe.lexical_share, 6))
+        return fit_pool(lexical, encoder, targets, weights)
 
     def _copy_to_other_machines(self, folder: Path) -> None:
         """Give the other machines the artifact that the first process wrote."""
@@ -260,9 +286,8 @@ class ModelFit:
 def write_predictions(path: Path, table: SplitTable, logits: SplitLogits, folder: Path) -> None:
     """Write keys, targets, probabilities and logits_before of one split, as the artifact in `folder` answers."""
     config = read_config(folder)
-    pooled = logits.encoder
-    if logits.lexical is not None:
-        pooled = LogitPool.read(config)(logits.lexical, logits.encoder)
+    pool = LogitPool.read(config) if logits.lexical is not None else None
+    pooled = logits.combine(pool, LengthScales.read(config))
     probabilities = calibrate_logits(pooled, torch.empty(0), float(config["temperature"])).probabilities
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:

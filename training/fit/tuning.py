@@ -26,6 +26,8 @@ WARM_UP = 4  # trials that are never stopped early
 def tune_recipe(fit: ModelFit) -> Recipe:
     """Return the best variation of the job's recipe. Raises FitError when no trial completed."""
     job = fit.job
+    if not job.recipe.tuning_ranges():
+        raise FitError(f"The recipe {job.recipe.name} has nothing to tune: run it without --tune.")
     # One process talks to the storage; the others learn from it which recipe to try and when to stop.
     study = open_study(job) if process_group.is_first_process() else None
     while True:

@@ -3,11 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from classifier.ml.artifact import ArtifactError, read_config, verify_artifact
-from classifier.ml.text_model import TextModel, join_text
+from classifier.ml.text_model import LengthScales, TextModel, join_text
 
-STARTER = Path(__file__).resolve().parents[3] / "classifier" / "starter" / "text"
+ROOT = Path(__file__).resolve().parents[3]
+STARTER = ROOT / "classifier" / "starter" / "text"
+EVERYDAY = ROOT / "benchmarks" / "everyday" / "titles.tsv"
 
 HOSTILE = [
     "",
@@ -48,6 +51,19 @@ def test_the_starter_is_sealed_and_has_eighteen_categories(model: TextModel) -> 
 def test_plain_titles_get_the_obvious_category(model: TextModel, title: str, category: str) -> None:
     answer = model.predict_texts([title], [""]).probabilities[0]
     assert model.labels[int(answer.argmax())] == category
+
+
+def test_everyday_titles_it_never_learnt_get_an_acceptable_category(model: TextModel) -> None:
+    rows = [line.split("\t") for line in EVERYDAY.read_text(encoding="utf-8").splitlines()]
+    probabilities = model.predict_texts([row[1] for row in rows], [""] * len(rows)).probabilities
+    right = [
+        model.labels[best] in row[2].split(",") for best, row in zip(probabilities.argmax(axis=1), rows, strict=True)
+    ]
+    has_category = np.array(["?" not in row[2] for row in rows])
+    is_right, is_confident = np.array(right), probabilities.max(axis=1) >= 0.8
+    assert is_right[has_category].mean() >= 0.88
+    assert is_confident.sum() >= 80
+    assert (~is_right)[is_confident].mean() <= 0.04
 
 
 def test_rows_are_probabilities_and_embeddings_have_unit_length(model: TextModel) -> None:
@@ -103,6 +119,30 @@ def test_a_damaged_or_unrelated_folder_is_an_artifact_error(tmp_path: Path) -> N
     (broken / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ArtifactError, match=r"model\.safetensors"):
         TextModel.load(broken, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"most_words": [3]},
+        {"most_words": [3], "divisors": [1]},
+        {"most_words": [6, 3], "divisors": [1, 1, 1]},
+        {"most_words": [3], "divisors": [1, 0]},
+        {"most_words": ["few"], "divisors": [1, 1]},
+        "short",
+    ],
+)
+def test_unusable_length_scales_are_an_artifact_error(values: object) -> None:
+    with pytest.raises(ArtifactError, match="length_scales"):
+        LengthScales.read({"length_scales": values})
+
+
+def test_logits_are_divided_by_the_range_of_the_texts_length() -> None:
+    scales = LengthScales.read({"length_scales": {"most_words": [3, 6], "divisors": [2, 4, 1]}})
+    assert scales is not None
+    scaled = scales(torch.full((4, 2), 8.0), torch.tensor([1, 3, 4, 90]))
+    assert scaled[:, 0].tolist() == [4, 4, 2, 8]
+    assert LengthScales.read({}) is None
 
 
 def test_an_unknown_backbone_is_an_artifact_error_without_network_access(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from classifier.ml.ngrams import LexicalModel
 from tests.support import fitting
 from training.fit import export, lexical_part
 from training.fit.batches import EpochOrder
-from training.fit.calibration import fit_pool, fit_temperature
+from training.fit.calibration import LENGTHS, fit_length_scales, fit_pool, fit_temperature
 from training.fit.job import Job, SplitTable, read_tables, row_weights, rows_of_mixed_sources
 from training.fit.networks import IdentityBody, Network, Scale, copy_matching_rows, new_head, parameter_groups
 from training.fit.progress import Progress
@@ -143,6 +143,23 @@ def test_the_pool_trusts_the_part_that_knows_more() -> None:
     pool = fit_pool(noise, truth, targets, torch.ones(4_000))
     assert pool.encoder > 0.9
     assert pool.encoder + pool.lexical == pytest.approx(1)
+
+
+def test_short_texts_that_are_overconfident_are_scaled_apart() -> None:
+    random = torch.Generator().manual_seed(4)
+    logits = torch.randn(4_000, 5, generator=random) * 2
+    targets = torch.multinomial(logits.softmax(dim=1), 1, generator=random).squeeze(1)
+    words = torch.arange(4_000) % 20 + 1
+    boastful = torch.where((words <= LENGTHS[0]).unsqueeze(1), logits * 3, logits)
+    scales = fit_length_scales(boastful, words, targets, torch.ones(4_000))
+    assert scales is not None
+    assert scales.divisors == pytest.approx((3, 1, 1, 1), rel=0.15)
+    assert scales(boastful, words)[:3] == pytest.approx(logits[:3].double(), rel=0.15)
+
+
+def test_too_few_short_texts_give_no_scales() -> None:
+    logits, words = torch.randn(400, 3), torch.full((400,), 30)
+    assert fit_length_scales(logits, words, torch.zeros(400, dtype=torch.int64), torch.ones(400)) is None
 
 
 @pytest.mark.parametrize(

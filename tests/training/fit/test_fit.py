@@ -143,6 +143,29 @@ def test_a_fit_continues_from_a_live_model_and_learns_a_new_category(head: Path,
     assert (found["probabilities"].argmax(axis=1) == found["targets"]).mean() > 0.8
 
 
+def test_only_the_lexical_part_may_be_learnt_anew(head: Path, corpus: Path, tmp_path: Path) -> None:
+    recipe = fitting.short_recipe("text", "everyday", lexical_rows=500)
+    work = fitting.run_fit(tmp_path, corpus, recipe, start=str(head / "artifact"))
+    check(work, corpus, "text")
+    before, after = (load_file(folder / "artifact" / "model.safetensors") for folder in (head, work))
+    kept = [name for name in before if name.startswith("head.")]
+    assert kept and all(np.array_equal(before[name], after[name]) for name in kept)
+    assert not np.array_equal(before["lexical.bias"], after["lexical.bias"])
+
+
+@pytest.mark.parametrize(("start", "reason"), [(None, "continues a live model"), ("head", "which lacks pets")])
+def test_a_head_that_can_not_be_kept_is_named(start: str | None, reason: str, head: Path, tmp_path: Path) -> None:
+    pets = [
+        CorpusRow("shop", f"{split}-{number}", "dog lead", "", "pets", None, "", split)
+        for split in ("train", "validation", "test")
+        for number in range(3)
+    ]
+    data = fitting.write_small_corpus(tmp_path / "corpus", *pets)
+    settings = {"labels": [*fitting.LABELS, "pets"], "start": str(head / "artifact") if start else None}
+    with pytest.raises(FitError, match=reason):
+        fitting.run_fit(tmp_path / "work", data, fitting.short_recipe("text", "everyday"), **settings)
+
+
 def test_products_of_other_categories_are_left_out(corpus: Path, tmp_path: Path) -> None:
     fitting.run_fit(tmp_path, corpus, fitting.short_recipe("text", "head", lexical=False), labels=["garden", "music"])
     assert {"log": "18 products of other categories are left out."} in fitting.progress_lines(tmp_path)
