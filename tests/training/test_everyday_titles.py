@@ -10,7 +10,7 @@ import pytest
 from classifier import services
 from tests.support import fitting
 from training.everyday import lexicon, texts
-from training.fit.everyday_rows import SOURCE, add_everyday_titles
+from training.fit.everyday_rows import EVERYDAY, add_everyday_titles
 from training.fit.job import Job, read_tables
 
 ROOT = Path(__file__).parents[2]
@@ -83,9 +83,9 @@ def test_a_fit_learns_the_titles_of_its_own_labels_and_keeps_its_test_split(tmp_
     enlarged = add_everyday_titles(tables, job)
 
     train, validation = enlarged["train"], enlarged["validation"]
-    added = train.sources == SOURCE
+    added = train.sources == EVERYDAY
     assert enlarged["test"] is tables["test"]
-    assert added.sum() > 1_000 and 0 < (validation.sources == SOURCE).sum() < added.sum() / 10
+    assert added.sum() > 1_000 and 0 < (validation.sources == EVERYDAY).sum() < added.sum() / 10
     assert {labels[target] for target in train.targets[added]} == set(labels[:2])
     assert train.data[int(train.rows[-1])]["label"] == labels[train.targets[-1]]
     assert train.weights.mean() == pytest.approx(1, rel=1e-5)

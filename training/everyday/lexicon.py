@@ -1,7 +1,8 @@
 """Read the lexicon: product nouns with the category in which a shop lists them.
 
-`nouns/` has a file for each category, `languages/` one for each other language. `accessories.txt` lists accessories
-and spare parts with the products that they are for; `uncategorised.txt` lists nouns that fit no category.
+`nouns/` has a file for each category, `languages/` one for each other language. `compounds.txt` lists compounds whose
+parts suggest another category; `accessories.txt` lists accessories and spare parts with the products that they are for;
+`uncategorised.txt` lists nouns that fit no category. `shopify.txt` holds names of Shopify's product taxonomy.
 """
 
 from collections.abc import Iterator
@@ -31,8 +32,19 @@ class UncategorisedGroup:
 
 @cache
 def english_nouns() -> dict[str, tuple[str, ...]]:
-    """Return the English nouns of each category, by its slug."""
-    return {path.stem: split_names(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("nouns/*.txt"))}
+    """Return the English nouns and compounds of each category, by its slug."""
+    compounds = dict(_entries(FOLDER / "compounds.txt"))
+    nouns = {}
+    for path in sorted(FOLDER.glob("nouns/*.txt")):
+        names = path.read_text(encoding="utf-8")
+        nouns[path.stem] = split_names(f"{names},{compounds.get(path.stem, '')}")
+    return nouns
+
+
+@cache
+def taxonomy_names() -> dict[str, tuple[str, ...]]:
+    """Return names of Shopify's product taxonomy by the slug of the category that their branch stands for."""
+    return {slug: split_names(names) for slug, names in _entries(FOLDER / "shopify.txt")}
 
 
 @cache

@@ -17,8 +17,8 @@ from training.everyday import lexicon
 from training.everyday.lexicon import words
 
 SEED = 18
-# Titles made of each English noun, beside the noun alone, and of each foreign one.
-ENGLISH_TITLES, FOREIGN_TITLES = 8, 2
+# Titles made of each English noun, foreign noun and name of a taxonomy, beside the name alone.
+ENGLISH_TITLES, FOREIGN_TITLES, TAXONOMY_TITLES = 8, 2, 1
 TYPO_SHARE = 0.06
 # One noun in so many is held back for calibration: confidence in nouns that were never learnt is what must be honest.
 VALIDATION_SHARE = 30
@@ -54,7 +54,7 @@ def everyday_titles(seed: int = SEED) -> list[LabelledTitle]:
     """
     rng = random.Random(seed)  # noqa: S311 - nothing here is a secret
     made = [*_english(rng), *_foreign(rng), *_accessories(rng), *_decorated(rng), *_toys(rng), *_for_animals(rng)]
-    made += _uncategorised(rng)
+    made += [*_uncategorised(rng), *_taxonomy(rng)]
     with_typos = [_with_typo(each, rng) if rng.random() < TYPO_SHARE else each for each in made]
     return [each for each in dict.fromkeys([*made, *with_typos]) if not is_held_out(each.title)]
 
@@ -142,6 +142,16 @@ def _uncategorised(rng: random.Random) -> Iterator[LabelledTitle]:
             titles += [f"{noun} with {motif} motif" for motif in rng.sample(words("motifs"), 1)]
             for title in titles:
                 yield from (LabelledTitle(title, category, noun) for category in group.nearest)
+
+
+def _taxonomy(rng: random.Random) -> Iterator[LabelledTitle]:
+    names = lexicon.taxonomy_names()
+    others = [name for group in names.values() for name in group]
+    for category, group in names.items():
+        for name in group:
+            yield LabelledTitle(name, category, name)
+            for pattern in rng.sample(PATTERNS, TAXONOMY_TITLES):
+                yield LabelledTitle(pattern(name, group, others, rng), category, name)
 
 
 def _with_typo(labelled: LabelledTitle, rng: random.Random) -> LabelledTitle:
