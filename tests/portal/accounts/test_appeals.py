@@ -48,9 +48,7 @@ def test_one_note_lands_on_the_case(browser: Client, scientist: User, case: Case
     for note in ("", "   ", "x" * 2001):
         answer = browser.post(reverse("appeal"), {"note": note})
         assert answer.status_code == 422 and "error" in answer.content.decode()
-    page = browser.post(
-        reverse("appeal"), {"note": "They are <guitars>.\r\nReally."}, follow=True
-    ).content.decode()
+    page = browser.post(reverse("appeal"), {"note": "They are <guitars>.\r\nReally."}, follow=True).content.decode()
     assert "They are &lt;guitars&gt;.<br>Really." in page and "<textarea" not in page
     browser.post(reverse("appeal"), {"note": "Something else."})
     case.refresh_from_db()
