@@ -1,3 +1,4 @@
+import re
 import uuid
 from collections.abc import Callable
 
@@ -39,6 +40,13 @@ def test_data_scientists_can_read_lists_but_add_nothing(scientist: User, answere
     page = logged_in_client(scientist)
     assert page.get(reverse(f"admin:{model}_changelist")).status_code == 200
     assert page.get(reverse(f"admin:{model}_add")).status_code == 403
+
+
+def test_the_admin_has_aisles_style_and_links(administrator: User) -> None:
+    page = logged_in_client(administrator).get(reverse("admin:index")).content.decode()
+    assert re.search(r"aisle/admin\.\w*\.?css", page)
+    for link in ("review", "model_health", "experiments", "admin:django_celery_beat_periodictask_changelist"):
+        assert reverse(link) in page
 
 
 def test_data_scientists_cannot_see_users(scientist: User) -> None:
