@@ -52,7 +52,9 @@ def train_candidate(chance: random.Random, *, at: datetime) -> ModelVersion | No
     for number, modality in enumerate(Modality.values):
         known = set(_model("TrainingRun").objects.values_list("pk", flat=True))
         with contextlib.suppress(CommandError):  # the command's way to say that no model went live
-            _run_quietly("retrain", modality, recipe=RECIPE, no_deploy=True, dataset=_latest_dataset())
+            # Trained on the few examples alone it would lose to the champion, which knows more.
+            options = {"recipe": RECIPE, "start": "champion", "no_deploy": True, "dataset": _latest_dataset()}
+            _run_quietly("retrain", modality, **options)
         for run in _model("TrainingRun").objects.exclude(pk__in=known):
             _set_run_back(run, at + timedelta(minutes=number * chance.uniform(30, 90)))
     return ModelVersion.objects.filter(modality=Modality.TEXT, state="registered", lineage__has_key="run").first()
