@@ -105,7 +105,23 @@ class GivenBoolean(serializers.BooleanField):
         return dictionary.get(self.field_name, serializers.empty)
 
 
-class PredictionRequestSerializer(StrictSerializer):
+class ProductValuesSerializer(StrictSerializer):
+    """The values of a product, checked as the pages check them."""
+
+    def get_fields(self) -> dict[str, Any]:
+        return _without_limits(super().get_fields())
+
+    def validate_title(self, value: str) -> str:
+        return validators.validate_title(value)
+
+    def validate_description(self, value: str) -> str:
+        return validators.validate_description(value)
+
+    def validate_sku(self, value: str) -> str:
+        return validators.validate_sku(value)
+
+
+class PredictionRequestSerializer(ProductValuesSerializer):
     """A title or an image is required; both together give the best result."""
 
     image = serializers.FileField(
@@ -131,24 +147,12 @@ class PredictionRequestSerializer(StrictSerializer):
         help_text="Process this product after all products that a person is waiting for.",
     )
 
-    def get_fields(self) -> dict[str, Any]:
-        return _without_limits(super().get_fields())
-
-    def validate_title(self, value: str) -> str:
-        return validators.validate_title(value)
-
-    def validate_description(self, value: str) -> str:
-        return validators.validate_description(value)
-
-    def validate_sku(self, value: str) -> str:
-        return validators.validate_sku(value)
-
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         validators.require_title_or_photo(title=attrs["title"], has_photo="image" in attrs)
         return attrs
 
 
-class ProductChangesSerializer(StrictSerializer):
+class ProductChangesSerializer(ProductValuesSerializer):
     """The values to change; what is left out stays as it is. Other text or another photo means other suggestions."""
 
     title = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {TITLE_LIMIT} characters.")
@@ -162,18 +166,6 @@ class ProductChangesSerializer(StrictSerializer):
         default=False,
         help_text="Process this product after all products that a person is waiting for.",
     )
-
-    def get_fields(self) -> dict[str, Any]:
-        return _without_limits(super().get_fields())
-
-    def validate_title(self, value: str) -> str:
-        return validators.validate_title(value)
-
-    def validate_description(self, value: str) -> str:
-        return validators.validate_description(value)
-
-    def validate_sku(self, value: str) -> str:
-        return validators.validate_sku(value)
 
 
 class ProductChangesWithPhotoSerializer(ProductChangesSerializer):
