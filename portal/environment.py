@@ -233,6 +233,9 @@ class AisleEnvironment(BaseSettings):
     LIKELY: float = Field(
         0.5, gt=0, lt=1, description="The probability from which a suggestion is “Likely”; below it is “Not sure”."
     )
+    UNLIKELY: float = Field(
+        0.01, ge=0, lt=1, description="The probability below which the result page folds a suggestion away."
+    )
     UPLOAD_LIMIT_MB: PositiveInt = Field(12, description="The maximum size of a photo file, in MB.")
     UPLOAD_LIMIT_MEGAPIXELS: PositiveInt = Field(64, description="The maximum number of megapixels of a photo.")
     DECODERS: PositiveInt = Field(
@@ -262,6 +265,8 @@ class Environment(AisleEnvironment, ServerEnvironment):
     def production_is_complete(self) -> Self:
         if self.LIKELY >= self.VERY_LIKELY:
             raise ValueError("LIKELY must be smaller than VERY_LIKELY")
+        if self.UNLIKELY >= self.LIKELY:
+            raise ValueError("UNLIKELY must be smaller than LIKELY")
         if self.DECODING_MEMORY_MB < 100 * (self.DECODERS + 1):
             raise ValueError("DECODING_MEMORY_MB must be at least 100 for each of DECODERS, and 100 more")
         if self.STALL_SECONDS <= self.LEASE_SECONDS:

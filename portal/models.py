@@ -104,6 +104,11 @@ class ProductQuerySet(models.QuerySet["Product"]):
     def in_state(self, state: "Product.State") -> Self:
         return self.filter(_in_state(state))
 
+    def next_to_answer(self, product: "Product") -> "Product | None":
+        """Return the product below this one in the list that needs an answer, or else the newest such product."""
+        unanswered = self.in_state(Product.State.NEEDS_ANSWER).exclude(pk=product.pk).order_by("-created_at", "pk")
+        return unanswered.filter(created_at__lte=product.created_at).first() or unanswered.first()
+
     def matching(self, words: str) -> Self:
         """Return products that have, for each search word, a word beginning with it in title, description or SKU."""
         found = words.translate(APART).split()[:MOST_WORDS]

@@ -25,7 +25,9 @@ from portal.api.throttles import UploadThrottle
 from portal.models import PhotoDraft, Product, User
 from portal.products import services
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
+from portal.products.list_place import current_list_query, given_list_query, list_url, with_list
 from portal.products.paging import ProductPages
+from portal.products.suggestions import ArrangedSuggestions
 
 MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
@@ -62,6 +64,7 @@ def products(request: HttpRequest) -> HttpResponse:
         "total": mine.count(),
         "states": Product.State.choices,
         "categories": Category.objects.all(),
+        "list_query": current_list_query(request),
         "state": Product.State.current_name(request.GET.get("state", "")),
         **{name: request.GET.get(name, "") for name in ("q", "category", "sort")},
     }
@@ -82,7 +85,7 @@ def product_new(request: HttpRequest) -> HttpResponse:
         return _form_again(request, "products/new.html", form)
     notifications.wait_until_finished(product.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     if request.htmx:  # type: ignore[attr-defined]
-        context = _result_context(_my_product(request, product.pk))
+        context = _result_context(request, _my_product(request, product.pk))
         return push_url(render(request, "products/_created.html", context), product.get_absolute_url())
     return redirect(product)
 
@@ -90,7 +93,7 @@ def product_new(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def product(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    return render(request, "products/detail.html", _result_context(_my_product(request, pk)))
+    return render(request, "products/detail.html", _result_context(request, _my_product(request, pk)))
 
 
 @login_required
@@ -119,7 +122,7 @@ def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         return _result(request, pk, answer_error=answer_error)
     if answer_error:
         messages.error(request, answer_error)
-    return redirect(mine)
+    return _to_product(request, mine)
 
 
 @login_required
@@ -128,17 +131,17 @@ def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine, seller = _my_product(request, pk), _seller(request)
     if request.method != "POST":
-        form = ProductForm(seller=seller, product=mine)
-        return render(request, "products/edit.html", {"form": form, "product": mine})
+        context = {"form": ProductForm(seller=seller, product=mine), "product": mine}
+        return render(request, "products/edit.html", {**context, "list_query": given_list_query(request)})
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     form = ProductForm(request.POST, request.FILES, seller=seller, product=mine)
     changed = form.save(services.edit_product, product=mine)
     if changed is None:
-        return _form_again(request, "products/edit.html", form, product=mine)
+        return _form_again(request, "products/edit.html", form, product=mine, list_query=given_list_query(request))
     notifications.wait_until_finished(changed.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     messages.success(request, _("Saved."))
-    return redirect(changed)
+    return _to_product(request, changed)
 
 
 @login_required
@@ -149,7 +152,7 @@ def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         return _too_many(request, wait)
     again = services.retry_prediction(product=_my_product(request, pk))
     notifications.wait_until_finished(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
-    return _result(request, pk) if request.htmx else redirect(again)  # type: ignore[attr-defined]
+    return _result(request, pk) if request.htmx else _to_product(request, again)  # type: ignore[attr-defined]
 
 
 @login_required
@@ -157,10 +160,11 @@ def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def product_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine = _my_product(request, pk)
     if request.method != "POST":
-        return render(request, "products/delete.html", {"product": mine})
+        context = {"product": mine, "list_query": given_list_query(request)}
+        return render(request, "products/delete.html", context)
     services.delete_products(products=[mine])
     messages.success(request, _("Deleted “%(title)s”.") % {"title": mine})
-    return redirect("products")
+    return redirect(list_url(given_list_query(request)))
 
 
 @login_required
@@ -232,16 +236,24 @@ def _my_product(request: HttpRequest, pk: uuid.UUID) -> Product:
 
 
 def _result(request: HttpRequest, pk: uuid.UUID, **extra: Any) -> HttpResponse:
-    return render(request, "products/_result.html", {**_result_context(_my_product(request, pk)), **extra})
+    return render(request, "products/_result.html", {**_result_context(request, _my_product(request, pk)), **extra})
 
 
-def _result_context(product: Product) -> dict[str, Any]:
+def _to_product(request: HttpRequest, product: Product) -> HttpResponse:
+    return redirect(with_list(product.get_absolute_url(), given_list_query(request)))
+
+
+def _result_context(request: HttpRequest, product: Product) -> dict[str, Any]:
     prediction = product.prediction
+    feedback = getattr(prediction, "feedback", None)
     categories = list(Category.objects.active())
     return {
         "product": product,
         "prediction": prediction,
-        "feedback": getattr(prediction, "feedback", None),
+        "feedback": feedback,
+        "suggestions": ArrangedSuggestions.of(prediction, is_answered=feedback is not None),
+        "next_product": feedback and Product.objects.for_seller(_seller(request)).next_to_answer(product),
+        "list_query": given_list_query(request),
         "categories": categories,
         "views": _model_views(prediction, categories),
         "is_moved": prediction.state == Prediction.State.DONE and not prediction.probabilities,

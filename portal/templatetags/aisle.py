@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.paginator import Page
 from django.forms import BoundField
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -19,6 +20,7 @@ from common.formatting import format_probability
 from portal.models import Product
 from portal.products.confidence import Confidence
 from portal.products.confidence import confidence as portal_confidence
+from portal.products.list_place import list_url, with_list
 from portal.templatetags.icons import ICONS
 
 register = template.Library()
@@ -92,6 +94,18 @@ def widget(field: BoundField, **attrs: Any) -> SafeString:
 @register.filter
 def is_checkbox(field: BoundField) -> bool:
     return field.widget_type == "checkbox"
+
+
+@register.simple_tag(takes_context=True)
+def product_link(context: template.Context, name: str, *args: Any) -> str:
+    """Return the address of a product's page, from which the way back leads to the list page in the context."""
+    return with_list(reverse(name, args=args), str(context.get("list_query", "")))
+
+
+@register.simple_tag(takes_context=True)
+def back_to_list(context: template.Context) -> str:
+    """Return the address of My products with the filter and the page that the seller left."""
+    return list_url(str(context.get("list_query", "")))
 
 
 @register.simple_tag

@@ -101,8 +101,10 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     assert_no_sideways_scroll(page)
     page.get_by_role("button", name="Suggest categories").click()
 
-    expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
+    expect(page.get_by_text("Which category fits?")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/products/[0-9a-f-]{36}/$"))
+    for folded in page.get_by_text(re.compile("less likely categor")).all():
+        folded.click()
     rows = page.locator("button[name=category]:visible")
     expect(rows).to_have_count(5)
     assert_no_sideways_scroll(page)
@@ -128,7 +130,7 @@ def test_a_seller_answers_with_a_category_outside_the_five_suggestions(page: Pag
     page.goto("/products/new/")
     page.get_by_label("Title").fill("Acoustic guitar")
     page.get_by_role("button", name="Suggest categories").click()
-    expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
+    expect(page.get_by_text("Which category fits?")).to_be_visible()
     page.get_by_text("None of these", exact=True).click()
     page.get_by_role("combobox").or_(page.get_by_role("searchbox")).first.fill("Pet")
     page.get_by_role("option", name="Pet Supplies").or_(page.get_by_role("button", name="Pet Supplies")).first.click()
@@ -147,7 +149,7 @@ def test_a_form_with_a_mistake_keeps_text_and_photo(page: Page, stack: Stack, ph
     assert_no_sideways_scroll(page)
     page.get_by_label("Title").fill("Red mug")
     page.get_by_role("button", name="Suggest categories").click()
-    expect(page.get_by_text("Did you find the suggestions accurate?")).to_be_visible()
+    expect(page.get_by_text("Which category fits?")).to_be_visible()
     assert stack.query("SELECT photo_large <> '' FROM portal_product ORDER BY created_at DESC LIMIT 1") == [(True,)]
 
 
@@ -174,6 +176,32 @@ def test_a_phones_photo_is_made_smaller_and_upright_before_it_is_sent(page: Page
     chosen.set_input_files(tmp_path / "dance.gif")
     expect(page.get_by_text("This file is of the kind GIF.").first).to_be_visible()
     assert chosen.evaluate("input => input.files.length") == 0
+
+
+def test_an_unsent_form_survives_a_reload_and_is_offered_in_another_tab(
+    page: Page, context: BrowserContext, stack: Stack, photo: Path
+) -> None:
+    log_in(page, stack)
+    page.goto("/products/new/")
+    page.get_by_label("Title").fill("Enamel kettle")
+    page.locator("input[type=file]").set_input_files(photo)
+    expect(page.locator(".photo-preview")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("It has not been sent yet.")).to_be_visible()
+    expect(page.get_by_label("Title")).to_have_value("Enamel kettle")
+    expect(page.locator(".photo-preview")).to_be_visible()
+
+    other = context.new_page()
+    other.goto("/products/new/")
+    expect(other.get_by_text("You have a product that was not sent yet.")).to_be_visible()
+    expect(other.get_by_label("Title")).to_have_value("")
+    other.get_by_role("button", name="Continue with it").click()
+    expect(other.get_by_label("Title")).to_have_value("Enamel kettle")
+    other.get_by_role("button", name="Suggest categories").click()
+    expect(other.get_by_text("Which category fits?")).to_be_visible()
+    page.goto("/products/new/")
+    expect(page.get_by_label("Title")).to_have_value("")
+    expect(page.get_by_text("not been sent")).to_be_hidden()
 
 
 def test_a_seller_lists_and_answers_a_product_without_javascript(browser: Browser, stack: Stack, photo: Path) -> None:

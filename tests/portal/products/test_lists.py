@@ -1,7 +1,9 @@
 """What a seller's list shows, page by page, whatever is asked of it."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -169,3 +171,32 @@ def test_a_list_reads_whole_rows_for_one_page_only(
 
 def _prediction(product: Product) -> Prediction:
     return Prediction.objects.get(product=product)
+
+
+def test_the_way_back_from_a_product_keeps_the_filter_and_the_page(seller: User, browser: Client) -> None:
+    [product] = list_products(seller, "Blue mug & saucer")
+    page = browser.get(reverse("products"), {"q": "mug", "sort": "oldest", "page": "1", "utm": "x"}).content.decode()
+    [link] = re.findall(rf'href="({product.get_absolute_url()}\?[^"]*)"', page)
+    back = 'href="/products/?q=mug&amp;sort=oldest&amp;page=1"'
+    assert back in browser.get(unescape(link)).content.decode()
+    answered = browser.post(unescape(link).replace("/?", "/answer/?"), {"category": "beauty"})
+    assert answered.url == unescape(link)  # type: ignore[attr-defined]
+    assert back in browser.get(answered.url).content.decode()  # type: ignore[attr-defined]
+
+
+def test_the_way_back_leads_only_to_the_list(seller: User, browser: Client) -> None:
+    [product] = list_products(seller, "Mug")
+    page = browser.get(product.get_absolute_url(), {"list": "https://elsewhere.example/?next=//x&q=mug"})
+    assert 'href="/products/?q=mug"' in page.content.decode() and "elsewhere" not in page.content.decode()
+
+
+def test_an_answer_leads_to_the_next_product_that_needs_one(seller: User, other_seller: User, browser: Client) -> None:
+    list_products(other_seller, "Another seller's")
+    old, middle, new = list_products(seller, "Old", "Middle", "New")
+    browser.post(reverse("product_answer", args=[middle.pk]), {"category": "beauty"})
+    page = browser.get(middle.get_absolute_url()).content.decode()
+    assert "Next product that needs your answer" in page and old.get_absolute_url() in page
+    browser.post(reverse("product_answer", args=[old.pk]), {"category": "beauty"})
+    assert new.get_absolute_url() in browser.get(old.get_absolute_url()).content.decode()  # none is left below
+    browser.post(reverse("product_answer", args=[new.pk]), {"category": ""})
+    assert "Next product" not in browser.get(new.get_absolute_url()).content.decode()

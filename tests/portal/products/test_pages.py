@@ -103,7 +103,7 @@ def test_the_result_names_five_categories_and_how_sure(
     assert f"Most likely {best['category']}".replace("&", "&amp;") in words
     for row in product.prediction.top5:
         assert row["category"].replace("&", "&amp;") in words
-    assert "Did you find the suggestions accurate?" in words
+    assert "Which category fits?" in words
 
 
 def test_a_waiting_result_polls_and_a_finished_one_does_not(
