@@ -83,14 +83,14 @@ PREDICTIONS = """
 # Two in five are answered: most with the first category, some with the second or "none of these".
 PRODUCTS = """
     INSERT INTO portal_product (
-        id, seller_id, sku, title, description, photo_large, photo_small, prediction_id, category_id, created_at,
-        updated_at
+        id, seller_id, sku, title, description, photo_large, photo_small, prediction_id, category_id, answer_id,
+        created_at, updated_at
     )
     SELECT gen_random_uuid(), seller_id, 'SKU' || left(asked.id::text, 8), title, description, 'ab/large.jpg',
            'ab/small.jpg', asked.id,
            CASE WHEN answers > 0.4 OR says > 0.97 THEN NULL WHEN lies AND says < 0.33 THEN %(lucrative)s
                 WHEN says > 0.9 THEN second ELSE first END,
-           created_at, created_at
+           CASE WHEN answers <= 0.4 THEN answer END, created_at, created_at
     FROM row JOIN kind USING (kind) JOIN classifier_prediction AS asked USING (id)
 """
 ANSWERS = """

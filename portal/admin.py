@@ -170,8 +170,8 @@ class ProductAdmin(SellersAdmin):
     search_word = "sku"
     readonly_fields = ["large_picture", "five_bars"]
     fields = [
-        "id", "large_picture", "title", "description", "sku", "seller", "five_bars", "category", "prediction",
-        "created_at", "updated_at",
+        "id", "large_picture", "title", "description", "sku", "seller", "five_bars", "category", "answer",
+        "prediction", "created_at", "updated_at",
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:

@@ -94,7 +94,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
 
     def with_answers(self) -> Self:
         """Load what a list shows, without the embeddings."""
-        return self.select_related("prediction__feedback", "category").defer(
+        return self.select_related("prediction", "category", "answer").defer(
             *PREDICTIONS_VECTORS,
             "prediction__probabilities",
             "prediction__text_probabilities",
@@ -134,7 +134,11 @@ WORDS = SearchVector(_apart("title"), _apart("description"), _apart("sku"), conf
 
 
 class Product(models.Model):
-    """What a seller lists. Its `prediction` is the newest one: an edit creates another."""
+    """What a seller lists.
+
+    Its `prediction` is the newest one: an edit creates another. Its `answer` is the seller's newest one and `category`
+    what it chose; both outlive an edit, so the answer may be to an earlier prediction.
+    """
 
     class State(models.TextChoices):
         WAITING = "waiting", _("Waiting")
@@ -159,6 +163,9 @@ class Product(models.Model):
         Prediction, models.RESTRICT, related_name="product", verbose_name=_("newest prediction")
     )
     category = models.ForeignKey(Category, models.PROTECT, null=True, blank=True, verbose_name=_("chosen category"))
+    answer = models.OneToOneField(
+        Feedback, models.SET_NULL, null=True, blank=True, related_name="product", verbose_name=_("newest answer")
+    )
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -171,10 +178,14 @@ class Product(models.Model):
         indexes = [
             # A seller's list is counted, filtered and paged from these two indexes; then only one page's rows are read.
             models.Index(
-                fields=["seller", "-created_at", "id"], include=["category", "prediction"], name="product_list_newest"
+                fields=["seller", "-created_at", "id"],
+                include=["category", "prediction", "answer"],
+                name="product_list_newest",
             ),
             models.Index(
-                fields=["seller", "title", "id"], include=["category", "prediction"], name="product_list_by_title"
+                fields=["seller", "title", "id"],
+                include=["category", "prediction", "answer"],
+                name="product_list_by_title",
             ),
             GinIndex(WORDS, name="product_words", fastupdate=False),
             models.Index(fields=["-created_at"], name="product_newest"),
@@ -207,7 +218,12 @@ class Product(models.Model):
             return self.State.WAITING
         if self.category_id:
             return self.State.CATEGORISED
-        return self.State.NO_CATEGORY if hasattr(self.prediction, "feedback") else self.State.NEEDS_ANSWER
+        return self.State.NO_CATEGORY if self.answer_id else self.State.NEEDS_ANSWER
+
+    @property
+    def answer_is_older(self) -> bool:
+        """Whether the seller's answer was given before the last change of text or photo, and not again since."""
+        return self.answer is not None and self.answer.prediction_id != self.prediction_id
 
 
 def _in_state(state: Product.State) -> Q:
@@ -219,9 +235,7 @@ def _in_state(state: Product.State) -> Q:
     done = Q(~_prediction_is(Prediction.State.QUEUED, Prediction.State.RUNNING, Prediction.State.FAILED))
     if state == Product.State.CATEGORISED:
         return done & Q(category__isnull=False)
-    same = {"prediction": OuterRef("prediction"), "seller": OuterRef("seller")}
-    none_fits = Exists(Feedback.objects.filter(**same, category=None))
-    return done & Q(none_fits if state == Product.State.NO_CATEGORY else ~none_fits, category=None)
+    return done & Q(category=None, answer__isnull=state != Product.State.NO_CATEGORY)
 
 
 def _prediction_is(*states: Prediction.State) -> Exists:

@@ -125,7 +125,6 @@ class Feedback(Archivable, ReviewQueueEntry):
         indexes = [
             models.Index(fields=["-answered_at"], name="feedback_newest"),
             models.Index(fields=["archive_due_at"], name="feedback_unarchived", condition=Q(archived_at=None)),
-            models.Index(fields=["seller", "prediction"], name="feedback_none_fits", condition=Q(category=None)),
             models.Index(fields=["seller", "-answered_at"], name="feedback_of_seller"),
             # The queue, and the queue by what it is most often filtered by, each in its order.
             *(

@@ -230,6 +230,11 @@ class AnswerSerializer(StrictSerializer):
 class ProductSerializer(serializers.ModelSerializer[Product]):
     category = serializers.SlugRelatedField[Category](slug_field="slug", read_only=True, allow_null=True)
     state = serializers.ChoiceField(choices=Product.State.choices, read_only=True)
+    answer_is_older = serializers.BooleanField(
+        read_only=True,
+        help_text="Whether you gave your answer, and so `category`, before the last change of text or photo. It stays "
+        "until you answer the new `prediction`.",
+    )
     top5 = SuggestionSerializer(source="prediction.top5", many=True, allow_null=True, read_only=True)
     calibrated = serializers.BooleanField(
         source="prediction.is_calibrated",
@@ -240,8 +245,8 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     class Meta:
         model = Product
         fields = [
-            "id", "sku", "title", "description", "state", "category", "prediction", "top5", "calibrated", "created_at",
-            "updated_at",
+            "id", "sku", "title", "description", "state", "category", "answer_is_older", "prediction", "top5",
+            "calibrated", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = fields
 

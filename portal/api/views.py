@@ -189,7 +189,7 @@ class ProductViewSet(
         responses={200: ProductSerializer, **UPLOAD_RESPONSES},
     )
     def partial_update(self, request: Request, pk: uuid.UUID) -> Response:
-        """Change a product. Other text or another photo gets other suggestions, which need an answer."""
+        """Change a product. Other text or another photo gets other suggestions; the chosen category stays."""
         product = self.get_object()
         form = ProductChangesWithPhotoSerializer(data=request.data)
         form.is_valid(raise_exception=True)

@@ -167,7 +167,7 @@ def _write(export: Export, file: IO[bytes]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zip:
         zip.writestr("account.json", _json(_account(user)))
         # Newest first: the index by seller has this order.
-        _table(zip, "products", lambda: map(_product, _rows(products.select_related("category"))), step)
+        _table(zip, "products", lambda: map(_product, _rows(products.select_related("category", "answer"))), step)
         _table(zip, "predictions", lambda: map(_prediction, _rows(predictions.defer(*VECTORS))), step)
         _table(zip, "answers", lambda: map(_answer, _rows(answers.select_related("category"))), step)
         _table(zip, "reviews", lambda: map(_review, _rows(reviews.select_related("feedback", "category"))), step)
@@ -248,6 +248,7 @@ def _product(product: Product) -> Cells:
         "title": product.title,
         "description": product.description,
         "category": product.category.slug if product.category else None,
+        "answered_prediction": product.answer.prediction_id if product.answer else None,
         "picture": _picture_name(product.photo_large),
         "prediction": product.prediction_id,
         "created": product.created_at,

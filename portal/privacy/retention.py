@@ -45,9 +45,17 @@ def delete_expired() -> Counter[str]:
 
 
 def leftovers(before: datetime) -> QuerySet[Prediction]:
-    """Return finished predictions that no product shows: it was deleted, or has another one since a change."""
-    shown = Product.objects.filter(prediction=OuterRef("pk"))
-    return Prediction.objects.finished().filter(~Exists(shown), created_at__lt=before)
+    """Return finished predictions that no product shows: it was deleted, or has another one since a change.
+
+    One whose answer a product has kept through a change is shown as long as the product has that answer.
+    """
+    newest = Product.objects.filter(prediction=OuterRef("pk"))
+    return Prediction.objects.finished().filter(~Exists(newest), ~_is_answered(), created_at__lt=before)
+
+
+def _is_answered() -> Exists:
+    """Return the condition that a product has its answer from this prediction."""
+    return Exists(Product.objects.filter(answer__prediction=OuterRef("pk")))
 
 
 def _delete_leftovers(before: datetime, deleted: Counter[str]) -> None:
@@ -70,8 +78,8 @@ def _still_used(photos: set[str], sellers: set[int], before: datetime) -> set[st
     """Return those of the photos that a product or a prediction that is kept still uses."""
     named = Q(photo_large__in=photos) | Q(photo_small__in=photos)
     products = Product.objects.filter(named, seller__in=sellers)
-    younger = Prediction.objects.filter(named, seller__in=sellers, created_at__gte=before)
-    rows = [*products.values_list(*PHOTOS), *younger.values_list(*PHOTOS)]
+    kept = Prediction.objects.filter(Q(_is_answered()) | Q(created_at__gte=before), named, seller__in=sellers)
+    rows = [*products.values_list(*PHOTOS), *kept.values_list(*PHOTOS)]
     return {name for names in rows for name in names}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from classifier.models import Category, Prediction
@@ -109,7 +110,7 @@ def edit_product(
     remove_photo: bool = False,
     priority: Priority = Priority.INTERACTIVE,
 ) -> Product:
-    """Change the given values of a product. When text or photo change, queue a prediction, which needs another answer.
+    """Change the given values of a product. When text or photo change, queue a prediction; the answer is kept.
 
     Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what has been deleted, ValidationError when neither
     title nor photo would be left.
@@ -137,12 +138,10 @@ def edit_product(
             photo=photo,
             priority=priority,
         )
-        product.category = None
+    # Without category and answer: only the seller's next answer changes them, which may be stored at this moment.
     product.save(
-        update_fields=[
-            "title", "description", "sku", "photo_large", "photo_small", "prediction", "category", "updated_at",
-        ]
-    )  # fmt: skip
+        update_fields=["title", "description", "sku", "photo_large", "photo_small", "prediction", "updated_at"]
+    )
     return product
 
 
@@ -168,10 +167,13 @@ def retry_prediction(*, product: Product) -> Product:
 
 @transaction.atomic
 def record_answer(*, prediction: Prediction, category: Category | None, wish: str = "") -> Feedback:
-    """Store the seller's answer and set the product's category. Raises feedback.services.NotAnswerable."""
+    """Store the seller's answer as the product's, with its category. Raises feedback.services.NotAnswerable.
+
+    An answer to an earlier prediction is the product's only where it replaces the one that the product has kept.
+    """
     feedback = record_feedback(prediction=prediction, category=category, wish=wish)
-    # By prediction: after an edit in another tab the product has a newer one, which is still unanswered.
-    Product.objects.filter(prediction=prediction).update(category=category, updated_at=timezone.now())
+    answered = Product.objects.filter(Q(prediction=prediction) | Q(answer=feedback))
+    answered.update(category=category, answer=feedback, updated_at=timezone.now())
     return feedback
 
 

@@ -20,6 +20,7 @@ from django_htmx.http import push_url
 from classifier.models import Category, Prediction
 from classifier.serving import notifications, queue_metrics
 from common.object_storage import StorageDown, storage_faults
+from feedback.models import Feedback
 from feedback.services import NotAnswerable
 from portal.api.throttles import UploadThrottle
 from portal.models import PhotoDraft, Product, User
@@ -228,7 +229,7 @@ def _uuid(value: str) -> uuid.UUID | None:
 def _my_product(request: HttpRequest, pk: uuid.UUID) -> Product:
     mine = Product.objects.for_seller(_seller(request)).select_related(
         "category",
-        "prediction__feedback__category",
+        "answer__category",
         "prediction__text_version",
         "prediction__image_version",
     )
@@ -245,19 +246,31 @@ def _to_product(request: HttpRequest, product: Product) -> HttpResponse:
 
 def _result_context(request: HttpRequest, product: Product) -> dict[str, Any]:
     prediction = product.prediction
-    feedback = getattr(prediction, "feedback", None)
+    feedback = None if product.answer_is_older else product.answer
     categories = list(Category.objects.active())
     return {
         "product": product,
         "prediction": prediction,
         "feedback": feedback,
-        "suggestions": ArrangedSuggestions.of(prediction, is_answered=feedback is not None),
+        **(_kept_context(product, product.answer) if product.answer and product.answer_is_older else {}),
+        "suggestions": ArrangedSuggestions.of(prediction, is_answered=product.answer is not None),
         "next_product": feedback and Product.objects.for_seller(_seller(request)).next_to_answer(product),
         "list_query": given_list_query(request),
         "categories": categories,
         "views": _model_views(prediction, categories),
         "is_moved": prediction.state == Prediction.State.DONE and not prediction.probabilities,
         "wait": _wait_in_words(prediction) if product.state == Product.State.WAITING else "",
+    }
+
+
+def _kept_context(product: Product, kept: Feedback) -> dict[str, Any]:
+    """Return what the page shows of an answer that the product has kept through a change."""
+    best, category = product.prediction.best, kept.category
+    offered = Category.objects.offered_for(product.prediction)
+    return {
+        "kept": kept,
+        "kept_is_offered": category is None or offered.filter(pk=category.pk).exists(),
+        "kept_is_best": bool(category and best and best["slug"] == category.slug),
     }
 
 

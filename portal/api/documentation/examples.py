@@ -8,6 +8,7 @@ from typing import Any
 
 FORM, JSON = "multipart/form-data", "application/json"
 PREDICTION = "3490999e-545f-4ec6-a354-ba303aece0a6"
+NEW_PREDICTION = "0c1d7a52-93b5-4a0e-8f5e-2f6b1f0f7a11"
 PRODUCT = "df0a45d2-0914-40cc-bd67-9a6c768196ee"
 # One for each operation: a key belongs to one request.
 PREDICT_KEY, ANSWER_KEY = "8e03978e-40d5-43e6-bc93-6894a57f9324", "c2f1d0a4-6a5b-4c1e-9d3a-51a7c3f0b8e2"
@@ -49,13 +50,21 @@ LISTED = {
     "description": "Spruce top, six strings.",
     "state": "categorised",
     "category": "musical-instruments",
+    "answer_is_older": False,
     "prediction": PREDICTION,
     "top5": TOP5,
     "calibrated": True,
     "created_at": "2026-11-22T12:48:08.591200Z",
     "updated_at": "2026-11-22T12:48:11.203251Z",
 }
-CHANGED = LISTED | {"title": "Yamaha FG800 guitar, nearly new", "state": "waiting", "category": None, "top5": None}
+CHANGED = LISTED | {
+    "title": "Yamaha FG800 guitar, nearly new",
+    "state": "waiting",
+    "answer_is_older": True,
+    "prediction": NEW_PREDICTION,
+    "top5": None,
+    "updated_at": "2026-11-22T13:05:44.310872Z",
+}
 
 
 @dataclass(frozen=True)

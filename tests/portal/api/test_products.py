@@ -33,7 +33,8 @@ def test_a_changed_title_gets_other_suggestions(api: APIClient, seller: User, ma
     product = make_product(seller, photo=True)
     services.record_answer(prediction=product.prediction, category=Category.objects.get(slug="musical-instruments"))
     changed = api.patch(address_of(product), {"title": "Red kettle"}, format="json").json()
-    assert (changed["title"], changed["state"], changed["category"]) == ("Red kettle", "waiting", None)
+    assert (changed["title"], changed["state"], changed["top5"]) == ("Red kettle", "waiting", None)
+    assert (changed["category"], changed["answer_is_older"]) == ("musical-instruments", True)
     assert changed["prediction"] != str(product.prediction_id)
     assert Prediction.objects.get(pk=changed["prediction"]).photo_small == product.photo_small
 

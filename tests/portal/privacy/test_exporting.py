@@ -253,6 +253,7 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 1)
     gone, edited = leave_behind(seller)
+    Product.objects.update(answer=None)  # the edited product was not answered before
     settings.DELETED_DAYS = 41
     assert retention.delete_expired() == {}
     settings.DELETED_DAYS = 30
@@ -263,6 +264,32 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
     assert not storages["archive"].exists(writer.archive_path(gone.pk, "input.json"))
     assert PrivacyEvent.objects.get().counts["predictions"] == 2
     assert retention.delete_expired() == {}
+
+
+def test_a_product_keeps_its_answer_through_the_retention_of_earlier_predictions(seller: User, settings: Any) -> None:
+    _gone, edited = leave_behind(seller)
+    settings.DELETED_DAYS = 30
+    assert retention.delete_expired()["predictions"] == 1
+    answer = Product.objects.get(pk=edited.pk).answer
+    assert answer and answer.prediction_id != edited.prediction_id
+    services.record_answer(prediction=_done(edited.prediction), category=answer.category)
+    assert retention.delete_expired()["predictions"] == 1
+    assert Product.objects.get(pk=edited.pk).answer == Feedback.objects.get()
+
+
+def test_the_photo_of_a_kept_answer_stays_when_a_later_prediction_with_it_goes(seller: User, settings: Any) -> None:
+    _gone, edited = leave_behind(seller)
+    changed = services.edit_product(product=edited, remove_photo=True)
+    Prediction.objects.update(created_at=timezone.now() - timedelta(days=40), state="done", probabilities={}, top5=[])
+    settings.DELETED_DAYS = 30
+    assert retention.delete_expired() == {"predictions": 2, "answers": 1, "photos": 2, "archive objects": 4}
+    assert changed.answer and default_storage.exists(changed.answer.prediction.photo_small)
+    assert not changed.photo_small
+
+
+def _done(prediction: Prediction) -> Prediction:
+    Prediction.objects.filter(pk=prediction.pk).update(state="done", probabilities={}, top5=[])
+    return Prediction.objects.get(pk=prediction.pk)
 
 
 def test_details_move_and_the_admins_log_is_cut_as_the_settings_say(
