@@ -25,7 +25,7 @@ class StoredItem:
     title: str
     description: str
     small: str
-    photo: dict[str, Any]  # the fields of a PhotoDraft
+    photo: dict[str, Any]  # the names of its copies
 
 
 class BareModels:

@@ -219,7 +219,7 @@ class Queue:
         return waiting.update(state=Prediction.State.FAILED, error="taken back", finished_at=now, archived_at=now)
 
     def _submit(self, rows: Sequence[StoredItem], **options: Any) -> list[Any]:
-        from portal.models import PhotoDraft
+        from portal.models import ProductPhoto
         from portal.products.services import submit_product
 
         return [
@@ -227,7 +227,7 @@ class Queue:
                 seller=self.seller,
                 title=row.title,
                 description=row.description,
-                draft=PhotoDraft.objects.create(seller=self.seller, **row.photo),
+                photos=[ProductPhoto.objects.create(seller=self.seller, **row.photo)],
                 **options,
             )
             for row in rows

@@ -1,4 +1,4 @@
-"""Users, products and photo drafts."""
+"""Users, products and their photos."""
 
 import uuid
 from collections.abc import Iterable
@@ -75,19 +75,6 @@ class User(AbstractBaseUser, PermissionsMixin):
         super().save(*args, **kwargs)
 
 
-class PhotoDraft(models.Model):
-    """A photo that was uploaded before its product was saved."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    seller = models.ForeignKey(User, models.CASCADE, related_name="photo_drafts")
-    large = models.CharField(max_length=120)
-    small = models.CharField(max_length=120)
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-
-    def __str__(self) -> str:
-        return str(self.pk)
-
-
 class ProductQuerySet(models.QuerySet["Product"]):
     def for_seller(self, seller: User) -> Self:
         return self.filter(seller=seller)
@@ -157,6 +144,7 @@ class Product(models.Model):
     sku = models.CharField(_("SKU"), max_length=64, blank=True)
     title = models.CharField(_("title"), max_length=300, blank=True)
     description = models.TextField(_("description"), max_length=5000, blank=True)
+    # The names of the first of `photos`, the one that models read: lists and predictions need no other table.
     photo_large = models.CharField(max_length=120, blank=True)
     photo_small = models.CharField(max_length=120, blank=True)
     prediction = models.OneToOneField(
@@ -224,6 +212,59 @@ class Product(models.Model):
     def answer_is_older(self) -> bool:
         """Whether the seller's answer was given before the last change of text or photo, and not again since."""
         return self.answer is not None and self.answer.prediction_id != self.prediction_id
+
+
+class ProductPhotoQuerySet(models.QuerySet["ProductPhoto"]):
+    def for_seller(self, seller: User) -> Self:
+        return self.filter(seller=seller)
+
+    def drafts(self) -> Self:
+        """Return the photos that belong to no product."""
+        return self.filter(product=None)
+
+
+class ProductPhoto(models.Model):
+    """A photo of a product, at a position that counts from 0: the first one is what models read.
+
+    A photo without a product is a draft: its product is not saved yet, was deleted, or no longer has it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    seller = models.ForeignKey(User, models.CASCADE, related_name="photos")
+    # The constraint below has an index that begins with the product.
+    product = models.ForeignKey(Product, models.SET_NULL, null=True, related_name="photos", db_index=False)
+    position = models.PositiveSmallIntegerField(default=0, db_default=0)
+    large = models.CharField(max_length=120)
+    small = models.CharField(max_length=120)
+    # When it was uploaded or, since then, removed from a product: drafts are deleted a day later.
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ProductPhotoQuerySet.as_manager()
+
+    class Meta:
+        db_table = "portal_photodraft"  # the model's name when only drafts had rows
+        ordering = ["position"]
+        constraints = [
+            # Checked at the end of a transaction, so that photos can change places.
+            models.UniqueConstraint(
+                fields=["product", "position"], name="one_photo_at_a_position", deferrable=models.Deferrable.DEFERRED
+            )
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(product=None), name="photo_drafts_by_age"),
+            models.Index(fields=["large"], name="photo_by_large_copy"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @property
+    def large_url(self) -> str:
+        return reverse("photo", args=[self.pk, "large"])
+
+    @property
+    def small_url(self) -> str:
+        return reverse("photo", args=[self.pk, "small"])
 
 
 def _in_state(state: Product.State) -> Q:

@@ -146,8 +146,8 @@ def make_product(db: None) -> Callable[..., Product]:
     def make(
         seller: User, *, title: str = "Yamaha acoustic guitar with case", photo: bool = False, answered: bool = True
     ) -> Product:
-        draft = create_photo_draft(seller=seller, upload=photo_upload()) if photo else None
-        product = submit_product(seller=seller, title=title, draft=draft)
+        drafts = [create_photo_draft(seller=seller, upload=photo_upload())] if photo else []
+        product = submit_product(seller=seller, title=title, photos=drafts)
         if answered:
             classify_pending()
             assert Prediction.objects.get(pk=product.prediction_id).state == Prediction.State.DONE

@@ -193,7 +193,7 @@ class ProductViewSet(
         product = self.get_object()
         form = ProductChangesWithPhotoSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        values = take_upload(product.seller, form.validated_data)
+        values = take_upload(product.seller, form.validated_data, product=product)
         try:
             changed = services.edit_product(product=product, **values)
         except Product.DoesNotExist as error:

@@ -18,7 +18,7 @@ from classifier.models import Prediction
 from common.object_storage import StorageDown
 from feedback.models import Erasure, ErasureBatch
 from feedback.models.erasures import LEASE
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.privacy import ledger, mail, traces
 from portal.privacy.models import PrivacyEvent, log_event
 
@@ -104,15 +104,15 @@ def _erase(erasure: Erasure) -> None:
 
 
 def _next_batch(erasure: Erasure, user: User) -> ErasureBatch | None:
-    """Record the next batch: predictions with their photos, then those of drafts."""
+    """Record the next batch: predictions with their photos, then the photos that no prediction names."""
     rows = list(Prediction.objects.filter(seller=user).order_by("-created_at").values_list("pk", *PHOTOS)[:BATCH])
     ids = [pk for pk, *_photos in rows]
     products = Product.objects.filter(prediction__in=ids).values_list(*PHOTOS)
     photos = {name for _pk, *names in rows for name in names} | {name for names in products for name in names}
     if not rows:
-        # A draft is only its photo; its row is deleted once the photo is recorded.
-        drafts = list(PhotoDraft.objects.filter(seller=user)[:BATCH])
-        photos = {name for draft in drafts for name in (draft.large, draft.small)}
+        # The rows are deleted once their files are recorded.
+        left = ProductPhoto.objects.for_seller(user).values_list("large", "small")[:BATCH]
+        photos = {name for names in left for name in names}
     photos.discard("")
     if not ids and not photos:
         return None
@@ -123,7 +123,7 @@ def _next_batch(erasure: Erasure, user: User) -> ErasureBatch | None:
 def _delete(erasure: Erasure, batch: ErasureBatch) -> None:
     ledger.write_batch(batch)  # before anything is deleted: after a restore only the ledger knows the ids
     counts = traces.delete_rows(batch.predictions)
-    PhotoDraft.objects.filter(large__in=batch.photos, seller_id=erasure.account).delete()
+    ProductPhoto.objects.filter(large__in=batch.photos, seller_id=erasure.account).delete()
     _count(erasure, {**counts, **traces.delete_files(batch.predictions, batch.photos)})
     ErasureBatch.objects.filter(pk=batch.pk).update(done_at=timezone.now())
 

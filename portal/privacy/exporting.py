@@ -23,7 +23,7 @@ from knox.models import AuthToken
 from classifier.models import VECTORS, Prediction
 from common.object_storage import StorageDown, storage_faults
 from feedback.models import Case, Erasure, Feedback, Review
-from portal.models import Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.privacy import mail
 from portal.privacy.models import LEASE, Export, PrivacyEvent, log_event
 
@@ -50,7 +50,8 @@ predictions.*     the suggestions, also for earlier versions of a product and fo
 answers.*         your answers, with earlier ones
 reviews.*         the decisions of our reviewers about your answers, including those that were withdrawn
 cases.*           checks of your answers that we told you about, and the note you wrote
-pictures/         your photos, as Aisle stores them; "picture" in the tables names the file
+pictures/         your photos, as Aisle stores them; "picture" in the tables names the file, and "pictures" of a
+                  product all of them, the main one first
 
 Each table comes as .json, which is exact, and as .csv for a spreadsheet; there, a cell that a spreadsheet would take
 for a formula begins with an apostrophe. Times are in UTC. Not included: the numbers that are computed from a text or a
@@ -152,7 +153,13 @@ def _write(export: Export, file: IO[bytes]) -> None:
     reviews = Review.objects.filter(feedback__seller=user)
     # Where sellers are not told of cases, the export doesn't contain them either.
     cases = Case.objects.shown_to(user) if settings.FRAUD_APPEALS else Case.objects.none()
-    pictures = predictions.exclude(photo_large="").order_by().values_list("photo_large", flat=True).distinct()
+    # Each name once: `union` drops what is in both.
+    pictures = (
+        predictions.exclude(photo_large="")
+        .order_by()
+        .values_list("photo_large", flat=True)
+        .union(ProductPhoto.objects.for_seller(user).order_by().values_list("large", flat=True))
+    )
     tables = (products, predictions, answers, reviews, cases)
     total = 2 * sum(rows.count() for rows in tables) + pictures.count()
     export.rows = 0
@@ -167,7 +174,8 @@ def _write(export: Export, file: IO[bytes]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zip:
         zip.writestr("account.json", _json(_account(user)))
         # Newest first: the index by seller has this order.
-        _table(zip, "products", lambda: map(_product, _rows(products.select_related("category", "answer"))), step)
+        listed = products.select_related("category", "answer").prefetch_related("photos")
+        _table(zip, "products", lambda: map(_product, _rows(listed)), step)
         _table(zip, "predictions", lambda: map(_prediction, _rows(predictions.defer(*VECTORS))), step)
         _table(zip, "answers", lambda: map(_answer, _rows(answers.select_related("category"))), step)
         _table(zip, "reviews", lambda: map(_review, _rows(reviews.select_related("feedback", "category"))), step)
@@ -250,6 +258,7 @@ def _product(product: Product) -> Cells:
         "category": product.category.slug if product.category else None,
         "answered_prediction": product.answer.prediction_id if product.answer else None,
         "picture": _picture_name(product.photo_large),
+        "pictures": [_picture_name(photo.large) for photo in product.photos.all()],
         "prediction": product.prediction_id,
         "created": product.created_at,
         "changed": product.updated_at,

@@ -12,7 +12,7 @@ from django.utils import timezone
 from classifier.archive import slimming
 from classifier.models import Prediction
 from common.object_storage import StorageDown
-from portal.models import Product
+from portal.models import Product, ProductPhoto
 from portal.privacy import traces
 from portal.privacy.models import PrivacyEvent, log_event
 
@@ -68,6 +68,9 @@ def _delete_leftovers(before: datetime, deleted: Counter[str]) -> None:
             return
         ids, start = [row[0] for row in batch], batch[-1][2]
         photos = {name for row in batch for name in row[3:] if name}
+        # First of all, so that no product takes a photo back whose files are deleted now, and so that the task that
+        # deletes stale drafts can't leave the files to this one while this one leaves them to it.
+        ProductPhoto.objects.drafts().filter(large__in=photos).delete()
         deleted.update(
             traces.delete_files(ids, sorted(photos - _still_used(photos, {row[1] for row in batch}, before)))
         )
@@ -78,8 +81,9 @@ def _still_used(photos: set[str], sellers: set[int], before: datetime) -> set[st
     """Return those of the photos that a product or a prediction that is kept still uses."""
     named = Q(photo_large__in=photos) | Q(photo_small__in=photos)
     products = Product.objects.filter(named, seller__in=sellers)
+    further = ProductPhoto.objects.filter(large__in=photos)
     kept = Prediction.objects.filter(Q(_is_answered()) | Q(created_at__gte=before), named, seller__in=sellers)
-    rows = [*products.values_list(*PHOTOS), *kept.values_list(*PHOTOS)]
+    rows = [*products.values_list(*PHOTOS), *further.values_list("large", "small"), *kept.values_list(*PHOTOS)]
     return {name for names in rows for name in names}
 
 

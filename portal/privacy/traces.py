@@ -18,7 +18,7 @@ from classifier.archive import writer
 from classifier.models import Category, Prediction
 from common.object_storage import storage_faults
 from feedback.models import CategoryProposal, Feedback
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.privacy.models import Export
 
 THREADS = 8
@@ -65,7 +65,7 @@ def close_account(user: User) -> dict[str, int]:
 
 
 def has_rows(user: User) -> bool:
-    return any(rows.objects.filter(seller=user).exists() for rows in (Product, Prediction, PhotoDraft))
+    return any(rows.objects.filter(seller=user).exists() for rows in (Product, Prediction, ProductPhoto))
 
 
 def delete_user(user: User) -> dict[str, int]:

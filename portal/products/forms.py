@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
 from common.photos.decoder_pool import Copies
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.products import validators
 from portal.products.photos import PhotoError
 from portal.products.services import decode_photo, store_photo_draft
@@ -43,7 +43,7 @@ class ProductForm(forms.Form):
         self.seller = seller
         self.product = product
         self.copies: Copies | None = None  # of a valid upload that is not stored yet
-        self.draft: PhotoDraft | None = None
+        self.draft: ProductPhoto | None = None
         for name in ("title", "description", "sku"):
             field = self.fields[name]
             field.validators = []  # the validators clean what CharField would reject
@@ -71,7 +71,7 @@ class ProductForm(forms.Form):
     def clean_kept_photo(self) -> None:
         kept: UUID | None = self.cleaned_data["kept_photo"]
         if kept and not self.copies:
-            self.draft = PhotoDraft.objects.filter(seller=self.seller, pk=kept).first()
+            self.draft = ProductPhoto.objects.filter(seller=self.seller, pk=kept).first()
             if self.draft is None:
                 raise ValidationError(PHOTO_GONE, code="photo_gone")
 
@@ -109,7 +109,7 @@ class ProductForm(forms.Form):
             return None
         try:
             return service(**self.values(), **more)
-        except PhotoDraft.DoesNotExist:
+        except ProductPhoto.DoesNotExist:
             self.draft = None
             self._set_kept_photo("")
             self.add_error("photo", ValidationError(PHOTO_GONE, code="photo_gone"))
@@ -120,9 +120,10 @@ class ProductForm(forms.Form):
     def values(self) -> dict[str, Any]:
         """Return what the services take."""
         values: dict[str, Any] = {name: self.cleaned_data[name] for name in ("title", "description", "sku")}
-        if self.product:
-            values["remove_photo"] = self.removes_photo
-        return {**values, "draft": self.draft}
+        values["photos"] = [self.draft] if self.draft else []
+        if self.product and (self.draft or self.removes_photo):
+            values["removed_photos"] = list(self.product.photos.all())
+        return values
 
     def _set_kept_photo(self, key: str) -> None:
         data = self.data.copy()  # type: ignore[attr-defined]

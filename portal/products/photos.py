@@ -17,6 +17,7 @@ from common.photo_decoding import decode_upload, open_descriptor, photo_header
 from common.photos.decoder_pool import Copies
 from common.photos.headers import Fault, Header, PictureError, UnsupportedFormat
 
+MOST_PHOTOS = 10  # of a product
 WIDEST_RATIO = 20
 
 

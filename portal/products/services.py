@@ -1,7 +1,7 @@
 """List, change and delete products, and store their photos and answers."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -20,11 +20,12 @@ from common.object_storage import StorageDown
 from common.photos.decoder_pool import Copies
 from feedback.models import Feedback
 from feedback.services import record_feedback
-from portal.models import PhotoDraft, Product, User
-from portal.products import photos, validators
-from portal.products.photos import Photo
+from portal.models import Product, ProductPhoto, User
+from portal.products import photo_rows, validators
+from portal.products.photos import Photo, clean_photo, delete_photo, store_photo
 
 DRAFTS_LIVE = timedelta(days=1)
+DRAFTS_AT_ONCE = 200
 SHORTEST_PAUSE, LONGEST_PAUSE = 5, 600
 Priority = Prediction.Priority
 
@@ -47,7 +48,7 @@ def check_queue(*, priority: Priority) -> None:
         raise QueueFull(round(min(max(over, SHORTEST_PAUSE), LONGEST_PAUSE)))
 
 
-def create_photo_draft(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDraft:
+def create_photo_draft(*, seller: User, upload: "UploadedFile[Any]") -> ProductPhoto:
     """Decode and store an uploaded photo for the product that will take it. Raises PhotoError."""
     return store_photo_draft(seller=seller, copies=decode_photo(seller=seller, upload=upload))
 
@@ -55,16 +56,16 @@ def create_photo_draft(*, seller: User, upload: "UploadedFile[Any]") -> PhotoDra
 def decode_photo(*, seller: User, upload: "UploadedFile[Any]") -> Copies:
     """Return the clean copies of an uploaded photo; nothing is stored. Raises PhotoError."""
     connections.release()  # decoding waits until it is the seller's turn
-    return photos.clean_photo(upload, seller=seller.pk)
+    return clean_photo(upload, seller=seller.pk)
 
 
-def store_photo_draft(*, seller: User, copies: Copies) -> PhotoDraft:
+def store_photo_draft(*, seller: User, copies: Copies) -> ProductPhoto:
     """Store a decoded photo for the product that will take it. Raises PhotoError when the storage is down."""
     photo = Photo.with_new_names()
     # The row comes first: a file that no row names would be found by no erasure, even if the storage fails midway.
-    draft = PhotoDraft.objects.create(seller=seller, large=photo.large, small=photo.small)
+    draft = ProductPhoto.objects.create(seller=seller, large=photo.large, small=photo.small)
     connections.release()  # the storage may be slow
-    photos.store_photo(photo, copies)
+    store_photo(photo, copies)
     return draft
 
 
@@ -75,20 +76,20 @@ def submit_product(
     title: str = "",
     description: str = "",
     sku: str = "",
-    draft: PhotoDraft | None = None,
+    photos: Sequence[ProductPhoto] = (),
     priority: Priority = Priority.INTERACTIVE,
 ) -> Product:
-    """Create a product and queue its prediction; a title or a photo is required.
+    """Create a product with these photos, the main one first, and queue its prediction; a title or a photo is required.
 
-    Raises PhotoDraft.DoesNotExist when another product has taken the photo.
+    Raises ProductPhoto.DoesNotExist when another product has taken a photo, ValidationError for too many photos.
     """
-    # In this transaction: the photo belongs to the product or still to the draft, never to neither.
-    photo = _take_photo(draft)
+    taken = photo_rows.lock_photos(seller, [photo.pk for photo in photos])
+    photo = photo_rows.main_photo(taken)
     key = uuid.uuid4()
     prediction = _queue_prediction(
         product=key, seller=seller, title=title, description=description, photo=photo, priority=priority
     )
-    return Product.objects.create(
+    product = Product.objects.create(
         pk=key,
         seller=seller,
         title=title,
@@ -97,6 +98,8 @@ def submit_product(
         prediction=prediction,
         **photo.as_fields(),
     )
+    photo_rows.assign_photos(product, taken)
+    return product
 
 
 @transaction.atomic
@@ -106,20 +109,21 @@ def edit_product(
     title: str | None = None,
     description: str | None = None,
     sku: str | None = None,
-    draft: PhotoDraft | None = None,
-    remove_photo: bool = False,
+    photos: Sequence[ProductPhoto] = (),
+    removed_photos: Collection[ProductPhoto] = (),
     priority: Priority = Priority.INTERACTIVE,
 ) -> Product:
-    """Change the given values of a product. When text or photo change, queue a prediction; the answer is kept.
+    """Change the given values of a product. When text or main photo change, queue a prediction; the answer is kept.
 
-    Raises Product.DoesNotExist and PhotoDraft.DoesNotExist for what has been deleted, ValidationError when neither
-    title nor photo would be left.
+    `photos` come first, in this order; photos of the product that are neither among them nor removed follow them.
+    Raises Product.DoesNotExist and ProductPhoto.DoesNotExist for what has been deleted, ValidationError when neither
+    title nor photo would be left, or too many photos.
     """
     # Locked, so that edits in two tabs are applied one after the other and not mixed.
     product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk)
     photo = Photo(product.photo_large, product.photo_small)
-    if draft or remove_photo:
-        photo = _take_photo(draft)
+    if photos or removed_photos:
+        photo = photo_rows.rearrange_photos(product, photos, removed_photos)
     # What is not given is read under the lock: of two simultaneous changes of different fields both are kept.
     title = product.title if title is None else title
     description = product.description if description is None else description
@@ -183,27 +187,29 @@ def delete_products(*, products: Iterable[Product]) -> int:
 
 
 def delete_stale_drafts() -> int:
-    """Delete photo drafts older than a day and return how many; what the storage refuses is tried again later."""
-    stale = list(PhotoDraft.objects.filter(created_at__lt=timezone.now() - DRAFTS_LIVE).values_list("pk", flat=True))
+    """Delete photos that have belonged to no product for a day, and return how many.
+
+    The files of those that a prediction names stay: they are its history, which ends with the prediction. What the
+    storage refuses is tried again later.
+    """
+    stale = ProductPhoto.objects.drafts().filter(created_at__lt=timezone.now() - DRAFTS_LIVE)
+    rows = list(stale.order_by("created_at").values_list("pk", "seller", "large"))
     deleted = 0
-    for pk in stale:
-        with suppress(StorageDown), transaction.atomic():
-            # The lock decides a race with a product that takes the photo now: one of the two finds no row.
-            draft = PhotoDraft.objects.select_for_update(skip_locked=True).filter(pk=pk).first()
-            if draft:
-                photos.delete_photo(Photo(draft.large, draft.small))
-                deleted += draft.delete()[0]
+    for start in range(0, len(rows), DRAFTS_AT_ONCE):
+        some = rows[start : start + DRAFTS_AT_ONCE]
+        # A photo that a product takes now, and loses again, is no longer stale: this stays true for all that are.
+        named = photo_rows.names_in_predictions(
+            sellers={seller for _pk, seller, _large in some}, names={large for _pk, _seller, large in some}
+        )
+        for pk, _seller, large in some:
+            with suppress(StorageDown), transaction.atomic():
+                # The lock decides a race with a product that takes the photo now: one of the two finds no row.
+                draft = stale.select_for_update(skip_locked=True).filter(pk=pk).first()
+                if draft and large not in named:
+                    delete_photo(Photo(draft.large, draft.small))
+                if draft:
+                    deleted += draft.delete()[0]
     return deleted
-
-
-def _take_photo(draft: PhotoDraft | None) -> Photo:
-    """Return the draft's photo and delete the draft. Raises PhotoDraft.DoesNotExist when it is gone."""
-    if draft is None:
-        return Photo()
-    draft = PhotoDraft.objects.select_for_update().get(pk=draft.pk)
-    photo = Photo(draft.large, draft.small)
-    draft.delete()
-    return photo
 
 
 def _queue_prediction(

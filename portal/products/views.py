@@ -23,7 +23,7 @@ from common.object_storage import StorageDown, storage_faults
 from feedback.models import Feedback
 from feedback.services import NotAnswerable
 from portal.api.throttles import UploadThrottle
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.products import services
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
 from portal.products.list_place import current_list_query, given_list_query, list_url, with_list
@@ -195,8 +195,9 @@ def product_photo(request: HttpRequest, pk: uuid.UUID, size: str) -> FileRespons
 
 @login_required
 @require_safe
-def draft_photo(request: HttpRequest, pk: uuid.UUID) -> FileResponse:
-    return stored_photo(get_object_or_404(PhotoDraft, seller=_seller(request), pk=pk).large)
+def photo(request: HttpRequest, pk: uuid.UUID, size: str) -> FileResponse:
+    mine = get_object_or_404(ProductPhoto.objects.for_seller(_seller(request)), pk=pk)
+    return stored_photo(mine.large if size == "large" else mine.small)
 
 
 def stored_photo(name: str) -> FileResponse:

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from classifier.models import Prediction
 from feedback.models import Feedback
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import request_export
@@ -65,16 +65,16 @@ def test_another_sellers_objects_are_not_found(
 
 def rows() -> list[object]:
     """Return every row that a seller has, with all its values."""
-    return [list(model.objects.order_by("pk").values()) for model in (Product, Prediction, Feedback, PhotoDraft)] + [
+    return [list(model.objects.order_by("pk").values()) for model in (Product, Prediction, Feedback, ProductPhoto)] + [
         list(AuthToken.objects.order_by("pk").values())
     ]
 
 
-def fill(address: str, product: Product, draft: PhotoDraft, token: AuthToken) -> str:
+def fill(address: str, product: Product, draft: ProductPhoto, token: AuthToken) -> str:
     if "tokens/" in address:
         return address.replace("<str:pk>", token.pk)
-    if "drafts/" in address:
-        return address.replace("<uuid:pk>", str(draft.pk))
+    if "photos/each/" in address:
+        return address.replace("<uuid:pk>", str(draft.pk)).replace("<str:size>", "small")
     if "export/" in address:
         request_export(user=product.seller)
         build_due()
@@ -103,7 +103,7 @@ def test_another_sellers_photo_draft_is_refused(seller: User, other_seller: User
     stranger.force_login(other_seller)
     response = stranger.post(reverse("product_new"), {"title": "Mug", "kept_photo": str(draft.pk)})
     assert response.status_code == 422
-    assert PhotoDraft.objects.filter(pk=draft.pk).exists()
+    assert ProductPhoto.objects.filter(pk=draft.pk).exists()
 
 
 def test_sellers_cannot_open_the_admin(browser: Client) -> None:

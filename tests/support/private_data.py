@@ -19,9 +19,11 @@ def fill_account(user: User, word: str, count: int = 4) -> list[Product]:
     for number in range(count):
         letter = chr(ord("a") + number + len(word))  # no two titles and no two photos are alike
         content = product_photo(size=(480 + 8 * number, 480 + len(word)))
-        draft = services.create_photo_draft(seller=user, upload=photo_upload(content))
+        drafts = [services.create_photo_draft(seller=user, upload=photo_upload(content))]
+        if not number:  # one product has a further photo
+            drafts.append(services.create_photo_draft(seller=user, upload=photo_upload()))
         title = f"{word} {letter * 5} {letter * 7} {letter * 9}"
-        services.submit_product(seller=user, title=title, description=f"By {word}", draft=draft)
+        services.submit_product(seller=user, title=title, description=f"By {word}", photos=drafts)
     done = {"state": Prediction.State.DONE, "probabilities": {"beauty": 1.0}, "text_embedding": [0.5, 0.25]}
     top5 = [{"category": "Beauty", "slug": "beauty", "probability": 1.0}]
     Prediction.objects.filter(seller=user).update(**done, top5=top5, finished_at=timezone.now())

@@ -153,8 +153,8 @@ def offer(
         title = words.format(
             thing=chance.choice(things[slug]), brand=word(chance), code=f"{word(chance)} {word(chance)}"
         )
-        draft = create_photo_draft(seller=seller, upload=photo_upload()) if photo else None
-        slugs[submit_product(seller=seller, title=title, draft=draft).pk] = slug
+        drafts = [create_photo_draft(seller=seller, upload=photo_upload())] if photo else []
+        slugs[submit_product(seller=seller, title=title, photos=drafts).pk] = slug
     while Prediction.objects.due().exists():
         classify_pending()
     listed = Product.objects.select_related("prediction__text_version", "prediction__image_version").in_bulk(slugs)

@@ -25,7 +25,7 @@ from moto.server import ThreadedMotoServer
 from classifier.archive import writer
 from classifier.models import ModelVersion, Prediction, ShadowAnswer
 from feedback.models import CategoryProposal, Erasure, Feedback
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.privacy import erasing
 from portal.privacy import services as privacy
 from portal.privacy.models import PrivacyEvent
@@ -126,7 +126,7 @@ def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     others.force_login(other_seller)
     ids, pk = [product.prediction_id for product in mine], leaver.pk
     photos = {name for product in mine for name in (product.photo_large, product.photo_small)}
-    photos |= set(PhotoDraft.objects.filter(seller=leaver).values_list("large", flat=True))
+    photos |= set(ProductPhoto.objects.filter(seller=leaver).values_list("large", flat=True))
     copies = set(Example.objects.filter(external_id__in=ids).values_list("photo", flat=True))
     assert tables_with(WORD) and any(WORD.encode() in content for _name, content in contents())
     kept = {name: content for name, content in contents() if "datasets:snapshots" not in name}

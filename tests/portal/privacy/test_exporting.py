@@ -28,6 +28,7 @@ from portal.privacy.models import Export, PrivacyEvent
 from portal.privacy.services import Refused, request_export
 from portal.products import services
 from tests.support.accounts import confirm_password
+from tests.support.photos import photo_upload
 from tests.support.private_data import CATEGORY_SLUGS, fill_account
 
 pytestmark = pytest.mark.django_db
@@ -82,10 +83,20 @@ def test_a_copy_holds_all_that_is_known_of_its_owner_and_nothing_of_others(
     pictures = [row["picture"] for row in tables["predictions"] if row["picture"]]
     assert len(pictures) == 4 and all(zip.read(name)[:3] == b"\xff\xd8\xff" for name in pictures)
     assert not any(b"Theirs" in zip.read(name) or b"other@" in zip.read(name) for name in zip.namelist())
-    assert (export.rows, export.total, export.state) == (export.total, 30, State.READY)
+    assert (export.rows, export.total, export.state) == (export.total, 32, State.READY)
     assert mail.outbox[-1].subject == "Aisle: Your data is ready" and mail.outbox[-1].to == [seller.email]
     kinds = set(PrivacyEvent.objects.values_list("kind", flat=True))
     assert kinds == {"export-asked", "export-ready", "export-fetched"}
+
+
+def test_a_copy_holds_all_photos_of_a_product_in_their_order(browser: Client, seller: User) -> None:
+    drafts = [services.create_photo_draft(seller=seller, upload=photo_upload()) for _number in range(3)]
+    services.submit_product(seller=seller, title="Mug", photos=list(reversed(drafts)))
+    zip = fetched(browser, built(seller))
+    (product,) = table(zip, "products")
+    names = [f"pictures/{draft.large.split('/')[1]}" for draft in reversed(drafts)]
+    assert product["pictures"] == names and product["picture"] == names[0]
+    assert all(zip.read(name)[:3] == b"\xff\xd8\xff" for name in names)
 
 
 def table(zip: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
@@ -279,7 +290,7 @@ def test_a_product_keeps_its_answer_through_the_retention_of_earlier_predictions
 
 def test_the_photo_of_a_kept_answer_stays_when_a_later_prediction_with_it_goes(seller: User, settings: Any) -> None:
     _gone, edited = leave_behind(seller)
-    changed = services.edit_product(product=edited, remove_photo=True)
+    changed = services.edit_product(product=edited, removed_photos=list(edited.photos.all()))
     Prediction.objects.update(created_at=timezone.now() - timedelta(days=40), state="done", probabilities={}, top5=[])
     settings.DELETED_DAYS = 30
     assert retention.delete_expired() == {"predictions": 2, "answers": 1, "photos": 2, "archive objects": 4}

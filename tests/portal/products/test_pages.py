@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from classifier.models import Category, EnsembleRule, Prediction
 from classifier.tasks import classify_pending
 from feedback.models import Feedback
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, ProductPhoto, User
 from tests.support.photos import photo_upload, product_photo
 
 MakeProduct = Callable[..., Product]
@@ -45,7 +45,7 @@ def test_a_photo_alone_is_enough(browser: Client, seller: User) -> None:
     submit(browser, photo=photo_upload())
     product = Product.objects.get(seller=seller)
     assert product.prediction.photo_small == product.photo_small != ""
-    assert not PhotoDraft.objects.exists()
+    assert ProductPhoto.objects.drafts().count() == 0
 
 
 def test_nothing_at_all_is_refused_with_what_to_do(browser: Client) -> None:
@@ -60,9 +60,9 @@ def test_a_wrong_field_loses_neither_the_text_nor_the_photo(browser: Client, sel
     page = response.content.decode()  # type: ignore[attr-defined]
     assert "This title has 10,000 characters" in page
     assert "Kept words" in page and "K-1" in page and "x" * 10_000 in page
-    draft = PhotoDraft.objects.get(seller=seller)
+    draft = ProductPhoto.objects.get(seller=seller)
     assert str(draft.pk) in page
-    assert browser.get(reverse("draft_photo", args=[draft.pk])).status_code == 200
+    assert browser.get(reverse("photo", args=[draft.pk, "large"])).status_code == 200
     submit(browser, title="Mug", kept_photo=str(draft.pk))
     assert Product.objects.get(seller=seller).photo_large == draft.large
 
@@ -258,7 +258,7 @@ def test_a_photo_is_served_to_its_owner_only(
 def test_a_form_with_more_than_one_file_is_refused(browser: Client) -> None:
     assert submit(browser, title="Mug", photo=photo_upload(), second=photo_upload()).status_code == 400  # type: ignore[attr-defined]
     assert not Product.objects.exists()
-    assert not PhotoDraft.objects.exists()
+    assert not ProductPhoto.objects.exists()
 
 
 def test_uploading_too_fast_is_slowed_down(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,9 +307,9 @@ def test_stale_drafts_are_deleted_with_their_files(browser: Client, seller: User
     from portal.products.services import delete_stale_drafts
 
     submit(browser, title="x" * 1000, photo=photo_upload(product_photo()))
-    draft = PhotoDraft.objects.get()
+    draft = ProductPhoto.objects.get()
     assert delete_stale_drafts() == 0
-    PhotoDraft.objects.update(created_at=draft.created_at - timedelta(days=2))
+    ProductPhoto.objects.update(created_at=draft.created_at - timedelta(days=2))
     assert delete_stale_drafts() == 1
     assert not default_storage.exists(draft.large) and not default_storage.exists(draft.small)
 
@@ -334,18 +334,18 @@ def test_what_a_failing_storage_left_of_a_photo_is_deleted_once_it_answers(
     fail_for("-small", "save")
     page = submit(browser, title="Mug", photo=photo_upload(product_photo())).content.decode()  # type: ignore[attr-defined]
     assert "store photos at the moment" in page and "Mug" in page
-    left = PhotoDraft.objects.get()
+    left = ProductPhoto.objects.get()
     assert default_storage.exists(left.large) and not default_storage.exists(left.small)
 
     monkeypatch.undo()
     create_photo_draft(seller=seller, upload=photo_upload())
-    PhotoDraft.objects.update(created_at=left.created_at - timedelta(days=2))
+    ProductPhoto.objects.update(created_at=left.created_at - timedelta(days=2))
     fail_for(left.large, "delete")
     assert delete_stale_drafts() == 1, "one that is refused keeps none of the others"
-    assert PhotoDraft.objects.get() == left
+    assert ProductPhoto.objects.get() == left
     monkeypatch.undo()
     assert delete_stale_drafts() == 1
-    assert not default_storage.exists(left.large) and not PhotoDraft.objects.exists()
+    assert not default_storage.exists(left.large) and not ProductPhoto.objects.exists()
 
 
 def test_uncalibrated_probabilities_are_not_shown(

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from common.object_storage import breaker
 from common.photo_decoding import upload_decoders
 from common.photos.decoder_pool import ORDINARY
-from portal.models import PhotoDraft, User
+from portal.models import ProductPhoto, User
 from portal.products import photos
 from portal.products.services import create_photo_draft
 from tests.support.accounts import make_user
@@ -42,7 +42,7 @@ def test_an_upload_that_waits_for_its_turn_to_be_decoded_holds_no_database_conne
         assert held_connections() == before
         assert thread.is_alive()
     thread.join()
-    assert PhotoDraft.objects.filter(seller=seller).count() == 1
+    assert ProductPhoto.objects.filter(seller=seller).count() == 1
 
 
 def test_while_the_storage_is_known_to_be_down_nothing_is_decoded(db: None) -> None:

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from classifier.models import Category, Prediction
 from classifier.serving import notifications
 from feedback.models import Feedback
-from portal.models import PhotoDraft, Product, User
+from portal.models import Product, User
 from portal.products import services
 from portal.products.services import create_photo_draft
 from tests.support.accounts import PASSWORD
@@ -27,14 +27,14 @@ def test_a_photo_that_another_tab_took_is_asked_for_again(
     submit = services.submit_product
 
     def other_tab_first(**values: object) -> Product:
-        PhotoDraft.objects.filter(pk=draft.pk).delete()
+        submit(seller=seller, title="The other tab's mug", photos=[draft])
         return submit(**values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(services, "submit_product", other_tab_first)
     response = browser.post(reverse("product_new"), {"title": "My mug", "kept_photo": str(draft.pk)})
     assert response.status_code == 422
     assert "no longer here" in response.content.decode() and "My mug" in response.content.decode()
-    assert not Product.objects.exists()
+    assert not Product.objects.filter(title="My mug").exists()
 
 
 @pytest.mark.parametrize("page", ["product_edit", "product_retry"])
