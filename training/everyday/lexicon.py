@@ -1,14 +1,17 @@
 """Read the lexicon: product nouns with the category in which a shop lists them.
 
-`nouns/` has a file for each category, `languages/` one for each other language. `compounds.txt` lists compounds whose
-parts suggest another category; `accessories.txt` lists accessories and spare parts with the products that they are for;
-`uncategorised.txt` lists nouns that fit no category. `shopify.txt` holds names of Shopify's product taxonomy.
+The English nouns are those of `classifier.taxonomy.product_nouns`; `languages/` has a file for each other language.
+`compounds.txt` lists compounds whose parts suggest another category; `accessories.txt` lists accessories and spare
+parts with the products that they are for; `uncategorised.txt` lists nouns that fit no category. `shopify.txt` holds
+names of Shopify's product taxonomy.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from classifier.taxonomy.product_nouns import product_nouns, split_names
 
 FOLDER = Path(__file__).parent
 
@@ -33,12 +36,8 @@ class UncategorisedGroup:
 @cache
 def english_nouns() -> dict[str, tuple[str, ...]]:
     """Return the English nouns and compounds of each category, by its slug."""
-    compounds = dict(_entries(FOLDER / "compounds.txt"))
-    nouns = {}
-    for path in sorted(FOLDER.glob("nouns/*.txt")):
-        names = path.read_text(encoding="utf-8")
-        nouns[path.stem] = split_names(f"{names},{compounds.get(path.stem, '')}")
-    return nouns
+    compounds = {slug: split_names(names) for slug, names in _entries(FOLDER / "compounds.txt")}
+    return {slug: tuple(dict.fromkeys((*nouns, *compounds.get(slug, ())))) for slug, nouns in product_nouns().items()}
 
 
 @cache
@@ -89,12 +88,6 @@ def foreign_words() -> dict[str, tuple[str, ...]]:
 def words(kind: str) -> tuple[str, ...]:
     """Return the words of a kind, as words.txt names it. Raises KeyError for an unknown kind."""
     return {key: split_names(names) for key, names in _entries(FOLDER / "words.txt")}[kind]
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Return the comma-separated names of a text, each once, in their order."""
-    names = (name.strip() for name in text.replace("\n", ",").split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""The categories that sellers choose from: finding them, and the words that lead to them."""
