@@ -16,6 +16,7 @@ from classifier.ml.artifact import ArtifactError
 from classifier.models import (
     Category,
     CategoryAlias,
+    CategorySearchTerm,
     DistributionDetector,
     EnsembleRule,
     Modality,
@@ -24,6 +25,7 @@ from classifier.models import (
     Variant,
 )
 from classifier.registry import deployments, detector_store, versions
+from classifier.taxonomy.product_nouns import product_nouns
 from common.object_storage import StorageDown, storage_faults
 
 HERE = Path(__file__).parent
@@ -39,14 +41,25 @@ STARTER_REFERENCE = STARTER / "reference"
 def load_categories() -> int:
     """Create the categories and aliases of categories.json that are missing; return how many categories there are.
 
-    Categories that staff renamed, added or switched off stay as they are.
+    Categories that staff renamed, added or switched off stay as they are, and so do search terms: each category gets
+    those that come with Aisle once.
     """
     for slug, entry in json.loads((HERE / "categories.json").read_text()).items():
         category, _created = Category.objects.get_or_create(slug=slug, defaults={"name": entry["name"]})
         for alias in entry.get("aliases", []):
             if not CategoryAlias.objects.filter(name__iexact=alias).exists():
                 CategoryAlias.objects.create(category=category, name=alias)
+    _add_starter_terms()
     return Category.objects.count()
+
+
+def _add_starter_terms() -> None:
+    """Add product nouns as search terms to the categories that have not had them yet."""
+    nouns = product_nouns()
+    waiting = list(Category.objects.select_for_update().filter(slug__in=nouns, has_starter_terms=False))
+    terms = [CategorySearchTerm(category=category, term=noun) for category in waiting for noun in nouns[category.slug]]
+    CategorySearchTerm.objects.bulk_create(terms, ignore_conflicts=True)
+    Category.objects.filter(pk__in=[category.pk for category in waiting]).update(has_starter_terms=True)
 
 
 def register_starters() -> list[Variant]:

@@ -1,4 +1,4 @@
-"""Edit categories and their aliases."""
+"""Edit categories, their aliases and search terms."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 
-from classifier.models import Category, CategoryAlias
+from classifier.models import Category, CategoryAlias, CategorySearchTerm
 
 
 class AliasInline(TabularInline):
@@ -16,12 +16,18 @@ class AliasInline(TabularInline):
     extra = 0
 
 
+class SearchTermInline(TabularInline):
+    model = CategorySearchTerm
+    extra = 0
+    per_page = 50  # a starter category has some 300, and a form may have 1,000 fields
+
+
 @admin.register(Category)
 class CategoryAdmin(ModelAdmin):
     list_display = ["name", "slug", "is_active", "alias_names"]
     list_filter = ["is_active"]
-    search_fields = ["name", "slug", "aliases__name"]
-    inlines = [AliasInline]
+    search_fields = ["name", "slug", "aliases__name", "search_terms__term"]
+    inlines = [AliasInline, SearchTermInline]
     fields = ["name", "slug", "is_active"]
     prepopulated_fields = {"slug": ["name"]}
 

@@ -1,7 +1,7 @@
 """The database models: categories, predictions, model versions and the reference set."""
 
 from classifier.modalities import Modality
-from classifier.models.category import Category, CategoryAlias
+from classifier.models.category import Category, CategoryAlias, CategorySearchTerm
 from classifier.models.model_version import (
     Decision,
     Deployment,
@@ -17,6 +17,7 @@ __all__ = [
     "VECTORS",
     "Category",
     "CategoryAlias",
+    "CategorySearchTerm",
     "Decision",
     "Deployment",
     "DistributionDetector",

@@ -1,11 +1,14 @@
-"""Categories and their aliases: data that staff change."""
+"""Categories, their aliases and the words that find them: data that staff change."""
 
 from typing import TYPE_CHECKING, Self
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
+
+from common.text_search import lexemes_of
 
 if TYPE_CHECKING:
     from classifier.models.prediction import Prediction
@@ -34,6 +37,11 @@ class Category(models.Model):
     is_active = models.BooleanField(
         _("offered to sellers"), default=True, help_text=_("Switch off instead of deleting.")
     )
+    has_starter_terms = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Whether the search terms that come with Aisle were added: they are added once.",
+    )
 
     objects = CategoryQuerySet.as_manager()
 
@@ -41,13 +49,14 @@ class Category(models.Model):
         verbose_name = _("category")
         verbose_name_plural = _("categories")
         ordering = ["name"]
+        indexes = [GinIndex(lexemes_of("name"), name="category_words")]
 
     def __str__(self) -> str:
         return self.name
 
 
 class CategoryAlias(models.Model):
-    """Another name under which product data knows a category."""
+    """Another name under which product data knows a category: no two categories share one."""
 
     category = models.ForeignKey(Category, models.CASCADE, related_name="aliases", verbose_name=_("category"))
     name = models.CharField(_("name"), max_length=120)
@@ -57,6 +66,24 @@ class CategoryAlias(models.Model):
         verbose_name_plural = _("aliases")
         ordering = ["name"]
         constraints = [models.UniqueConstraint(Lower("name"), name="alias_name_is_unique")]
+        indexes = [GinIndex(lexemes_of("name"), name="category_alias_words")]
 
     def __str__(self) -> str:
         return self.name
+
+
+class CategorySearchTerm(models.Model):
+    """A word that leads sellers to a category, such as a kind of product in it; several categories may share one."""
+
+    category = models.ForeignKey(Category, models.CASCADE, related_name="search_terms", verbose_name=_("category"))
+    term = models.CharField(_("search term"), max_length=120)
+
+    class Meta:
+        verbose_name = _("search term")
+        verbose_name_plural = _("search terms")
+        ordering = ["term"]
+        constraints = [models.UniqueConstraint(fields=["category", "term"], name="search_term_is_unique")]
+        indexes = [GinIndex(lexemes_of("term"), name="category_search_term_words")]
+
+    def __str__(self) -> str:
+        return self.term

@@ -10,6 +10,7 @@ STAFF_MAY_SEE = (
     "admin.view_logentry",
     "classifier.view_category",
     "classifier.view_categoryalias",
+    "classifier.view_categorysearchterm",
     "classifier.view_modelversion",
     "classifier.view_ensemblerule",
     "classifier.view_variant",

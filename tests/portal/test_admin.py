@@ -89,6 +89,7 @@ def test_a_category_is_added_in_the_admin_and_keeps_its_slug(administrator: User
     client = logged_in_client(administrator)
     aliases = {
         "aliases-TOTAL_FORMS": "1", "aliases-INITIAL_FORMS": "0", "aliases-0-name": "Livres",
+        "search_terms-TOTAL_FORMS": "0", "search_terms-INITIAL_FORMS": "0",
     }  # fmt: skip
     client.post(
         reverse("admin:classifier_category_add"), {"name": "Books", "slug": "books", "is_active": "on", **aliases}
@@ -101,6 +102,25 @@ def test_a_category_is_added_in_the_admin_and_keeps_its_slug(administrator: User
     )
     books.refresh_from_db()
     assert (books.name, books.slug) == ("Books & Magazines", "books")
+
+
+def test_search_terms_are_edited_page_by_page_and_each_stands_once(administrator: User, db: None) -> None:
+    client, sports = logged_in_client(administrator), Category.objects.get(slug="sports-outdoors")
+    page = reverse("admin:classifier_category_change", args=[sports.pk])
+    forms = client.get(page).context["inline_admin_formsets"][1].formset
+    assert (len(forms.forms), forms.paginator.count) == (50, sports.search_terms.count())
+    before = sports.search_terms.count()
+    values = {
+        "name": sports.name, "is_active": "on", "aliases-TOTAL_FORMS": "0", "aliases-INITIAL_FORMS": "0",
+        "search_terms-TOTAL_FORMS": "51", "search_terms-INITIAL_FORMS": "50",
+    }  # fmt: skip
+    for number, form in enumerate(forms.forms):
+        values |= {f"search_terms-{number}-id": form.instance.pk, f"search_terms-{number}-term": form.instance.term}
+    twice = client.post(page, values | {"search_terms-50-term": "bike", "search_terms-50-category": sports.pk})
+    assert (twice.status_code, sports.search_terms.count()) == (200, before)
+    changed = {"search_terms-50-term": "velocipede", "search_terms-0-DELETE": "on"}
+    assert client.post(page, values | changed).status_code == 302
+    assert sports.search_terms.filter(term="velocipede").exists() and sports.search_terms.count() == before
 
 
 def test_lists_take_few_queries_however_long_they_are(
