@@ -31,6 +31,7 @@ urlpatterns = [
     path("products/<uuid:pk>/edit/", product_views.product_edit, name="product_edit"),
     path("products/<uuid:pk>/retry/", product_views.product_retry, name="product_retry"),
     path("products/<uuid:pk>/delete/", product_views.product_delete, name="product_delete"),
+    path("categories/search/", product_views.category_search, name="category_search"),
     path("photos/<uuid:pk>/<str:size>/", product_views.product_photo, name="product_photo"),
     path("photos/each/<uuid:pk>/<str:size>/", product_views.photo, name="photo"),
     path("account/", account_views.account, name="account"),

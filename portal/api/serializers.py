@@ -8,7 +8,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from classifier.models import Category, Prediction
+from classifier.taxonomy.search import FoundCategory
 from common.text import DESCRIPTION_LIMIT, REQUESTED_CATEGORY_LIMIT, SKU_LIMIT, TITLE_LIMIT
+from common.text_search import LONGEST_QUERY
 from feedback.models import Feedback
 from portal.api.strictness import StrictSerializer
 from portal.models import Product
@@ -19,9 +21,31 @@ PHOTO_HELP = f"A JPEG, PNG, WebP or HEIC photo of at most {settings.UPLOAD_LIMIT
 
 
 class CategorySerializer(serializers.ModelSerializer[Category]):
+    found_as = serializers.SerializerMethodField(
+        help_text="The alias or search term that `q` found, where it didn't find the name; else null."
+    )
+
     class Meta:
         model = Category
-        fields = ["slug", "name"]
+        fields = ["slug", "name", "found_as"]
+
+    def get_found_as(self, category: Category | FoundCategory) -> str | None:
+        return category.found_as if isinstance(category, FoundCategory) else None
+
+
+class CategoryQuerySerializer(serializers.Serializer[dict[str, str]]):
+    """The query parameters of the list of categories."""
+
+    q = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        default="",
+        max_length=LONGEST_QUERY,
+        help_text=(
+            "Beginnings or stems of words in a category's name, in another name for it, or in what belongs into it, "
+            "such as `bike`. Typing errors are forgiven. The best category comes first."
+        ),
+    )
 
 
 class SuggestionSerializer(serializers.Serializer[dict[str, Any]]):

@@ -18,6 +18,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from classifier.models import Category, Prediction
 from classifier.serving import notifications
+from classifier.taxonomy.search import find_categories
 from feedback.services import NotAnswerable
 from portal.api import idempotency
 from portal.api.errors import NotYet
@@ -28,6 +29,7 @@ from portal.api.parsers import JSONParser, MultiPartParser
 from portal.api.schema import ProblemsSerializer
 from portal.api.serializers import (
     AnswerSerializer,
+    CategoryQuerySerializer,
     CategorySerializer,
     FeedbackSerializer,
     PredictionRequestSerializer,
@@ -43,6 +45,7 @@ from portal.models import Product, User
 from portal.products import services
 
 LONGEST_WAIT = 10
+MOST_CATEGORIES_FOUND = 100
 WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 
 
@@ -214,14 +217,27 @@ class ProductViewSet(
         services.delete_products(products=[instance])
 
 
-@extend_schema_view(get=extend_schema(operation_id="list_categories"))
 class CategoryList(KnownParameters, generics.ListAPIView[Category]):
-    """List the categories. All that can be chosen are on one page, by name."""
+    """List the categories that can be chosen."""
 
     serializer_class = CategorySerializer
     queryset = Category.objects.active()
     pagination_class = None
     filter_backends: list[Any] = []
+
+    def known_parameters(self) -> list[str]:
+        return ["q"]
+
+    @extend_schema(operation_id="list_categories", parameters=[CategoryQuerySerializer])
+    def get(self, request: Request) -> Response:
+        """List the categories by name, all on one page; or search for some with `q`."""
+        form = CategoryQuerySerializer(data=request.query_params)
+        form.is_valid(raise_exception=True)
+        query = form.validated_data["q"]
+        if not query:
+            return self.list(request)
+        found = find_categories(query, limit=MOST_CATEGORIES_FOUND)
+        return Response(self.get_serializer(found.categories, many=True).data)
 
 
 class NoSuchAddress(views.APIView):

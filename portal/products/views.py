@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
@@ -25,6 +26,7 @@ from feedback.services import NotAnswerable
 from portal.api.throttles import UploadThrottle
 from portal.models import Product, ProductPhoto, User
 from portal.products import services
+from portal.products.category_picker import CategoryPicker
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
 from portal.products.list_place import current_list_query, given_list_query, list_url, with_list
 from portal.products.paging import ProductPages
@@ -101,6 +103,23 @@ def product(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_safe
 def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return _result(request, pk)
+
+
+@login_required
+@require_safe
+def category_search(request: HttpRequest) -> HttpResponse:
+    """Show the categories that a seller's words find for a product, as a part of its page."""
+    pk = _uuid(request.GET.get("product", ""))
+    if pk is None:
+        raise Http404
+    mine = _my_product(request, pk)
+    if not request.htmx:  # type: ignore[attr-defined]
+        return redirect(f"{mine.get_absolute_url()}?{urlencode({'q': request.GET.get('q', '')})}")
+    context = {
+        "picker": _category_picker(request, mine.prediction),
+        "feedback": _answer_to_newest(mine),
+    }
+    return render(request, "products/_picker_results.html", context)
 
 
 @login_required
@@ -247,8 +266,8 @@ def _to_product(request: HttpRequest, product: Product) -> HttpResponse:
 
 def _result_context(request: HttpRequest, product: Product) -> dict[str, Any]:
     prediction = product.prediction
-    feedback = None if product.answer_is_older else product.answer
-    categories = list(Category.objects.active())
+    feedback = _answer_to_newest(product)
+    is_done = prediction.state == Prediction.State.DONE
     return {
         "product": product,
         "prediction": prediction,
@@ -257,11 +276,20 @@ def _result_context(request: HttpRequest, product: Product) -> dict[str, Any]:
         "suggestions": ArrangedSuggestions.of(prediction, is_answered=product.answer is not None),
         "next_product": feedback and Product.objects.for_seller(_seller(request)).next_to_answer(product),
         "list_query": given_list_query(request),
-        "categories": categories,
-        "views": _model_views(prediction, categories),
-        "is_moved": prediction.state == Prediction.State.DONE and not prediction.probabilities,
+        "picker": is_done and _category_picker(request, prediction),
+        "views": _model_views(prediction),
+        "is_moved": is_done and not prediction.probabilities,
         "wait": _wait_in_words(prediction) if product.state == Product.State.WAITING else "",
     }
+
+
+def _answer_to_newest(product: Product) -> Feedback | None:
+    """Return the seller's answer to the product's newest prediction."""
+    return None if product.answer_is_older else product.answer
+
+
+def _category_picker(request: HttpRequest, prediction: Prediction) -> CategoryPicker:
+    return CategoryPicker.of(prediction, seller=_seller(request), query=request.GET.get("q", ""))
 
 
 def _kept_context(product: Product, kept: Feedback) -> dict[str, Any]:
@@ -284,18 +312,21 @@ def _wait_in_words(prediction: Prediction) -> str:
     return ngettext("about %d minute", "about %d minutes", minutes) % minutes
 
 
-def _model_views(prediction: Prediction, categories: list[Category]) -> list[dict[str, Any]]:
+def _model_views(prediction: Prediction) -> list[dict[str, Any]]:
     """Return the five likeliest categories of each model."""
-    names = {category.slug: category.name for category in categories}
-    views = []
+    rankings = []
     for label, version, probabilities in (
         (_("From the text"), prediction.text_version, prediction.text_probabilities),
         (_("From the photo"), prediction.image_version, prediction.image_probabilities),
     ):
         if version and probabilities:
-            ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:5]
-            rows = [{"category": names.get(slug, slug), "slug": slug, "probability": p} for slug, p in ranked]
-            views.append({"label": label, "version": version.name, "rows": rows})
+            rankings.append((label, version.name, sorted(probabilities.items(), key=lambda item: -item[1])[:5]))
+    slugs = {slug for _label, _version, ranking in rankings for slug, _probability in ranking}
+    names = dict(Category.objects.filter(slug__in=slugs).values_list("slug", "name")) if slugs else {}
+    views = []
+    for label, version_name, ranking in rankings:
+        rows = [{"category": names.get(slug, slug), "slug": slug, "probability": p} for slug, p in ranking]
+        views.append({"label": label, "version": version_name, "rows": rows})
     return views
 
 

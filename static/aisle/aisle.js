@@ -202,43 +202,65 @@ document.addEventListener("paste", (event) => {
   if (box && photo.take(box, event.clipboardData?.files ?? [])) event.preventDefault();
 });
 
-// The searchable list of categories
+// The picker of categories, which the server searches
 
-const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replaceAll("&", "and").trim();
-const shown = (picker) => $$(".picker-item", picker).filter((item) => !item.parentElement.hidden);
+const picker = {
+  input: (box) => $("#picker-search", box),
 
-document.addEventListener("input", (event) => {
-  if (event.target.id !== "picker-search") return;
-  const picker = event.target.closest("[data-picker]");
-  const words = plain(event.target.value).split(/\s+/);
-  const items = $$(".picker-item", picker);
-  for (const item of items) {
-    const name = plain(item.textContent);
-    item.parentElement.hidden = !words.every((word) => name.includes(word));
-  }
-  const count = shown(picker).length;
-  $(".picker", picker).hidden = count === 0;
-  $(".picker-none", picker).hidden = count > 0;
-  const status = $("[data-picker-count]", picker);
-  status.textContent = fill(status.dataset.words, { count, total: items.length });
-});
+  // Whether the list belongs to what is in the field now.
+  isCurrent: (box) => $("[data-picked-for]", box).dataset.pickedFor === picker.input(box).value,
+
+  // Put what was searched in vain into the field of the requested category, unless the seller wrote something there.
+  carryWish(box) {
+    const field = $("[name=wish]", box);
+    if (field.value !== (field.dataset.carried ?? "")) return;
+    field.value = field.dataset.carried = $("[data-wish]", box).dataset.wish;
+  },
+
+  showProblem(box, isProblem) {
+    const problem = $("[data-picker-problem]", box);
+    problem.hidden = !isProblem;
+    problem.textContent = isProblem ? problem.dataset.words : "";
+  },
+
+  move(box, from, step) {
+    const stops = [picker.input(box), ...$$(".picker-item", box)];
+    stops[Math.min(Math.max(stops.indexOf(from) + step, 0), stops.length - 1)].focus();
+  },
+};
+
 document.addEventListener("keydown", (event) => {
-  const picker = event.target.closest?.("[data-picker]");
-  if (!picker || !event.target.matches("#picker-search, .picker-item")) return;
-  const stops = [$("#picker-search", picker), ...shown(picker)];
+  const box = event.target.closest?.("[data-picker]");
+  if (!box || !event.target.matches("#picker-search, .picker-item")) return;
+  const isField = event.target === picker.input(box);
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step) {
     event.preventDefault();
-    stops[Math.min(Math.max(stops.indexOf(event.target) + step, 0), stops.length - 1)].focus();
-  } else if (event.key === "Enter" && event.target.id === "picker-search") {
+    picker.move(box, event.target, step);
+  } else if (event.key === "Escape" && !isField) {
+    picker.input(box).focus();
+  } else if (event.key === "Enter" && isField && picker.isCurrent(box)) {
     event.preventDefault();
-    if (event.target.value.trim()) stops[1]?.click();
-    else stops[1]?.focus();
-  }
+    const [first] = $$(".picker-item", box);
+    if (!first) $("[name=wish]", box).focus();
+    else if (event.target.value.trim()) first.click();
+    else first.focus();
+  } // Enter before the list has come searches at once: nothing is chosen that was not seen.
 });
 document.addEventListener("toggle", (event) => {
-  if (event.target.matches?.("[data-picker][open]") && matchMedia("(pointer: fine)").matches) $("#picker-search", event.target).focus();
+  if (event.target.matches?.("[data-picker][open]") && matchMedia("(pointer: fine)").matches) picker.input(event.target).focus();
 }, true);
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[data-picker-search]")) picker.showProblem(event.detail.elt.closest("[data-picker]"), false);
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id === "picker-results") picker.carryWish(event.detail.target.closest("[data-picker]"));
+});
+for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(failure, (event) => {
+    if (event.detail.elt.matches("[data-picker-search]")) picker.showProblem(event.detail.elt.closest("[data-picker]"), true);
+  });
+}
 
 // Choosing many products
 
@@ -339,6 +361,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
 });
 document.addEventListener("htmx:responseError", (event) => {
   const { xhr, elt } = event.detail;
+  if (elt.matches("[data-picker-search]") && xhr.status !== 404) return; // the picker says so itself
   restoreResult();
   idle();
   if (elt.matches("[data-waiting], [data-poll]") && xhr.status >= 500) return; // asked again in a moment
@@ -349,7 +372,7 @@ document.addEventListener("htmx:responseError", (event) => {
 document.addEventListener("htmx:sendError", (event) => {
   restoreResult();
   idle();
-  if (!event.detail.elt.matches("[data-waiting], [data-poll]")) notify(document.body.dataset.wordsOffline);
+  if (!event.detail.elt.matches("[data-waiting], [data-poll], [data-picker-search]")) notify(document.body.dataset.wordsOffline);
 });
 document.addEventListener("htmx:pushedIntoHistory", (event) => {
   $$(".nav [aria-current]").forEach((link) => { if (new URL(link.href).pathname !== event.detail.path.split("?")[0]) link.removeAttribute("aria-current"); });

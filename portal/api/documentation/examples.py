@@ -115,7 +115,9 @@ EXAMPLES = {
     ),
     "delete_product": Example(204, parameters={"id": PRODUCT}),
     "list_categories": Example(
-        200, [{"slug": "appliances", "name": "Appliances"}, {"slug": "arts-crafts", "name": "Arts & Crafts"}]
+        200,
+        [{"slug": "musical-instruments", "name": "Musical Instruments", "found_as": "guitar"}],
+        parameters={"q": "guitar"},
     ),
 }
 

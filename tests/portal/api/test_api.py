@@ -243,7 +243,31 @@ def test_products_are_filtered(api: APIClient, seller: User, make_product: MakeP
 def test_categories_are_all_there(api: APIClient) -> None:
     rows = api.get("/api/v1/categories").json()
     assert len(rows) == Category.objects.count() == 18
-    assert {"slug": "beauty", "name": "Beauty"} in rows
+    assert {"slug": "beauty", "name": "Beauty", "found_as": None} in rows
+
+
+def test_categories_are_found_by_their_names_and_by_what_belongs_into_them(api: APIClient) -> None:
+    def found(query: str) -> list[dict[str, str | None]]:
+        return api.get("/api/v1/categories", {"q": query}).json()  # type: ignore[no-any-return]
+
+    assert found("bicycles") == [{"slug": "sports-outdoors", "name": "Sports & Outdoors", "found_as": "bicycle"}]
+    assert found("sports outdoors") == [{"slug": "sports-outdoors", "name": "Sports & Outdoors", "found_as": None}]
+    assert found("kayak paddle") == found("!?") == []
+    assert len(found("")) == 18
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"q": "x" * 201}, "max_length"),
+        ({"q": "a\0b"}, "null_characters_not_allowed"),
+        ({"query": "bike"}, "unknown_parameter"),
+        ({"q": ["bike", "lock"]}, "repeated_parameter"),
+    ],
+)
+def test_a_wrong_search_for_categories_is_refused(api: APIClient, query: dict[str, str], code: str) -> None:
+    refused = api.get("/api/v1/categories", query)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, code)
 
 
 @pytest.mark.parametrize("throttle", [UploadThrottle, UserThrottle])
