@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 from classifier.ml.out_of_distribution import QUANTILE, CentroidDetector
 from classifier.models import DistributionDetector, ModelVersion
-from classifier.registry import detector_store, model_cache
+from classifier.registry import artifact_store, detector_store, model_cache
 from training.datasets import labelled_products
 from training.datasets.labelled_products import LabelledProduct
+from training.everyday.texts import everyday_titles
 from training.models import Split
 
 MAX_LEARNT, MAX_HELD_BACK = 6_000, 2_000  # products
-ROWS = MAX_LEARNT + MAX_HELD_BACK
+ROWS = 2 * MAX_LEARNT + MAX_HELD_BACK  # at most: with as many everyday titles
 MIN_ROWS = round(1 / (1 - QUANTILE))  # with fewer there is no such quantile
 
 Values = npt.NDArray[np.float32]
@@ -43,6 +44,10 @@ def fit_detector(
 
     None where the version can read too few of them. Raises ArtifactError and StorageDown.
     """
+    if _has_learnt_everyday_titles(version):
+        # The centres then lie among everyday titles, too, and fewer of these count as far from everything known. They
+        # aren't among the held-back rows: the model is less sure of them, and doubt would no longer be a sign.
+        known = [*known, *_everyday_products(len(known))]
     model = model_cache.load_model(version)
     learnt, _confidence = _embed_products(model, version.modality, known, progress)
     others, confidence = _embed_products(model, version.modality, held_back, progress)
@@ -60,6 +65,17 @@ def fit_detector(
         "engine": model.engine,
     }
     return detector_store.store_detector(version, found, figures)
+
+
+def _has_learnt_everyday_titles(version: ModelVersion) -> bool:
+    recipe = artifact_store.read_stored_config(version).get("recipe")
+    return isinstance(recipe, dict) and bool(recipe.get("everyday_titles"))
+
+
+def _everyday_products(count: int) -> list[LabelledProduct]:
+    titles = (each for each in everyday_titles() if not each.is_held_back)
+    products = (LabelledProduct(each.title, "", each.category, photo=lambda: None) for each in titles)
+    return labelled_products.sample_products(products, count)
 
 
 def _embed_products(
