@@ -163,15 +163,15 @@ class LogEntryAdmin(ReadOnlyAdmin):
 
 @admin.register(Product)
 class ProductAdmin(SellersAdmin):
-    list_display = ["picture", "title", "seller", "state_name", "category", "created_at"]
+    list_display = ["picture", "title", "seller", "state_name", "category", "created_at", "deleted_at"]
     list_display_links = ["picture", "title"]
-    list_filter = ["category", "prediction__state", "created_at"]
+    list_filter = ["category", "prediction__state", "created_at", ("deleted_at", admin.EmptyFieldListFilter)]
     search_help_text = _("A whole id, a seller's whole e-mail address or a whole SKU")
     search_word = "sku"
     readonly_fields = ["large_picture", "five_bars"]
     fields = [
         "id", "large_picture", "title", "description", "sku", "seller", "five_bars", "category", "answer",
-        "prediction", "created_at", "updated_at",
+        "prediction", "created_at", "updated_at", "deleted_at",
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:

@@ -171,11 +171,17 @@ class AisleEnvironment(BaseSettings):
     )
     ERASURE_DAYS: int = Field(7, ge=0, description="For how many days a seller can cancel the erasure of the account.")
     EXPORT_DAYS: PositiveInt = Field(7, description="For how many days a data export can be downloaded.")
+    TRASH_DAYS: int = Field(
+        30,
+        ge=0,
+        description="For how many days a seller can restore a deleted product; then it is deleted permanently. With 0 "
+        "only its seller deletes it permanently.",
+    )
     DELETED_DAYS: int = Field(
         0,
         ge=0,
-        description="After how many days predictions and answers of products that were deleted or changed since are "
-        "deleted, with their photos and archive.",
+        description="After how many days predictions and answers of products that were deleted permanently or changed "
+        "since are deleted, with their photos and archive.",
         json_schema_extra={"shown_default": "kept until the account is erased"},
     )
     DETAIL_MONTHS: int = Field(

@@ -2,8 +2,10 @@
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex
@@ -77,7 +79,15 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 class ProductQuerySet(models.QuerySet["Product"]):
     def for_seller(self, seller: User) -> Self:
-        return self.filter(seller=seller)
+        """Select what a seller lists, without the trash."""
+        return self.filter(seller=seller, deleted_at=None)
+
+    def trash_of(self, seller: User) -> Self:
+        """Select what a seller has deleted and can still restore."""
+        return self.trashed().filter(seller=seller)
+
+    def trashed(self) -> Self:
+        return self.filter(deleted_at__isnull=False)
 
     def with_answers(self) -> Self:
         """Load what a list shows, without the embeddings."""
@@ -124,7 +134,8 @@ class Product(models.Model):
     """What a seller lists.
 
     Its `prediction` is the newest one: an edit creates another. Its `answer` is the seller's newest one and `category`
-    what it chose; both outlive an edit, so the answer may be to an earlier prediction.
+    what it chose; both outlive an edit, so the answer may be to an earlier prediction. One with `deleted_at` is in the
+    trash: its seller can restore it for TRASH_DAYS.
     """
 
     class State(models.TextChoices):
@@ -156,6 +167,7 @@ class Product(models.Model):
     )
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
+    deleted_at = models.DateTimeField(_("deleted"), null=True, blank=True, editable=False)
 
     objects = ProductQuerySet.as_manager()
 
@@ -168,13 +180,19 @@ class Product(models.Model):
             models.Index(
                 fields=["seller", "-created_at", "id"],
                 include=["category", "prediction", "answer"],
+                condition=Q(deleted_at=None),
                 name="product_list_newest",
             ),
             models.Index(
                 fields=["seller", "title", "id"],
                 include=["category", "prediction", "answer"],
+                condition=Q(deleted_at=None),
                 name="product_list_by_title",
             ),
+            models.Index(
+                fields=["seller", "-deleted_at", "id"], condition=Q(deleted_at__isnull=False), name="product_trash"
+            ),
+            models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="product_trash_expires"),
             GinIndex(WORDS, name="product_words", fastupdate=False),
             models.Index(fields=["-created_at"], name="product_newest"),
             models.Index(fields=["sku"], name="product_by_sku"),
@@ -196,7 +214,16 @@ class Product(models.Model):
 
     def _photo_url(self, size: str) -> str:
         """Return the photo's address, which names the prediction so that browsers never show an earlier photo."""
+        if self.deleted_at:
+            return reverse("trashed_photo", args=[self.pk])
         return f"{reverse('product_photo', args=[self.pk, size])}?v={self.prediction_id}"
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the retention task deletes the product from the trash; None where only its seller does."""
+        if self.deleted_at is None or not settings.TRASH_DAYS:
+            return None
+        return self.deleted_at + timedelta(days=settings.TRASH_DAYS)
 
     @property
     def state(self) -> "Product.State":

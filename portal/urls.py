@@ -15,6 +15,7 @@ from portal.accounts import appeals
 from portal.accounts import views as account_views
 from portal.operations import probes
 from portal.privacy import views as privacy_views
+from portal.products import trash_views
 from portal.products import views as product_views
 
 admin.autodiscover()
@@ -24,14 +25,18 @@ urlpatterns = [
     path("", product_views.home, name="home"),
     path("products/", product_views.products, name="products"),
     path("products/new/", product_views.product_new, name="product_new"),
-    path("products/delete/", product_views.products_delete, name="products_delete"),
+    path("products/delete/", trash_views.products_delete, name="products_delete"),
+    path("products/restore/", trash_views.products_restore, name="products_restore"),
+    path("products/trash/", trash_views.trash, name="trash"),
+    path("products/trash/delete/", trash_views.trash_delete, name="trash_delete"),
     path("products/<uuid:pk>/", product_views.product, name="product"),
     path("products/<uuid:pk>/result/", product_views.product_result, name="product_result"),
     path("products/<uuid:pk>/answer/", product_views.product_answer, name="product_answer"),
     path("products/<uuid:pk>/edit/", product_views.product_edit, name="product_edit"),
     path("products/<uuid:pk>/retry/", product_views.product_retry, name="product_retry"),
-    path("products/<uuid:pk>/delete/", product_views.product_delete, name="product_delete"),
+    path("products/<uuid:pk>/delete/", trash_views.product_delete, name="product_delete"),
     path("categories/search/", product_views.category_search, name="category_search"),
+    path("photos/trash/<uuid:pk>/", trash_views.trashed_photo, name="trashed_photo"),
     path("photos/<uuid:pk>/<str:size>/", product_views.product_photo, name="product_photo"),
     path("photos/each/<uuid:pk>/<str:size>/", product_views.photo, name="photo"),
     path("account/", account_views.account, name="account"),

@@ -67,6 +67,11 @@ class ProductFilter(django_filters.FilterSet):
     state = StateFilter(choices=Product.State.choices, method="in_state", label="The product's state.")
     category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
     sku = django_filters.CharFilter("sku", label="Exactly this SKU.")
+    deleted = django_filters.ChoiceFilter(
+        choices=[("true", "true"), ("false", "false")],
+        method="selected_by_view",
+        label="True: the products in the trash instead of the others.",
+    )
     created_after = MomentFilter("created_at", "gte", label="Created at this time or later.")
     created_before = MomentFilter("created_at", "lt", label="Created before this time.")
 
@@ -77,6 +82,9 @@ class ProductFilter(django_filters.FilterSet):
 
     def matching(self, products: Any, name: str, value: str) -> Any:
         return products.matching(value)
+
+    def selected_by_view(self, products: Any, name: str, value: str) -> Any:
+        return products  # the view lists the trash only where it is asked for, also without a filter
 
     def in_state(self, products: Any, name: str, value: str) -> Any:
         return products.in_state(Product.State(value))

@@ -70,7 +70,9 @@ class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
 
 
 class PredictionSerializer(serializers.ModelSerializer[Prediction]):
-    product = serializers.SerializerMethodField(help_text="The product's id; null once it was edited or deleted.")
+    product = serializers.SerializerMethodField(
+        help_text="The product's id; null once it was edited, and while it is deleted."
+    )
     top5 = SuggestionSerializer(many=True, allow_null=True, read_only=True)
     confidence = serializers.SerializerMethodField(
         help_text="How sure the likeliest category is; null while `calibrated` is false."
@@ -98,7 +100,7 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     @extend_schema_field(serializers.UUIDField(allow_null=True))
     def get_product(self, prediction: Prediction) -> str | None:
         product = getattr(prediction, "product", None)
-        return str(product.pk) if product else None
+        return str(product.pk) if product and product.deleted_at is None else None
 
     @extend_schema_field(serializers.ChoiceField(choices=Confidence.choices, allow_null=True))
     def get_confidence(self, prediction: Prediction) -> str | None:
@@ -270,9 +272,10 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         model = Product
         fields = [
             "id", "sku", "title", "description", "state", "category", "answer_is_older", "prediction", "top5",
-            "calibrated", "created_at", "updated_at",
+            "calibrated", "created_at", "updated_at", "deleted_at",
         ]  # fmt: skip
         read_only_fields = fields
+        extra_kwargs = {"deleted_at": {"help_text": "When the product was moved to the trash; or null."}}
 
 
 def _without_limits(fields: dict[str, Any]) -> dict[str, Any]:

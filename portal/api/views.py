@@ -38,7 +38,7 @@ from portal.api.serializers import (
     ProductChangesWithPhotoSerializer,
     ProductSerializer,
 )
-from portal.api.strictness import KnownParameters
+from portal.api.strictness import KnownParameters, StrictSerializer
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.api.uploads import take_upload
 from portal.models import Product, User
@@ -155,7 +155,12 @@ class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Predicti
     destroy=extend_schema(operation_id="delete_product", parameters=[PRODUCT_ID]),
 )
 class ProductViewSet(
-    KnownParameters, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, GenericViewSet[Product]
+    IdempotentView,
+    KnownParameters,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.DestroyModelMixin,
+    GenericViewSet[Product],
 ):
     """Your products."""
 
@@ -169,7 +174,10 @@ class ProductViewSet(
         return [*ProductFilter.base_filters, *NewestFirst.parameters] if self.action == "list" else []
 
     def get_queryset(self) -> Any:
-        return super().get_queryset().filter(seller=cast(User, self.request.user))
+        seller, products = cast(User, self.request.user), Product.objects.with_answers()
+        if self.action == "list" and self.request.query_params.get("deleted") == "true":
+            return products.trash_of(seller)
+        return products.for_seller(seller)
 
     def get_throttles(self) -> list[Any]:
         return [UploadThrottle(), UserThrottle()] if self.action == "partial_update" else [UserThrottle()]
@@ -210,11 +218,35 @@ class ProductViewSet(
         return response
 
     def destroy(self, request: Request, pk: uuid.UUID) -> Response:
-        """Delete a product. Its predictions and answers stay as history."""
+        """Delete a product. It can be restored for some days; its predictions and answers stay as history."""
         return super().destroy(request, pk=pk)
 
     def perform_destroy(self, instance: Product) -> None:
-        services.delete_products(products=[instance])
+        services.trash_products(products=self.get_queryset().filter(pk=instance.pk))
+
+    @extend_schema(
+        operation_id="restore_product",
+        parameters=[PRODUCT_ID, idempotency.PARAMETER],
+        request=None,
+        responses={
+            200: ProductSerializer,
+            409: OpenApiResponse(ProblemsSerializer, "The first request with this key is being processed."),
+            422: OpenApiResponse(ProblemsSerializer, "The key belongs to another request."),
+        },
+    )
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def restore(self, request: Request, pk: uuid.UUID) -> Response:
+        """Restore a deleted product."""
+        deleted = Product.objects.trash_of(cast(User, request.user)).filter(pk=pk)
+        get_object_or_404(deleted)
+        StrictSerializer(data=request.data).is_valid(raise_exception=True)
+        with transaction.atomic():
+            if not services.restore_products(products=deleted):
+                raise exceptions.NotFound()
+            response = Response(self.get_serializer(self.get_queryset().get(pk=pk)).data)
+            self.store_response(response)
+        return response
 
 
 class CategoryList(KnownParameters, generics.ListAPIView[Category]):

@@ -45,7 +45,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a cel
 README = """This is a copy of your data in Aisle, created on {day}.
 
 account.json      your account, its e-mail addresses, roles, log-in factors and API tokens (never their secrets)
-products.*        your products
+products.*        your products, also deleted ones that you can still restore ("deleted" says since when)
 predictions.*     the suggestions, also for earlier versions of a product and for products you deleted
 answers.*         your answers, with earlier ones
 reviews.*         the decisions of our reviewers about your answers, including those that were withdrawn
@@ -262,6 +262,7 @@ def _product(product: Product) -> Cells:
         "prediction": product.prediction_id,
         "created": product.created_at,
         "changed": product.updated_at,
+        "deleted": product.deleted_at,
     }
 
 

@@ -15,6 +15,7 @@ from common.object_storage import StorageDown
 from portal.models import Product, ProductPhoto
 from portal.privacy import traces
 from portal.privacy.models import PrivacyEvent, log_event
+from portal.products import services
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def delete_expired() -> Counter[str]:
     """Delete what is older than its period; return the count of each kind. It can be interrupted and repeated."""
     deleted: Counter[str] = Counter()
     now = timezone.now()
+    if settings.TRASH_DAYS:
+        deleted["products"] = _empty_trash(now - timedelta(days=settings.TRASH_DAYS))
     try:
         if settings.DETAIL_MONTHS:
             deleted["details moved to the archive"] = slimming.slim_predictions(
@@ -41,6 +44,15 @@ def delete_expired() -> Counter[str]:
     deleted += Counter()  # drops the zeros
     if deleted:
         log_event(PrivacyEvent.Kind.RETENTION, **deleted)
+    return deleted
+
+
+def _empty_trash(before: datetime) -> int:
+    """Delete the products that were moved to the trash before that time; return how many."""
+    deleted = 0
+    expired = Product.objects.filter(deleted_at__lt=before)
+    while ids := list(expired.order_by("deleted_at").values_list("pk", flat=True)[:BATCH]):
+        deleted += services.delete_trashed_products(products=expired.filter(pk__in=ids))
     return deleted
 
 

@@ -59,7 +59,7 @@ def erase(request: HttpRequest) -> HttpResponse:
                 messages.success(request, _("Your account is being erased."))
             return redirect("account")
         status = UNPROCESSABLE
-    facts = {"form": form, "days": settings.ERASURE_DAYS, "products": Product.objects.for_seller(user).count()}
+    facts = {"form": form, "days": settings.ERASURE_DAYS, "products": Product.objects.filter(seller=user).count()}
     return render(request, "account/erase.html", facts, status=status)
 
 

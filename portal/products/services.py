@@ -1,15 +1,15 @@
 """List, change and delete products, and store their photos and answers."""
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from classifier.models import Category, Prediction
@@ -120,7 +120,7 @@ def edit_product(
     title nor photo would be left, or too many photos.
     """
     # Locked, so that edits in two tabs are applied one after the other and not mixed.
-    product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk)
+    product = Product.objects.select_for_update(of=("self",)).get(pk=product.pk, deleted_at=None)
     photo = Photo(product.photo_large, product.photo_small)
     if photos or removed_photos:
         photo = photo_rows.rearrange_photos(product, photos, removed_photos)
@@ -155,7 +155,8 @@ def retry_prediction(*, product: Product) -> Product:
 
     Raises Product.DoesNotExist when it has been deleted.
     """
-    product = Product.objects.select_for_update(of=("self",)).select_related("prediction").get(pk=product.pk)
+    products = Product.objects.select_for_update(of=("self",)).select_related("prediction")
+    product = products.get(pk=product.pk, deleted_at=None)
     if product.prediction.state == Prediction.State.FAILED:
         photo = Photo(product.photo_large, product.photo_small)
         product.prediction = _queue_prediction(
@@ -181,9 +182,25 @@ def record_answer(*, prediction: Prediction, category: Category | None, wish: st
     return feedback
 
 
-def delete_products(*, products: Iterable[Product]) -> int:
-    """Delete products and return how many; their predictions and answers stay as history."""
-    return Product.objects.filter(pk__in=[product.pk for product in products]).delete()[0]
+def trash_products(*, products: QuerySet[Product], at: datetime | None = None) -> int:
+    """Move products to the trash and return how many; a prediction that is still awaited is finished all the same."""
+    # Guarded, so that the second of two deletions changes nothing: the product keeps its time.
+    return products.filter(deleted_at=None).update(deleted_at=at or timezone.now())
+
+
+def restore_products(*, products: QuerySet[Product]) -> int:
+    """Take products out of the trash and return how many."""
+    return products.filter(deleted_at__isnull=False).update(deleted_at=None)
+
+
+@transaction.atomic
+def delete_trashed_products(*, products: QuerySet[Product]) -> int:
+    """Delete products in the trash permanently and return how many; predictions and answers stay as history."""
+    # Locked and checked again: one that was restored a moment ago is not deleted.
+    locked = products.select_for_update(of=("self",)).filter(deleted_at__isnull=False)
+    ids = list(locked.values_list("pk", flat=True))
+    _total, by_model = Product.objects.filter(pk__in=ids).delete()
+    return by_model.get(Product._meta.label, 0)
 
 
 def delete_stale_drafts() -> int:

@@ -28,24 +28,29 @@ from portal.models import Product, ProductPhoto, User
 from portal.products import services
 from portal.products.category_picker import CategoryPicker
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
-from portal.products.list_place import current_list_query, given_list_query, list_url, with_list
+from portal.products.list_place import current_list_query, given_list_query, with_list
 from portal.products.paging import ProductPages
 from portal.products.suggestions import ArrangedSuggestions
 
-MOST_AT_ONCE = 200
 UNPROCESSABLE = 422
 LONG_WAIT = 20  # seconds; from here on a page says how long the result will take
 
 
-def _gone_is_not_found(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Respond 404 when the product has been deleted in another tab."""
+def explains_deleted(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Respond 404 for a deleted product, also one deleted in another tab just now; offer to restore it from the trash.
+
+    The view takes the product's id and raises Http404 or Product.DoesNotExist.
+    """
 
     @wraps(view)
-    def wrapped(*args: Any, **kwargs: Any) -> HttpResponse:
+    def wrapped(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         try:
-            return view(*args, **kwargs)
-        except Product.DoesNotExist as error:
-            raise Http404 from error
+            return view(request, pk)
+        except (Http404, Product.DoesNotExist) as error:
+            deleted = Product.objects.trash_of(_seller(request)).filter(pk=pk).first()
+            if deleted is None:
+                raise Http404 from error
+            return render(request, "products/in_trash.html", {"product": deleted}, status=404)
 
     return wrapped
 
@@ -65,6 +70,7 @@ def products(request: HttpRequest) -> HttpResponse:
         "page": page,
         "filter_form": filter_form,
         "total": mine.count(),
+        "deleted_total": Product.objects.trash_of(_seller(request)).count(),
         "states": Product.State.choices,
         "categories": Category.objects.all(),
         "list_query": current_list_query(request),
@@ -95,12 +101,14 @@ def product_new(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
+@explains_deleted
 def product(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return render(request, "products/detail.html", _result_context(request, _my_product(request, pk)))
 
 
 @login_required
 @require_safe
+@explains_deleted
 def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return _result(request, pk)
 
@@ -109,7 +117,7 @@ def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_safe
 def category_search(request: HttpRequest) -> HttpResponse:
     """Show the categories that a seller's words find for a product, as a part of its page."""
-    pk = _uuid(request.GET.get("product", ""))
+    pk = parse_uuid(request.GET.get("product", ""))
     if pk is None:
         raise Http404
     mine = _my_product(request, pk)
@@ -124,6 +132,7 @@ def category_search(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
+@explains_deleted
 def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine = _my_product(request, pk)
     form = AnswerForm(request.POST, prediction=mine.prediction)
@@ -147,7 +156,7 @@ def product_answer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-@_gone_is_not_found
+@explains_deleted
 def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     mine, seller = _my_product(request, pk), _seller(request)
     if request.method != "POST":
@@ -166,43 +175,13 @@ def product_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-@_gone_is_not_found
+@explains_deleted
 def product_retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if (wait := _throttled(request)) is not None:
         return _too_many(request, wait)
     again = services.retry_prediction(product=_my_product(request, pk))
     notifications.wait_until_finished(again.prediction_id, seconds=settings.RESULT_WAIT_SECONDS)
     return _result(request, pk) if request.htmx else _to_product(request, again)  # type: ignore[attr-defined]
-
-
-@login_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def product_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    mine = _my_product(request, pk)
-    if request.method != "POST":
-        context = {"product": mine, "list_query": given_list_query(request)}
-        return render(request, "products/delete.html", context)
-    services.delete_products(products=[mine])
-    messages.success(request, _("Deleted “%(title)s”.") % {"title": mine})
-    return redirect(list_url(given_list_query(request)))
-
-
-@login_required
-@require_POST
-def products_delete(request: HttpRequest) -> HttpResponse:
-    ids = [key for value in request.POST.getlist("ids")[:MOST_AT_ONCE] if (key := _uuid(value))]
-    chosen = Product.objects.for_seller(_seller(request)).filter(pk__in=ids)
-    if not chosen:
-        messages.info(request, _("Choose at least one product first."))
-        return redirect("products")
-    if request.POST.get("confirmed") != "1":
-        return render(request, "products/delete_many.html", {"products": chosen})
-    count = services.delete_products(products=chosen)
-    messages.success(
-        request,
-        ngettext("Deleted %(count)d product.", "Deleted %(count)d products.", count) % {"count": count},
-    )
-    return redirect("products")
 
 
 @login_required
@@ -215,7 +194,9 @@ def product_photo(request: HttpRequest, pk: uuid.UUID, size: str) -> FileRespons
 @login_required
 @require_safe
 def photo(request: HttpRequest, pk: uuid.UUID, size: str) -> FileResponse:
-    mine = get_object_or_404(ProductPhoto.objects.for_seller(_seller(request)), pk=pk)
+    # Of products in the trash only the trash shows a photo; a draft has no product.
+    shown = ProductPhoto.objects.for_seller(_seller(request)).filter(product__deleted_at=None)
+    mine = get_object_or_404(shown, pk=pk)
     return stored_photo(mine.large if size == "large" else mine.small)
 
 
@@ -239,7 +220,7 @@ def _seller(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
-def _uuid(value: str) -> uuid.UUID | None:
+def parse_uuid(value: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(value)
     except ValueError:

@@ -1,5 +1,6 @@
 """Template filters and tags for probabilities, icons, form widgets and dates."""
 
+import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,15 +16,18 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from common.formatting import format_probability
 from portal.models import Product
 from portal.products.confidence import Confidence
 from portal.products.confidence import confidence as portal_confidence
 from portal.products.list_place import list_url, with_list
+from portal.products.undo import undo_moment
 from portal.templatetags.icons import ICONS
 
 register = template.Library()
+register.filter(undo_moment)
 
 STATE_TONES = {
     Product.State.WAITING: "info",
@@ -82,6 +86,15 @@ def when(moment: datetime) -> str:
     if age < timedelta(days=1):
         return str(naturaltime(moment))
     return date_format(moment, "j M Y")
+
+
+@register.filter
+def days_left(product: Product) -> str:
+    """Return how long a product stays in the trash, or an empty string where it stays until its seller deletes it."""
+    if product.expires_at is None:
+        return ""
+    days = max(math.ceil((product.expires_at - timezone.now()) / timedelta(days=1)), 0)
+    return ngettext("%(days)d day left", "%(days)d days left", days) % {"days": days}
 
 
 @register.simple_tag

@@ -14,7 +14,7 @@ from portal.models import Product, ProductPhoto, User
 from portal.privacy.exporting import build_due
 from portal.privacy.models import Export
 from portal.privacy.services import request_export
-from portal.products.services import create_photo_draft
+from portal.products.services import create_photo_draft, trash_products
 from tests.support.accounts import confirm_password
 from tests.support.photos import photo_upload
 from tests.support.url_patterns import all_url_patterns
@@ -79,6 +79,8 @@ def fill(address: str, product: Product, draft: ProductPhoto, token: AuthToken) 
         request_export(user=product.seller)
         build_due()
         return address.replace("<uuid:pk>", str(Export.objects.get(user=product.seller).pk))
+    if "trash/" in address or "restore" in address:
+        trash_products(products=Product.objects.filter(pk=product.pk))
     key = product.prediction_id if "predictions" in address else product.pk
     filled = address.replace("<uuid:pk>", str(key)).replace("<str:size>", "small")
     assert "<" not in filled, f"teach the walk to fill {address}"

@@ -11,6 +11,7 @@ PREDICTION = "3490999e-545f-4ec6-a354-ba303aece0a6"
 NEW_PREDICTION = "0c1d7a52-93b5-4a0e-8f5e-2f6b1f0f7a11"
 PRODUCT = "df0a45d2-0914-40cc-bd67-9a6c768196ee"
 # One for each operation: a key belongs to one request.
+RESTORE_KEY = "5d0c1c5e-7a43-4c8e-9b0e-6f2a4d7c9e10"
 PREDICT_KEY, ANSWER_KEY = "8e03978e-40d5-43e6-bc93-6894a57f9324", "c2f1d0a4-6a5b-4c1e-9d3a-51a7c3f0b8e2"
 TOP5 = [
     {"category": "Musical Instruments", "slug": "musical-instruments", "probability": 0.947312},
@@ -56,6 +57,7 @@ LISTED = {
     "calibrated": True,
     "created_at": "2026-11-22T12:48:08.591200Z",
     "updated_at": "2026-11-22T12:48:11.203251Z",
+    "deleted_at": None,
 }
 CHANGED = LISTED | {
     "title": "Yamaha FG800 guitar, nearly new",
@@ -114,6 +116,7 @@ EXAMPLES = {
         },
     ),
     "delete_product": Example(204, parameters={"id": PRODUCT}),
+    "restore_product": Example(200, LISTED, parameters={"id": PRODUCT, "Idempotency-Key": RESTORE_KEY}),
     "list_categories": Example(
         200,
         [{"slug": "musical-instruments", "name": "Musical Instruments", "found_as": "guitar"}],

@@ -29,8 +29,9 @@ class SampleRequest:
 def as_curl(request: SampleRequest) -> str:
     """Return a command for a POSIX shell."""
     address = request.address + (f"?{urlencode(request.query)}" if request.query else "")
-    # curl itself chooses POST for a request with a body.
-    first = "curl" if request.method in ("GET", "POST") else f"curl -X {request.method}"
+    # curl itself chooses POST for a request with a body, and GET for one without.
+    usual = "POST" if request.fields or request.files else "GET"
+    first = "curl" if request.method == usual else f"curl -X {request.method}"
     lines = [f"{first} {shlex.quote(address)}", '-H "Authorization: Bearer $TOKEN"']
     lines += [f"-H {_shell(f'{name}: {value}')}" for name, value in request.headers.items()]
     if request.media_type == JSON:

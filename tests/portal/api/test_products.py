@@ -147,10 +147,45 @@ def test_a_deleted_product_is_gone_and_its_answer_stays_as_history(
     assert (kept["product"], kept["feedback"]["verdict"]) == (None, "none")
 
 
+def test_a_deleted_product_is_listed_on_request_and_restored(
+    api: APIClient, seller: User, make_product: MakeProduct
+) -> None:
+    product = make_product(seller, answered=False)
+    before = api.get(address_of(product)).json()
+    api.delete(address_of(product))
+    (listed,) = api.get("/api/v1/products", {"deleted": "true"}).json()["results"]
+    assert (listed["id"], api.get("/api/v1/products", {"deleted": "false"}).json()["results"]) == (before["id"], [])
+    assert listed["deleted_at"]
+    restored = api.post(f"{address_of(product)}/restore")
+    assert (restored.status_code, restored.json()) == (200, before)
+    assert api.post(f"{address_of(product)}/restore").status_code == 404
+
+
+def test_restoring_rejects_fields_and_repeats_its_response_for_a_key(
+    api: APIClient, seller: User, make_product: MakeProduct
+) -> None:
+    product = make_product(seller, answered=False)
+    api.delete(address_of(product))
+    refused = api.post(f"{address_of(product)}/restore", {"title": "Mug"}, format="json")
+    assert problem(refused)["code"] == "unknown_field"
+    answers = [api.post(f"{address_of(product)}/restore", headers={"Idempotency-Key": "k"}) for _try in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200] and answers[0].json() == answers[1].json()
+
+
+def test_a_deleted_product_is_not_changed(api: APIClient, seller: User, make_product: MakeProduct) -> None:
+    product = make_product(seller, answered=False)
+    api.delete(address_of(product))
+    assert api.patch(address_of(product), {"title": "Mine"}, format="json").status_code == 404
+    assert api.get("/api/v1/products", {"deleted": "perhaps"}).status_code == 400
+
+
 def test_another_sellers_product_is_neither_changed_nor_deleted(
     api: APIClient, other_seller: User, make_product: MakeProduct
 ) -> None:
     product = make_product(other_seller, answered=False)
     answers = [api.patch(address_of(product), {"title": "Mine"}, format="json"), api.delete(address_of(product))]
-    assert [answer.status_code for answer in answers] == [404, 404]
+    services.trash_products(products=Product.objects.all())
+    answers += [api.post(f"{address_of(product)}/restore")]
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert api.get("/api/v1/products", {"deleted": "true"}).json()["results"] == []
     assert Product.objects.get().title == product.title

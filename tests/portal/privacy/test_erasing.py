@@ -131,6 +131,7 @@ def test_after_an_erasure_nothing_of_the_seller_is_left_and_others_keep_all(
     assert tables_with(WORD) and any(WORD.encode() in content for _name, content in contents())
     kept = {name: content for name, content in contents() if "datasets:snapshots" not in name}
 
+    services.trash_products(products=Product.objects.filter(pk=mine[1].pk))
     erasure = erase(leaver)
     assert remove_erased_rows() == erasure.batches.count()
 

@@ -54,6 +54,7 @@ def test_a_copy_holds_all_that_is_known_of_its_owner_and_nothing_of_others(
     monkeypatch.setattr(exporting, "ROWS_AT_ONCE", 2)
     fill_account(seller, "Mine"), fill_account(other_seller, "Theirs")
     Product.objects.filter(seller=seller).first().delete()  # type: ignore[union-attr]  # its prediction stays
+    services.trash_products(products=Product.objects.filter(pk=Product.objects.filter(seller=seller).first().pk))  # type: ignore[union-attr]
     spreadsheet = services.submit_product(seller=seller, title="=cmd|' /C calc'!A0", description='Ein "Stück",\nzwei')
     AuthToken.objects.create(user=seller)
     confirm_password(browser)
@@ -66,6 +67,7 @@ def test_a_copy_holds_all_that_is_known_of_its_owner_and_nothing_of_others(
     assert zip.testzip() is None
     tables = {name: json.loads(zip.read(f"{name}.json")) for name in ("products", "predictions", "answers")}
     assert {name: len(rows) for name, rows in tables.items()} == {"products": 4, "predictions": 5, "answers": 4}
+    assert [row["deleted"] is not None for row in tables["products"]].count(True) == 1
     account = json.loads(zip.read("account.json"))
     assert account["email"] == seller.email and len(account["tokens"]) == 1
     assert {row["id"] for row in tables["products"]} == {
@@ -247,7 +249,8 @@ def test_a_lost_photo_is_named_in_the_copy(browser: Client, seller: User) -> Non
 def leave_behind(seller: User, word: str = "Old") -> tuple[Prediction, Product]:
     """Delete one of two old products, and edit the text of the other; return both's first rows."""
     gone, kept = fill_account(seller, word, count=2)
-    services.delete_products(products=[gone])
+    services.trash_products(products=Product.objects.filter(pk=gone.pk))
+    services.delete_trashed_products(products=Product.objects.filter(pk=gone.pk))
     edited = services.edit_product(product=kept, title="Now better", description="", sku="")
     Prediction.objects.filter(seller=seller).update(created_at=timezone.now() - timedelta(days=40))
     return gone.prediction, edited
@@ -275,6 +278,18 @@ def test_leftovers_go_after_their_time_and_photos_in_use_stay(
     assert not storages["archive"].exists(writer.archive_path(gone.pk, "input.json"))
     assert PrivacyEvent.objects.get().counts["predictions"] == 2
     assert retention.delete_expired() == {}
+
+
+def test_the_trash_is_emptied_after_its_days_unless_there_are_none(seller: User, settings: Any) -> None:
+    old, young, _listed = fill_account(seller, "Mug", count=3)
+    services.trash_products(products=Product.objects.filter(pk=old.pk), at=timezone.now() - timedelta(days=31))
+    services.trash_products(products=Product.objects.filter(pk=young.pk), at=timezone.now() - timedelta(days=29))
+    settings.TRASH_DAYS = 0
+    assert retention.delete_expired() == {}
+    settings.TRASH_DAYS = 30
+    assert retention.delete_expired() == {"products": 1}
+    assert not Product.objects.filter(pk=old.pk).exists() and Product.objects.count() == 2
+    assert Prediction.objects.count() == 3 and PrivacyEvent.objects.get().counts == {"products": 1}
 
 
 def test_a_product_keeps_its_answer_through_the_retention_of_earlier_predictions(seller: User, settings: Any) -> None:

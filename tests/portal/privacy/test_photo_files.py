@@ -41,19 +41,24 @@ def shown_files() -> set[str]:
 def make_old() -> None:
     then = timezone.now() - OLD
     ProductPhoto.objects.update(created_at=then)
+    Product.objects.trashed().update(deleted_at=then)
     Prediction.objects.update(created_at=then, state=Prediction.State.FAILED)
 
 
 def change_at_random(chance: random.Random, seller: User) -> None:
     """Do what a seller may do with a product's photos, once."""
-    products = list(Product.objects.filter(seller=seller))
+    trash = Product.objects.trash_of(seller)
+    if trash and chance.random() < 0.4:
+        chance.choice([services.restore_products, services.delete_trashed_products])(products=trash.all())
+        return
+    products = list(Product.objects.for_seller(seller))
     drafts = [store(seller) for _ in range(chance.randrange(3))]
     if not products or chance.random() < 0.2:
         services.submit_product(seller=seller, title="Mug", photos=drafts)
         return
     product = chance.choice(products)
     if chance.random() < 0.15:
-        services.delete_products(products=[product])
+        services.trash_products(products=Product.objects.filter(pk=product.pk))
         return
     photos = [*product.photos.all(), *drafts]
     chance.shuffle(photos)

@@ -186,27 +186,6 @@ def test_an_edit_of_text_or_photo_gets_new_suggestions_and_one_of_the_sku_none(
     assert Feedback.objects.filter(prediction=product.prediction).exists()
 
 
-def test_deleting_asks_first(browser: Client, seller: User, make_product: MakeProduct) -> None:
-    product = make_product(seller, answered=False)
-    page = reverse("product_delete", args=[product.pk])
-    assert product.title in text_of(browser.get(page))
-    assert Product.objects.filter(pk=product.pk).exists()
-    browser.post(page)
-    assert not Product.objects.filter(pk=product.pk).exists()
-
-
-def test_many_products_are_deleted_after_a_question_and_only_ones_own(
-    browser: Client, seller: User, other_seller: User, make_product: MakeProduct
-) -> None:
-    mine = [make_product(seller, answered=False) for _ in range(3)]
-    theirs = make_product(other_seller, answered=False)
-    ids = [str(product.pk) for product in [*mine[:2], theirs]] + ["nonsense"]
-    browser.post(reverse("products_delete"), {"ids": ids})
-    assert Product.objects.count() == 4
-    browser.post(reverse("products_delete"), {"ids": ids, "confirmed": "1"})
-    assert set(Product.objects.all()) == {mine[2], theirs}
-
-
 def test_the_list_searches_filters_sorts_and_survives_nonsense(
     browser: Client, seller: User, make_product: MakeProduct
 ) -> None:
@@ -276,11 +255,11 @@ def test_a_strict_policy_forbids_foreign_and_inline_code(browser: Client) -> Non
     assert "unsafe" not in policy and "http" not in policy
 
 
-OF_A_PRODUCT = ["product", "product_edit", "product_delete"]
+OF_A_PRODUCT = ["product", "product_edit"]
 FOR_STRANGERS = ["account_login", "account_signup"]
 
 
-@pytest.mark.parametrize("name", ["home", "products", "product_new", "account", *OF_A_PRODUCT, *FOR_STRANGERS])
+@pytest.mark.parametrize("name", ["home", "products", "product_new", "trash", "account", *OF_A_PRODUCT, *FOR_STRANGERS])
 def test_no_page_carries_inline_scripts_styles_or_foreign_addresses(
     browser: Client, seller: User, make_product: MakeProduct, name: str
 ) -> None:
