@@ -26,6 +26,8 @@ class Lock(StrEnum):
     PREPARATION = "portal.preparation"
     # One process counts hours and watches their figures at a time.
     HEALTH_SUMMARIES = "feedback.health_summaries"
+    # One process changes the category tree at a time.
+    TAXONOMY = "classifier.taxonomy"
     # One process adds, changes or drops examples at a time: alike products must get the same split.
     EXAMPLE_SPLITS = "training.example_splits"
     # One process takes in feedback, makes a dataset, or erases from one at a time.

@@ -12,12 +12,14 @@ from classifier.models.model_version import (
 )
 from classifier.models.prediction import VECTORS, Fault, Prediction, ShadowAnswer
 from classifier.models.reference_product import ReferenceAnswer, ReferenceProduct
+from classifier.models.taxonomy import CategoryBefore, Reassignment, TaxonomyChange, TaxonomyVersion
 
 __all__ = [
     "VECTORS",
     "Category",
     "CategoryAlias",
     "CategorySearchTerm",
+    "CategoryBefore",
     "Decision",
     "Deployment",
     "DistributionDetector",
@@ -26,8 +28,11 @@ __all__ = [
     "Modality",
     "ModelVersion",
     "Prediction",
+    "Reassignment",
     "ReferenceAnswer",
     "ReferenceProduct",
     "ShadowAnswer",
+    "TaxonomyChange",
+    "TaxonomyVersion",
     "Variant",
 ]
