@@ -53,6 +53,10 @@ class TreeChanges:
     def of_kind(self, kind: ChangeKind) -> list[Change]:
         return [change for change in self.changes if change.kind == kind]
 
+    def counts(self) -> dict[str, int]:
+        """Return how many changes there are of each kind."""
+        return {kind.value: len(self.of_kind(kind)) for kind in ChangeKind}
+
     def redirects(self) -> dict[str, str]:
         """Return the key that takes the place of each merged category."""
         return {change.key: change.targets[0] for change in self.of_kind(ChangeKind.MERGE)}

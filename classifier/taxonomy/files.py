@@ -101,7 +101,7 @@ def _read_listing(text: str, tree: Tree, pattern: re.Pattern[str]) -> Tree:
         elif line.strip():
             row = pattern.fullmatch(line.strip())
             if row:
-                rows.append(TreeRow(number, row["id"], row["path"].split(PATH_SIGN)))
+                rows.append(TreeRow(number, row["id"], path=row["path"].split(PATH_SIGN)))
             else:
                 tree.report(f"line {number}: {line.strip()[:80]!r} is no id and path.")
     _add_paths(tree, rows)
@@ -144,26 +144,31 @@ def _read_json(text: str, path: Path) -> Tree:
 
 
 def _json_rows(listed: Iterable[dict[str, Any]]) -> Iterator[TreeRow]:
-    """Yield each category's row, then one for each further place that a parent's list of children gives it."""
-    children = []
+    """Yield each category's row; then those of ancestors that only paths name, and one for each further place."""
+    ancestors: dict[str, TreeRow] = {}
+    children: list[TreeRow] = []
     known = set()
     for number, entry in enumerate(listed, 1):
         id = str(entry.get("key") or entry.get("id") or "")
-        row = TreeRow(number, id, name=str(entry.get("name") or entry.get("label") or ""))
-        row.names = _texts(entry.get("names"))
+        name = str(entry.get("name") or entry.get("label") or "")
+        row = TreeRow(number, id, bool(entry.get("key")), name=name, names=_texts(entry.get("names")))
         row.synonyms = {key: tuple(map(str, words)) for key, words in _lists(entry.get("synonyms")).items()}
-        path = entry.get("path")
-        if isinstance(path, list) and len(path) > 1 and isinstance(path[-2], dict):
-            row.parent = str(path[-2].get("id") or "")
-        else:
+        if not isinstance(entry.get("path"), list) or row.has_keys:
             row.parent = str(entry.get("parent") or entry.get("parent_id") or entry.get("parentId") or "")
+        for above in [each for each in _dicts(entry.get("path")) if each.get("id")][:-1]:
+            found = TreeRow(number, str(above["id"]), name=str(above.get("name") or ""), parent=row.parent)
+            ancestors.setdefault(found.id, found)
+            row.parent = found.id
         known.add(id)
         yield row
-        for child in entry.get("subCategories") or []:
-            if isinstance(child, dict):
-                name = str(child.get("name") or "")
-                children.append(TreeRow(number, str(child.get("id") or ""), name=name, parent=id))
+        for child in _dicts(entry.get("subCategories")):
+            children.append(TreeRow(number, str(child.get("id") or ""), name=str(child.get("name") or ""), parent=id))
+    yield from (row for row in ancestors.values() if row.id not in known)
     yield from (row for row in children if row.id in known)
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _texts(value: Any) -> dict[str, str]:
@@ -188,7 +193,7 @@ def _add_paths(tree: Tree, rows: Iterable[TreeRow]) -> None:
         if problem:
             tree.report(f"line {row.line}: {problem}")
             continue
-        keys.add(row.path, row.id)
+        keys.add(row.path, _full_key(tree, row.id, row.has_keys))
         known.append(row)
     for row in sorted(known, key=lambda row: len(row.path)):  # stable: siblings keep their order
         key = keys[row.path]
@@ -225,9 +230,9 @@ class _PathKeys:
     def __getitem__(self, path: Sequence[str]) -> str:
         return self._keys[path_identity(path)]
 
-    def add(self, path: Sequence[str], id: str = "") -> None:
+    def add(self, path: Sequence[str], key: str = "") -> None:
         identity = path_identity(path)
-        key = f"{self._scheme}:{id}" if id else self._key_of_path(identity)
+        key = key or self._key_of_path(identity)
         self._keys[identity] = key
         self._taken.add(key)
 
@@ -269,8 +274,7 @@ def _add_children(tree: Tree, rows: Sequence[TreeRow]) -> None:
 
 def _add_child(tree: Tree, row: TreeRow) -> bool:
     """Add a row, or note where else it stands; return whether it was new."""
-    key = f"{tree.scheme}:{row.id}"
-    parent = f"{tree.scheme}:{row.parent}" if row.parent else ""
+    key, parent = (_full_key(tree, id, row.has_keys) for id in (row.id, row.parent))
     if key not in tree.nodes:
         tree.add(TreeNode(key, row.name, parent, row.names, row.synonyms))
         return True
@@ -280,6 +284,10 @@ def _add_child(tree: Tree, row: TreeRow) -> bool:
     else:
         tree.alias_paths.append(AliasPath(key, (*tree.path(parent), row.name)))
     return False
+
+
+def _full_key(tree: Tree, id: str, is_key: bool) -> str:
+    return id if is_key or not id else f"{tree.scheme}:{id}"
 
 
 def _problem(id: str, path: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from classifier.taxonomy.tree import PATH_SIGN, TreeError
 from common.tables.columns import column_key
 
-_ID = ("id", "key", "code", "number", "categoryid")
+_KEY = ("key",)
+_ID = ("id", "code", "number", "categoryid")
 _PATH = ("path", "fullpath", "fullname", "categorypath", "category")
 _PARENT = ("parent", "parentid", "parentkey", "parentcode")
 _NAME = ("name", "label", "title", "categoryname")
@@ -19,10 +20,14 @@ _BETWEEN_SYNONYMS = re.compile(r"\s*[|;]\s*")
 
 @dataclass(slots=True)
 class TreeRow:
-    """A row of a file: a category by its path, or by its name and its parent's id."""
+    """A row of a file: a category by its path, or by its name and its parent's id.
+
+    With `has_keys`, ids are whole keys, as Aisle writes them, and not ids of the file's scheme.
+    """
 
     line: int
     id: str = ""
+    has_keys: bool = False
     path: list[str] = field(default_factory=list)
     name: str = ""
     parent: str = ""
@@ -35,7 +40,10 @@ class TreeColumns:
 
     def __init__(self, header: Sequence[str]) -> None:
         keys = [column_key(name) for name in header]
-        self._id, self._path = _place(keys, _ID), _place(keys, _PATH)
+        key = _place(keys, _KEY)
+        self._has_keys = key is not None
+        self._id = _place(keys, _ID) if key is None else key
+        self._path = _place(keys, _PATH)
         self._parent, self._name = _place(keys, _PARENT), _place(keys, _NAME)
         self._levels = [place for _level, place in sorted(_levels(keys))]
         self._languages = [(place, found) for place, name in enumerate(header) if (found := _LANGUAGE.fullmatch(name))]
@@ -49,7 +57,7 @@ class TreeColumns:
             )
 
     def row(self, line: int, cells: Sequence[str]) -> TreeRow:
-        row = TreeRow(line, id=_cell(cells, self._id))
+        row = TreeRow(line, _cell(cells, self._id), self._has_keys)
         if self._path is not None:
             row.path = [name.strip() for name in _cell(cells, self._path).split(PATH_SIGN.strip())]
         elif self._levels:

@@ -13,7 +13,7 @@ from classifier.models import Category
 from classifier.models.taxonomy import CategoryBefore, TaxonomyChange, TaxonomyVersion
 from classifier.taxonomy import references
 from classifier.taxonomy.changes import Change, ChangeKind, KnownCategory, TreeChanges, compare
-from classifier.taxonomy.tree import Tree
+from classifier.taxonomy.tree import PATH_SIGN, AliasPath, Tree
 from common.locks import Lock, hold_lock
 from common.sql import load_query
 
@@ -35,6 +35,19 @@ def known_categories() -> list[KnownCategory]:
     return [KnownCategory(key, name, parent or "", is_active) for key, name, parent, is_active in rows]
 
 
+def compare_with_categories(
+    tree: Tree, *, redirects: Mapping[str, Sequence[str]] | None = None, replaces_all: bool = False
+) -> TreeChanges:
+    """Return what a tree would change; its problems are those of the tree, too."""
+    found = compare(tree, known_categories(), redirects=redirects, replaces_all=replaces_all)
+    found.problems[:0] = [*tree.problems, *map(_alias_path_problem, tree.alias_paths)]
+    return found
+
+
+def _alias_path_problem(alias: AliasPath) -> str:
+    return f"{alias.key} stands a second time, as {PATH_SIGN.join(alias.path)}: the first place is kept."
+
+
 def draft_version(
     *,
     tree: Tree,
@@ -44,22 +57,21 @@ def draft_version(
     created_by: Any = None,
 ) -> TaxonomyVersion:
     """Store what a tree would change, and how many rows of each model each change touches. Nothing else changes."""
-    found = compare(tree, known_categories(), redirects=redirects, replaces_all=replaces_all)
+    found = compare_with_categories(tree, redirects=redirects, replaces_all=replaces_all)
     return _store_draft(
         found,
         source=source,
         scheme=tree.scheme,
         scheme_version=tree.version,
-        problems=[*tree.problems, *found.problems],
+        problems=found.problems,
         created_by=created_by,
     )
 
 
 @transaction.atomic
 def _store_draft(found: TreeChanges, **fields: Any) -> TaxonomyVersion:
-    counts = {kind.value: len(found.of_kind(kind)) for kind in ChangeKind}
     nodes = [asdict(node) for node in found.nodes.values()]
-    version = TaxonomyVersion.objects.create(nodes=nodes, counts=counts, **fields)
+    version = TaxonomyVersion.objects.create(nodes=nodes, counts=found.counts(), **fields)
     touched = _touched([change.key for change in found.changes if change.kind != ChangeKind.ADD])
     TaxonomyChange.objects.bulk_create(
         (_change_row(version, change, touched.get(change.key, Counter())) for change in found.changes),

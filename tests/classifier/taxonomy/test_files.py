@@ -84,6 +84,12 @@ def test_a_category_under_two_parents_keeps_the_first(tmp_path: Path) -> None:
     assert [(each.key, each.path) for each in tree.alias_paths] == [("own:c", ("Audio", "Cables"))]
 
 
+def test_ancestors_that_only_paths_name_are_added(tmp_path: Path) -> None:
+    path = [{"id": "a", "name": "TV"}, {"id": "b", "name": "Parts"}, {"id": "c", "name": "Cables"}]
+    tree = read_tree(written(tmp_path, "shop.json", json.dumps([{"id": "c", "name": "Cables", "path": path}])))
+    assert paths(tree) == {"own:a": "TV", "own:b": "TV > Parts", "own:c": "TV > Parts > Cables"}
+
+
 def test_what_can_not_be_a_category_is_reported_with_its_line(tmp_path: Path) -> None:
     deep = " > ".join(f"level {number}" for number in range(20))
     tree = read_tree(written(tmp_path, "own.csv", f"path\nHome\nHome\nHome >  > Pans\n{deep}\n{'x' * 201}\n"))

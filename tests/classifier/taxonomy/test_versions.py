@@ -1,11 +1,15 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.core import serializers
+from django.core.management import CommandError, call_command
 
 from classifier.models import Category, CategoryAlias
 from classifier.models.taxonomy import TaxonomyVersion
+from classifier.taxonomy.exporting import export_tree
+from classifier.taxonomy.files import read_tree
 from classifier.taxonomy.tree import Tree, TreeNode
 from classifier.taxonomy.versions import TaxonomyError, apply_version, draft_version, undo_version
 from portal.models import Product, User
@@ -127,3 +131,26 @@ def test_a_row_that_was_changed_since_keeps_its_category(seller: User) -> None:
     undo_version(version)
     product.refresh_from_db()
     assert product.category and product.category.slug == "automotive"
+
+
+@pytest.mark.parametrize("name", ["tree.json", "tree.csv"])
+def test_an_exported_tree_changes_nothing_when_it_is_imported(tmp_path: Path, name: str) -> None:
+    applied(tree(*HOME))
+    exported = Category.objects.active().count()
+    assert export_tree(tmp_path / name) == exported
+    draft = draft_version(tree=read_tree(tmp_path / name), source="a test", replaces_all=True)
+    assert not any(draft.counts.values()) and not draft.problems
+
+
+def test_the_command_imports_lists_and_undoes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.csv").write_text("path\nHome > Pans\nHome > Pots\n")
+    call_command("taxonomy", "diff", tmp_path / "own.csv")
+    assert "Changes: 3 add." in capsys.readouterr().out
+    call_command("taxonomy", "import", tmp_path / "own.csv")
+    assert Category.objects.filter(slug="own:home/pots").exists()
+    call_command("taxonomy", "list")
+    assert "applied  own.csv: 3 add" in capsys.readouterr().out
+    call_command("taxonomy", "undo")
+    assert not Category.objects.filter(slug="own:home/pots").exists()
+    with pytest.raises(CommandError, match="nothing to undo"):
+        call_command("taxonomy", "undo")
