@@ -26,6 +26,7 @@ def record_feedback(*, prediction: Prediction, category: Category | None, wish: 
     """
     if prediction.state != Prediction.State.DONE:
         raise NotAnswerable(_("This product has no suggestions yet."))
+    category = category and category.current
     # The prediction's row serves as a lock: without it two simultaneous answers would both create a row.
     Prediction.objects.select_for_update(of=("self",)).only("pk").get(pk=prediction.pk)
     rank = _rank_of(prediction, category)

@@ -23,7 +23,9 @@ class CategoryQuerySet(models.QuerySet["Category"]):
         """Return what a seller may choose for a prediction: active categories, and any that was suggested."""
         # A category that was switched off after it was suggested can still be confirmed.
         suggested = [row["slug"] for row in prediction.top5 or []]
-        return self.filter(Q(is_active=True) | Q(slug__in=suggested))
+        return self.select_related("redirect").filter(
+            Q(is_active=True) | Q(slug__in=suggested) | Q(redirect__is_active=True)
+        )
 
     def named(self, name: str) -> "Category | None":
         """Return the category with this name or alias, ignoring case."""
@@ -115,6 +117,11 @@ class Category(models.Model):
         if self.is_active:
             return self.State.ACTIVE
         return self.State.REDIRECTED if self.redirect_id else self.State.RETIRED
+
+    @property
+    def current(self) -> "Category":
+        """Return the category that has taken this one's place, or this one."""
+        return self.redirect or self
 
     @property
     def ancestor_ids(self) -> list[int]:

@@ -71,7 +71,7 @@ def predict_many_now(products: Sequence[ProductInput]) -> tuple[list[PredictionR
 
 
 def _categories_by_slug() -> list[Category]:
-    return list(Category.objects.order_by("slug"))
+    return list(Category.objects.select_related("redirect").order_by("slug"))
 
 
 def _read_inputs(predictions: Sequence[Prediction]) -> list[ClaimedProduct]:

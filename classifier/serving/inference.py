@@ -220,10 +220,15 @@ def round_probabilities(probabilities: np.ndarray, categories: Sequence[Category
 
 
 def top_five(probabilities: np.ndarray, categories: Sequence[Category]) -> list[dict[str, Any]]:
-    """Return the five likeliest of the active categories."""
-    offered = [column for column, category in enumerate(categories) if category.is_active]
-    names = {categories[column].slug: categories[column].name for column in offered}
-    ranked = ensemble.top_k(probabilities[offered], list(names), TOP)
+    """Return the five likeliest of the active categories; one that was merged adds to the one that replaces it."""
+    totals: dict[str, float] = {}
+    names = {}
+    for category, probability in zip(categories, probabilities, strict=True):
+        current = category.current
+        if current.is_active:
+            names[current.slug] = current.name
+            totals[current.slug] = totals.get(current.slug, 0.0) + float(probability)
+    ranked = ensemble.top_k(np.array(list(totals.values())), list(names), TOP)
     return [{"category": names[slug], "slug": slug, "probability": round(float(p), 6)} for slug, p in ranked]
 
 

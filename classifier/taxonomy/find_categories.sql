@@ -53,7 +53,8 @@ SELECT
     CASE WHEN has_name THEN NULL ELSE label END AS found_as,
     count(*) OVER () AS total
 FROM found
-JOIN classifier_category AS category ON category.id = found.category_id
+JOIN classifier_category AS found_category ON found_category.id = found.category_id
+JOIN classifier_category AS category ON category.id = COALESCE(found_category.redirect_id, found_category.id)
 LEFT JOIN jsonb_each_text(%(probabilities)s::jsonb) AS probability ON probability.key = category.slug
 WHERE category.is_active
 ORDER BY place, probability.value::float DESC NULLS LAST, category.name

@@ -178,7 +178,7 @@ def record_answer(*, prediction: Prediction, category: Category | None, wish: st
     """
     feedback = record_feedback(prediction=prediction, category=category, wish=wish)
     answered = Product.objects.filter(Q(prediction=prediction) | Q(answer=feedback))
-    answered.update(category=category, answer=feedback, updated_at=timezone.now())
+    answered.update(category=feedback.category, answer=feedback, updated_at=timezone.now())
     return feedback
 
 

@@ -62,11 +62,15 @@ class CategoryLookup:
         self._of_the_map: set[str] = set()
         self._by_map, self._by_name, self._by_alias = _Names(), _Names(), _Names()
         # Names and slugs win over aliases.
-        for pk, slug, name in Category.objects.values_list("pk", "slug", "name"):
-            self._by_name.add(name, pk)
-            self._by_name.add(slug, pk)
+        current: dict[int, int] = {}
+        # Active ones first: an earlier name that another category has by now is that one's.
+        rows = Category.objects.order_by("-is_active", "pk").values_list("pk", "redirect", "slug", "name")
+        for pk, redirect, slug, name in rows:
+            current[pk] = redirect or pk
+            self._by_name.add(name, current[pk])
+            self._by_name.add(slug, current[pk])
         for name, pk in CategoryAlias.objects.values_list("name", "category_id"):
-            self._by_alias.add(name, pk)
+            self._by_alias.add(name, current[pk])
         if map:
             self._by_map = self._read_map(map, encoding)
             self._remembered.clear()

@@ -41,7 +41,9 @@ def absorb_feedback() -> Counter[str]:
 def absorb_feedback_locked() -> Counter[str]:
     """Do what `absorb_feedback` does for a caller that holds the lock on training data."""
     left_out: Counter[str] = Counter()
-    trusted = Feedback.objects.trusted().select_related("prediction").defer(*PREDICTIONS_VECTORS)
+    trusted = (
+        Feedback.objects.trusted().select_related("prediction", "category", "correction").defer(*PREDICTIONS_VECTORS)
+    )
     answers = trusted.order_by("pk").iterator(chunk_size=ROWS_AT_ONCE)
     while batch := list(islice(answers, ROWS_AT_ONCE)):
         copied_photos = _copied_photos(batch)
@@ -81,8 +83,8 @@ def _copied_photos(batch: Sequence[Feedback]) -> dict[str, tuple[str, str]]:
 def _incoming_example(feedback: Feedback, photo: str, digest: str) -> IncomingExample | None:
     """Return the product as an example; None when its photo is gone and there is no text, or no category is named."""
     prediction = feedback.prediction
-    category_id = feedback.correction_id or feedback.category_id
-    if category_id is None:
+    category = feedback.correction or feedback.category
+    if category is None:
         return None
     # A prediction's photo never changes, so what was copied once is not read again.
     if prediction.photo_small and not photo:
@@ -93,5 +95,5 @@ def _incoming_example(feedback: Feedback, photo: str, digest: str) -> IncomingEx
             if not prediction.has_text:
                 return None
     return IncomingExample(
-        str(prediction.pk), prediction.title, prediction.description, category_id, photo, digest, digest
+        str(prediction.pk), prediction.title, prediction.description, category.current.pk, photo, digest, digest
     )

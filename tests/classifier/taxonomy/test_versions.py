@@ -6,14 +6,17 @@ from django.apps import apps
 from django.core import serializers
 from django.core.management import CommandError, call_command
 
-from classifier.models import Category, CategoryAlias
+from classifier.models import Category, CategoryAlias, Prediction
 from classifier.models.taxonomy import TaxonomyVersion
+from classifier.tasks import classify_pending
 from classifier.taxonomy.exporting import export_tree
 from classifier.taxonomy.files import read_tree
+from classifier.taxonomy.search import find_categories
 from classifier.taxonomy.tree import Tree, TreeNode
 from classifier.taxonomy.versions import TaxonomyError, apply_version, draft_version, undo_version
 from portal.models import Product, User
-from portal.products.services import submit_product
+from portal.products.services import record_answer, submit_product
+from training.datasets.category_lookup import CategoryLookup
 
 pytestmark = pytest.mark.django_db
 
@@ -154,3 +157,17 @@ def test_the_command_imports_lists_and_undoes(tmp_path: Path, capsys: pytest.Cap
     assert not Category.objects.filter(slug="own:home/pots").exists()
     with pytest.raises(CommandError, match="nothing to undo"):
         call_command("taxonomy", "undo")
+
+
+def test_models_answers_and_imports_follow_a_redirect(seller: User) -> None:
+    applied(tree(*HOME), redirects={"musical-instruments": ["shop:4"]})
+    product = submit_product(seller=seller, title="Yamaha acoustic guitar with case")
+    classify_pending()
+    prediction = Prediction.objects.get(pk=product.prediction_id)
+    assert prediction.best and prediction.best["slug"] == "shop:4"
+    record_answer(prediction=prediction, category=Category.objects.get(slug="musical-instruments"))
+    product.refresh_from_db()
+    assert product.category and product.category.slug == "shop:4"
+    garden = Category.objects.get(slug="shop:4")
+    assert CategoryLookup().find("Musical Instruments") == garden.pk
+    assert [found.slug for found in find_categories("guitar", limit=5).categories][:1] == ["shop:4"]
