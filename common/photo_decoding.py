@@ -25,9 +25,9 @@ def photo_header(descriptor: int) -> Header:
     return header
 
 
-def decode_upload(descriptor: int, header: Header, *, seller: Hashable) -> Copies:
+def decode_upload(descriptor: int, header: Header, *, seller: Hashable, patience: float = LONGEST_TURN) -> Copies:
     """Decode a seller's photo in its turn. Raises PictureError, and NoTurn when too many others are waiting."""
-    return upload_decoders().decode(descriptor, header, owner=seller, patience=LONGEST_TURN)
+    return upload_decoders().decode(descriptor, header, owner=seller, patience=min(patience, LONGEST_TURN))
 
 
 def decode_trusted(content: bytes) -> Copies:

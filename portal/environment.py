@@ -243,6 +243,9 @@ class AisleEnvironment(BaseSettings):
         0.01, ge=0, lt=1, description="The probability below which the result page folds a suggestion away."
     )
     UPLOAD_LIMIT_MB: PositiveInt = Field(12, description="The maximum size of a photo file, in MB.")
+    UPLOAD_REQUEST_LIMIT_MB: PositiveInt = Field(
+        40, description="The maximum size of all photos of one request, in MB, if that is more than `UPLOAD_LIMIT_MB`."
+    )
     UPLOAD_LIMIT_MEGAPIXELS: PositiveInt = Field(64, description="The maximum number of megapixels of a photo.")
     DECODERS: PositiveInt = Field(
         2,

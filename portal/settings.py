@@ -165,11 +165,13 @@ MODEL_CACHE = AISLE_HOME / "models"
 DATASET_CACHE = AISLE_HOME / "datasets"
 TRAINING_DIR = AISLE_HOME / "training"
 UPLOAD_LIMIT_BYTES = env.UPLOAD_LIMIT_MB * 1_000_000
+UPLOAD_REQUEST_LIMIT_BYTES = max(env.UPLOAD_REQUEST_LIMIT_MB, env.UPLOAD_LIMIT_MB) * 1_000_000
 UPLOAD_LIMIT_PIXELS = env.UPLOAD_LIMIT_MEGAPIXELS * 1_000_000
 DECODING_MEMORY_BYTES = env.DECODING_MEMORY_MB * 1_000_000
 FILE_UPLOAD_HANDLERS = ["portal.products.upload_handlers.LimitedUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
-DATA_UPLOAD_MAX_NUMBER_FILES = 1
+# More than a product can have photos: who sends some too many reads how many, and loses nothing.
+DATA_UPLOAD_MAX_NUMBER_FILES = 20
 
 # Accounts
 AUTH_USER_MODEL = "portal.User"

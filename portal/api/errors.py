@@ -84,7 +84,9 @@ class ExceptionHandler(BaseExceptionHandler):
         if isinstance(exc, TooManyFieldsSent):
             return exceptions.ParseError(_("This request has too many fields."), "too_many_fields")
         if isinstance(exc, TooManyFilesSent):
-            return exceptions.ParseError(_("This request has more than one file."), "too_many_files")
+            return exceptions.ParseError(
+                _("This request has too many files: a product has at most 10 photos."), "too_many_files"
+            )
         if isinstance(exc, SuspiciousOperation | UnreadablePostError):
             return exceptions.ParseError()
         if isinstance(exc, ValidationError):  # of a service

@@ -2,53 +2,32 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
-from common.photos.decoder_pool import Copies
-from portal.models import Product, ProductPhoto, User
+from portal.models import Product, ProductPhoto
 from portal.products import validators
-from portal.products.photos import PhotoError
-from portal.products.services import decode_photo, store_photo_draft
-
-PHOTO_GONE = _("The photo is no longer here. Please add it again.")
+from portal.products.photo_fields import PhotosForm
 
 
-class ProductForm(forms.Form):
-    """A product's text and photo.
+class ProductForm(PhotosForm):
+    """A product's text and photos."""
 
-    Validation decodes the photo and stores nothing. `store_photo` then stores a valid one as a draft even when another
-    field is wrong, so that the seller need not upload it again.
-    """
-
-    photo = forms.FileField(
-        label=_("Photo"),
-        required=False,
-        allow_empty_file=True,
-        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp,image/heic,.heic"}),
-    )
-    kept_photo = forms.UUIDField(required=False, widget=forms.HiddenInput)
     title = forms.CharField(label=_("Title"), required=False, strip=False, widget=forms.TextInput)
     description = forms.CharField(
         label=_("Description"), required=False, strip=False, widget=forms.Textarea(attrs={"rows": 5})
     )
     sku = forms.CharField(label=_("SKU"), required=False, strip=False)
 
-    def __init__(self, *args: Any, seller: User, product: Product | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.seller = seller
-        self.product = product
-        self.copies: Copies | None = None  # of a valid upload that is not stored yet
-        self.draft: ProductPhoto | None = None
+    def __init__(self, *args: Any, product: Product | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, product=product, **kwargs)
         for name in ("title", "description", "sku"):
             field = self.fields[name]
             field.validators = []  # the validators clean what CharField would reject
         if product:
-            self.fields["remove_photo"] = forms.BooleanField(label=_("Remove the photo"), required=False)
             self.initial = {"title": product.title, "description": product.description, "sku": product.sku}
 
     def clean_title(self) -> str:
@@ -60,59 +39,25 @@ class ProductForm(forms.Form):
     def clean_sku(self) -> str:
         return validators.validate_sku(self.cleaned_data["sku"])
 
-    def clean_photo(self) -> None:
-        upload = self.cleaned_data["photo"]
-        if upload:
-            try:
-                self.copies = decode_photo(seller=self.seller, upload=upload)
-            except PhotoError as error:
-                raise ValidationError(str(error), code=error.code) from error
-
-    def clean_kept_photo(self) -> None:
-        kept: UUID | None = self.cleaned_data["kept_photo"]
-        if kept and not self.copies:
-            self.draft = ProductPhoto.objects.filter(seller=self.seller, pk=kept).first()
-            if self.draft is None:
-                raise ValidationError(PHOTO_GONE, code="photo_gone")
-
     def clean(self) -> dict[str, Any]:
-        keeps_photo = self.product and self.product.photo_large and not self.removes_photo
-        has_photo = bool(self.copies or self.draft or keeps_photo)
         if not self.errors:
-            validators.require_title_or_photo(title=self.cleaned_data["title"], has_photo=has_photo)
+            validators.require_title_or_photo(title=self.cleaned_data["title"], has_photo=self.has_photo)
         return self.cleaned_data
 
-    @property
-    def removes_photo(self) -> bool:
-        return bool(self.cleaned_data.get("remove_photo"))
-
-    def store_photo(self) -> None:
-        """Store an upload that validation has decoded, so that the page can send the draft's id with the form again."""
-        if self.copies:
-            try:
-                self.draft = store_photo_draft(seller=self.seller, copies=self.copies)
-            except PhotoError as error:
-                self.add_error("photo", ValidationError(str(error), code=error.code))
-            self.copies = None
-        if self.draft:
-            self._set_kept_photo(str(self.draft.pk))
-
     def save(self, service: Callable[..., Product], **more: Any) -> Product | None:
-        """Store the photo and call a service with the form's values.
+        """Store the photos and call a service with the form's values.
 
         Return None when a value is wrong, which the form's errors then say, also where the service found it.
         """
         self.is_valid()
-        # Also when another field is wrong, and before the second check, because the storage may refuse the photo.
-        self.store_photo()
+        # Also when another field is wrong, and before the second check, because the storage may refuse the photos.
+        self.store_photos()
         if not self.is_valid():
             return None
         try:
             return service(**self.values(), **more)
         except ProductPhoto.DoesNotExist:
-            self.draft = None
-            self._set_kept_photo("")
-            self.add_error("photo", ValidationError(PHOTO_GONE, code="photo_gone"))
+            self.drop_lost_photos()
         except ValidationError as error:
             self.add_error(None, error)
         return None
@@ -120,15 +65,10 @@ class ProductForm(forms.Form):
     def values(self) -> dict[str, Any]:
         """Return what the services take."""
         values: dict[str, Any] = {name: self.cleaned_data[name] for name in ("title", "description", "sku")}
-        values["photos"] = [self.draft] if self.draft else []
-        if self.product and (self.draft or self.removes_photo):
-            values["removed_photos"] = list(self.product.photos.all())
+        values["photos"] = self.listed_photos
+        if self.product:
+            values["removed_photos"] = self.removed_photos
         return values
-
-    def _set_kept_photo(self, key: str) -> None:
-        data = self.data.copy()  # type: ignore[attr-defined]
-        data["kept_photo"] = key
-        self.data = data
 
 
 class AnswerForm(forms.Form):

@@ -1,6 +1,7 @@
 """Turn untrusted uploads into two re-encoded copies under random names, without anything but the pixels."""
 
-from collections.abc import Hashable
+import time
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
@@ -13,12 +14,16 @@ from django.utils.translation import gettext as _
 
 from common.fair_turns import NoTurn
 from common.object_storage import StorageDown, breaker, storage_faults
-from common.photo_decoding import decode_upload, open_descriptor, photo_header
+from common.photo_decoding import LONGEST_TURN, decode_upload, open_descriptor, photo_header
 from common.photos.decoder_pool import Copies
 from common.photos.headers import Fault, Header, PictureError, UnsupportedFormat
+from common.text import clean_line
 
 MOST_PHOTOS = 10  # of a product
 WIDEST_RATIO = 20
+LONGEST_NAME = 60  # of a file, in a message
+# The seconds after which no further photo of a request is decoded: ten must not hold a thread ten times as long as one.
+LONGEST_DECODING = 15.0
 
 
 class PhotoError(Exception):
@@ -28,6 +33,16 @@ class PhotoError(Exception):
         super().__init__(message)
         self.code = code
         self.status = status
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the photo may be accepted later, as it is."""
+        return self.status == 503
+
+    def naming(self, upload: "UploadedFile[Any]") -> "PhotoError":
+        """Return the error with the file's name before the message, for one of several photos."""
+        message = _("“%(name)s”: %(message)s") % {"name": clean_line(upload.name or "")[:LONGEST_NAME], "message": self}
+        return PhotoError(message, code=self.code, status=self.status)
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,30 @@ class Photo:
         return {f"photo_{size}": name for size, name in asdict(self).items()}
 
 
-def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copies:
+def clean_photos(uploads: "Sequence[UploadedFile[Any]]", *, seller: Hashable) -> list[Copies | PhotoError]:
+    """Clean the photos of one request, one after the other; return for each its copies or why it was rejected.
+
+    After an error that may pass, the photos behind it get the same one untried.
+    """
+    results: list[Copies | PhotoError] = []
+    until = time.monotonic() + LONGEST_DECODING
+    size = 0
+    for upload in uploads:
+        # As much of it as the upload handler writes.
+        size += min(upload.size or 0, settings.UPLOAD_LIMIT_BYTES + 1)
+        try:
+            _check_size_of_all(size)
+            if time.monotonic() > until:
+                raise _busy()
+            results.append(clean_photo(upload, seller=seller, patience=until - time.monotonic()))
+        except PhotoError as error:
+            if error.is_passing:
+                return results + [error] * (len(uploads) - len(results))
+            results.append(error.naming(upload) if len(uploads) > 1 else error)
+    return results
+
+
+def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None, patience: float = LONGEST_TURN) -> Copies:
     """Decode an upload once, orient it, drop everything but its pixels and return a large and a small copy.
 
     A decoder process does it when it is the seller's turn. Raises PhotoError for a file that is too large,
@@ -64,12 +102,11 @@ def clean_photo(upload: "UploadedFile[Any]", *, seller: Hashable = None) -> Copi
         with open_descriptor(upload) as descriptor:
             header = photo_header(descriptor)
             _check_shape(header)
-            return decode_upload(descriptor, header, seller=seller)
+            return decode_upload(descriptor, header, seller=seller, patience=max(patience, 0))
     except PictureError as error:
         raise _refusal(error) from error
     except NoTurn as error:
-        message = _("Many photos are coming in at the moment. Please try again in a minute.")
-        raise PhotoError(message, code="busy", status=503) from error
+        raise _busy() from error
 
 
 def store_photo(photo: Photo, copies: Copies) -> None:
@@ -99,12 +136,24 @@ def _check_size(upload: "UploadedFile[Any]") -> None:
         raise PhotoError(_("This file is empty. Choose another photo."), code="empty_photo")
 
 
+def _check_size_of_all(size: int) -> None:
+    if size > settings.UPLOAD_REQUEST_LIMIT_BYTES:
+        message = _("Photos that are sent together may have %(limit)d MB. Send this one later, or make them smaller.")
+        limit = settings.UPLOAD_REQUEST_LIMIT_BYTES // 1_000_000
+        raise PhotoError(message % {"limit": limit}, code="photos_too_large", status=413)
+
+
 def _check_shape(header: Header) -> None:
     if max(header.width, header.height) > WIDEST_RATIO * min(header.width, header.height):
         raise PhotoError(
             _("This picture is too narrow to show a product. Upload one of a more usual shape."),
             code="narrow_photo",
         )
+
+
+def _busy() -> PhotoError:
+    message = _("Many photos are coming in at the moment. Please try again in a minute.")
+    return PhotoError(message, code="busy", status=503)
 
 
 def _storage_down() -> PhotoError:

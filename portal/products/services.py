@@ -22,7 +22,7 @@ from feedback.models import Feedback
 from feedback.services import record_feedback
 from portal.models import Product, ProductPhoto, User
 from portal.products import photo_rows, validators
-from portal.products.photos import Photo, clean_photo, delete_photo, store_photo
+from portal.products.photos import Photo, PhotoError, clean_photos, delete_photo, store_photo
 
 DRAFTS_LIVE = timedelta(days=1)
 DRAFTS_AT_ONCE = 200
@@ -50,13 +50,16 @@ def check_queue(*, priority: Priority) -> None:
 
 def create_photo_draft(*, seller: User, upload: "UploadedFile[Any]") -> ProductPhoto:
     """Decode and store an uploaded photo for the product that will take it. Raises PhotoError."""
-    return store_photo_draft(seller=seller, copies=decode_photo(seller=seller, upload=upload))
+    (decoded,) = decode_photos(seller=seller, uploads=[upload])
+    if isinstance(decoded, PhotoError):
+        raise decoded
+    return store_photo_draft(seller=seller, copies=decoded)
 
 
-def decode_photo(*, seller: User, upload: "UploadedFile[Any]") -> Copies:
-    """Return the clean copies of an uploaded photo; nothing is stored. Raises PhotoError."""
+def decode_photos(*, seller: User, uploads: "Sequence[UploadedFile[Any]]") -> list[Copies | PhotoError]:
+    """Return for each photo of a request its clean copies or why it was rejected; nothing is stored."""
     connections.release()  # decoding waits until it is the seller's turn
-    return clean_photo(upload, seller=seller.pk)
+    return clean_photos(uploads, seller=seller.pk)
 
 
 def store_photo_draft(*, seller: User, copies: Copies) -> ProductPhoto:

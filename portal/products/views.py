@@ -314,7 +314,10 @@ def _model_views(prediction: Prediction) -> list[dict[str, Any]]:
 def _throttled(request: HttpRequest) -> float | None:
     """Return the seconds to wait when the seller exceeds UPLOAD_RATE, else None."""
     throttle = UploadThrottle()
-    return None if throttle.allow_request(request, None) else throttle.wait() or 1.0
+    if not throttle.allow_request(request, None):
+        return throttle.wait() or 1.0
+    throttle.count_photos(request, len(request.FILES.getlist("photo")))
+    return None
 
 
 def _too_many(request: HttpRequest, wait: float) -> HttpResponse:

@@ -23,6 +23,7 @@ from portal.models import Product
 from portal.products.confidence import Confidence
 from portal.products.confidence import confidence as portal_confidence
 from portal.products.list_place import list_url, with_list
+from portal.products.photos import MOST_PHOTOS
 from portal.products.undo import undo_moment
 from portal.templatetags.icons import ICONS
 
@@ -128,7 +129,13 @@ def page_numbers(page: Page[Any]) -> Iterator[str | int]:
 
 @register.simple_tag
 def upload_limit() -> dict[str, int]:
-    return {"bytes": settings.UPLOAD_LIMIT_BYTES, "megabytes": settings.UPLOAD_LIMIT_BYTES // 1_000_000}
+    return {
+        "bytes": settings.UPLOAD_LIMIT_BYTES,
+        "megabytes": settings.UPLOAD_LIMIT_BYTES // 1_000_000,
+        "request_bytes": settings.UPLOAD_REQUEST_LIMIT_BYTES,
+        "request_megabytes": settings.UPLOAD_REQUEST_LIMIT_BYTES // 1_000_000,
+        "photos": MOST_PHOTOS,
+    }
 
 
 @register.simple_tag

@@ -103,7 +103,7 @@ def test_another_sellers_photo_draft_is_refused(seller: User, other_seller: User
     draft = create_photo_draft(seller=seller, upload=photo_upload())
     stranger = Client()
     stranger.force_login(other_seller)
-    response = stranger.post(reverse("product_new"), {"title": "Mug", "kept_photo": str(draft.pk)})
+    response = stranger.post(reverse("product_new"), {"title": "Mug", "photos": str(draft.pk)})
     assert response.status_code == 422
     assert ProductPhoto.objects.filter(pk=draft.pk).exists()
 

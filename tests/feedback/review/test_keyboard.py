@@ -1,12 +1,10 @@
 """The review queue in a real browser, worked by its keys."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from classifier.models import Category
 from feedback.models import Feedback, Review
@@ -14,7 +12,7 @@ from feedback.services import record_feedback
 from feedback.tasks import place_feedback
 from portal.models import Product, User
 from tests.support.accounts import logged_in_client
-from tests.support.browser import CHROMIUM_FLAGS, chromium_path
+from tests.support.browser import browse, screenshot_folder
 
 TITLES = [
     "Yamaha acoustic guitar with case",
@@ -46,7 +44,9 @@ def test_a_reviewer_works_through_the_queue_without_a_mouse(
     )
     guess = categories[9]
     browse(
-        logged_in_client(scientist), address, lambda page: work(page, order, str(number), guess.name, shots(tmp_path))
+        logged_in_client(scientist),
+        address,
+        lambda page: work(page, order, str(number), guess.name, screenshot_folder(tmp_path)),
     )
     found = {row.prediction.title: row for row in Feedback.objects.all()}
     assert [found[title].review for title in order] == ["accepted", "corrected", "corrected", "open"]
@@ -87,25 +87,3 @@ def work(page: Page, order: list[str], number: str, name: str, folder: Path) -> 
     page.goto(reverse("review"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.screenshot(path=folder / "review-phone.png", full_page=True)
-
-
-def browse(client: Client, address: str, steps: Callable[[Page], None]) -> None:
-    """Do the steps in a browser that is logged in as the client is; a script's error or a refused one fails."""
-    session = client.cookies["sessionid"].value
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
-        page = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900}).new_page()
-        page.context.add_cookies([{"name": "sessionid", "value": session, "url": address}])
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        steps(page)
-        browser.close()
-    assert problems == []
-
-
-def shots(fallback: Path) -> Path:
-    """Where screenshots go: SCREENSHOTS, for who wants to look at them."""
-    folder = Path(os.environ.get("SCREENSHOTS") or fallback)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

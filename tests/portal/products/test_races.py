@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from classifier.models import Category, Prediction
 from classifier.serving import notifications
 from feedback.models import Feedback
-from portal.models import Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.products import services
 from portal.products.services import create_photo_draft
 from tests.support.accounts import PASSWORD
@@ -31,7 +31,7 @@ def test_a_photo_that_another_tab_took_is_asked_for_again(
         return submit(**values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(services, "submit_product", other_tab_first)
-    response = browser.post(reverse("product_new"), {"title": "My mug", "kept_photo": str(draft.pk)})
+    response = browser.post(reverse("product_new"), {"title": "My mug", "photos": str(draft.pk)})
     assert response.status_code == 422
     assert "no longer here" in response.content.decode() and "My mug" in response.content.decode()
     assert not Product.objects.filter(title="My mug").exists()
@@ -53,13 +53,15 @@ def test_two_edits_at_once_cannot_leave_a_product_with_nothing(
     edit = services.edit_product
 
     def other_tab_first(**values: object) -> Product:
-        Product.objects.update(photo_large="", photo_small="")
+        edit(product=product, title="Mug", removed_photos=list(product.photos.all()))
+        ProductPhoto.objects.all().delete()  # as a day later
         return edit(**values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(services, "edit_product", other_tab_first)
     response = browser.post(reverse("product_edit", args=[product.pk]), {"title": "", "description": "Words"})
     assert response.status_code == 422
-    assert "Add a photo or a title" in response.content.decode()
+    assert "no longer here" in response.content.decode()
+    assert Product.objects.get().title == "Mug"
 
 
 def test_an_answer_without_a_category_is_no_answer(browser: Client, seller: User, make_product: MakeProduct) -> None:
@@ -81,7 +83,8 @@ def test_a_suggested_category_can_be_chosen_after_it_was_switched_off(
 def test_a_new_photo_has_a_new_address(browser: Client, seller: User, make_product: MakeProduct) -> None:
     product = make_product(seller, photo=True, answered=False)
     before = product.small_photo_url
-    browser.post(reverse("product_edit", args=[product.pk]), {"title": product.title, "photo": photo_upload()})
+    values = {"title": product.title, "photo": photo_upload(), "remove_photos": product.photos.get().pk}
+    browser.post(reverse("product_edit", args=[product.pk]), values)
     after = Product.objects.get(pk=product.pk).small_photo_url
     assert before != after
     assert browser.get(after).status_code == 200
