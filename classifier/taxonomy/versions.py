@@ -207,7 +207,7 @@ class _Application:
         # A category that was redirected to one that is now replaced is redirected to its replacement, too.
         for earlier in Category.objects.filter(redirect__in=replaced_by):
             self._remember(earlier)
-            Category.objects.filter(pk=earlier.pk).update(redirect=replaced_by[earlier.redirect_id])
+            Category.objects.filter(pk=earlier.pk).update(redirect=replaced_by[earlier.redirect_id or 0])
         references.reassign(self.version, replaced_by)
 
     def _remember(self, category: Category) -> None:
@@ -261,6 +261,6 @@ def _check_unused(added: Sequence[Category]) -> None:
 def _give_back(version: TaxonomyVersion) -> None:
     rows = list(version.categories_before.filter(values__isnull=False).select_related("category"))
     for row in rows:
-        for name, value in row.values.items():
+        for name, value in (row.values or {}).items():
             setattr(row.category, name, value)
     Category.objects.bulk_update([row.category for row in rows], FIELDS_TO_UPDATE, batch_size=ROWS_AT_ONCE)
