@@ -89,6 +89,11 @@ class ProductQuerySet(models.QuerySet["Product"]):
     def trashed(self) -> Self:
         return self.filter(deleted_at__isnull=False)
 
+    def with_sku(self, sku: str) -> Self:
+        """Select products with this SKU, whatever its case."""
+        # Without the empty ones, as their index.
+        return self.exclude(sku="").alias(lower_sku=Lower("sku")).filter(lower_sku=Lower(Value(sku)))
+
     def with_answers(self) -> Self:
         """Load what a list shows, without the embeddings."""
         return self.select_related("prediction", "category", "answer").defer(
@@ -196,6 +201,9 @@ class Product(models.Model):
             GinIndex(WORDS, name="product_words", fastupdate=False),
             models.Index(fields=["-created_at"], name="product_newest"),
             models.Index(fields=["sku"], name="product_by_sku"),
+            models.Index(
+                F("seller"), Lower("sku"), condition=Q(deleted_at=None) & ~Q(sku=""), name="product_sku_of_seller"
+            ),
         ]
 
     def __str__(self) -> str:

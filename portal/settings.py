@@ -249,6 +249,10 @@ SPECTACULAR_SETTINGS = {
         "portal.api.schema.forbid_unknown_fields",
         "portal.api.documentation.examples.add_examples",
     ],
+    "ENUM_NAME_OVERRIDES": {
+        "ProductStateEnum": "portal.models.Product.State",
+        "DuplicateReasonEnum": "portal.products.duplicates.DuplicateReason",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

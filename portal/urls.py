@@ -29,6 +29,7 @@ urlpatterns = [
     path("products/restore/", trash_views.products_restore, name="products_restore"),
     path("products/trash/", trash_views.trash, name="trash"),
     path("products/trash/delete/", trash_views.trash_delete, name="trash_delete"),
+    path("products/sku/", product_views.sku_check, name="sku_check"),
     path("products/<uuid:pk>/", product_views.product, name="product"),
     path("products/<uuid:pk>/result/", product_views.product_result, name="product_result"),
     path("products/<uuid:pk>/answer/", product_views.product_answer, name="product_answer"),

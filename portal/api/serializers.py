@@ -13,10 +13,16 @@ from common.text import DESCRIPTION_LIMIT, REQUESTED_CATEGORY_LIMIT, SKU_LIMIT, 
 from common.text_search import LONGEST_QUERY
 from feedback.models import Feedback
 from portal.api.strictness import StrictSerializer
-from portal.models import Product
+from portal.models import Product, User
 from portal.products import validators
 from portal.products.confidence import Confidence, confidence
+from portal.products.duplicates import DuplicateReason, find_duplicates
 
+DUPLICATES_HELP = (
+    "Up to 3 of your other products that look like this one: with the same SKU in any case, or with the same title and "
+    "main photo, or, both without a photo, with the same title and description. Photos are compared once the "
+    "prediction is `done`. It is a warning: nothing was rejected."
+)
 PHOTO_HELP = f"A JPEG, PNG, WebP or HEIC photo of at most {settings.UPLOAD_LIMIT_BYTES // 1_000_000} MB."
 
 
@@ -69,6 +75,11 @@ class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
         read_only_fields = fields
 
 
+class DuplicateSerializer(serializers.Serializer[dict[str, Any]]):
+    id = serializers.UUIDField()
+    reason = serializers.ChoiceField(choices=DuplicateReason.choices)
+
+
 class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     product = serializers.SerializerMethodField(
         help_text="The product's id; null once it was edited, and while it is deleted."
@@ -88,19 +99,25 @@ class PredictionSerializer(serializers.ModelSerializer[Prediction]):
     text = serializers.SerializerMethodField(help_text="The output of the text model.")
     image = serializers.SerializerMethodField(help_text="The output of the image model.")
     feedback = serializers.SerializerMethodField(help_text="Your answer.")
+    duplicates = serializers.SerializerMethodField(help_text=DUPLICATES_HELP)
 
     class Meta:
         model = Prediction
         fields = [
             "id", "product", "state", "title", "description", "top5", "confidence", "calibrated", "unusual", "text",
-            "image", "feedback", "error", "created_at", "finished_at",
+            "image", "feedback", "duplicates", "error", "created_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
     @extend_schema_field(serializers.UUIDField(allow_null=True))
     def get_product(self, prediction: Prediction) -> str | None:
-        product = getattr(prediction, "product", None)
-        return str(product.pk) if product and product.deleted_at is None else None
+        product = _listed_product(prediction)
+        return str(product.pk) if product else None
+
+    @extend_schema_field(DuplicateSerializer(many=True))
+    def get_duplicates(self, prediction: Prediction) -> list[dict[str, Any]]:
+        product = _listed_product(prediction)
+        return _duplicates(product, self.context["request"].user) if product else []
 
     @extend_schema_field(serializers.ChoiceField(choices=Confidence.choices, allow_null=True))
     def get_confidence(self, prediction: Prediction) -> str | None:
@@ -276,6 +293,31 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         ]  # fmt: skip
         read_only_fields = fields
         extra_kwargs = {"deleted_at": {"help_text": "When the product was moved to the trash; or null."}}
+
+
+class SingleProductSerializer(ProductSerializer):
+    """A product as the operations about one product show it."""
+
+    duplicates = serializers.SerializerMethodField(help_text=DUPLICATES_HELP)
+
+    class Meta(ProductSerializer.Meta):
+        fields = [*ProductSerializer.Meta.fields, "duplicates"]
+        read_only_fields = fields
+
+    @extend_schema_field(DuplicateSerializer(many=True))
+    def get_duplicates(self, product: Product) -> list[dict[str, Any]]:
+        return _duplicates(product, self.context["request"].user)
+
+
+def _listed_product(prediction: Prediction) -> Product | None:
+    """Return the product whose newest prediction this is, unless it is in the trash."""
+    product: Product | None = getattr(prediction, "product", None)
+    return product if product and product.deleted_at is None else None
+
+
+def _duplicates(product: Product, seller: User) -> list[dict[str, Any]]:
+    found = find_duplicates(product, seller=seller)
+    return [{"id": str(duplicate.product.pk), "reason": duplicate.reason.value} for duplicate in found]
 
 
 def _without_limits(fields: dict[str, Any]) -> dict[str, Any]:

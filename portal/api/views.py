@@ -37,6 +37,7 @@ from portal.api.serializers import (
     ProductChangesSerializer,
     ProductChangesWithPhotoSerializer,
     ProductSerializer,
+    SingleProductSerializer,
 )
 from portal.api.strictness import KnownParameters, StrictSerializer
 from portal.api.throttles import UploadThrottle, UserThrottle
@@ -165,7 +166,7 @@ class ProductViewSet(
     """Your products."""
 
     lookup_value_converter = "uuid"
-    serializer_class = ProductSerializer
+    serializer_class = SingleProductSerializer
     parser_classes = [JSONParser, MultiPartParser]
     filterset_class = ProductFilter
     queryset = Product.objects.with_answers()
@@ -178,6 +179,10 @@ class ProductViewSet(
         if self.action == "list" and self.request.query_params.get("deleted") == "true":
             return products.trash_of(seller)
         return products.for_seller(seller)
+
+    def get_serializer_class(self) -> Any:
+        # Looking for duplicates takes queries for each product.
+        return ProductSerializer if self.action == "list" else super().get_serializer_class()
 
     def get_throttles(self) -> list[Any]:
         return [UploadThrottle(), UserThrottle()] if self.action == "partial_update" else [UserThrottle()]
@@ -197,7 +202,7 @@ class ProductViewSet(
             "application/json": ProductChangesSerializer,
             "multipart/form-data": ProductChangesWithPhotoSerializer,
         },
-        responses={200: ProductSerializer, **UPLOAD_RESPONSES},
+        responses={200: SingleProductSerializer, **UPLOAD_RESPONSES},
     )
     def partial_update(self, request: Request, pk: uuid.UUID) -> Response:
         """Change a product. Other text or another photo gets other suggestions; the chosen category stays."""
@@ -229,7 +234,7 @@ class ProductViewSet(
         parameters=[PRODUCT_ID, idempotency.PARAMETER],
         request=None,
         responses={
-            200: ProductSerializer,
+            200: SingleProductSerializer,
             409: OpenApiResponse(ProblemsSerializer, "The first request with this key is being processed."),
             422: OpenApiResponse(ProblemsSerializer, "The key belongs to another request."),
         },

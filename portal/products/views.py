@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -25,8 +26,9 @@ from feedback.models import Feedback
 from feedback.services import NotAnswerable
 from portal.api.throttles import UploadThrottle
 from portal.models import Product, ProductPhoto, User
-from portal.products import services
+from portal.products import services, validators
 from portal.products.category_picker import CategoryPicker
+from portal.products.duplicates import find_duplicates
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
 from portal.products.list_place import current_list_query, given_list_query, with_list
 from portal.products.paging import ProductPages
@@ -111,6 +113,21 @@ def product(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @explains_deleted
 def product_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return _result(request, pk)
+
+
+@login_required
+@require_safe
+def sku_check(request: HttpRequest) -> HttpResponse:
+    """Show, beside the form's field, whether another product of the seller has this SKU."""
+    try:
+        sku = validators.validate_sku(request.GET.get("sku", ""))
+    except ValidationError:
+        sku = ""  # the form says what is wrong
+    others = Product.objects.for_seller(_seller(request)).with_sku(sku).order_by("-created_at", "pk")
+    if edited := parse_uuid(request.GET.get("product", "")):
+        others = others.exclude(pk=edited)
+    other = others.first() if sku else None
+    return render(request, "products/_sku_note.html", {"other": other})
 
 
 @login_required
@@ -257,6 +274,7 @@ def _result_context(request: HttpRequest, product: Product) -> dict[str, Any]:
         "suggestions": ArrangedSuggestions.of(prediction, is_answered=product.answer is not None),
         "next_product": feedback and Product.objects.for_seller(_seller(request)).next_to_answer(product),
         "list_query": given_list_query(request),
+        "duplicates": find_duplicates(product, seller=_seller(request)),
         "picker": is_done and _category_picker(request, prediction),
         "views": _model_views(prediction),
         "is_moved": is_done and not prediction.probabilities,

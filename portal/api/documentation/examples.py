@@ -8,6 +8,7 @@ from typing import Any
 
 FORM, JSON = "multipart/form-data", "application/json"
 PREDICTION = "3490999e-545f-4ec6-a354-ba303aece0a6"
+OTHER_PRODUCT = "7b0f4a0e-2f3c-4f57-9a57-1d2a6f0c3b44"
 NEW_PREDICTION = "0c1d7a52-93b5-4a0e-8f5e-2f6b1f0f7a11"
 PRODUCT = "df0a45d2-0914-40cc-bd67-9a6c768196ee"
 # One for each operation: a key belongs to one request.
@@ -40,6 +41,7 @@ PREDICTED = {
     "text": {"version": "starter", "probabilities": {"musical-instruments": 0.891204, "toys-games": 0.034817}},
     "image": {"version": "starter", "probabilities": {"musical-instruments": 0.874319, "toys-games": 0.041126}},
     "feedback": None,
+    "duplicates": [{"id": OTHER_PRODUCT, "reason": "same_sku"}],
     "error": "",
     "created_at": "2026-11-22T12:48:08.588130Z",
     "finished_at": "2026-11-22T12:48:08.947200Z",
@@ -59,7 +61,8 @@ LISTED = {
     "updated_at": "2026-11-22T12:48:11.203251Z",
     "deleted_at": None,
 }
-CHANGED = LISTED | {
+SINGLE = LISTED | {"duplicates": []}
+CHANGED = SINGLE | {
     "title": "Yamaha FG800 guitar, nearly new",
     "state": "waiting",
     "answer_is_older": True,
@@ -105,7 +108,7 @@ EXAMPLES = {
         {"next": None, "previous": None, "results": [LISTED]},
         parameters={"state": "categorised", "q": "guitar", "created_after": "2026-11-22T00:00:00Z"},
     ),
-    "get_product": Example(200, LISTED, parameters={"id": PRODUCT}),
+    "get_product": Example(200, SINGLE, parameters={"id": PRODUCT}),
     "change_product": Example(
         200,
         CHANGED,
@@ -116,7 +119,7 @@ EXAMPLES = {
         },
     ),
     "delete_product": Example(204, parameters={"id": PRODUCT}),
-    "restore_product": Example(200, LISTED, parameters={"id": PRODUCT, "Idempotency-Key": RESTORE_KEY}),
+    "restore_product": Example(200, SINGLE, parameters={"id": PRODUCT, "Idempotency-Key": RESTORE_KEY}),
     "list_categories": Example(
         200,
         [{"slug": "musical-instruments", "name": "Musical Instruments", "found_as": "guitar"}],
