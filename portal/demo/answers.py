@@ -38,8 +38,7 @@ class Answers:
         """Let the sellers answer; return how many answers they gave."""
         predictions = Prediction.objects.filter(state=Prediction.State.DONE).only("pk", "top5", "finished_at")
         found = predictions.in_bulk([listing.prediction_id for listing in listings])
-        answers = []
-        chosen: list[tuple[UUID, Category]] = []
+        answers, answered = [], []
         for listing in listings:
             self.truths[listing.prediction_id] = listing.product.category
             # Drawn for each listing, answered or not, so that one more answer doesn't change all that follow.
@@ -53,12 +52,9 @@ class Answers:
                 continue
             category = self.categories.get(slug)
             answers.append(_feedback(key, prediction, listing, category, at))
-            if category:
-                chosen.append((listing.product_id, category))
+            answered.append(Product(pk=listing.product_id, category=category, answer=answers[-1]))
         Feedback.objects.bulk_create(answers, batch_size=ROWS_AT_ONCE)
-        Product.objects.bulk_update(
-            [Product(pk=product, category=category) for product, category in chosen], ["category"], ROWS_AT_ONCE
-        )
+        Product.objects.bulk_update(answered, ["category", "answer"], ROWS_AT_ONCE)
         return len(answers)
 
     def _choice(self, chance: random.Random, listing: Listing, prediction: Prediction | None) -> str:

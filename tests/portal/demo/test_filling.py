@@ -45,6 +45,8 @@ def test_a_filled_demo_has_content_on_every_page_of_the_readme(
     best = product.prediction.best
     assert best and best["category"] in page_of("seller@example.com", product.get_absolute_url()).replace("&amp;", "&")
 
+    assert not Product.objects.filter(prediction__feedback__isnull=False, answer=None).exists()
+
     queued = Feedback.objects.unreviewed().in_queue_order()[0]
     assert queued.prediction.title in page_of("scientist@example.com", reverse("review"))
 
