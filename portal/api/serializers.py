@@ -1,11 +1,15 @@
 """Validate and represent products, predictions, answers and categories."""
 
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.fields import get_error_detail
+from rest_framework.reverse import reverse
 
 from classifier.models import Category, Prediction
 from classifier.taxonomy.search import FoundCategory
@@ -13,10 +17,11 @@ from common.text import DESCRIPTION_LIMIT, REQUESTED_CATEGORY_LIMIT, SKU_LIMIT, 
 from common.text_search import LONGEST_QUERY
 from feedback.models import Feedback
 from portal.api.strictness import StrictSerializer
-from portal.models import Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.products import validators
 from portal.products.confidence import Confidence, confidence
 from portal.products.duplicates import DuplicateReason, find_duplicates
+from portal.products.photos import MOST_PHOTOS
 
 DUPLICATES_HELP = (
     "Up to 3 of your other products that look like this one: with the same SKU in any case, or with the same title and "
@@ -164,13 +169,36 @@ class ProductValuesSerializer(StrictSerializer):
         return validators.validate_sku(value)
 
 
+class FlatListField(serializers.ListField):
+    """A list whose errors are those of the field. In a form, the field is sent once for each value."""
+
+    def run_child_validation(self, data: Any) -> Any:
+        values = []
+        for value in data:
+            try:
+                values.append(self.child.run_validation(value))
+            except serializers.ValidationError as error:
+                raise serializers.ValidationError(error.detail) from error
+        return values
+
+
+class ImagesField(FlatListField):
+    """Photos, as repeated parts of a form."""
+
+    child = serializers.FileField(allow_empty_file=True)
+
+    def to_internal_value(self, data: Any) -> Any:
+        images = super().to_internal_value(data if isinstance(data, list) else [data])
+        validators.validate_photo_count(len(images))
+        return images
+
+
 class PredictionRequestSerializer(ProductValuesSerializer):
     """A title or an image is required; both together give the best result."""
 
-    image = serializers.FileField(
+    image = ImagesField(
         required=False,
-        allow_empty_file=True,
-        help_text=PHOTO_HELP,
+        help_text=f"{PHOTO_HELP} Repeat the field for several, at most {MOST_PHOTOS}: models read the first.",
     )
     title = serializers.CharField(
         required=False, allow_blank=True, default="", help_text=f"At most {TITLE_LIMIT} characters."
@@ -196,30 +224,57 @@ class PredictionRequestSerializer(ProductValuesSerializer):
 
 
 class ProductChangesSerializer(ProductValuesSerializer):
-    """The values to change; what is left out stays as it is. Other text or another photo means other suggestions."""
+    """The values to change; what is left out stays as it is. Other text or main photo means other suggestions."""
 
     title = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {TITLE_LIMIT} characters.")
     description = serializers.CharField(
         required=False, allow_blank=True, help_text=f"At most {DESCRIPTION_LIMIT:,} characters."
     )
     sku = serializers.CharField(required=False, allow_blank=True, help_text=f"At most {SKU_LIMIT} characters.")
-    remove_image = GivenBoolean(required=False, default=False, help_text="Delete the product's photo.")
+    photos = FlatListField(
+        child=serializers.UUIDField(),
+        required=False,
+        help_text="The ids of the product's photos in the order that it gets, the main one first. Those that are left "
+        "out are removed.",
+    )
+    remove_image = GivenBoolean(required=False, default=False, help_text="Remove all of the product's photos.")
     bulk = GivenBoolean(
         required=False,
         default=False,
         help_text="Process this product after all products that a person is waiting for.",
     )
 
-
-class ProductChangesWithPhotoSerializer(ProductChangesSerializer):
-    """The values to change, as a form, with or without another photo."""
-
-    image = serializers.FileField(required=False, allow_empty_file=True, help_text=PHOTO_HELP)
+    def validate_photos(self, keys: list[UUID]) -> list[UUID]:
+        own = {photo.pk for photo in self.context["product"].photos.all()}
+        for key in keys:
+            if key not in own:
+                raise serializers.ValidationError(_("The product has no photo %(id)s.") % {"id": key}, "unknown_photo")
+        if len(set(keys)) < len(keys):
+            raise serializers.ValidationError(_("Name each photo once."), "repeated_photo")
+        return keys
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "image" in attrs and attrs["remove_image"]:
-            words = _("Send another photo, or remove the photo that is there, not both.")
+        if attrs["remove_image"] and ("image" in attrs or "photos" in attrs):
+            words = _("Name or send the photos that the product gets, or remove all, not both.")
             raise serializers.ValidationError({"remove_image": words}, "remove_and_replace")
+        return attrs
+
+
+class ProductChangesWithPhotoSerializer(ProductChangesSerializer):
+    """The values to change, as a form, with or without other photos."""
+
+    image = ImagesField(
+        required=False,
+        help_text=f"{PHOTO_HELP} Repeat the field for several. They replace the product's photos; with `photos` they "
+        "come behind those.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        try:
+            validators.validate_photo_count(len(attrs.get("photos", [])) + len(attrs.get("image", [])))
+        except ValidationError as error:
+            raise serializers.ValidationError({"image": get_error_detail(error)}) from error
         return attrs
 
 
@@ -270,7 +325,23 @@ class AnswerSerializer(StrictSerializer):
         return attrs
 
 
+class ProductPhotoSerializer(serializers.ModelSerializer[ProductPhoto]):
+    url = serializers.SerializerMethodField(help_text="Where to fetch the photo, with your token.")
+
+    class Meta:
+        model = ProductPhoto
+        fields = ["id", "url"]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.URLField())
+    def get_url(self, photo: ProductPhoto) -> str:
+        return reverse("api-product-photo", args=[photo.product_id, photo.pk], request=self.context.get("request"))
+
+
 class ProductSerializer(serializers.ModelSerializer[Product]):
+    photos = ProductPhotoSerializer(
+        many=True, read_only=True, help_text="The main one, which models read, comes first."
+    )
     category = serializers.SlugRelatedField[Category](slug_field="slug", read_only=True, allow_null=True)
     state = serializers.ChoiceField(choices=Product.State.choices, read_only=True)
     answer_is_older = serializers.BooleanField(
@@ -288,7 +359,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     class Meta:
         model = Product
         fields = [
-            "id", "sku", "title", "description", "state", "category", "answer_is_older", "prediction", "top5",
+            "id", "sku", "title", "description", "photos", "state", "category", "answer_is_older", "prediction", "top5",
             "calibrated", "created_at", "updated_at", "deleted_at",
         ]  # fmt: skip
         read_only_fields = fields

@@ -53,7 +53,8 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
-            errors = _unknown_fields(data, self.fields) | _repeated(data, FIELDS)
+            lists = [name for name, field in self.fields.items() if isinstance(field, serializers.ListField)]
+            errors = _unknown_fields(data, self.fields) | _repeated(data, FIELDS, lists=lists)
             errors |= _not_text(data, self.fields)
             errors |= _badly_encoded({name: value for name, value in data.items() if name in self.fields})
             if errors:
@@ -82,7 +83,7 @@ class KnownParameters(APIView):
 
 def _unknown_fields(data: Mapping[str, Any], fields: Mapping[str, Any]) -> Errors:
     writable = [name for name, field in fields.items() if not field.read_only]
-    files = [name for name in writable if isinstance(fields[name], serializers.FileField)]
+    files = [name for name in writable if _takes_files(fields[name])]
     errors: Errors = {}
     for name in data:
         if name in writable or name == FORM_TOKEN:
@@ -96,6 +97,10 @@ def _unknown_fields(data: Mapping[str, Any], fields: Mapping[str, Any]) -> Error
     return errors
 
 
+def _takes_files(field: Any) -> bool:
+    return isinstance(getattr(field, "child", field), serializers.FileField)
+
+
 def _unknown(name: str, known: Sequence[str], wording: Wording) -> ErrorDetail:
     close = get_close_matches(name[:LONGEST_QUOTE], known, n=1)
     words = wording.unknown
@@ -107,12 +112,12 @@ def _unknown(name: str, known: Sequence[str], wording: Wording) -> ErrorDetail:
     return ErrorDetail(words % values, wording.unknown_code)
 
 
-def _repeated(data: Mapping[str, Any], wording: Wording) -> Errors:
-    """Return an error for each name that was sent more than once: one of its values would be ignored."""
+def _repeated(data: Mapping[str, Any], wording: Wording, lists: Sequence[str] = ()) -> Errors:
+    """Return an error for each name, except those of lists, that was sent more than once: a value would be ignored."""
     get_list = getattr(data, "getlist", None)
     if get_list is None:
         return {}
-    names = [name for name in data if len(get_list(name)) > 1]
+    names = [name for name in data if name not in lists and len(get_list(name)) > 1]
     return {name: [ErrorDetail(str(wording.repeated), wording.repeated_code)] for name in names}
 
 

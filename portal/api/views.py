@@ -5,6 +5,7 @@ import uuid
 from typing import Any, cast
 
 from django.db import transaction
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -42,8 +43,9 @@ from portal.api.serializers import (
 from portal.api.strictness import KnownParameters, StrictSerializer
 from portal.api.throttles import UploadThrottle, UserThrottle
 from portal.api.uploads import take_upload
-from portal.models import Product, User
+from portal.models import Product, ProductPhoto, User
 from portal.products import services
+from portal.products.views import stored_photo
 
 LONGEST_WAIT = 10
 MOST_CATEGORIES_FOUND = 100
@@ -65,6 +67,7 @@ PREFER = OpenApiParameter(
 )
 
 PREDICTION_ID = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The prediction's id.")
+PHOTO_ID = OpenApiParameter("photo", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The photo's id.")
 PRODUCT_ID = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The product's id.")
 
 
@@ -100,7 +103,7 @@ class PredictionViewSet(IdempotentView, KnownParameters, GenericViewSet[Predicti
         form = PredictionRequestSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         seller = cast(User, request.user)
-        values = take_upload(seller, form.validated_data)
+        values = take_upload(request, form.validated_data)
         with transaction.atomic():
             product = services.submit_product(seller=seller, **values)
             self.store_response(self._answer(product.prediction_id))
@@ -175,7 +178,8 @@ class ProductViewSet(
         return [*ProductFilter.base_filters, *NewestFirst.parameters] if self.action == "list" else []
 
     def get_queryset(self) -> Any:
-        seller, products = cast(User, self.request.user), Product.objects.with_answers()
+        seller = cast(User, self.request.user)
+        products = Product.objects.with_answers().prefetch_related("photos")
         if self.action == "list" and self.request.query_params.get("deleted") == "true":
             return products.trash_of(seller)
         return products.for_seller(seller)
@@ -205,15 +209,18 @@ class ProductViewSet(
         responses={200: SingleProductSerializer, **UPLOAD_RESPONSES},
     )
     def partial_update(self, request: Request, pk: uuid.UUID) -> Response:
-        """Change a product. Other text or another photo gets other suggestions; the chosen category stays."""
+        """Change a product. Other text or another main photo gets other suggestions; the chosen category stays."""
         product = self.get_object()
-        form = ProductChangesWithPhotoSerializer(data=request.data)
+        form = ProductChangesWithPhotoSerializer(data=request.data, context={"product": product})
         form.is_valid(raise_exception=True)
-        values = take_upload(product.seller, form.validated_data, product=product)
+        values = take_upload(request, form.validated_data, product=product)
         try:
             changed = services.edit_product(product=product, **values)
         except Product.DoesNotExist as error:
             raise exceptions.NotFound() from error
+        except ProductPhoto.DoesNotExist as error:  # another request has removed it just now
+            words = _("One of these photos is no longer there.")
+            raise exceptions.ValidationError({"photos": words}, "unknown_photo") from error
         wait = _preferred_wait(request)
         if wait is not None:
             notifications.wait_until_finished(changed.prediction_id, seconds=wait)
@@ -221,6 +228,20 @@ class ProductViewSet(
         if wait is not None:
             response["Preference-Applied"] = f"wait={wait}"
         return response
+
+    @extend_schema(
+        operation_id="get_product_photo",
+        parameters=[PRODUCT_ID, PHOTO_ID],
+        responses={(200, "image/jpeg"): OpenApiTypes.BINARY},
+    )
+    @action(detail=True, url_path="photos/<uuid:photo>", url_name="photo")
+    def photo(self, request: Request, pk: uuid.UUID, photo: uuid.UUID) -> HttpResponseBase:
+        """Fetch a photo of a product. It is a JPEG of at most 1600 pixels on its longer side."""
+        return stored_photo(get_object_or_404(self.get_object().photos.all(), pk=photo).large)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        # A photo is a JPEG whatever is asked for; an error about it is JSON.
+        return super().perform_content_negotiation(request, force or self.action == "photo")
 
     def destroy(self, request: Request, pk: uuid.UUID) -> Response:
         """Delete a product. It can be restored for some days; its predictions and answers stay as history."""

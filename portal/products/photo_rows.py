@@ -6,13 +6,12 @@ The functions run in the transaction of a service that holds the product's lock 
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from classifier.models import Prediction
 from portal.models import Product, ProductPhoto, User
-from portal.products.photos import MOST_PHOTOS, Photo
+from portal.products import validators
+from portal.products.photos import Photo
 
 
 def main_photo(photos: Sequence[ProductPhoto]) -> Photo:
@@ -25,8 +24,7 @@ def lock_photos(seller: User, keys: Sequence[UUID], *, product: Product | None =
 
     Raises ProductPhoto.DoesNotExist for one that is gone or belongs to another product, ValidationError for too many.
     """
-    if len(keys) > MOST_PHOTOS:
-        raise too_many_photos()
+    validators.validate_photo_count(len(keys))
     # Locked in one order, so that two requests for the same photos never wait for each other.
     locked = ProductPhoto.objects.for_seller(seller).select_for_update().filter(pk__in=keys).order_by("pk")
     found = {row.pk: row for row in locked if row.product_id in (None, product and product.pk)}
@@ -60,11 +58,6 @@ def names_in_predictions(*, sellers: Collection[int], names: Collection[str]) ->
     """Return those of the large copies' names that a prediction has."""
     found = Prediction.objects.filter(seller__in=sellers, photo_large__in=names)
     return set(found.order_by().values_list("photo_large", flat=True))
-
-
-def too_many_photos() -> ValidationError:
-    words = _("A product can have at most %(limit)d photos. Remove some, or add fewer.")
-    return ValidationError(words % {"limit": MOST_PHOTOS}, code="too_many_photos")
 
 
 def _photos_of(product: Product) -> list[ProductPhoto]:

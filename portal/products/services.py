@@ -50,10 +50,18 @@ def check_queue(*, priority: Priority) -> None:
 
 def create_photo_draft(*, seller: User, upload: "UploadedFile[Any]") -> ProductPhoto:
     """Decode and store an uploaded photo for the product that will take it. Raises PhotoError."""
-    (decoded,) = decode_photos(seller=seller, uploads=[upload])
-    if isinstance(decoded, PhotoError):
-        raise decoded
-    return store_photo_draft(seller=seller, copies=decoded)
+    (draft,) = create_photo_drafts(seller=seller, uploads=[upload])
+    return draft
+
+
+def create_photo_drafts(*, seller: User, uploads: "Sequence[UploadedFile[Any]]") -> list[ProductPhoto]:
+    """Decode the photos of a request and, if all can be decoded, store them. Raises PhotoError for the first other."""
+    decoded = []
+    for result in decode_photos(seller=seller, uploads=uploads):
+        if isinstance(result, PhotoError):
+            raise result
+        decoded.append(result)
+    return [store_photo_draft(seller=seller, copies=copies) for copies in decoded]
 
 
 def decode_photos(*, seller: User, uploads: "Sequence[UploadedFile[Any]]") -> list[Copies | PhotoError]:

@@ -15,6 +15,7 @@ from common.text import (
     clean_line,
     clean_title,
 )
+from portal.products.photos import MOST_PHOTOS
 
 
 def validate_title(value: str) -> str:
@@ -35,6 +36,13 @@ def validate_sku(value: str) -> str:
 def validate_requested_category(value: str) -> str:
     """Return the cleaned words for a category that is missing. Raises ValidationError for too many of them."""
     return _check_length(clean_line(value), REQUESTED_CATEGORY_LIMIT, _("requested category"))
+
+
+def validate_photo_count(count: int) -> None:
+    """Raise ValidationError for more photos than a product can have."""
+    if count > MOST_PHOTOS:
+        words = _("A product can have at most %(limit)d photos. Remove some, or add fewer.")
+        raise ValidationError(words % {"limit": MOST_PHOTOS}, code="too_many_photos")
 
 
 def require_title_or_photo(*, title: str, has_photo: bool) -> None:

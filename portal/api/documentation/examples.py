@@ -11,6 +11,7 @@ PREDICTION = "3490999e-545f-4ec6-a354-ba303aece0a6"
 OTHER_PRODUCT = "7b0f4a0e-2f3c-4f57-9a57-1d2a6f0c3b44"
 NEW_PREDICTION = "0c1d7a52-93b5-4a0e-8f5e-2f6b1f0f7a11"
 PRODUCT = "df0a45d2-0914-40cc-bd67-9a6c768196ee"
+PHOTO = "0b7c5f6e-6d0e-4a39-9a53-3f0a2c1d8e44"
 # One for each operation: a key belongs to one request.
 RESTORE_KEY = "5d0c1c5e-7a43-4c8e-9b0e-6f2a4d7c9e10"
 PREDICT_KEY, ANSWER_KEY = "8e03978e-40d5-43e6-bc93-6894a57f9324", "c2f1d0a4-6a5b-4c1e-9d3a-51a7c3f0b8e2"
@@ -51,6 +52,7 @@ LISTED = {
     "sku": "G-1",
     "title": "Yamaha acoustic guitar with case",
     "description": "Spruce top, six strings.",
+    "photos": [{"id": PHOTO, "url": f"https://aisle.example/api/v1/products/{PRODUCT}/photos/{PHOTO}"}],
     "state": "categorised",
     "category": "musical-instruments",
     "answer_is_older": False,
@@ -92,7 +94,7 @@ EXAMPLES = {
                 "title": "Yamaha acoustic guitar with case",
                 "description": "Spruce top, six strings.",
                 "sku": "G-1",
-                "image": "guitar.jpg",
+                "image": ["guitar.jpg", "back.jpg"],
             }
         },
     ),
@@ -109,13 +111,14 @@ EXAMPLES = {
         parameters={"state": "categorised", "q": "guitar", "created_after": "2026-11-22T00:00:00Z"},
     ),
     "get_product": Example(200, SINGLE, parameters={"id": PRODUCT}),
+    "get_product_photo": Example(200, parameters={"id": PRODUCT, "photo": PHOTO}),
     "change_product": Example(
         200,
         CHANGED,
         parameters={"id": PRODUCT},
         bodies={
             JSON: {"title": "Yamaha FG800 guitar, nearly new"},
-            FORM: {"title": "Yamaha FG800 guitar, nearly new", "image": "guitar.jpg"},
+            FORM: {"title": "Yamaha FG800 guitar, nearly new", "image": ["guitar.jpg"]},
         },
     ),
     "delete_product": Example(204, parameters={"id": PRODUCT}),

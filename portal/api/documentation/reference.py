@@ -103,7 +103,7 @@ class OperationReader:
             statuses=tuple(self._statuses()),
             response_status=status,
             response_fields=tuple(self._fields(schema)),
-            response=as_json(example) if example is not None else "",
+            response=as_json(example) if example is not None else "(a JPEG file)" if self._is_photo() else "",
         )
 
     def _success(self) -> tuple[str, Schema]:
@@ -141,7 +141,7 @@ class OperationReader:
             places[place][name] = value
         properties = self._resolved(content.get("schema", {})).get("properties", {})
         example = content.get("example", {})
-        files = {name: value for name, value in example.items() if properties[name].get("format") == "binary"}
+        files = {name: value for name, value in example.items() if _is_file(properties[name])}
         return SampleRequest(
             method=self.method,
             address=self.host + path_address(self.path, places["path"]),
@@ -150,7 +150,12 @@ class OperationReader:
             fields={name: value for name, value in example.items() if name not in files},
             files=files,
             media_type=media_type,
+            saved_as="photo.jpg" if self._is_photo() else "",
         )
+
+    def _is_photo(self) -> bool:
+        """Return whether the response is a photo and not JSON."""
+        return "image/jpeg" in self.operation["responses"].get("200", {}).get("content", {})
 
     def _parameters_with_examples(self) -> list[Schema]:
         return [each for each in self.operation.get("parameters", []) if "example" in each]
@@ -191,6 +196,10 @@ class OperationReader:
         if "$ref" in schema:
             return self._resolved(self.schemas[schema["$ref"].rsplit("/", 1)[1]])
         return schema
+
+
+def _is_file(schema: Schema) -> bool:
+    return bool(schema.get("items", schema).get("format") == "binary")
 
 
 def _allows_null(schema: Schema) -> bool:

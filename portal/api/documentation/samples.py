@@ -22,8 +22,9 @@ class SampleRequest:
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
     media_type: str = ""
+    saved_as: str = ""  # the file that the response is, where it isn't JSON
 
 
 def as_curl(request: SampleRequest) -> str:
@@ -38,7 +39,9 @@ def as_curl(request: SampleRequest) -> str:
         lines += [f"-H {_shell(f'Content-Type: {JSON}')}", f"-d {shlex.quote(json.dumps(request.fields))}"]
     else:
         lines += [f"-F {_shell(f'{name}={value}')}" for name, value in request.fields.items()]
-        lines += [f"-F {name}=@{shlex.quote(path)}" for name, path in request.files.items()]
+        lines += [f"-F {name}=@{shlex.quote(path)}" for name, path in _files(request)]
+    if request.saved_as:
+        lines.append(f"-o {shlex.quote(request.saved_as)}")
     return f" \\\n{INDENT}".join(lines)
 
 
@@ -49,12 +52,12 @@ def as_python(request: SampleRequest) -> str:
         arguments.append(f"params={_dict(request.query)}")
     headers = ['"Authorization": f"Bearer {os.environ[\'TOKEN\']}"']
     headers += [_python_header(name, value) for name, value in request.headers.items()]
-    arguments.append(f"headers={_braces(headers)}")
+    arguments.append(f"headers={_bracketed(headers)}")
     if request.fields:
         arguments.append(f"{'json' if request.media_type == JSON else 'data'}={_dict(request.fields)}")
     if request.files:
-        files = [f'{repr_double(name)}: open({repr_double(path)}, "rb")' for name, path in request.files.items()]
-        arguments.append(f"files={_braces(files)}")
+        files = [f'({repr_double(name)}, open({repr_double(path)}, "rb"))' for name, path in _files(request)]
+        arguments.append(f"files={_bracketed(files, '[]')}")
     arguments.append("timeout=30")
     call = "".join(f"{INDENT}{argument},\n" for argument in arguments)
     lines = [
@@ -66,8 +69,18 @@ def as_python(request: SampleRequest) -> str:
         f"response = requests.{request.method.lower()}(\n{call})",
         "response.raise_for_status()",
     ]
-    lines.append("print(response.status_code)" if request.method == "DELETE" else "print(response.json())")
+    if request.saved_as:
+        lines += [
+            f'with open({repr_double(request.saved_as)}, "wb") as file:',
+            f"{INDENT}file.write(response.content)",
+        ]
+    has_json = request.method != "DELETE" and not request.saved_as
+    lines.append("print(response.json())" if has_json else "print(response.status_code)")
     return "\n".join(lines)
+
+
+def _files(request: SampleRequest) -> list[tuple[str, str]]:
+    return [(name, path) for name, paths in request.files.items() for path in paths]
 
 
 def as_json(value: Any, indent: int = 0, used: int = 0) -> str:
@@ -103,15 +116,15 @@ def _python_header(name: str, value: str) -> str:
 
 
 def _dict(values: dict[str, Any]) -> str:
-    return _braces([f"{repr_double(name)}: {repr_double(value)}" for name, value in values.items()])
+    return _bracketed([f"{repr_double(name)}: {repr_double(value)}" for name, value in values.items()])
 
 
-def _braces(items: list[str]) -> str:
-    line = "{" + ", ".join(items) + "}"
+def _bracketed(items: list[str], brackets: str = "{}") -> str:
+    line = brackets[0] + ", ".join(items) + brackets[1]
     if len(line) <= 60:
         return line
     inner = "".join(f"{INDENT * 2}{item},\n" for item in items)
-    return f"{{\n{inner}{INDENT}}}"
+    return f"{brackets[0]}\n{inner}{INDENT}{brackets[1]}"
 
 
 def _shell(text: str) -> str:

@@ -13,6 +13,7 @@ from portal.api.documentation.reference import operations
 from portal.api.models import KEPT, LONGEST_KEY
 from portal.api.pagination import NewestFirst
 from portal.models import Product
+from portal.products.photos import MOST_PHOTOS
 
 ERROR_EXAMPLE = {
     "type": "validation_error",
@@ -34,6 +35,8 @@ def documentation(request: HttpRequest) -> HttpResponse:
         "request_rate": _rate_in_words(settings.API_RATE),
         "megabytes": settings.UPLOAD_LIMIT_MB,
         "megapixels": settings.UPLOAD_LIMIT_MEGAPIXELS,
+        "photos": MOST_PHOTOS,
+        "request_megabytes": settings.UPLOAD_REQUEST_LIMIT_BYTES // 1_000_000,
         "page_size": NewestFirst.page_size,
         "max_page_size": NewestFirst.max_page_size,
         "key_hours": int(KEPT.total_seconds() // 3600),

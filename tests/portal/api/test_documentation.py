@@ -18,10 +18,10 @@ from portal.accounts import tokens
 from portal.api import idempotency, views
 from portal.api.documentation import examples
 from portal.api.documentation.error_codes import ERROR_CODES
-from portal.api.documentation.reference import Operation, openapi_document, operations
-from portal.products.services import submit_product
+from portal.api.documentation.reference import Body, Operation, openapi_document, operations
+from portal.products.services import create_photo_draft, submit_product
 from tests.support.accounts import make_user
-from tests.support.photos import product_photo
+from tests.support.photos import photo_upload, product_photo
 
 LARGEST_PAGE = 150_000  # bytes, with stylesheets
 LEFT_OUT = {"error", "parse_error"}  # codes of the base classes
@@ -73,18 +73,25 @@ def test_the_examples_run(address: str, language: str, tmp_path: Path, monkeypat
         pytest.skip("curl is not installed")
     monkeypatch.setattr(views, "LONGEST_WAIT", 0)  # no worker is running
     seller = make_user("reader@shop.example")
-    product = submit_product(seller=seller, title="Guitar", sku="G-1")
+    draft = create_photo_draft(seller=seller, upload=photo_upload())
+    product = submit_product(seller=seller, title="Guitar", sku="G-1", photos=[draft])
     classify_pending()
-    (tmp_path / "guitar.jpg").write_bytes(product_photo())
+    for name in ("guitar.jpg", "back.jpg"):
+        (tmp_path / name).write_bytes(product_photo())
     monkeypatch.setenv("TOKEN", tokens.create_token(user=seller, name="Examples", days=1))
     shown = [body for _tag, group in operations(address) for each in group for body in each.bodies]
-    for body in sorted(shown, key=lambda body: ("/restore" in body.curl, "DELETE" in body.curl)):
+    for body in sorted(shown, key=when_it_runs):
         source = body.curl if language == "curl" else body.python
         # An answer needs the prediction that is done, so the examples that change the product come after it.
-        for name, row in ((examples.PRODUCT, product.pk), (examples.PREDICTION, product.prediction_id)):
-            source = source.replace(name, str(row))
+        source = source.replace(examples.PRODUCT, str(product.pk)).replace(examples.PHOTO, str(draft.pk))
+        source = source.replace(examples.PREDICTION, str(product.prediction_id))
         run = run_curl if language == "curl" else run_python
         assert run(source, tmp_path), source
+
+
+def when_it_runs(body: Body) -> tuple[bool, ...]:
+    """Return the place of an example among those of one product: its photo is fetched before it is replaced."""
+    return "/restore" in body.curl, "DELETE" in body.curl, "/photos/" not in body.curl
 
 
 def run_curl(command: str, folder: Path) -> bool:

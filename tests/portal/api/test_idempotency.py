@@ -15,7 +15,7 @@ from classifier.tasks import classify_pending
 from feedback.models import Feedback
 from portal.api import idempotency
 from portal.models import IdempotentRequest, Product, User
-from portal.products.services import create_photo_draft
+from portal.products.services import create_photo_drafts
 from tests.support.accounts import make_user
 from tests.support.api import api_client, problem
 from tests.support.photos import photo_upload, product_photo
@@ -152,9 +152,9 @@ def test_a_request_that_lost_its_lease_changes_nothing(
     def take_over(**values: Any) -> Any:
         """Let another request take over the key while the photo is stored."""
         IdempotentRequest.objects.update(lease_token="3490999e-545f-4ec6-a354-ba303aece0a6")
-        return create_photo_draft(**values)
+        return create_photo_drafts(**values)
 
-    monkeypatch.setattr("portal.products.services.create_photo_draft", take_over)
+    monkeypatch.setattr("portal.products.services.create_photo_drafts", take_over)
     late = api.post(PREDICTIONS, {"title": "Mug", "image": photo_upload()}, headers=KEY)
     assert (late.status_code, problem(late)["code"]) == (409, "idempotency_in_progress")
     assert not Product.objects.exists()

@@ -185,7 +185,10 @@ def test_another_method_is_answered_with_the_right_ones(
     assert "GET, PATCH, DELETE" in problem(refused)["detail"]
 
 
-@pytest.mark.parametrize(("address", "words"), [("/api/v1/products/", "no slash"), ("/api/v1/items", "/api/docs/")])
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("/api/v1/products/", "no slash"), ("/api/v1/items", "/api/docs/"), ("/api/v1/products/%0A", "/api/docs/")],
+)
 def test_another_address_is_answered_with_where_to_look(api: APIClient, address: str, words: str) -> None:
     refused = api.get(address)
     assert (refused.status_code, problem(refused)["code"]) == (404, "not_found")
