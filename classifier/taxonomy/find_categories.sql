@@ -39,13 +39,15 @@ ranked AS (
     FROM compared
 ),
 found AS (
+    -- A category that was merged into another one leads there, by its own names.
     SELECT
-        category_id,
+        coalesce(category.redirect_id, category.id) AS category_id,
         min(place) AS place,
-        bool_or(is_name) AS has_name,
+        bool_or(is_name AND category.redirect_id IS NULL) AS has_name,
         (array_agg(label ORDER BY place, length(label), label))[1] AS label
     FROM ranked
-    GROUP BY category_id
+    JOIN classifier_category AS category ON category.id = ranked.category_id
+    GROUP BY 1
 )
 SELECT
     category.slug,
@@ -53,8 +55,7 @@ SELECT
     CASE WHEN has_name THEN NULL ELSE label END AS found_as,
     count(*) OVER () AS total
 FROM found
-JOIN classifier_category AS found_category ON found_category.id = found.category_id
-JOIN classifier_category AS category ON category.id = COALESCE(found_category.redirect_id, found_category.id)
+JOIN classifier_category AS category ON category.id = found.category_id
 LEFT JOIN jsonb_each_text(%(probabilities)s::jsonb) AS probability ON probability.key = category.slug
 WHERE category.is_active
 ORDER BY place, probability.value::float DESC NULLS LAST, category.name

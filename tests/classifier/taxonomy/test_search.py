@@ -100,6 +100,14 @@ def test_a_renamed_category_is_found_by_its_present_name_and_a_hidden_one_not_at
     assert found("tartan") == found("sporran") == []
 
 
+def test_a_category_that_was_merged_leads_to_the_other_one_by_its_own_names() -> None:
+    menhirs, stones = add_category("menhirs", "Menhirs"), add_category("stones", "Menhirs and obelisks", "dolmen")
+    Category.objects.filter(pk=menhirs.pk).update(is_active=False, redirect=stones)
+    CategorySearchTerm.objects.create(category=menhirs, term="sporran")
+    assert found("sporran") == [("stones", "sporran")]
+    assert found("menhirs") == [("stones", None)]
+
+
 def test_a_limit_leaves_the_best_and_the_whole_number() -> None:
     for number in range(4):
         add_category(f"menhirs-{number}", f"Menhirs {number}")
