@@ -135,6 +135,8 @@ def seller_pages() -> dict[str, Callable[[], object]]:
         "product list, none fits": page_request(seller, "/products/?state=no_category"),
         "product list, by two words": page_request(seller, "/products/?q=blue+steel"),
         "product list, by one word": page_request(seller, "/products/?q=blue"),
+        "product list, by one word, newest": page_request(seller, "/products/?q=blue&sort=newest"),
+        "product list, by a category's name": page_request(seller, "/products/?q=instruments"),
         "product list, by a word in all": page_request(seller, "/products/?q=product"),
         "product list, that, last page": page_request(seller, "/products/?q=product&page=9999"),
         "product list, by a number": page_request(seller, "/products/?q=12345"),

@@ -163,6 +163,7 @@ def seed_shop(*, rows: int, sellers: int) -> None:
     reviewer = User.objects.create_user("reviewer@shop.example", is_staff=True)
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")  # what is made here refers to what is there
+        cursor.execute("ALTER TABLE portal_product ENABLE ALWAYS TRIGGER set_product_lexemes")
         cursor.execute(SELLERS, {"sellers": sellers})
         cursor.execute("SELECT min(id) FROM portal_user WHERE email LIKE 'seller%%@shop.example'")
         values = {
@@ -188,6 +189,7 @@ def seed_shop(*, rows: int, sellers: int) -> None:
             for statement in (ROWS, PREDICTIONS, PRODUCTS, ANSWERS, REVIEWS):
                 cursor.execute(statement, values | {"start": start, "end": min(start + CHUNK - 1, rows)})
         cursor.execute(QUEUED, values)
+        cursor.execute("ALTER TABLE portal_product ENABLE TRIGGER set_product_lexemes")
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("VACUUM (ANALYZE)")
 

@@ -34,8 +34,10 @@ class QueryWord:
 
         `mark` is what the texts put before these lexemes to tell them from others.
         """
-        lexemes = [quote_lexeme(mark + self.word) + ":*", *(quote_lexeme(mark + stem) for stem in self.stems)]
-        return f"({' | '.join([*lexemes, *map(quote_lexeme, others)])})"
+        lexemes = [quote_lexeme(mark + self.word[:LONGEST_WORD]) + ":*"]
+        lexemes += [quote_lexeme(mark + stem) for stem in self.stems]
+        lexemes += map(quote_lexeme, others)
+        return f"({' | '.join(lexemes)})"
 
 
 def clean_query(text: str) -> str:
@@ -63,7 +65,7 @@ def match_all(words: Iterable[QueryWord], *, mark: str = "") -> str:
 
 def quote_lexeme(lexeme: str) -> str:
     """Return a lexeme as PostgreSQL reads it in the text of a query."""
-    escaped = lexeme[:LONGEST_WORD].replace("\\", "\\\\").replace("'", "''")
+    escaped = lexeme.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
 
 

@@ -9,9 +9,9 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex
-from django.contrib.postgres.search import SearchQuery, SearchVector
+from django.contrib.postgres.search import SearchVectorField
 from django.db import models
-from django.db.models import Exists, F, Func, OuterRef, Q, TextField, Value
+from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
@@ -23,11 +23,8 @@ from portal.accounts.models import TokenDetails as TokenDetails
 from portal.api.models import IdempotentRequest as IdempotentRequest
 from portal.privacy.models import Export as Export
 from portal.privacy.models import PrivacyEvent as PrivacyEvent
+from portal.products.search import ProductQuery, found_by
 
-# Characters at which PostgreSQL would not split a word: article numbers, paths, addresses.
-JOINTS = "-/._:@+&<>~=?#"
-APART = str.maketrans(dict.fromkeys(JOINTS, " "))
-MOST_WORDS, LONGEST_WORD = 8, 64
 FORMER_STATE_NAMES = {"open": "needs_answer", "shelved": "categorised", "homeless": "no_category"}
 
 
@@ -97,6 +94,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
     def with_answers(self) -> Self:
         """Load what a list shows, without the embeddings."""
         return self.select_related("prediction", "category", "answer").defer(
+            "lexemes",
             *PREDICTIONS_VECTORS,
             "prediction__probabilities",
             "prediction__text_probabilities",
@@ -111,28 +109,15 @@ class ProductQuerySet(models.QuerySet["Product"]):
         unanswered = self.in_state(Product.State.NEEDS_ANSWER).exclude(pk=product.pk).order_by("-created_at", "pk")
         return unanswered.filter(created_at__lte=product.created_at).first() or unanswered.first()
 
-    def matching(self, words: str) -> Self:
-        """Return products that have, for each search word, a word beginning with it in title, description or SKU."""
-        found = words.translate(APART).split()[:MOST_WORDS]
-        query = " & ".join(_quoted(word[:LONGEST_WORD]) + ":*" for word in found)
-        return self.alias(words=WORDS).filter(words=SearchQuery(query, config="simple", search_type="raw"))
+    def matching(self, text: str) -> Self:
+        """Return the products with a text as their SKU, or with all its words: see portal/products/search.py."""
+        return self.filter(found_by(ProductQuery.of(text).anywhere))
 
     def whole(self, ids: Iterable[uuid.UUID]) -> "list[Product]":
         """Return the products with these ids as `with_answers` has them, in the order of the ids."""
         ids = list(ids)
         products = self.with_answers().in_bulk(ids)
         return [products[pk] for pk in ids if pk in products]
-
-
-def _apart(field: str) -> Func:
-    return Func(F(field), Value(JOINTS), Value(" " * len(JOINTS)), function="translate", output_field=TextField())
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-WORDS = SearchVector(_apart("title"), _apart("description"), _apart("sku"), config="simple")
 
 
 class Product(models.Model):
@@ -160,6 +145,15 @@ class Product(models.Model):
     sku = models.CharField(_("SKU"), max_length=64, blank=True)
     title = models.CharField(_("title"), max_length=300, blank=True)
     description = models.TextField(_("description"), max_length=5000, blank=True)
+    language = models.CharField(
+        max_length=8,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="Of title and description, as ISO 639-1; empty where it was not recognised.",
+    )
+    lexemes = SearchVectorField(null=True, editable=False, help_text="Set by a trigger.")
     # The names of the first of `photos`, the one that models read: lists and predictions need no other table.
     photo_large = models.CharField(max_length=120, blank=True)
     photo_small = models.CharField(max_length=120, blank=True)
@@ -198,7 +192,7 @@ class Product(models.Model):
                 fields=["seller", "-deleted_at", "id"], condition=Q(deleted_at__isnull=False), name="product_trash"
             ),
             models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="product_trash_expires"),
-            GinIndex(WORDS, name="product_words", fastupdate=False),
+            GinIndex(fields=["lexemes"], name="product_lexemes", fastupdate=False),
             models.Index(fields=["-created_at"], name="product_newest"),
             models.Index(fields=["sku"], name="product_by_sku"),
             models.Index(

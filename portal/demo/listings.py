@@ -20,6 +20,7 @@ from classifier.serving.batch import classify_claimed
 from portal.demo.catalogue import GROCERIES, Catalogue, DrawnProduct
 from portal.demo.shops import GERMAN, Shop
 from portal.models import Product
+from portal.products.languages import product_language
 from portal.products.photos import Photo, clean_photo, store_photo
 
 DAYS = 14  # whole days before today
@@ -133,6 +134,7 @@ def submit_listings(chance: random.Random, listings: Sequence[Listing], *, progr
                 sku=f"{listing.shop.user.name[:2].upper()}-{listing.product_id.int % 1_000_000:06}",
                 title=listing.product.title,
                 description=listing.product.description,
+                language=product_language(listing.product.title, listing.product.description),
                 created_at=listing.at,
                 **photo.as_fields(),
             )

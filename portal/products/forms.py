@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from classifier.models import Category, Prediction
-from portal.models import Product, ProductPhoto
+from portal.models import Product, ProductPhoto, ProductQuerySet
 from portal.products import validators
 from portal.products.photo_fields import PhotosForm
+from portal.products.search import best_matches
 
 
 class ProductForm(PhotosForm):
@@ -108,11 +110,13 @@ class StateField(AcceptsFormerStates, forms.ChoiceField):
 class ProductFilter(forms.Form):
     """The filters in the address of the product list; invalid ones are ignored."""
 
+    BEST_MATCH = "best"
     SORTS = {
         "newest": (("-created_at", "pk"), _("Newest first")),
         "oldest": (("created_at", "-pk"), _("Oldest first")),
         "title": (("title", "pk"), _("By title")),
     }
+    SORT_CHOICES = [(key, label) for key, (_order, label) in SORTS.items()]
 
     q = forms.CharField(label=_("Search"), required=False, max_length=200)
     state = StateField(label=_("State"), required=False, choices=[("", _("Any state")), *Product.State.choices])
@@ -124,22 +128,42 @@ class ProductFilter(forms.Form):
         empty_label=_("Any category"),
     )
     sort = forms.ChoiceField(
-        label=_("Sort"), required=False, choices=[(key, label) for key, (_order, label) in SORTS.items()]
+        label=_("Sort"), required=False, choices=[(BEST_MATCH, _("Best match first")), *SORT_CHOICES]
     )
 
-    def apply(self, products: Any) -> Any:
-        """Return the products that match, sorted."""
+    def find(self, products: ProductQuerySet, *, limit: int) -> ProductQuerySet | list[UUID]:
+        """Return the products that match, sorted; the ids of the best `limit` where these come first."""
         self.full_clean()
-        data = self.cleaned_data
-        if words := data.get("q"):
-            products = products.matching(words)
-        if state := data.get("state"):
-            products = products.in_state(Product.State(state))
-        if category := data.get("category"):
-            products = products.filter(category=category)
-        order, _label = self.SORTS[data.get("sort") or "newest"]
-        return products.order_by(*order)
+        selected = self._select(products)
+        if not self.is_search:
+            return selected.order_by(*self._order)
+        if self.sort_choice == self.BEST_MATCH:
+            return best_matches(selected, self.cleaned_data["q"], limit=limit)
+        return selected.matching(self.cleaned_data["q"]).order_by(*self._order)
 
     @property
     def is_search(self) -> bool:
         return bool(self.cleaned_data.get("q"))
+
+    @property
+    def sort_choices(self) -> list[tuple[str, Any]]:
+        """Return the sorts that can be chosen, the usual one first: nothing matches best where nothing is searched."""
+        return list(self.fields["sort"].choices) if self.is_search else self.SORT_CHOICES  # type: ignore[attr-defined]
+
+    @property
+    def sort_choice(self) -> str:
+        """Return the sort that was chosen, or the usual one."""
+        chosen = self.cleaned_data.get("sort")
+        offered = [key for key, _label in self.sort_choices]
+        return chosen if chosen in offered else offered[0]
+
+    @property
+    def _order(self) -> tuple[str, ...]:
+        return self.SORTS[self.sort_choice][0]
+
+    def _select(self, products: ProductQuerySet) -> ProductQuerySet:
+        if state := self.cleaned_data.get("state"):
+            products = products.in_state(Product.State(state))
+        if category := self.cleaned_data.get("category"):
+            products = products.filter(category=category)
+        return products

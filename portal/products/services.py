@@ -22,6 +22,7 @@ from feedback.models import Feedback
 from feedback.services import record_feedback
 from portal.models import Product, ProductPhoto, User
 from portal.products import photo_rows, validators
+from portal.products.languages import product_language
 from portal.products.photos import Photo, PhotoError, clean_photos, delete_photo, store_photo
 
 DRAFTS_LIVE = timedelta(days=1)
@@ -106,6 +107,7 @@ def submit_product(
         title=title,
         description=description,
         sku=sku,
+        language=product_language(title, description),
         prediction=prediction,
         **photo.as_fields(),
     )
@@ -142,6 +144,7 @@ def edit_product(
     validators.require_title_or_photo(title=title, has_photo=bool(photo))
     seen = (product.title, product.description, product.photo_small)
     product.title, product.description, product.sku = title, description, sku
+    product.language = product_language(title, description)
     product.photo_large, product.photo_small = photo.large, photo.small
     # The SKU is not read by models: changing it keeps prediction and answer.
     if seen != (title, description, photo.small):
@@ -155,8 +158,10 @@ def edit_product(
         )
     # Without category and answer: only the seller's next answer changes them, which may be stored at this moment.
     product.save(
-        update_fields=["title", "description", "sku", "photo_large", "photo_small", "prediction", "updated_at"]
-    )
+        update_fields=[
+            "title", "description", "sku", "language", "photo_large", "photo_small", "prediction", "updated_at",
+        ]
+    )  # fmt: skip
     return product
 
 

@@ -26,12 +26,11 @@ from feedback.models import Feedback
 from feedback.services import NotAnswerable
 from portal.api.throttles import UploadThrottle
 from portal.models import Product, ProductPhoto, User
-from portal.products import services, validators
+from portal.products import paging, services, validators
 from portal.products.category_picker import CategoryPicker
 from portal.products.duplicates import find_duplicates
 from portal.products.forms import AnswerForm, ProductFilter, ProductForm
 from portal.products.list_place import current_list_query, given_list_query, with_list
-from portal.products.paging import ProductPages
 from portal.products.suggestions import ArrangedSuggestions
 
 UNPROCESSABLE = 422
@@ -66,8 +65,8 @@ def home(request: HttpRequest) -> HttpResponse:
 def products(request: HttpRequest) -> HttpResponse:
     mine = Product.objects.for_seller(_seller(request))
     filter_form = ProductFilter(request.GET)
-    found = filter_form.apply(mine)
-    page = ProductPages(found, is_search=filter_form.is_search).get_page(request.GET.get("page"))
+    found = filter_form.find(mine, limit=paging.MOST_FOUND + 1)
+    page = paging.ProductPages(found, is_search=filter_form.is_search).get_page(request.GET.get("page"))
     context = {
         "page": page,
         "filter_form": filter_form,
@@ -77,7 +76,7 @@ def products(request: HttpRequest) -> HttpResponse:
         "categories": Category.objects.all(),
         "list_query": current_list_query(request),
         "state": Product.State.current_name(request.GET.get("state", "")),
-        **{name: request.GET.get(name, "") for name in ("q", "category", "sort")},
+        **{name: request.GET.get(name, "") for name in ("q", "category")},
     }
     return render(request, "products/list.html", context)
 

@@ -122,6 +122,9 @@ def test_a_seller_signs_up_uploads_sees_five_categories_and_answers(page: Page, 
     page.get_by_text("My products").first.click()
     expect(page.get_by_text("Yamaha acoustic guitar with case").first).to_be_visible()
     expect(page.locator("tbody:visible").get_by_text(chosen).first).to_be_visible()
+    page.get_by_role("searchbox").fill("guitars")
+    expect(page.get_by_label("Sort").locator("option").first).to_have_text("Best match first")
+    expect(page.get_by_text("Yamaha acoustic guitar with case").first).to_be_visible()
     assert_no_sideways_scroll(page)
 
 
