@@ -18,6 +18,9 @@ from portal.products.forms import AcceptsFormerStates
 UNESCAPED_PLUS = re.compile(r"\d\d +\d\d(:?\d\d)?\s*$", re.ASCII)
 
 
+BEST_MATCH = "best_match"
+
+
 class GivenValues(forms.Form):
     """A form that rejects filters without a value: an empty date is a mistake and doesn't mean any date."""
 
@@ -63,7 +66,17 @@ class StateFilter(django_filters.ChoiceFilter):
 
 
 class ProductFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(method="matching", label="Beginnings of words in title, description or SKU.")
+    q = django_filters.CharFilter(
+        method="matching",
+        label=(
+            "Beginnings or stems of words in title, SKU, description or the chosen category's names; or the whole SKU."
+        ),
+    )
+    sort = django_filters.ChoiceFilter(
+        choices=[("newest", "newest"), (BEST_MATCH, BEST_MATCH)],
+        method="selected_by_view",
+        label="The newest first, or with `q` the best matches: at most 500, which may change places between pages.",
+    )
     state = StateFilter(choices=Product.State.choices, method="in_state", label="The product's state.")
     category = django_filters.CharFilter("category__slug", label="The chosen category's slug.")
     sku = django_filters.CharFilter("sku", label="Exactly this SKU.")
@@ -81,7 +94,8 @@ class ProductFilter(django_filters.FilterSet):
         form = GivenValues
 
     def matching(self, products: Any, name: str, value: str) -> Any:
-        return products.matching(value)
+        # The best matches are found where they are paged.
+        return products if self.data.get("sort") == BEST_MATCH else products.matching(value)
 
     def selected_by_view(self, products: Any, name: str, value: str) -> Any:
         return products  # the view lists the trash only where it is asked for, also without a filter

@@ -25,8 +25,8 @@ from portal.api import idempotency
 from portal.api.errors import NotYet
 from portal.api.filters import ProductFilter
 from portal.api.idempotency import IdempotentView, idempotent
-from portal.api.pagination import NewestFirst
 from portal.api.parsers import JSONParser, MultiPartParser
+from portal.api.product_pagination import ProductPagination
 from portal.api.schema import ProblemsSerializer
 from portal.api.serializers import (
     AnswerSerializer,
@@ -172,10 +172,11 @@ class ProductViewSet(
     serializer_class = SingleProductSerializer
     parser_classes = [JSONParser, MultiPartParser]
     filterset_class = ProductFilter
+    pagination_class = ProductPagination
     queryset = Product.objects.with_answers()
 
     def known_parameters(self) -> list[str]:
-        return [*ProductFilter.base_filters, *NewestFirst.parameters] if self.action == "list" else []
+        return [*ProductFilter.base_filters, *ProductPagination.parameters] if self.action == "list" else []
 
     def get_queryset(self) -> Any:
         seller = cast(User, self.request.user)
@@ -192,7 +193,7 @@ class ProductViewSet(
         return [UploadThrottle(), UserThrottle()] if self.action == "partial_update" else [UserThrottle()]
 
     def list(self, request: Request) -> Response:
-        """List your products. The newest come first."""
+        """List your products. The newest come first, or with `sort` the best matches of `q`."""
         return super().list(request)
 
     def retrieve(self, request: Request, pk: uuid.UUID) -> Response:

@@ -108,7 +108,12 @@ EXAMPLES = {
     "list_products": Example(
         200,
         {"next": None, "previous": None, "results": [LISTED]},
-        parameters={"state": "categorised", "q": "guitar", "created_after": "2026-11-22T00:00:00Z"},
+        parameters={
+            "state": "categorised",
+            "q": "guitars",
+            "sort": "best_match",
+            "created_after": "2026-11-22T00:00:00Z",
+        },
     ),
     "get_product": Example(200, SINGLE, parameters={"id": PRODUCT}),
     "get_product_photo": Example(200, parameters={"id": PRODUCT, "photo": PHOTO}),

@@ -189,3 +189,39 @@ def test_another_sellers_product_is_neither_changed_nor_deleted(
     assert [answer.status_code for answer in answers] == [404, 404, 404]
     assert api.get("/api/v1/products", {"deleted": "true"}).json()["results"] == []
     assert Product.objects.get().title == product.title
+
+
+def test_the_best_matches_come_first_where_they_are_asked_for(api: APIClient, seller: User) -> None:
+    for number, title in enumerate(("Watch", "Strap for watches", "Mug")):
+        services.submit_product(
+            seller=seller, title=title, description="Not a watch." if number else "", sku=f"w-{number}"
+        )
+
+    def titles(**query: str) -> list[str]:
+        return [row["title"] for row in api.get("/api/v1/products", query).json()["results"]]
+
+    assert titles(q="watches") == ["Mug", "Strap for watches", "Watch"]
+    assert titles(q="watches", sort="best_match")[-1] == "Mug"
+    assert titles(q="W-2", sort="best_match")[0] == "Mug"
+    assert titles(sort="newest") == ["Mug", "Strap for watches", "Watch"]
+
+
+def test_the_best_matches_are_paged_to_the_last_and_back(api: APIClient, seller: User) -> None:
+    for number in range(5):
+        services.submit_product(seller=seller, title=f"Mug {number}")
+    address: str | None = "/api/v1/products?q=mug&sort=best_match&page_size=2"
+    pages = []
+    while address:
+        page = api.get(address).json()
+        pages.append([row["title"] for row in page["results"]])
+        address = page["next"]
+    assert pages == [["Mug 4", "Mug 3"], ["Mug 2", "Mug 1"], ["Mug 0"]]
+    assert [row["title"] for row in api.get(page["previous"]).json()["results"]] == pages[1]
+
+
+@pytest.mark.parametrize("query", ["sort=best_match", "sort=best_match&q=", "sort=best_match&q=%20"])
+def test_without_a_search_the_newest_come_first_in_any_case(api: APIClient, seller: User, query: str) -> None:
+    for title in ("Mug", "Watch"):
+        services.submit_product(seller=seller, title=title)
+    assert [row["title"] for row in api.get(f"/api/v1/products?{query}").json()["results"]] == ["Watch", "Mug"]
+    assert problem(api.get("/api/v1/products?sort=oldest"))["code"] == "invalid_choice"
