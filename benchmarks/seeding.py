@@ -93,6 +93,11 @@ PRODUCTS = """
            CASE WHEN answers <= 0.4 THEN answer END, created_at, created_at
     FROM row JOIN kind USING (kind) JOIN classifier_prediction AS asked USING (id)
 """
+PHOTO_ROWS = """
+    INSERT INTO portal_photodraft (id, seller_id, product_id, position, large, small, created_at)
+    SELECT gen_random_uuid(), product.seller_id, product.id, 0, photo_large, photo_small, created_at
+    FROM row JOIN portal_product AS product ON product.prediction_id = row.id
+"""
 ANSWERS = """
     INSERT INTO feedback_feedback (
         id, prediction_id, seller_id, verdict, category_id, rank, wish, earlier, review, correction_id, reviewed_by_id,
@@ -186,7 +191,7 @@ def seed_shop(*, rows: int, sellers: int) -> None:
         cursor.executemany("INSERT INTO kind VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", kinds(categories))
         for start in track_progress(range(1, rows + 1, CHUNK), f"Chunks of {CHUNK} products"):
             cursor.execute("DROP TABLE IF EXISTS row")
-            for statement in (ROWS, PREDICTIONS, PRODUCTS, ANSWERS, REVIEWS):
+            for statement in (ROWS, PREDICTIONS, PRODUCTS, PHOTO_ROWS, ANSWERS, REVIEWS):
                 cursor.execute(statement, values | {"start": start, "end": min(start + CHUNK - 1, rows)})
         cursor.execute(QUEUED, values)
         cursor.execute("ALTER TABLE portal_product ENABLE TRIGGER set_product_lexemes")

@@ -19,7 +19,7 @@ from classifier.models import Category, Prediction
 from classifier.serving.batch import classify_claimed
 from portal.demo.catalogue import GROCERIES, Catalogue, DrawnProduct
 from portal.demo.shops import GERMAN, Shop
-from portal.models import Product
+from portal.models import Product, ProductPhoto
 from portal.products.languages import product_language
 from portal.products.photos import Photo, clean_photo, store_photo
 
@@ -32,6 +32,7 @@ WEEKEND_SHARE = 0.75  # of a weekday's products
 OWN_CATEGORIES_SHARE = 0.85
 NO_CATEGORY_SHARE = 0.045
 DAMAGED_SHARE = 0.008  # of the photos
+SEVERAL_PHOTOS_SHARE = 0.3  # of the products with a photo
 BATCH = 32
 ROWS_AT_ONCE = 200
 LATEST = timedelta(minutes=20)  # before now: a seller needs some time to answer
@@ -111,8 +112,10 @@ def submit_listings(chance: random.Random, listings: Sequence[Listing], *, progr
     for start in range(0, len(listings), ROWS_AT_ONCE):
         some = listings[start : start + ROWS_AT_ONCE]
         photos = []
+        further = []
         for listing in some:
             photos.append(_store_photo(chance, listing))
+            further.append(_store_further_photos(listing))
             progress(1)
         Prediction.objects.bulk_create(
             Prediction(
@@ -139,6 +142,18 @@ def submit_listings(chance: random.Random, listings: Sequence[Listing], *, progr
                 **photo.as_fields(),
             )
             for listing, photo in zip(some, photos, strict=True)
+        )
+        ProductPhoto.objects.bulk_create(
+            ProductPhoto(
+                seller=listing.shop.user,
+                product_id=listing.product_id,
+                position=position,
+                large=photo.large,
+                small=photo.small,
+                created_at=listing.at,
+            )
+            for listing, main, others in zip(some, photos, further, strict=True)
+            for position, photo in enumerate([main, *others] if main else [])
         )
 
 
@@ -171,6 +186,19 @@ def _store_photo(chance: random.Random, listing: Listing) -> Photo:
     else:
         store_photo(photo, copies)
     return photo
+
+
+def _store_further_photos(listing: Listing) -> list[Photo]:
+    """Store other shots of some listings' photos; which, depends on the product alone, not on those before it."""
+    chance = random.Random(listing.product_id.int)  # noqa: S311 - made-up products need no secrets
+    if listing.product.photo is None or listing.is_damaged or chance.random() >= SEVERAL_PHOTOS_SHARE:
+        return []
+    photos = []
+    for _number in range(chance.choice((1, 2))):
+        photo = Photo.with_new_names()
+        store_photo(photo, clean_photo(SimpleUploadedFile("photo.jpg", _new_shot(chance, listing.product.photo))))
+        photos.append(photo)
+    return photos
 
 
 def _new_shot(chance: random.Random, path: Path) -> bytes:

@@ -16,7 +16,7 @@ from django.urls import reverse
 from classifier.models import Category, ModelVersion, Prediction, Variant
 from feedback.models import Case, CategoryProposal, Feedback, MonitoringReport
 from portal.demo.catalogue import KINDS, Catalogue
-from portal.demo.listings import plan_listings
+from portal.demo.listings import plan_listings, submit_listings
 from portal.demo.shops import Shop, make_shops
 from portal.models import Product, User
 
@@ -110,6 +110,16 @@ def test_the_hour_of_filling_changes_nothing_in_the_days_before(shops: list[Shop
     )
     assert late[: len(early)] == early
     assert len(late) > len(early)
+
+
+def test_some_listed_products_have_several_photos(shops: list[Shop]) -> None:
+    listings = plan_listings(random.Random(5), Catalogue(), shops, products=300, now=NOW)
+    with_photo = [listing for listing in listings if listing.product.photo][:20]
+    submit_listings(random.Random(5), with_photo, progress=lambda count: None)
+    counts = {product.photos.count() for product in Product.objects.all()}
+    assert counts == {1, 2, 3}
+    for product in Product.objects.all():
+        assert product.photos.get(position=0).large == product.photo_large == product.prediction.photo_large
 
 
 def test_german_shops_open_in_the_last_days_only(shops: list[Shop]) -> None:
