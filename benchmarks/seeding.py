@@ -94,7 +94,7 @@ PRODUCTS = """
     FROM row JOIN kind USING (kind) JOIN classifier_prediction AS asked USING (id)
 """
 PHOTO_ROWS = """
-    INSERT INTO portal_photodraft (id, seller_id, product_id, position, large, small, created_at)
+    INSERT INTO portal_productphoto (id, seller_id, product_id, position, large, small, created_at)
     SELECT gen_random_uuid(), product.seller_id, product.id, 0, photo_large, photo_small, created_at
     FROM row JOIN portal_product AS product ON product.prediction_id = row.id
 """

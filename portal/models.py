@@ -271,7 +271,6 @@ class ProductPhoto(models.Model):
     objects = ProductPhotoQuerySet.as_manager()
 
     class Meta:
-        db_table = "portal_photodraft"  # the model's name when only drafts had rows
         ordering = ["position"]
         constraints = [
             # Checked at the end of a transaction, so that photos can change places.

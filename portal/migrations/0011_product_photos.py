@@ -5,13 +5,20 @@ from django.db import migrations, models
 from django.db.models.constraints import Deferrable
 
 
+# Processes of the version before work on while a new one is rolled out. They know the table by its former name, and
+# delete a day later, with its files, what has a row there: they must see the drafts only.
+ADD_VIEW = """
+    CREATE VIEW portal_photodraft AS
+    SELECT id, seller_id, large, small, created_at FROM portal_productphoto WHERE product_id IS NULL
+"""
+
+
 class Migration(migrations.Migration):
-    """Let rows of photos belong to products. Web processes of the version before can still add and delete rows."""
+    """Let rows of photos belong to products. A later version can drop the view that stands for the former table."""
 
     dependencies = [("portal", "0010_answer_in_list_indexes")]
 
     operations = [
-        migrations.AlterModelTable("photodraft", "portal_photodraft"),
         migrations.RenameModel("PhotoDraft", "ProductPhoto"),
         migrations.AlterModelOptions("productphoto", {"ordering": ["position"]}),
         migrations.AddField(
@@ -47,4 +54,5 @@ class Migration(migrations.Migration):
                 deferrable=Deferrable.DEFERRED, fields=("product", "position"), name="one_photo_at_a_position"
             ),
         ),
+        migrations.RunSQL(ADD_VIEW, "DROP VIEW portal_photodraft"),
     ]

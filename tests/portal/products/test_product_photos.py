@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.utils import timezone
 
 from common.photos.decoder_pool import Copies
@@ -148,3 +149,12 @@ def test_a_photo_from_before_photos_had_rows_is_kept_by_an_edit(seller: User) ->
     added = row_of(seller, 1)
     services.edit_product(product=product, photos=[added])
     assert [photo.large for photo in order_of(product)] == ["1-large.jpg", "0-large.jpg"]
+
+
+def test_processes_of_the_version_before_see_no_photo_of_a_product(seller: User) -> None:
+    """They delete what they see after a day, with its files."""
+    draft = row_of(seller, 1)
+    product_with(seller, [row_of(seller, 0)])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM portal_photodraft")
+        assert cursor.fetchall() == [(draft.pk,)]
