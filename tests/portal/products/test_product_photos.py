@@ -1,18 +1,20 @@
 """Products have several photos in an order; the first one is what models read."""
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from common.photos.decoder_pool import Copies
 from portal.models import Product, ProductPhoto, User
 from portal.products import services
 from portal.products.photos import MOST_PHOTOS
+from tests.support.accounts import make_user
 
 Draft = Callable[[], ProductPhoto]
 
@@ -123,6 +125,25 @@ def test_a_removed_photo_that_no_model_read_is_deleted_with_its_files(seller: Us
     assert services.delete_stale_drafts() == 1
     assert not default_storage.exists(further.large) and not default_storage.exists(further.small)
     assert order_of(product) == [main] and default_storage.exists(main.large)
+
+
+def test_a_stale_draft_that_a_product_takes_at_this_moment_is_not_deleted(committed_db: None) -> None:
+    seller = make_user("racing@shop.example")
+    draft = services.store_photo_draft(seller=seller, copies=Copies(b"large", b"small"))
+    make_stale(draft)
+    deleted: list[int] = []
+
+    def sweep() -> None:
+        deleted.append(services.delete_stale_drafts())
+        connection.close()
+
+    with transaction.atomic():
+        product = product_with(seller, [draft])
+        thread = threading.Thread(target=sweep)
+        thread.start()
+        thread.join()
+    assert deleted == [0] and order_of(product) == [draft]
+    assert default_storage.exists(draft.large) and default_storage.exists(draft.small)
 
 
 def test_the_files_of_a_removed_main_photo_stay_as_long_as_its_prediction(seller: User, draft: Draft) -> None:
