@@ -95,9 +95,10 @@ class PhotosForm(forms.Form):
         entries = self._with_uploads(self._sent_photos(), uploads)
         if main := self.cleaned_data["main_photo"]:
             entries.sort(key=lambda entry: not (isinstance(entry, ProductPhoto) and entry.pk in main))
-        if len(entries) > MOST_PHOTOS:
-            self.add_error("photo", _too_many(len(entries) - MOST_PHOTOS))
-        self._entries = self._decoded(entries[:MOST_PHOTOS])
+        kept = self._without_surplus(entries)
+        if len(kept) < len(entries):
+            self.add_error("photo", _too_many(len(entries) - len(kept)))
+        self._entries = self._decoded(kept)
 
     def store_photos(self) -> None:
         """Store the files that validation has decoded, so that the page can send their ids with the form again."""
@@ -150,6 +151,20 @@ class PhotosForm(forms.Form):
                 entries.append(left.pop(0))
         return entries + left
 
+    def _without_surplus(
+        self, entries: "Sequence[ProductPhoto | UploadedFile[Any]]"
+    ) -> "list[ProductPhoto | UploadedFile[Any]]":
+        """Leave out the last files where there are too many photos, and none that the product has already."""
+        room = MOST_PHOTOS - sum(isinstance(entry, ProductPhoto) for entry in entries)
+        kept: list[ProductPhoto | UploadedFile[Any]] = []
+        for entry in entries:
+            if isinstance(entry, UploadedFile):
+                room -= 1
+                if room < 0:
+                    continue
+            kept.append(entry)
+        return kept[:MOST_PHOTOS]
+
     def _decoded(self, entries: "Sequence[ProductPhoto | UploadedFile[Any]]") -> list[ProductPhoto | Copies]:
         """Replace files by their clean copies; leave out those that are rejected, and say why."""
         uploads = [entry for entry in entries if isinstance(entry, UploadedFile)]
@@ -159,7 +174,7 @@ class PhotosForm(forms.Form):
         for entry in entries:
             result = entry if isinstance(entry, ProductPhoto) else next(results)
             if isinstance(result, PhotoError):
-                errors[str(result)] = result  # one that may pass is the same for several
+                errors[str(result)] = result  # a temporary one is the same for several
             else:
                 decoded.append(result)
         for message, error in errors.items():

@@ -35,7 +35,7 @@ class PhotoError(Exception):
         self.status = status
 
     @property
-    def is_passing(self) -> bool:
+    def is_temporary(self) -> bool:
         """Whether the photo may be accepted later, as it is."""
         return self.status == 503
 
@@ -69,7 +69,7 @@ class Photo:
 def clean_photos(uploads: "Sequence[UploadedFile[Any]]", *, seller: Hashable) -> list[Copies | PhotoError]:
     """Clean the photos of one request, one after the other; return for each its copies or why it was rejected.
 
-    After an error that may pass, the photos behind it get the same one untried.
+    After a temporary error the photos behind it get the same one untried.
     """
     results: list[Copies | PhotoError] = []
     until = time.monotonic() + LONGEST_DECODING
@@ -83,7 +83,7 @@ def clean_photos(uploads: "Sequence[UploadedFile[Any]]", *, seller: Hashable) ->
                 raise _busy()
             results.append(clean_photo(upload, seller=seller, patience=until - time.monotonic()))
         except PhotoError as error:
-            if error.is_passing:
+            if error.is_temporary:
                 return results + [error] * (len(uploads) - len(results))
             results.append(error.naming(upload) if len(uploads) > 1 else error)
     return results

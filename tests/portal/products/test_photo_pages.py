@@ -134,6 +134,14 @@ def test_of_eleven_files_ten_are_kept_and_the_page_says_so(browser: Client) -> N
     assert Product.objects.get().photos.count() == 10
 
 
+def test_a_file_too_many_takes_the_place_of_no_photo_that_is_there(browser: Client, product: Product) -> None:
+    before = keys_of(product)
+    photos = [photo_upload() for _number in range(9)]
+    response = edit(browser, product, photos=["new"] * 9 + before, photo=photos)
+    assert "Left out: 2." in response.content.decode()
+    assert listed(response)[7:] == before
+
+
 def test_a_request_of_very_many_files_is_refused_whole(browser: Client) -> None:
     response = submit(browser, photo=[photo_upload() for _number in range(21)])
     assert response.status_code == 400
